@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import islice
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -33,6 +33,9 @@ _KEY = "modelyard.request_context"
 
 IGNORED_HEADER: Final = b"x-modelyard-ignored"
 """The response header that lists the parts of a request that had no effect."""
+
+REPAIRED_HEADER: Final = b"x-modelyard-repaired"
+"""The response header that lists what a conversation needed before the model's chat template took it."""
 
 # Clients name the fields, so the header is bounded, and holds printable ASCII only.
 _MAX_LISTED: Final = 32
@@ -106,14 +109,13 @@ class RequestContext:
     def ignored_header(self) -> list[tuple[bytes, bytes]]:
         """The header that lists ``ignored``, and what its grammars do not hold; no header if that is nothing."""
         dropped = (part for request in self.caller.requests for part in request.dropped)
-        ignored = self.ignored | dict.fromkeys(dropped)
-        if not ignored:
-            return []
-        listed = islice(ignored, _MAX_LISTED)
-        names = [quote(name[:_MAX_NAME_LENGTH], _NAME_CHARACTERS, errors="replace") for name in listed]
-        if len(ignored) > _MAX_LISTED:
-            names.append(f"and {len(ignored) - _MAX_LISTED} more")
-        return [(IGNORED_HEADER, ", ".join(names).encode("ascii"))]
+        return _listing(IGNORED_HEADER, self.ignored | dict.fromkeys(dropped))
+
+    @property
+    def repaired_header(self) -> list[tuple[bytes, bytes]]:
+        """The header that lists the repairs of the first choice's conversation; no header if it needed none."""
+        requests = self.caller.requests
+        return _listing(REPAIRED_HEADER, requests[0].repairs) if requests else []
 
     @property
     def route(self) -> str:
@@ -142,6 +144,15 @@ class RequestContext:
     def times(self) -> RequestTimings | None:
         """Timings of the first choice; None: the request reached no model."""
         return self.caller.requests[0].times if self.caller.requests else None
+
+
+def _listing(header: bytes, names: Collection[str]) -> list[tuple[bytes, bytes]]:
+    if not names:
+        return []
+    listed = [quote(name[:_MAX_NAME_LENGTH], _NAME_CHARACTERS, errors="replace") for name in islice(names, _MAX_LISTED)]
+    if len(names) > _MAX_LISTED:
+        listed.append(f"and {len(names) - _MAX_LISTED} more")
+    return [(header, ", ".join(listed).encode("ascii"))]
 
 
 def _request_id(scope: Scope) -> str:

@@ -15,7 +15,10 @@ from modelyard.api.middleware.access_log import fields_of
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.request_context import RequestContext
 from modelyard.errors import ModelNotFound, ModelNotPermitted, QueueFull
+from modelyard.protocol.events import Accepted
+from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.context import CALLER
+from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.router import Router
 
 
@@ -40,6 +43,16 @@ def test_what_had_no_effect_is_listed_once_in_a_header() -> None:
     context.ignore(["keep_alive", "tools[2]"])
     context.ignore(["keep_alive"])
     assert context.ignored_header == [(b"x-modelyard-ignored", b"keep_alive, tools[2]")]
+
+
+def test_repairs_of_the_conversation_are_listed_in_a_header() -> None:
+    context = visit()
+    assert context.repaired_header == []
+    answer = TokenStream("smol")
+    context.caller.requests.append(answer)
+    assert context.repaired_header == []
+    answer.put(Accepted(SequenceId(1), 5, repairs=("merged messages[0] and messages[1]", "é")))
+    assert context.repaired_header == [(b"x-modelyard-repaired", b"merged messages[0] and messages[1], %C3%A9")]
 
 
 @given(names=st.lists(st.text(max_size=200), min_size=1, max_size=60))

@@ -5,8 +5,7 @@ Source: https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -15,7 +14,8 @@ from modelyard.api.anthropic.context_edits import ContextManagement, edited
 from modelyard.api.anthropic.signatures import recalled
 from modelyard.api.anthropic.tools import Choice, OfferedTools, Tool, offered_tools
 from modelyard.api.errors.anthropic import ThreadsNotHeld
-from modelyard.api.media.load import ImageReference
+from modelyard.api.media.load import Reference
+from modelyard.api.media.parts import Said, Thought, content_of, image_of, read_part
 from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS
 from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import Tools, schema_format
@@ -23,8 +23,8 @@ from modelyard.api.serving.bounded_items import Labels, Messages, Parts
 from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.schema import TopK, TopP
-from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.protocol.prompts import Chat, Sampling
+from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import Chat, Sampling, ends_in_an_answer
 from modelyard.yard.requests.requests import Request, TokenizeRequest
 
 
@@ -47,7 +47,7 @@ class Block(_Part):
     source: dict[str, Any] | None = None
     id: str | None = None
     name: str | None = None
-    input: dict[str, Any] | None = None
+    input: Any = None
     tool_use_id: str | None = None
     content: str | Parts[Block] | None = None
     is_error: bool | None = None
@@ -160,18 +160,25 @@ class _PromptFields(_Part):
         Raises:
             InvalidRequest: a block, or a tool, is not supported.
         """
-        messages = [{"role": "system", "content": _text(self.system, "system")}] if self.system else []
+        messages: list[dict[str, Any]] = []
+        if self.system:
+            messages.append({"role": "system", "content": _content(self.system, "system")})
         for index, message in enumerate(self.messages):
             messages += _turns(message, f"messages[{index}].content")
         edits = self.context_management.edits if self.context_management is not None else ()
         offered = self._offered
         has_one_call = self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
+        continues = ends_in_an_answer(messages)
+        if continues and isinstance(text := messages[-1]["content"], str):
+            # Anthropic refuses white space at the end, which models write as a part of the next word.
+            messages[-1]["content"] = text.rstrip()
         return Chat(
             tuple(edited(messages, edits)),
             offered.functions,
             offered.choice,
             not has_one_call,
             self.reasoning_request().options,
+            continues=continues,
         )
 
     def refuse_unsupported(self) -> None:
@@ -280,27 +287,24 @@ class CountRequest(_PromptFields):
 def _turns(message: Message, param: str) -> list[dict[str, Any]]:
     """Return the turns of chat templates for one message: results of tools are turns of their own, before the rest."""
     turns: list[dict[str, Any]] = []
-    content: list[Block] = []
+    said: list[Said] = []
     calls: list[dict[str, Any]] = []
-    reasoning: list[str] = []
     for index, block in enumerate(message.content):
+        where = f"{param}[{index}]"
         match block.type:
             case "tool_result" if message.role == "user":
-                turns.append(_result(block, f"{param}[{index}]"))
+                turns.append(_result(block, where))
             case "tool_use" if message.role == "assistant":
-                calls.append(_call(block, f"{param}[{index}]"))
-            case "thinking" if message.role == "assistant":
-                reasoning.append(block.thinking or "")
-            case "redacted_thinking":
-                pass
+                calls.append(_call(block, where))
             case _:
-                content.append(block)
-    if content or calls or not turns:
-        turn: dict[str, Any] = {"role": message.role, "content": _content(content, param)}
+                said += _said(block, where)
+    content, thoughts = content_of(said, "\n")
+    if said or calls or not turns:
+        turn: dict[str, Any] = {"role": message.role, "content": content}
         if calls:
             turn["tool_calls"] = calls
-        if reasoning:
-            turn["reasoning_content"] = "\n".join(reasoning)
+        if thoughts:
+            turn["reasoning_content"] = thoughts
         turns.append(turn)
     return turns
 
@@ -308,42 +312,36 @@ def _turns(message: Message, param: str) -> list[dict[str, Any]]:
 def _call(block: Block, param: str) -> dict[str, Any]:
     if block.name is None or block.id is None:
         raise InvalidRequest(f"'{param}': A tool_use block must have an id, a name and an input.", param)
-    arguments = json.dumps(block.input or {}, ensure_ascii=False)
-    return {"id": block.id, "type": "function", "function": {"name": block.name, "arguments": arguments}}
+    return {
+        "id": block.id,
+        "type": "function",
+        "function": {"name": block.name, "arguments": {} if block.input is None else block.input},
+    }
 
 
 def _result(block: Block, param: str) -> dict[str, Any]:
     if block.tool_use_id is None:
         raise InvalidRequest(f"'{param}': A tool_result block must have a tool_use_id.", param)
-    result = block.content if isinstance(block.content, str) else _content(block.content or [], f"{param}.content")
+    result: str | tuple[str | Reference, ...] = ""
+    if isinstance(block.content, str):
+        result = block.content
+    elif block.content is not None:
+        result = _content(block.content, f"{param}.content")
     if block.is_error:
         result = f"Error: {result}" if isinstance(result, str) else ("Error: ", *result)
     return {"role": "tool", "tool_call_id": block.tool_use_id, "content": result}
 
 
-def _content(blocks: list[Block], param: str) -> str | tuple[str | ImageReference, ...]:
+def _content(blocks: list[Block], param: str) -> str | tuple[str | Reference, ...]:
     """Return the text of the blocks; with images, a tuple of texts and references."""
-    if all(block.type != "image" for block in blocks):
-        return _text(blocks, param)
-    return tuple(
-        _image(block.source or {}, f"{param}[{index}].source") if block.type == "image" else _text([block], param)
-        for index, block in enumerate(blocks)
-    )
+    said = [part for index, block in enumerate(blocks) for part in _said(block, f"{param}[{index}]")]
+    return content_of(said, "\n")[0]
 
 
-def _image(source: Mapping[str, Any], param: str) -> ImageReference:
-    match source:
-        case {"type": "base64", "data": str(data)}:
-            return ImageReference(f"data:;base64,{data}", "auto", param)
-        case {"type": "url", "url": str(url)}:
-            return ImageReference(url, "auto", param)
-    raise UnsupportedOperation(
-        f"'{param}': An image must have a source of type 'base64', with 'data', or of type 'url', with 'url'.", param
-    )
-
-
-def _text(blocks: list[Block], param: str) -> str:
-    for block in blocks:
-        if block.type != "text" or block.text is None:
-            raise UnsupportedOperation(f"'{param}': A block of type '{block.type}' is not supported here.", param)
-    return "\n".join(block.text or "" for block in blocks)
+def _said(block: Block, param: str) -> list[Said]:
+    if block.type == "image":
+        return [image_of(block.source or {}, f"{param}.source")]
+    if block.type == "thinking":
+        thinking = block.thinking or recalled(block.signature or "")
+        return [Thought(thinking)] if thinking else []
+    return read_part(block.model_dump(exclude_none=True), param)

@@ -16,7 +16,12 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.openai.conversation import ChatMessage
+from modelyard.api.openai.conversation import (
+    AddGenerationPrompt,
+    ChatMessage,
+    ContinueFinalMessage,
+    chosen_continuation,
+)
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
 from modelyard.api.services import Services
@@ -67,6 +72,8 @@ class TokenizeBody(_Body):
     )
     tools: Tools[ToolDefinition] | None = None
     chat_template_kwargs: dict[str, Any] | None = None
+    continue_final_message: ContinueFinalMessage = None
+    add_generation_prompt: AddGenerationPrompt = None
     add_special: bool | None = None
     add_special_tokens: bool | None = Field(default=None, description="vLLM's name for `add_special`.")
     parse_special: bool | None = None
@@ -92,7 +99,14 @@ class TokenizeBody(_Body):
         if self.messages is not None:
             tools, _ = chosen_tools(self.tools or [], None)
             messages = tuple(message.for_template(f"messages[{index}]") for index, message in enumerate(self.messages))
-            return TokenizeRequest(Chat(messages, tools, options=self.chat_template_kwargs or {}), self.model)
+            chat = Chat(
+                messages,
+                tools,
+                options=self.chat_template_kwargs or {},
+                continues=chosen_continuation(messages, self.continue_final_message, self.add_generation_prompt),
+                opens_turn=self.add_generation_prompt is not False,
+            )
+            return TokenizeRequest(chat, self.model)
         add_special = self.add_special if self.add_special is not None else self.add_special_tokens
         return TokenizeRequest(
             Text(self.content if self.content is not None else self.prompt or ""),

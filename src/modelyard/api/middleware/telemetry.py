@@ -59,7 +59,7 @@ class Telemetry:
     def _add_headers(self, context: RequestContext, message: Message) -> None:
         """Add headers to the head of the answer, in a new list: the application may share its own."""
         context.status = message["status"]
-        extra = [*context.headers, *context.ignored_header]
+        extra = [*context.headers, *context.ignored_header, *context.repaired_header]
         if self._sends_id:
             extra.append((b"x-request-id", context.request_id.encode()))
             if context.is_anthropic:

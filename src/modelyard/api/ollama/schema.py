@@ -6,7 +6,6 @@ Source: https://github.com/ollama/ollama/blob/main/docs/api.md and api/types.go.
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal
 
@@ -14,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.media.audio import is_audio
 from modelyard.api.media.load import AudioReference, ImageReference, Reference
+from modelyard.api.media.parts import Said, content_of, read_part
 from modelyard.api.openai.embeddings import MAX_INPUTS
 from modelyard.api.openai.reasoning_fields import Effort
 from modelyard.api.openai.sampling import MAX_TOKENS, SamplingFields, Stop, one_or_more
@@ -23,7 +23,7 @@ from modelyard.api.serving.bounded_items import Calls, Items, Parts
 from modelyard.api.serving.reasoning import reasoning_of
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.errors import InvalidRequest, UnsupportedOperation
-from modelyard.protocol.prompts import Chat, Infill, Prompt, Text
+from modelyard.protocol.prompts import Chat, Infill, Prompt, Text, ends_in_an_answer
 from modelyard.yard.requests.requests import Request
 
 # Digits of base64 that identify the type of a file: 12 bytes, the length of the longest signature.
@@ -73,27 +73,29 @@ class Options(SamplingFields):
 
 
 class Call(_Part):
-    """A function that the model called; its arguments are an object."""
+    """A function that the model called; its arguments are an object, or what else the model wrote."""
 
     name: str
-    arguments: dict[str, Any] = {}
+    arguments: Any = {}
 
 
 class PriorToolCall(_Part):
     """Ollama's ``tool_calls[]``."""
 
+    id: str | None = None
     function: Call
 
 
 class Message(_Part):
     """One turn."""
 
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str | None = None
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | Parts[dict[str, Any]] | None = None
     thinking: str | None = None
     images: Images | None = None
     tool_calls: Calls[PriorToolCall] | None = None
     tool_name: str | None = None
+    tool_call_id: str | None = Field(default=None, description="Id of the call with this result.")
 
     def for_template(self, param: str) -> dict[str, Any]:
         """Return the turn as chat templates read it, with references to its images and its sound.
@@ -101,24 +103,33 @@ class Message(_Part):
         Args:
             param: the path of the message in the body, for errors.
         """
-        turn: dict[str, Any] = {
-            "role": self.role,
-            "content": _content_with_media(self.images, self.content or "", f"{param}.images"),
-        }
-        if self.thinking:
-            turn["reasoning_content"] = self.thinking
+        text, thoughts = self._content(param)
+        content = text if isinstance(text, tuple) else _content_with_media(self.images, text, f"{param}.images")
+        turn: dict[str, Any] = {"role": self.role, "content": content}
+        if thinking := self.thinking or thoughts:
+            turn["reasoning_content"] = thinking
         if self.tool_name:
             turn["name"] = self.tool_name
+        if self.tool_call_id:
+            turn["tool_call_id"] = self.tool_call_id
         if self.tool_calls:
             turn["tool_calls"] = [
                 {
-                    "id": f"call_{index}",
+                    **({} if call.id is None else {"id": call.id}),
                     "type": "function",
-                    "function": {"name": call.function.name, "arguments": json.dumps(call.function.arguments)},
+                    "function": {"name": call.function.name, "arguments": call.function.arguments},
                 }
-                for index, call in enumerate(self.tool_calls)
+                for call in self.tool_calls
             ]
         return turn
+
+    def _content(self, param: str) -> tuple[str | tuple[str | Reference, ...], str]:
+        if not isinstance(self.content, list):
+            return self.content or "", ""
+        said: list[Said] = []
+        for index, part in enumerate(self.content):
+            said += read_part(part, f"{param}.content[{index}]")
+        return content_of(said, "")
 
 
 def _content_with_media(images: list[str] | None, text: str, param: str) -> str | tuple[str | Reference, ...]:
@@ -216,7 +227,7 @@ class ChatRequest(_GenerationFields):
         """Return the conversation."""
         tools = tuple(tool.model_dump(exclude_none=True) for tool in self.tools or [])
         messages = tuple(turn.for_template(f"messages[{index}]") for index, turn in enumerate(self.messages or []))
-        return Chat(messages, tools, options=self.template_options())
+        return Chat(messages, tools, options=self.template_options(), continues=ends_in_an_answer(messages))
 
 
 class GenerateRequest(_GenerationFields):

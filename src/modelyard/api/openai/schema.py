@@ -13,7 +13,13 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
 from modelyard.api.openai.answer_format import AnswerFormatFields
-from modelyard.api.openai.conversation import ChatMessage, ContentPart
+from modelyard.api.openai.conversation import (
+    AddGenerationPrompt,
+    ChatMessage,
+    ContentPart,
+    ContinueFinalMessage,
+    chosen_continuation,
+)
 from modelyard.api.openai.reasoning_fields import ReasoningFields
 from modelyard.api.openai.sampling import MAX_STOPS, MAX_TOKENS, SamplingFields, Stop, TokenLimit
 from modelyard.api.openai.tools import (
@@ -226,6 +232,8 @@ class ChatCompletionRequest(GenerationFields, AnswerFormatFields, ReasoningField
         default=None,
         description="A likely answer, such as a text before it is edited: what matches it is generated faster.",
     )
+    continue_final_message: ContinueFinalMessage = None
+    add_generation_prompt: AddGenerationPrompt = None
     metadata: dict[str, Any] | None = IGNORED
     safety_identifier: str | None = IGNORED
     prompt_cache_key: str | None = IGNORED
@@ -263,12 +271,16 @@ class ChatCompletionRequest(GenerationFields, AnswerFormatFields, ReasoningField
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
         tools, choice = chosen_tools(self.tools or [], self.tool_choice)
         reasoning = self.reasoning_request()
+        messages = tuple(message.for_template(f"messages[{number}]") for number, message in enumerate(self.messages))
+        continues = chosen_continuation(messages, self.continue_final_message, self.add_generation_prompt)
         chat = Chat(
-            tuple(message.for_template(f"messages[{number}]") for number, message in enumerate(self.messages)),
+            messages,
             tools,
             choice,
             self.parallel_tool_calls is not False,
             reasoning.options,
+            continues=continues,
+            opens_turn=self.add_generation_prompt is not False,
         )
         request = self.to_request(chat)
         return replace(

@@ -148,7 +148,8 @@ class ChatFormat:
     def _continued(self, chat: Chat, beginning: Beginning, notes: list[str]) -> tuple[MarkedText, str]:
         """Return the prompt that ends with the beginning of an answer, and what parsers must know of that."""
         try:
-            prompt = beginning.cut(self._render(chat, beginning.turns, notes, opens_turn=False))
+            closed = self._render(chat, beginning.turns, notes, opens_turn=False)
+            prompt = beginning.cut(closed, self._any_reasoning)
         except ConversationTooLong:
             raise
         except InvalidRequest:

@@ -45,10 +45,22 @@ class Beginning:
         """The conversation without its last message."""
         return self.turns[:-1]
 
-    def cut(self, prompt: MarkedText) -> MarkedText | None:
-        """Return ``prompt`` up to the mark; None if it has no mark."""
+    def cut(self, prompt: MarkedText, reasoning: ReasoningFormat | None) -> MarkedText | None:
+        """Return ``prompt`` up to the mark; None if it has no mark.
+
+        Where the template opens reasoning before the text, whether or not there is any, it is closed.
+        """
         at = prompt.rfind(self.mark)
-        return None if at < 0 else prompt[:at]
+        if at < 0:
+            return None
+        head = self._head(prompt[:at])
+        is_inside = reasoning is not None and not self.is_reasoning and reasoning.opened_by(head)
+        return self.behind(head, reasoning) if is_inside else prompt[:at]
+
+    def _head(self, prompt: MarkedText) -> MarkedText:
+        """Return a prompt without the text at its end, which templates may trim."""
+        text = self.text if prompt.endswith(self.text) else self.text.lstrip()
+        return prompt.removesuffix(text)
 
     def behind(self, opened: MarkedText, reasoning: ReasoningFormat | None) -> MarkedText:
         """Return ``opened``, a prompt that opens the assistant's turn, with the text behind it.
@@ -75,9 +87,7 @@ class Beginning:
         own = _SOME_TEXT if self.text.strip() else ""
         if self.is_reasoning and reasoning is not None:
             return reasoning.open + own
-        # Templates may trim the text.
-        text = self.text if prompt.endswith(self.text) else self.text.lstrip()
-        head = prompt.removesuffix(text)
+        head = self._head(prompt)
         starts = [opened]
         if reasoning is not None and reasoning.opened_by(opened):
             starts.append(opened.rstrip().removesuffix(reasoning.open.rstrip()))

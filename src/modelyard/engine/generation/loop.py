@@ -292,6 +292,8 @@ class GenerationLoop:
         self._scheduler.add(sequence, alone=(running if resumed is None else resumed).request.alone)
         if resumed is None:
             prompt = tuple(sequence.tokens)
+            if admitted.repairs:
+                logger.debug("%s: conversation of request %d: %s", self._name, sequence.id, admitted.repairs)
             dropped = () if constraint is None else constraint.dropped
             self._events.append(
                 Accepted(sequence.id, sequence.prompt_length, running.reading, prompt, dropped, admitted.repairs)

@@ -49,6 +49,7 @@ class MeteredRequest(ABC):
         times: the times of its stages.
         dropped: see ``protocol.events.Accepted``.
         error_code: code of the error that it failed with; None where it has not failed, or its error was raised.
+        repairs: what its conversation needed before the chat template took it; see ``Accepted``.
     """
 
     account: Account | None = None
@@ -56,6 +57,7 @@ class MeteredRequest(ABC):
     times: RequestTimings
     dropped: tuple[str, ...] = ()
     error_code: str | None = None
+    repairs: tuple[str, ...] = ()
 
     @property
     @abstractmethod

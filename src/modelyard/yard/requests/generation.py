@@ -26,7 +26,6 @@ class TokenStream(MeteredRequest):
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
         prompt_tokens: tokens of the prompt, once it is accepted.
         reading: how the text is parsed, once the prompt is accepted; None: it is plain text.
-        repairs: what the conversation needed before the chat template took it, once the prompt is accepted.
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader removes them.
         finished: reason and usage, once the last event has arrived.
         times: the times of its stages.
@@ -38,7 +37,6 @@ class TokenStream(MeteredRequest):
         self.prompt_tokens = 0
         self.finished: Finished | None = None
         self.reading: Reading | None = None
-        self.repairs: tuple[str, ...] = ()
         self.logprobs: list[TokenLogprob] = []
         self.times = RequestTimings()
         self._text: list[str] = []

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict
 
 from modelyard.api.media.load import ImageReference, Reference
+from modelyard.api.media.parts import Said, read_part
+from modelyard.api.media.parts import content_of as joined_content
 from modelyard.api.openai.conversation import InputAudio
 from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest, UnsupportedOperation
@@ -42,40 +44,19 @@ def content_of(content: str | list[ContentPart] | None, param: str) -> str | tup
         InvalidRequest: a part lacks the field of its type.
         UnsupportedOperation: a part is neither text, nor an image, nor sound.
     """
-    if not isinstance(content, list) or all(part.type not in (*_IMAGE_PARTS, "input_audio") for part in content):
-        return text_of(content, param)
-    return tuple(_part(part, f"{param}.content[{index}]", param) for index, part in enumerate(content))
+    if not isinstance(content, list):
+        return content or ""
+    said = [each for index, part in enumerate(content) for each in _read(part, f"{param}.content[{index}]")]
+    return joined_content(said, "")[0]
 
 
-def _part(part: ContentPart, part_param: str, param: str) -> str | Reference:
+def _read(part: ContentPart, param: str) -> list[Said]:
     if part.type == "input_audio":
         if part.input_audio is None:
-            raise InvalidRequest(f"'{part_param}': An input_audio must have input_audio.", f"{part_param}.input_audio")
-        return part.input_audio.reference(f"{part_param}.input_audio")
+            raise InvalidRequest(f"'{param}': An input_audio must have input_audio.", f"{param}.input_audio")
+        return [part.input_audio.reference(f"{param}.input_audio")]
     if part.type not in _IMAGE_PARTS:
-        return text_of([part], param)
+        return read_part(part.model_dump(exclude_none=True), param)
     if part.image_url is None:
-        raise UnsupportedOperation(
-            f"'{part_param}': An input_image must have an image_url: no files are kept.", part_param
-        )
-    return ImageReference(part.image_url, part.detail or "auto", f"{part_param}.image_url")
-
-
-def text_of(content: str | list[ContentPart] | None, param: str) -> str:
-    """Return the text of the content.
-
-    Raises:
-        UnsupportedOperation: a part is not text.
-    """
-    if content is None or isinstance(content, str):
-        return content or ""
-    return "".join(_text(part, param) for part in content)
-
-
-def _text(part: ContentPart, param: str) -> str:
-    if part.type in TEXT_PARTS and part.text is not None:
-        return part.text
-    refusal: Any = (part.model_extra or {}).get("refusal")
-    if part.type == "refusal" and isinstance(refusal, str):
-        return refusal
-    raise UnsupportedOperation(f"'{param}': Content of type '{part.type}' is not supported here.", param)
+        raise UnsupportedOperation(f"'{param}': An input_image must have an image_url: no files are kept.", param)
+    return [ImageReference(part.image_url, part.detail or "auto", f"{param}.image_url")]

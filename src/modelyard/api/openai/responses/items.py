@@ -16,13 +16,14 @@ from typing import Any, ClassVar, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.openai.responses.calls import new_id
-from modelyard.api.openai.responses.content import ContentPart, content_of, text_of
+from modelyard.api.openai.responses.content import ContentPart, content_of
 from modelyard.api.openai.responses.opaque import decoded
 from modelyard.api.openai.responses.tools import Tool, function_name
 from modelyard.api.openai.tools import Tools
 from modelyard.api.serving.bounded_items import Parts
 from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import ends_in_an_answer
 
 Messages = list[dict[str, Any]]
 
@@ -76,11 +77,13 @@ class Conversation:
         messages: the turns, as chat templates read them.
         found_tools: the tools that items add to those of the request.
         left_out: the items that say nothing to the model, as their index and their type.
+        ends_in_an_answer: whether the last item is a message of the assistant, from whose end the answer goes on.
     """
 
     messages: Messages = field(default_factory=list)
     found_tools: list[Tool] = field(default_factory=list)
     left_out: list[tuple[int, str]] = field(default_factory=list)
+    ends_in_an_answer: bool = False
 
 
 def conversation_of(before: Iterable[Item], items: Sequence[Item]) -> Conversation:
@@ -96,6 +99,8 @@ def conversation_of(before: Iterable[Item], items: Sequence[Item]) -> Conversati
     conversation.left_out.clear()
     for index, item in enumerate(items):
         _add(conversation, item, f"input[{index}]", index)
+    is_message = bool(items) and items[-1].type == "message"
+    conversation.ends_in_an_answer = is_message and ends_in_an_answer(conversation.messages)
     return conversation
 
 
@@ -162,7 +167,7 @@ def _add_message(messages: Messages, item: Item, param: str) -> None:
     if item.role is None:
         raise InvalidRequest(f"'{param}': A message must have a role.", param)
     role = "system" if item.role == "developer" else item.role
-    text = text_of(item.content, param) if role != "user" else content_of(item.content, param)
+    text = content_of(item.content, param)
     if role == "assistant" and messages and _is_reasoning(messages[-1]):
         messages[-1]["content"] = text
     else:
