@@ -129,7 +129,7 @@ def _calls(message: dict[str, Any], where: str, number: str, notes: list[str]) -
         function = dict(call["function"])
         function["arguments"], is_exact = _arguments(function.get("arguments"))
         if not is_exact:
-            notes.append(f"wrapped the arguments of {where}.tool_calls[{index}], which are no JSON object")
+            notes.append(f"wrapped the arguments of {where}.tool_calls[{index}] that are no JSON object")
         call_id = call.get("id") or f"call{number}{index:02}"
         read.append({**call, "id": call_id, "type": "function", "function": function})
     return read

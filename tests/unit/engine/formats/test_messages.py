@@ -39,7 +39,7 @@ def test_arguments_are_objects(sent: Any, told: Any) -> None:
 def test_what_a_model_wrote_instead_of_an_object_is_kept(sent: Any) -> None:
     (message,), notes = read([{"role": "assistant", "tool_calls": [call(sent)]}])
     assert message["tool_calls"][0]["function"]["arguments"] == {"_raw": sent}
-    assert notes == ["wrapped the arguments of messages[0].tool_calls[0], which are no JSON object"]
+    assert notes == ["wrapped the arguments of messages[0].tool_calls[0] that are no JSON object"]
 
 
 def test_results_are_text_and_know_their_function() -> None:
