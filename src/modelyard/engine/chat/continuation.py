@@ -42,8 +42,8 @@ class Beginning:
 
     @property
     def before(self) -> tuple[Turn, ...]:
-        """The conversation without its last message."""
-        return self.turns[:-1]
+        """The conversation without its last message, and with an empty one of the user where there is no other."""
+        return self.turns[:-1] or (Turn({"role": "user", "content": ""}, ()),)
 
     def cut(self, prompt: MarkedText, reasoning: ReasoningFormat | None) -> MarkedText | None:
         """Return ``prompt`` up to the mark; None if it has no mark.

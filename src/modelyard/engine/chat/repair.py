@@ -125,11 +125,11 @@ def _with_written_calls(
             if not is_called:
                 text = write_calls(turn.calls, tool_format)
                 rest = {key: value for key, value in turn.message.items() if key != "tool_calls"}
-                turn = Turn({**rest, "content": _joined(turn.message["content"], text, "\n")}, turn.places)
+                turn = Turn({**rest, "content": _joined([turn.message["content"], text], "\n")}, turn.places)
                 notes.append(f"wrote the calls of {turn.where} as text")
         elif turn.role == "tool":
             if not is_called and not takes.lone_results:
-                content = _joined(result_label(turn.message), turn.message["content"], "")
+                content = _joined([result_label(turn.message), turn.message["content"]], "")
                 turn = Turn({"role": "user", "content": content}, turn.places)
                 notes.append(f"wrote the result in {turn.where} as text")
         else:
@@ -142,7 +142,7 @@ def _with_systems(turns: Sequence[Turn], takes: Capabilities, notes: list[str]) 
     count = next((index for index, turn in enumerate(turns) if turn.role != "system"), len(turns))
     leading, rest = list(turns[:count]), list(turns[count:])
     if len(leading) > 1 and not takes.two_systems:
-        leading = _merged_neighbours(leading, notes)
+        leading = [_together(leading, notes)]
     if not takes.later_system:
         for index, turn in enumerate(rest):
             if turn.role == "system":
@@ -150,28 +150,25 @@ def _with_systems(turns: Sequence[Turn], takes: Capabilities, notes: list[str]) 
                 notes.append(f"moved {turn.where} from the system to the user")
     if not leading or takes.system:
         return [*leading, *rest]
-    if len(leading) > 1:
-        leading = _merged_neighbours(leading, notes)
-    (system,) = leading
-    system = Turn({**system.message, "role": "user"}, system.places)
+    system = _together(leading, notes)
     if system.places:
         notes.append(f"moved {system.where} from the system to the user")
+    system = Turn({**system.message, "role": "user"}, system.places)
     if rest and rest[0].role == "user":
-        return [_together(system, rest[0]), *rest[1:]]
+        return [_together([system, rest[0]], []), *rest[1:]]
     return [system, *rest]
 
 
 def _merged(turns: Sequence[Turn], users: bool, assistants: bool, notes: list[str]) -> list[Turn]:
-    out: list[Turn] = []
+    groups: list[list[Turn]] = []
     for turn in turns:
-        last = out[-1] if out else None
+        last = groups[-1][-1] if groups else None
         is_pair = last is not None and last.role == turn.role
         if last is not None and is_pair and _is_mergeable(last, users=users, assistants=assistants):
-            notes.append(f"merged {last.where} and {turn.where}")
-            out[-1] = _together(last, turn)
+            groups[-1].append(turn)
         else:
-            out.append(turn)
-    return out
+            groups.append([turn])
+    return [_together(group, notes) for group in groups]
 
 
 def _is_mergeable(turn: Turn, *, users: bool, assistants: bool) -> bool:
@@ -179,24 +176,21 @@ def _is_mergeable(turn: Turn, *, users: bool, assistants: bool) -> bool:
     return (users and turn.role == "user") or (assistants and turn.role == "assistant" and not turn.calls)
 
 
-def _merged_neighbours(turns: Sequence[Turn], notes: list[str]) -> list[Turn]:
-    merged = turns[0]
-    for turn in turns[1:]:
-        notes.append(f"merged {merged.where} and {turn.where}")
-        merged = _together(merged, turn)
-    return [merged]
-
-
-def _together(first: Turn, second: Turn) -> Turn:
-    message = {
-        **first.message,
-        **second.message,
-        "content": _joined(first.message["content"], second.message["content"], _BETWEEN),
-    }
-    thoughts = [turn.message[REASONING] for turn in (first, second) if turn.message.get(REASONING)]
+def _together(turns: Sequence[Turn], notes: list[str]) -> Turn:
+    """Return one turn that says what ``turns`` say."""
+    if len(turns) == 1:
+        return turns[0]
+    message: dict[str, Any] = {}
+    for turn in turns:
+        message |= turn.message
+    message["content"] = _joined([turn.message["content"] for turn in turns], _BETWEEN)
+    thoughts = [turn.message[REASONING] for turn in turns if turn.message.get(REASONING)]
     if thoughts:
         message[REASONING] = _BETWEEN.join(thoughts)
-    return Turn(message, first.places + second.places)
+    together = Turn(message, tuple(place for turn in turns for place in turn.places))
+    if all(turn.places for turn in turns):
+        notes.append(f"merged {together.where}")
+    return together
 
 
 def _split(turns: Sequence[Turn], takes: Capabilities, style: CallStyle, notes: list[str]) -> list[Turn]:
@@ -269,13 +263,12 @@ def _empty(role: str, content: str = "") -> Turn:
     return Turn({"role": role, "content": content}, ())
 
 
-def _joined(first: Any, second: Any, between: str) -> Any:
-    """Return two contents in one: texts, or lists of parts."""
-    if not first or not second:
-        return first or second
-    if isinstance(first, str) and isinstance(second, str):
-        return f"{first}{between}{second}"
-    return [*_parts(first), *_parts(second)]
+def _joined(contents: Sequence[Any], between: str) -> Any:
+    """Return several contents in one: texts, or lists of parts."""
+    said = [content for content in contents if content]
+    if all(isinstance(content, str) for content in said):
+        return between.join(said)
+    return [part for content in said for part in _parts(content)]
 
 
 def _parts(content: Any) -> list[Any]:

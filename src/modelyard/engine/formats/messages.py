@@ -57,7 +57,12 @@ class Turn:
     @property
     def where(self) -> str:
         """Its messages, for notes."""
-        return " and ".join(f"messages[{place}]" for place in self.places) or "an empty message"
+        if not self.places:
+            return "an added message"
+        first, last = self.places[0], self.places[-1]
+        if first == last:
+            return f"messages[{first}]"
+        return f"messages[{first}] {'and' if len(self.places) == 2 else 'to'} messages[{last}]"
 
 
 def turns_of(messages: Sequence[Mapping[str, Any]], notes: list[str]) -> list[Turn]:

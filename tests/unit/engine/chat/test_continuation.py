@@ -154,6 +154,11 @@ def test_nothing_goes_on_from_an_empty_message() -> None:
     assert written.write(continued(assistant(""))).text.endswith("<|im_start|>assistant\n")
 
 
+def test_an_answer_may_be_all_that_there_is() -> None:
+    for name in ("Qwen-Qwen3-0.6B", "google-gemma-2-2b-it", "openai-gpt-oss-120b"):
+        assert chat_format(name).write(Chat((assistant(),), continues=True)).text.endswith("The answer is")
+
+
 def test_no_turn_is_opened_where_the_client_opens_none() -> None:
     written = chat_format("Qwen-Qwen2.5-7B-Instruct")
     assert written.write(Chat((USER,), opens_turn=False)).text.endswith("seven?<|im_end|>\n")
