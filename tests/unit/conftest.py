@@ -10,6 +10,7 @@ import pytest
 SLOW: Final = (
     "api/test_media_decoders.py",
     "config/test_robustness.py",
+    "engine/chat/test_histories.py::test_every_template_writes_out_every_history",
     "engine/chat/test_template_limits.py",
     "engine/formats/test_parsing.py::test_no_text_raises_and_its_split_does_not_matter",
     "engine/guidance/test_compiler.py",

@@ -4,7 +4,7 @@ A template says nowhere which conversations it can write out. Some raise an exce
 leave it out in silence. So each trial holds words that occur nowhere else, and counts as taken if the prompt has every
 word once, in order.
 
-Two lists of trials are rendered, of 19 and 13 prompts, each list in one request. llama.cpp tries templates in the same
+Two lists of trials are rendered, of 19 and 14 prompts, each list in one request. llama.cpp tries templates in the same
 way. Source: llama.cpp, common/jinja/caps.cpp.
 """
 
@@ -183,6 +183,7 @@ def _second(template: TriesTemplates, takes: Capabilities) -> Capabilities:
         "first": [_call(style, 1), _result(2, style), *_turns("U3")],
         "unanswered": [*asked, *_turns("A3 U4")],
         "unanswered user": [*asked, *_turns("U3")],
+        "unanswered last": asked,
         "user next": [*answered, *_turns("U4")],
         "without tools": [*answered, *_turns("A4 U5")],
         "without tools last": answered,
@@ -209,7 +210,7 @@ def _second(template: TriesTemplates, takes: Capabilities) -> Capabilities:
             several=taken["several"],
             with_content=taken["content"],
             first=taken["first"] or not taken["user next"],
-            unanswered=taken["unanswered"] and taken["unanswered user"],
+            unanswered=taken["unanswered"] and taken["unanswered user"] and taken["unanswered last"],
             user_next=taken["user next"],
             bridge=next((bridge for bridge in _BRIDGES if taken[f"bridge {bridge!r}"]), None),
             without_tools=taken["without tools"] and taken["without tools last"],

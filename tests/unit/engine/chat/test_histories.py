@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, Final
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from modelyard.engine.chat.capabilities import capabilities_of
 from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import TemplateProcesses
@@ -48,6 +52,10 @@ SIBLINGS: Final = {
     *("llama-cpp-rwkv-world", "llama-cpp-deepseek-r1", "Spark2.5", "inclusionai-ling-3.0-flash", "MiMo-VL"),
     *("muse-glimmer", "unsloth-mistral-Devstral-Small-2507"),
 }
+STRICT: Final = (
+    *("mistralai-Mistral-Nemo-Instruct-2407", "openai-gpt-oss-120b", "google-gemma-2-2b-it", "Qwen3.5-4B"),
+    *("mistralai-Ministral-3-14B-Reasoning-2512", "llama-2"),
+)
 PROCESSES = TemplateProcesses()
 TOOL: Final = {
     "type": "function",
@@ -63,6 +71,7 @@ TOOL: Final = {
 }
 
 
+@cache
 def chat_format(source: str) -> ChatFormat:
     template = ChatTemplate(source, bos_token="<s>", eos_token="</s>", processes=PROCESSES)
     return ChatFormat(template, lambda _: None)
@@ -150,6 +159,14 @@ def test_every_template_writes_out_every_history(name: str) -> None:
         for pattern, messages in HISTORIES.items()
     }
     assert {pattern: prompt for pattern, prompt in prompts.items() if not is_complete(HISTORIES[pattern], prompt)} == {}
+
+
+@settings(max_examples=30, deadline=None)
+@given(name=st.sampled_from(STRICT), pattern=st.text("SUACBR", min_size=1, max_size=8))
+def test_so_do_those_that_refuse_most_with_any_history(name: str, pattern: str) -> None:
+    messages = turns(pattern)
+    prompt = chat_format(SOURCES[name]).write(Chat(tuple(messages), (TOOL,))).text
+    assert is_complete(messages, prompt)
 
 
 def test_calls_in_a_history_need_no_tools_in_the_request() -> None:
@@ -243,3 +260,12 @@ def test_a_refusal_that_no_repair_helps_against_is_the_clients_error() -> None:
     written = chat_format("{{ raise_exception('never') }}")
     with pytest.raises(InvalidRequest, match="never"):
         written.write(Chat(tuple(turns("UCR")), (TOOL,)))
+
+
+def test_a_template_is_tried_once() -> None:
+    processes = TemplateProcesses()
+    template = ChatTemplate(SOURCES["chatml"], bos_token="<s>", eos_token="</s>", processes=processes)
+    found_first = capabilities_of(template)
+    # From here on nothing can be rendered.
+    processes.close()
+    assert capabilities_of(template) == found_first

@@ -59,7 +59,7 @@ def there_and_back(value: T) -> T:
         ToEngine(1, Cancel(ONE)),
         ToEngine(1, Stop(suspend=True, keep_bytes=1 << 40)),
         ToEngine(1, Resume(SuspendedSequence("i", Submit(ONE, Text("a")), (1, -(1 << 180)), (3,), None, 2))),
-        FromEngine(1, (Accepted(ONE, 3, Reading("hermes", "", False), (1, 2, 3)),)),
+        FromEngine(1, (Accepted(ONE, 3, Reading("hermes", "", False, "<think>."), (1, 2, 3), ("merged",)),)),
         FromEngine(1, (Token(ONE, "☃", (TokenLogprob(b"\xe2", -0.5, ((b"a", -1.0),)),), (7,)),), True),
         FromEngine(1, (Finished(ONE, "stop", Usage(1, 2, 3), "x"), EngineStats(1, 2, 3, 4, 5))),
         FromEngine(1, (Loaded(ModelProfile(1, "Q4", 2, "fp", True)),)),
