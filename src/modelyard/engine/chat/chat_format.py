@@ -171,8 +171,9 @@ class ChatFormat:
         tools = chat.tools if tools_of(chat) and self._renders_tools else ()
         takes = self._takes
         style = takes.calls if self._renders_tools else None
-        if style is not None and not tools and not style.without_tools:
-            style = None
+        if style is not None and not tools:
+            # The first turn is only taken for the user's where tools are described in it.
+            style = replace(style, first=True) if style.without_tools else None
         repaired: list[str] = []
         fitted = to_messages(fit(turns, takes, style, self._format, repaired), takes, style)
         without_tools = () if takes.tools_are_list else None

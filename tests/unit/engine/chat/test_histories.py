@@ -184,6 +184,7 @@ def test_calls_in_a_history_need_no_tools_in_the_request() -> None:
             ("SUAU", "SSU", "UU", "UAAU", "AU", "SUASU", "UCRAU", "UCRU", "UBR", "RU", "parallel"),
         ),
         ("google-gemma-2-2b-it", ("U", "UAU")),
+        ("meta-llama-Llama-3.1-8B-Instruct", ("AU", "UU", "SUAU", "UCRAU")),
         ("llama-2", ("U", "SU", "SUAU")),
         ("mistralai-Ministral-3-14B-Reasoning-2512", ("SUAU", "UCRAU", "UBR", "UCRCRAU", "parallel")),
         ("openai-gpt-oss-120b", ("SUAU", "UU", "UCRAU")),
