@@ -109,7 +109,7 @@ def test_more_can_be_counted_than_a_model_could_read(yard: RunningServer) -> Non
         ("/tokenize", {"content": "a" * (MAX_TEXT_LENGTH + 1)}, "are the most that are tokenised at once"),
         ("/tokenize", {}, "Give one of 'content', 'prompt' and 'messages'"),
         ("/tokenize", {"content": "a", "prompt": "b"}, "not both 'content' and 'prompt'"),
-        ("/tokenize", {"messages": TURN, "add_generation_prompt": False}, "'add_generation_prompt' is not supported"),
+        ("/tokenize", {"messages": TURN, "chat_template": "x"}, "'chat_template' is not supported"),
         ("/tokenize", {"messages": TURN, "model": "minilm"}, "does not chat. Send the text itself."),
         ("/detokenize", {"tokens": [-1]}, "'tokens' holds -1, but this model's vocabulary has ids 0 to"),
         ("/detokenize", {"tokens": [10**6]}, "'tokens' holds 1000000"),

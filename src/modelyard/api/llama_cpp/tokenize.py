@@ -39,8 +39,6 @@ from modelyard.yard.yard import Yard
 MAX_IDS: Final = 1 << 20
 
 _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
-    "add_generation_prompt": (True,),
-    "continue_final_message": (False,),
     "chat_template": (),
     "mm_processor_kwargs": (),
     "truncate_prompt_tokens": (),
