@@ -149,7 +149,7 @@ class ChatFormat:
         """Return the prompt that ends with the beginning of an answer, and what parsers must know of that."""
         try:
             closed = self._render(chat, beginning.turns, notes, opens_turn=False)
-            prompt = beginning.cut(closed, self._any_reasoning)
+            prompt = beginning.cut(closed, self.reasoning)
         except ConversationTooLong:
             raise
         except InvalidRequest:

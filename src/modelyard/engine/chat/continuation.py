@@ -76,7 +76,7 @@ class Beginning:
             opened = opened + self.reasoning + by_template(f"{reasoning.close}\n\n")
         return opened + self.text
 
-    def begun(self, prompt: str, opened: str, reasoning: ReasoningFormat | None) -> str:
+    def begun(self, prompt: MarkedText, opened: MarkedText, reasoning: ReasoningFormat | None) -> str:
         """Return ``Reading.begun`` for ``prompt``, which ends with the text.
 
         Args:

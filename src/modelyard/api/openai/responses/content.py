@@ -14,9 +14,6 @@ from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Detail
 
-TEXT_PARTS = ("input_text", "output_text", "text", "summary_text", "reasoning_text")
-"""The types of parts whose ``text`` is text of the conversation."""
-
 _IMAGE_PARTS = ("input_image", "computer_screenshot")
 
 
