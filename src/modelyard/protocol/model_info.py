@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from modelyard.protocol.prompts import Sampling
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +24,9 @@ class ModelProfile:
         identity: weights and settings; engines with equal identities can restore each other's KV states.
         is_isolated: whether its engine has a process of its own.
         dimensions: length of an embedding; 0 if the model does not embed.
+        chat_template: Jinja source; "" where it has none.
+        begin_token, end_token: texts of the tokens that begin and end a sequence; "" where it has none.
+        sampling: defaults of its requests, all set.
     """
 
     context_length: int
@@ -40,3 +45,7 @@ class ModelProfile:
     can_fill: bool = False
     identity: str = ""
     is_isolated: bool = False
+    chat_template: str = field(default="", repr=False)
+    begin_token: str = ""
+    end_token: str = ""
+    sampling: Sampling = field(default_factory=Sampling)

@@ -184,14 +184,32 @@ ToolChoice = Literal["auto", "none", "required"] | NamedTool
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """Texts and token ids to continue, one behind the other."""
+
+    parts: tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Infill:
-    """Text with a gap that the model fills."""
+    """Text with a gap that the model fills.
+
+    Attributes:
+        before, behind: the text on both sides of the gap.
+        begun: the beginning of the filling, which the model continues.
+        files: name and text of other files of the project, the most relevant last. They are cut at their beginning to
+            what the context has room for.
+        reserved: tokens of the context that ``files`` leave for the answer.
+    """
 
     before: str
     behind: str
+    begun: str = ""
+    files: tuple[tuple[str, str], ...] = ()
+    reserved: int = 0
 
 
-Prompt = Chat | Text | Tokens | Infill | Written
+Prompt = Chat | Text | Tokens | Pieces | Infill | Written
 
 
 def media_of(prompt: Prompt) -> list[Media]:

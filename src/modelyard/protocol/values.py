@@ -57,11 +57,15 @@ class TokenLogprob:
         token: its bytes.
         logprob: natural logarithm of its probability; nan for the first token of a prompt, which nothing precedes.
         top: (bytes, logprob) of the likeliest tokens at its position, likeliest first.
+        id: its id; -1 where it is not known.
+        top_ids: ids of the tokens of ``top``; () where they are not known.
     """
 
     token: bytes
     logprob: float
     top: tuple[tuple[bytes, float], ...]
+    id: int = -1
+    top_ids: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from modelyard.config import Model
 from modelyard.errors import ModelLoadFailed, UnusableModel
 from modelyard.hub import Progress
+from modelyard.protocol.model_info import ModelProfile
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.runtime.controller import LifecycleController
@@ -39,6 +40,10 @@ class ModelListing:
     def model(self, name: str) -> ModelStatus:
         """Return the status of one model; see ``Yard.model``."""
         return self._status(self._directory.configured(name))
+
+    def profile(self, name: str) -> ModelProfile | None:
+        """Return what is known of one model since it was loaded; see ``Yard.profile``."""
+        return self._controller.profiles.get(self._directory.residency_names[self._directory.configured(name).id])
 
     def failures(self) -> Iterator[tuple[str, str]]:
         """Yield the id and the reason of each model that failed and was not loaded since, for any caller."""

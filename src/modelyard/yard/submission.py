@@ -53,6 +53,7 @@ class RequestSubmitter:
         number, generation = self._controller.submit(
             self._directory.residency_names[model], message, wait, caller.place_owner
         )
+        generation.keeps_ids = request.wants_ids
         yield from self._until_left(caller, account, number, generation)
 
     @contextmanager

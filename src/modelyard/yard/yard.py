@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from modelyard.config import Config, Model
 from modelyard.errors import InsufficientMemory
 from modelyard.hub import Progress, Senses, Stores
+from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.requests import Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.system.malloc import share_one_heap
@@ -233,6 +234,14 @@ class Yard:
             ModelNotFound: no model has that name.
         """
         return self._parts.listing.model(name)
+
+    def profile(self, name: str) -> ModelProfile | None:
+        """Return the properties of one model, by id or alias, that its engine reported; None until it was loaded once.
+
+        Raises:
+            ModelNotFound: no model has that name.
+        """
+        return self._parts.listing.profile(name)
 
     def configured(self, name: str | None) -> Model:
         """Return how a model is configured, by id or alias; None is the default.

@@ -6,13 +6,14 @@ import re
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.marked_text import MarkedText, by_template
 from modelyard.engine.input.bounded_tokenize import COMMON_TOKEN_CHARACTERS, tokenize_beginning
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.kv.placeholders import ImageSpan
+from modelyard.engine.llama import InfillTokens
 from modelyard.errors import (
     ContextLengthExceeded,
     InvalidRequest,
@@ -26,6 +27,7 @@ from modelyard.protocol.prompts import (
     ControlText,
     Infill,
     Media,
+    Pieces,
     PlainText,
     Prompt,
     Text,
@@ -34,6 +36,9 @@ from modelyard.protocol.prompts import (
     salted,
 )
 from modelyard.protocol.values import Reading
+
+# Characters of a file that are tokenised per token of the context. Source code has about three characters a token.
+_FILE_CHARACTERS: Final = 4
 
 
 class SupportsMedia(Protocol):
@@ -106,7 +111,7 @@ class PromptReader:
         context_length: int,
         vision: SupportsMedia | None = None,
         name: str = "",
-        infill: tuple[int, int, int] | None = None,
+        infill: InfillTokens | None = None,
         longest_token: Callable[[], int | None] = lambda: None,
         max_characters: int | None = None,
     ) -> None:
@@ -141,10 +146,12 @@ class PromptReader:
                 return self._prepare_chat(self._chat_format, prompt)
             case Text(text):
                 return PreparedPrompt("prompt", (self._tokens_of(text, "prompt"),))
-            case Infill(before, behind):
-                return PreparedPrompt("suffix", (self._with_gap(before, behind),))
+            case Infill():
+                return PreparedPrompt("suffix", (self._with_gap(prompt),))
             case Tokens(ids):
                 return PreparedPrompt("prompt", (self._checked(ids),))
+            case Pieces():
+                return PreparedPrompt("prompt", (self._joined(prompt.parts),))
             case Written(parts):
                 return self._prepare_written(parts)
 
@@ -259,15 +266,54 @@ class PromptReader:
             parts += (source, self._tokens_of(text, "messages", is_start=False))
         return tuple(parts)
 
-    def _with_gap(self, before: str, behind: str) -> list[int]:
+    def _joined(self, parts: tuple[str | int, ...]) -> list[int]:
+        """Return the tokens of texts and token ids; a text at the beginning gets the begin token."""
+        tokens: list[int] = []
+        for part in parts:
+            if isinstance(part, str):
+                tokens += self._tokens_of(part, "prompt", is_start=not tokens)
+            else:
+                tokens += self._checked((part,))
+        return tokens
+
+    def _with_gap(self, prompt: Infill) -> list[int]:
         """Return the tokens of a text with a gap, in the order prefix, suffix, middle, on which models are trained.
 
         Source: M. Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022.
         """
-        if self._infill is None:
-            raise UnsupportedOperation("This model has no tokens for filling gaps: leave 'suffix' out.", "suffix")
-        prefix, suffix, middle = self._infill
-        return [*self._tokenizer.begin_tokens, prefix, *self._plain(before), suffix, *self._plain(behind), middle]
+        infill = self._infill
+        if infill is None:
+            raise UnsupportedOperation(
+                "This model has no tokens for filling gaps. Send a prompt without 'suffix', or name a model that was "
+                "trained to fill gaps, such as Qwen2.5-Coder.",
+                "suffix",
+            )
+        head = self._tokenizer.begin_tokens
+        gap = [infill.prefix, *self._plain(prompt.before), infill.suffix, *self._plain(prompt.behind)]
+        gap += [infill.middle, *self._plain(prompt.begun)]
+        files = self._files(infill, prompt.files)
+        room = self._context_length - len(head) - len(gap) - max(1, prompt.reserved)
+        return [*head, *files[max(0, len(files) - max(0, room)) :], *gap]
+
+    def _files(self, infill: InfillTokens, files: tuple[tuple[str, str], ...]) -> list[int]:
+        """Return the tokens of the other files of a project, or [] where there are none.
+
+        Source: B. Hui et al., "Qwen2.5-Coder Technical Report", 2024, section 3.2; llama.cpp, tools/server,
+        server-common.cpp, format_prompt_infill, also for the separators of models that have no tokens for files.
+        """
+        if not files:
+            return []
+        tokens = [infill.repository, *self._plain("myproject\n")] if infill.repository >= 0 else []
+        for name, text in files:
+            if infill.file >= 0:
+                tokens += [infill.file, *self._plain(f"{name}\n")]
+            else:
+                tokens += self._plain("\n\n--- snippet ---\n\n")
+            # What does not fit is cut at the beginning, so a text may be longer than the context.
+            tokens += self._tokenizer.plain(text[-_FILE_CHARACTERS * self._context_length :])
+        if infill.file >= 0:
+            tokens += [infill.file, *self._plain("filename\n")]
+        return tokens
 
     def _plain(self, text: str) -> list[int]:
         return self._bounded(self._tokenizer.plain, text, "suffix") if text else []

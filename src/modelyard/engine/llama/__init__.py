@@ -8,7 +8,7 @@ from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.devices import accelerators, check_devices, devices, features
 from modelyard.engine.llama.library import buffer_bytes, can_offload, version
-from modelyard.engine.llama.model import Model, Weights
+from modelyard.engine.llama.model import InfillTokens, Model, Weights
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.projector import PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, is_greedy
@@ -19,6 +19,7 @@ __all__ = [
     "Batch",
     "Context",
     "DrySampler",
+    "InfillTokens",
     "Model",
     "PooledContext",
     "Pooling",

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Container, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.engine.llama.deep_stack import call_on_deep_stack
@@ -33,6 +33,21 @@ QUICK_BYTES: Final = 8192
 MAX_SPECIALS: Final = 4000
 # Beyond this length the stack alone may take half a gigabyte.
 MAX_BYTES_HERE: Final = 1 << 20
+
+
+class InfillTokens(NamedTuple):
+    """The tokens that mark a gap in a text, and other files of its project.
+
+    Attributes:
+        prefix, suffix, middle: before the text with the gap, before the text behind the gap, and before its filling.
+        repository, file: before the name of the project, and before that of each file; -1 where there is none.
+    """
+
+    prefix: int
+    suffix: int
+    middle: int
+    repository: int = -1
+    file: int = -1
 
 
 class TokenizeElsewhere(Protocol):
@@ -173,17 +188,12 @@ class Model:
         """Return the text of the token that ends a sequence; "" where the vocabulary has none."""
         return self._special(lib.llama_vocab_eos(self._vocab))
 
-    def infill_tokens(self) -> tuple[int, int, int] | None:
-        """Return the tokens before a text with a gap, before the text behind the gap, and before its filling.
-
-        Returns None where the vocabulary has none, and the model cannot fill gaps.
-        """
-        found = (
-            int(lib.llama_vocab_fim_pre(self._vocab)),
-            int(lib.llama_vocab_fim_suf(self._vocab)),
-            int(lib.llama_vocab_fim_mid(self._vocab)),
-        )
-        return None if min(found) < 0 else found
+    def infill_tokens(self) -> InfillTokens | None:
+        """Return the tokens that mark a gap in a text; None where the vocabulary has none."""
+        gap = (lib.llama_vocab_fim_pre, lib.llama_vocab_fim_suf, lib.llama_vocab_fim_mid)
+        project = (lib.llama_vocab_fim_rep, lib.llama_vocab_fim_sep)
+        found = InfillTokens(*(int(token(self._vocab)) for token in (*gap, *project)))
+        return None if min(found[:3]) < 0 else found
 
     def control_token(self, text: str) -> int | None:
         """Return the control token with exactly this text; None where the vocabulary has none."""

@@ -252,6 +252,7 @@ def _equip(
     chat_format, why_no_chat = _chat_format(settings, model, templates)
     reader = _prompt_reader(settings, allocated, chat_format, why_no_chat)
     identity = _identity(settings, allocated)
+    sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
     prompts, long_prompts = reader(), reader(max_characters=MAX_TEXT_LENGTH)
     return LoadedModel(
         key=allocated.key,
@@ -261,8 +262,8 @@ def _equip(
         prompts=prompts,
         long_prompts=long_prompts,
         chat_format=chat_format,
-        sampling=settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING),
-        profile=_profile(settings, allocated, chat_format, identity),
+        sampling=sampling,
+        profile=_profile(settings, allocated, chat_format, identity, sampling),
         identity=identity,
         draft=allocated.draft,
         vision=allocated.vision,
@@ -300,7 +301,11 @@ def _identity(settings: EngineSettings, allocated: _Allocated) -> str:
 
 
 def _profile(
-    settings: EngineSettings, allocated: _Allocated, chat_format: ChatFormat | None, identity: str
+    settings: EngineSettings,
+    allocated: _Allocated,
+    chat_format: ChatFormat | None,
+    identity: str,
+    sampling: Sampling,
 ) -> ModelProfile:
     model, vision = allocated.model, allocated.vision
     return ModelProfile(
@@ -318,6 +323,10 @@ def _profile(
         can_hear=vision is not None and vision.can_hear,
         can_reason=chat_format is not None and chat_format.can_reason,
         can_fill=model.infill_tokens() is not None,
+        chat_template=settings.chat_template or model.chat_template() or "",
+        begin_token=model.begin_token(),
+        end_token=model.end_token(),
+        sampling=sampling,
     )
 
 

@@ -93,8 +93,9 @@ class LogprobRecorder:
         count = min(self._top, len(scores))
         best = np.argpartition(-scores, count - 1)[:count] if count else np.empty(0, np.intp)
         ranked = best[np.argsort(-scores[best], kind="stable")]
-        top = tuple((self.piece(int(index)), float(scores[index])) for index in ranked)
-        return TokenLogprob(self.piece(token), float(scores[token]), top)
+        ids = tuple(map(int, ranked))
+        top = tuple((self.piece(index), float(scores[index])) for index in ids)
+        return TokenLogprob(self.piece(token), float(scores[token]), top, token, ids)
 
     def release(self, text: str) -> tuple[TokenLogprob, ...]:
         """Return the log-probabilities of the tokens that begin within the text released so far, ``text`` included."""

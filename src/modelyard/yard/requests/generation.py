@@ -25,8 +25,12 @@ class TokenStream(MeteredRequest):
         model: id of the model that answers.
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
         prompt_tokens: tokens of the prompt, once it is accepted.
+        cached_tokens: tokens of the prompt that were not computed again, once its prefill has begun.
         reading: how the text is parsed, once the prompt is accepted; None: it is plain text.
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader removes them.
+        generated: number of tokens of the answer that have arrived.
+        keeps_ids: whether the ids of these tokens are kept in ``ids``.
+        ids: the token ids that have arrived. The reader removes them.
         finished: reason and usage, once the last event has arrived.
         times: the times of its stages.
     """
@@ -34,10 +38,13 @@ class TokenStream(MeteredRequest):
     def __init__(self, model: str) -> None:
         self.model = model
         self.fingerprint = ""
-        self.prompt_tokens = 0
+        self.prompt_tokens = self.cached_tokens = 0
         self.finished: Finished | None = None
         self.reading: Reading | None = None
         self.logprobs: list[TokenLogprob] = []
+        self.generated = 0
+        self.keeps_ids = False
+        self.ids: list[int] = []
         self.times = RequestTimings()
         self._text: list[str] = []
         self._error: ModelyardError | None = None
@@ -72,6 +79,9 @@ class TokenStream(MeteredRequest):
         """Take the text of a token; the caller calls ``wake`` once all tokens of the step are added."""
         if token.text:
             self._text.append(token.text)
+        self.generated += len(token.ids)
+        if self.keeps_ids:
+            self.ids.extend(token.ids)
         if token.logprobs:
             self.logprobs.extend(token.logprobs)
 

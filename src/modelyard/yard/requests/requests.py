@@ -28,6 +28,7 @@ class Request:
         model: id or alias; None means the default.
         max_tokens: bound of the answer; None: as many as the context holds.
         urgency: how it waits for its model.
+        wants_ids: whether the reader of the answer gets its token ids, too.
         prompt, sampling, min_tokens, stop, stop_tokens, includes_stop, shows_special, ignore_eos, response_format,
             grammar, logprobs, echoes, prediction, reasoning_budget: see ``protocol.requests.Submit``.
     """
@@ -49,6 +50,7 @@ class Request:
     stop_tokens: tuple[int, ...] = ()
     includes_stop: bool = False
     shows_special: bool = False
+    wants_ids: bool = False
 
     def message(self, sequence: SequenceId, priority: int) -> Submit:
         """Return the message for the engine. ``priority`` is the request's, which defaults to its model's."""

@@ -223,10 +223,12 @@ class InflightRequests:
                     inflight = self.open.get(RequestId(sequence))
                     if inflight is not None:
                         inflight.result.put(event)
-                case Started(sequence):
+                case Started(sequence, cached_tokens):
                     inflight = self.open.get(RequestId(sequence))
                     if inflight is not None:
                         inflight.result.times.started = now
+                        if isinstance(inflight.result, TokenStream):
+                            inflight.result.cached_tokens = cached_tokens
                 case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
                     self._end(event)
                 case Suspended(sequence, suspended):
