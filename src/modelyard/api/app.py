@@ -14,8 +14,8 @@ from starlette.types import ASGIApp
 
 from modelyard.api.anthropic import routes as anthropic
 from modelyard.api.errors import responses as error_responses
+from modelyard.api.llama_cpp import completion, embedding, model_events, properties, tokenize
 from modelyard.api.llama_cpp import models as llama_cpp_models
-from modelyard.api.llama_cpp import tokenize
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import authorize_route
 from modelyard.api.middleware.body_intake import BodyIntake
@@ -26,6 +26,7 @@ from modelyard.api.middleware.origin import CheckOrigin
 from modelyard.api.middleware.security import RequireKey
 from modelyard.api.middleware.short_paths import ShortPaths, short_segments
 from modelyard.api.middleware.telemetry import Telemetry
+from modelyard.api.ollama import model_management
 from modelyard.api.ollama import routes as ollama
 from modelyard.api.openai import chat, completions, embeddings, models, unserved
 from modelyard.api.openai.audio import routes as audio
@@ -60,11 +61,16 @@ _ROUTERS: Final = (
     conversations.router,
     conversations.json_router,
     anthropic.router,
+    completion.router,
     tokenize.router,
+    embedding.router,
+    properties.router,
     ollama.router,
     ollama.json_router,
+    model_management.router,
     models.router,
     llama_cpp_models.router,
+    model_events.router,
     config.router,
     health.router,
     unserved.router,

@@ -132,7 +132,7 @@ class RequestContext:
     def is_housekeeping(self) -> bool:
         """Whether the request is a health check, a scrape of metrics or a CORS preflight."""
         path: str = self._scope["path"]
-        return path in ("/", "/metrics") or path.startswith("/health") or self.method == "OPTIONS"
+        return path in ("/", "/metrics", "/v1/health") or path.startswith("/health") or self.method == "OPTIONS"
 
     @property
     def is_anthropic(self) -> bool:

@@ -30,6 +30,7 @@
     ├── UriTooLong                  414 uri_too_long
     ├── HeadTooLarge                431 request_head_too_large
     ├── OutOfMemory                 507 out_of_memory: an allocation for the request failed
+    ├── NoFreeSlot                  503 no_free_slot
     ├── QueueFull                   429 queue_full
     ├── RateLimited                 429 rate_limit_exceeded
     │   └── TokensReserved          429 rate_limit_exceeded: running requests have reserved the tokens
@@ -82,6 +83,7 @@ from modelyard.errors.model import (
     ModelLoadFailed,
     ModelLoading,
     ModelUnloaded,
+    NoFreeSlot,
     QueueFull,
 )
 from modelyard.errors.request import (
@@ -151,6 +153,7 @@ __all__ = [
     "ModelRequired",
     "ModelUnloaded",
     "ModelyardError",
+    "NoFreeSlot",
     "OriginNotAllowed",
     "OutOfMemory",
     "PermissionDenied",

@@ -8,6 +8,21 @@ from collections.abc import Sequence
 from modelyard.errors.base import ModelyardError
 
 
+class NoFreeSlot(ModelyardError):
+    """The model computes as many answers as it can at the same time, and the client asked to be told."""
+
+    code = "no_free_slot"
+    status = 503
+    retry_after_s = 1
+
+    def __init__(self, model: str, running: int) -> None:
+        super().__init__(model, running)
+        self.model, self.running = model, running
+
+    def __str__(self) -> str:
+        return f"'{self.model}' computes {self.running} answers already, as many as it can. Try again soon."
+
+
 class QueueFull(ModelyardError):
     """The queue of the model is full."""
 

@@ -6,7 +6,7 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NoReturn
 
 import orjson
 from fastapi import APIRouter
@@ -18,6 +18,7 @@ from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import input_modalities
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
+from modelyard.errors import UnsupportedOperation
 from modelyard.yard.stats.status import ModelStatus, Status
 
 _STATUS: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
@@ -34,13 +35,16 @@ class LoadBody(BaseModel):
     model: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="Id or alias of a model.")
 
 
+def router_status(model: ModelStatus) -> str:
+    """Return the status of a model by the router's names. A parked model corresponds to llama.cpp's sleeping one."""
+    if model.progress is not None and model.progress.step == "downloading":
+        return "downloading"
+    return "sleeping" if model.is_parked else _STATUS[model.status]
+
+
 def router_object(model: ModelStatus) -> dict[str, Any]:
     """Return a model in the shape of llama.cpp's router, without the paths of its files."""
-    # A parked model corresponds to llama.cpp's sleeping one.
-    value = "sleeping" if model.is_parked else _STATUS[model.status]
-    if model.progress is not None and model.progress.step == "downloading":
-        value = "downloading"
-    status: dict[str, Any] = {"value": value}
+    status: dict[str, Any] = {"value": router_status(model)}
     if model.reason is not None:
         status["failed"] = True
     return {
@@ -81,3 +85,16 @@ async def unload_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Li
     """Free a model's memory after its requests are done. Idempotent."""
     await Services.of(http).yard.unload(body.model)
     return {"success": True}
+
+
+@router.post("/models", include_in_schema=False, response_model=None)
+@router.delete("/models", include_in_schema=False, response_model=None)
+@needs("admin", all_models=True)
+async def refuse_model_management(http: HttpRequest) -> NoReturn:
+    """Answer 400, whatever was sent."""
+    what = "fetches" if http.method == "POST" else "deletes"
+    raise UnsupportedOperation(
+        f"{http.method} /models: this server {what} no models on request. Add the model to [[models]] in the "
+        "configuration, or remove it there, and POST /v1/config/reload; `modelyard cache delete` frees the disk.",
+        "model",
+    )

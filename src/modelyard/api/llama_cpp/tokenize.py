@@ -1,4 +1,4 @@
-"""POST /tokenize and /detokenize, compatible with llama.cpp's server and vLLM; also under /v1.
+"""POST /tokenize, /detokenize and /apply-template, compatible with llama.cpp's server and vLLM.
 
 Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md, and vLLM's
 entrypoints/serve/tokenize/protocol.py.
@@ -22,12 +22,13 @@ from modelyard.api.openai.conversation import (
     ContinueFinalMessage,
     chosen_continuation,
 )
-from modelyard.api.openai.schema import MAX_NAME_LENGTH, refuse_unsupported
+from modelyard.api.openai.schema import MAX_NAME_LENGTH, ChatCompletionRequest, refuse_unsupported
 from modelyard.api.openai.tools import ToolDefinition, Tools, chosen_tools
 from modelyard.api.services import Services
 from modelyard.api.serving.bounded_items import Messages
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
+from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat, Text, Tokens
@@ -142,6 +143,28 @@ def _piece(piece: bytes) -> str | list[int]:
         return list(piece)
 
 
+class TemplateBody(_Body):
+    """The body of ``POST /apply-template``."""
+
+    messages: Messages[ChatMessage] = Field(description="The conversation.")
+    tools: Tools[ToolDefinition] | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+    def to_request(self) -> TokenizeRequest:
+        """Return the request for the yard.
+
+        Raises:
+            InvalidRequest: a field asks for something that is not supported.
+        """
+        return TokenizeBody(
+            model=self.model,
+            messages=self.messages,
+            tools=self.tools,
+            chat_template_kwargs=self.chat_template_kwargs,
+            **(self.model_extra or {}),
+        ).checked()
+
+
 router = APIRouter(route_class=JsonRoute)
 
 
@@ -173,3 +196,31 @@ async def _detokenize(yard: Yard, request: TokenizeRequest) -> bytes:
     tokenization = await yard.tokenize(request)
     text = b"".join(tokenization.pieces).decode("utf-8", "replace")
     return orjson.dumps({"content": text, "prompt": text, "model": tokenization.model})
+
+
+@router.post("/apply-template", response_model=None)
+async def apply_template(body: TemplateBody, http: HttpRequest) -> Response:
+    """A conversation as the text that the model reads, special tokens included."""
+    request = replace(body.to_request(), urgency=wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_apply_template, Services.of(http), request))
+
+
+async def _apply_template(services: Services, request: TokenizeRequest) -> bytes:
+    """Compute the body of the answer."""
+    tokenization = await services.yard.tokenize(await services.media.resolved(request))
+    return orjson.dumps({"prompt": b"".join(tokenization.pieces).decode("utf-8", "replace")})
+
+
+@router.post("/v1/chat/completions/input_tokens", response_model=None)
+async def count_chat_tokens(body: ChatCompletionRequest, http: HttpRequest) -> Response:
+    """The number of tokens of the prompt of a chat completion."""
+    request = await RequestBody.of(http.scope).converted(body.checked)
+    assert isinstance(request.prompt, Chat)
+    counted = TokenizeRequest(request.prompt, request.model, urgency=wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(_count, Services.of(http), counted))
+
+
+async def _count(services: Services, request: TokenizeRequest) -> bytes:
+    """Compute the body of the answer."""
+    tokenization = await services.yard.tokenize(await services.media.resolved(request))
+    return orjson.dumps({"object": "response.input_tokens", "input_tokens": len(tokenization.tokens)})

@@ -13,6 +13,7 @@ from fastapi.responses import Response
 from modelyard.api.openai.chunks import ChatChunkChoice, Chunks, EventFrames, Identity
 from modelyard.api.openai.message import MessageDelta, delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
+from modelyard.api.openai.timings import timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import ChatChoice, ChatCompletion, FinishReason
 from modelyard.api.services import Services
@@ -45,7 +46,7 @@ class ChatFrames(EventFrames):
         """Return the chunk with the role."""
         self._generation = generation
         self._reader = OutputReader(generation, self._chat)
-        self._is_bare = self._reader.is_plain and not self._has_logprobs
+        self._is_bare = self._reader.is_plain and not self._has_logprobs and not self._body.timings_per_token
         self._common = self._identity.of(generation)
         self._chunks = Chunks(
             "chat.completion.chunk", self._common, include_usage=self._body.wants_usage, choices=self._body.choices
@@ -63,11 +64,12 @@ class ChatFrames(EventFrames):
     def close(self, finished: Finished) -> bytes:
         """Return the chunks of the text that was held back, and the chunk with the finish_reason."""
         rest = self._encode(self._reader.finish(finished))
-        return rest + self._chunks.of(self._choice({}, self._finish_reason(finished)))
+        last = self._choice({}, self._finish_reason(finished))
+        return rest + self._chunks.of(last, timings_object(self._generation))
 
     def end(self, finished: Sequence[Finished]) -> bytes:
         """Return the usage, if the client asked for it, and the end marker."""
-        return self._chunks.end(finished)
+        return self._chunks.end(finished, timings_object(self._generation))
 
     def choice(self, text: str, finished: Finished) -> ChatChoice:
         """Return the choice of a whole completion."""
@@ -86,6 +88,7 @@ class ChatFrames(EventFrames):
             **self._common,
             "choices": list(choices),
             "usage": usage_object(total_usage(finished, self._body.choices)),
+            "timings": timings_object(self._generation),
         }
 
     def _finish_reason(self, finished: Finished) -> FinishReason:
@@ -97,7 +100,8 @@ class ChatFrames(EventFrames):
             logprobs, self._generation.logprobs = self._generation.logprobs, []
             choices = choices or [self._choice({})]
             choices[0]["logprobs"] = logprobs_object(logprobs)
-        return b"".join(map(self._chunks.of, choices))
+        timings = timings_object(self._generation) if choices and self._body.timings_per_token else None
+        return b"".join(self._chunks.of(choice, timings) for choice in choices)
 
     def _choice(self, delta: MessageDelta, finish_reason: FinishReason | None = None) -> ChatChunkChoice:
         return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

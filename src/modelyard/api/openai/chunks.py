@@ -13,6 +13,7 @@ from modelyard.api.errors.responses import error_body
 from modelyard.api.openai.message import MessageDelta
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, Logprobs
+from modelyard.api.openapi.answers_timings import Timings
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
@@ -77,16 +78,18 @@ class Chunks:
         self.head = b"data: " + orjson.dumps({"object": kind, **common})[:-1] + b',"choices":'
         self.tail = b',"usage":null}\n\n' if include_usage else b"}\n\n"
 
-    def of(self, choice: ChatChunkChoice | TextChunkChoice) -> bytes:
-        """Return a chunk with one choice."""
-        return self.head + orjson.dumps([choice]) + self.tail
+    def of(self, choice: ChatChunkChoice | TextChunkChoice, timings: Timings | None = None) -> bytes:
+        """Return a chunk with one choice, and with llama.cpp's ``timings`` if they are given."""
+        measured = b"" if timings is None else b',"timings":' + orjson.dumps(timings)
+        return self.head + orjson.dumps([choice]) + measured + self.tail
 
-    def end(self, finished: Sequence[Finished]) -> bytes:
+    def end(self, finished: Sequence[Finished], timings: Timings) -> bytes:
         """Return the chunk with the usage of all choices, if the client asked for it, and the end marker."""
         if not self._include_usage:
             return b"data: [DONE]\n\n"
         usage = orjson.dumps(usage_object(total_usage(finished, self._choices)))
-        return self.head + b'[],"usage":' + usage + b"}\n\ndata: [DONE]\n\n"
+        measured = b',"timings":' + orjson.dumps(timings)
+        return self.head + b'[],"usage":' + usage + measured + b"}\n\ndata: [DONE]\n\n"
 
 
 class EventFrames:

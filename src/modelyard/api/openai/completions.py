@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from modelyard.api.openai.chunks import Chunks, EventFrames, Identity, TextChunkChoice
 from modelyard.api.openai.schema import CompletionRequest, choices_of
+from modelyard.api.openai.timings import timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, TextChoice, TextCompletion
 from modelyard.api.services import Services
@@ -36,6 +37,7 @@ class CompletionFrames(EventFrames):
     def __init__(self, body: CompletionRequest, identity: Identity, index: int = 0) -> None:
         self._body, self._identity, self._index = body, identity, index
         self._has_logprobs = body.logprobs is not None
+        self._is_bare = not self._has_logprobs and not body.timings_per_token
         # Offset of the next token in the choice's text, in characters.
         self._offset = 0
 
@@ -52,7 +54,7 @@ class CompletionFrames(EventFrames):
 
     def text(self, text: str) -> bytes:
         """Return a chunk of text."""
-        if self._has_logprobs:
+        if not self._is_bare:
             return self._chunk(text, None)
         return self._before_text + orjson.dumps(text) + self._after_text
 
@@ -62,7 +64,7 @@ class CompletionFrames(EventFrames):
 
     def end(self, finished: Sequence[Finished]) -> bytes:
         """Return the usage, if the client asked for it, and the end marker."""
-        return self._chunks.end(finished)
+        return self._chunks.end(finished, timings_object(self._generation))
 
     def choice(self, text: str, finished: Finished) -> TextChoice:
         """Return the choice of a whole completion."""
@@ -75,6 +77,7 @@ class CompletionFrames(EventFrames):
             **self._common,
             "choices": list(choices),
             "usage": usage_object(total_usage(finished, self._body.choices)),
+            "timings": timings_object(self._generation),
         }
 
     def _chunk(self, text: str, finish_reason: FinishReason | None) -> bytes:
@@ -84,7 +87,8 @@ class CompletionFrames(EventFrames):
             "logprobs": self._logprobs(),
             "finish_reason": finish_reason,
         }
-        return self._chunks.of(choice)
+        has_timings = finish_reason is not None or self._body.timings_per_token
+        return self._chunks.of(choice, timings_object(self._generation) if has_timings else None)
 
     def _logprobs(self) -> ListedLogprobs | None:
         """Take the generation's new logprobs, in the parallel lists of OpenAI's older API; None: not asked for."""

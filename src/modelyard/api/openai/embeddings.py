@@ -53,20 +53,28 @@ class EmbeddingsBody(BaseModel):
         Raises:
             InvalidRequest: there are none or too many, or one is neither text nor token ids.
         """
-        inputs = self.input
-        if isinstance(inputs, str):
-            return (_text(inputs, "input"),)
-        if not inputs:
-            raise InvalidRequest("'input' is empty. Send a text, or a list of texts.", "input")
-        if _are_ids(inputs):
-            return (Tokens(tuple(inputs)),)
-        if len(inputs) > MAX_INPUTS:
-            raise InvalidRequest(
-                f"'input' has {len(inputs)} elements, but at most {MAX_INPUTS} are allowed in one request. "
-                "Send several requests.",
-                "input",
-            )
-        return tuple(_input(item, f"input[{index}]") for index, item in enumerate(inputs))
+        return embedding_inputs(self.input, "input")
+
+
+def embedding_inputs(inputs: str | list[Any], param: str) -> tuple[Text | Tokens, ...]:
+    """Return the inputs in the field ``param``: texts, or token ids.
+
+    Raises:
+        InvalidRequest: there are none or too many, or one is neither text nor token ids.
+    """
+    if isinstance(inputs, str):
+        return (_text(inputs, param),)
+    if not inputs:
+        raise InvalidRequest(f"'{param}' is empty. Send a text, or a list of texts.", param)
+    if _are_ids(inputs):
+        return (Tokens(tuple(inputs)),)
+    if len(inputs) > MAX_INPUTS:
+        raise InvalidRequest(
+            f"'{param}' has {len(inputs)} elements, but at most {MAX_INPUTS} are allowed in one request. "
+            "Send several requests.",
+            param,
+        )
+    return tuple(_input(item, f"{param}[{index}]") for index, item in enumerate(inputs))
 
 
 def _input(item: Any, param: str) -> Text | Tokens:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any
 
 import orjson
@@ -111,6 +111,11 @@ def plan_object(plan: Plan) -> dict[str, Any]:
     }
 
 
+def status_frame(model: ModelStatus) -> bytes:
+    """Return the server-sent event of the present status of a model."""
+    return b"event: status\ndata: " + orjson.dumps(status_object(model.id, model)) + b"\n\n"
+
+
 def event_frame(change: StatusChange) -> bytes:
     """Return a server-sent event: ``progress`` for the progress of a load, ``status`` for a change of state."""
     fields = {
@@ -127,12 +132,20 @@ def event_frame(change: StatusChange) -> bytes:
     return b"event: " + name + b"\ndata: " + data + b"\n\n"
 
 
-class _EventStream(Response):
-    """A stream of server-sent events: the status of each model, then every change."""
+class ModelEventStream(Response):
+    """A stream of server-sent events: the status of each model, then every change.
 
-    def __init__(self, yard: Yard) -> None:
+    Args:
+        yard: the models.
+        status_frame, change_frame: return the event of a status, and of a change.
+    """
+
+    def __init__(
+        self, yard: Yard, status_frame: Callable[[ModelStatus], bytes], change_frame: Callable[[StatusChange], bytes]
+    ) -> None:
         super().__init__()
         self._yard = yard
+        self._status_frame, self._change_frame = status_frame, change_frame
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the client disconnects or the yard closes."""
@@ -141,10 +154,7 @@ class _EventStream(Response):
     async def _stream(self, send: Send) -> None:
         with self._yard.observer() as observer:
             await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
-            body = b"".join(
-                b"event: status\ndata: " + orjson.dumps(status_object(model.id, model)) + b"\n\n"
-                for model in self._yard.models()
-            )
+            body = b"".join(map(self._status_frame, self._yard.models()))
             changes: AsyncIterator[StatusChange] = aiter(observer)
             next_change = asyncio.ensure_future(anext(changes))
             try:
@@ -155,7 +165,7 @@ class _EventStream(Response):
                         body = b": keep-alive\n\n"
                         continue
                     try:
-                        body = event_frame(next_change.result())
+                        body = self._change_frame(next_change.result())
                     except StopAsyncIteration:
                         break
                     next_change = asyncio.ensure_future(anext(changes))
@@ -180,7 +190,7 @@ async def list_models(http: HttpRequest) -> Response:
 @needs("admin", all_models=True)
 async def watch_models(http: HttpRequest) -> Response:
     """Changes of the status of all models, as server-sent events."""
-    return _EventStream(Services.of(http).yard)
+    return ModelEventStream(Services.of(http).yard, status_frame, event_frame)
 
 
 # An id may hold slashes.

@@ -92,6 +92,9 @@ class GenerationFields(SamplingFields):
     include_stop_str_in_output: bool | None = None
     skip_special_tokens: bool | None = None
     ignore_eos: bool | None = None
+    timings_per_token: bool | None = Field(
+        default=None, description="Whether each chunk of a stream has llama.cpp's `timings`; the last one always has."
+    )
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
     user: str | None = IGNORED
     keep_alive: KeepAlive | None = None

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
+from pydantic import RootModel
 from typing_extensions import TypedDict
+
+from modelyard.api.openapi.answers_timings import Timings
 
 
 class TokenPiece(TypedDict):
@@ -69,3 +72,104 @@ class RouterDone(TypedDict):
     """Success of a load or unload."""
 
     success: Literal[True]
+
+
+StopType = Literal["none", "eos", "limit", "word"]
+
+
+class LikelyTokenId(TypedDict):
+    """A token and its log-probability."""
+
+    id: int
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+class TokenProbability(LikelyTokenId):
+    """A token of the answer, and the most likely tokens at its position."""
+
+    top_logprobs: list[LikelyTokenId]
+
+
+class NativeCompletion(TypedDict):
+    """A continued text, in llama.cpp's shape."""
+
+    index: int
+    content: str
+    tokens: list[int]
+    id_slot: int
+    stop: bool
+    model: str
+    tokens_predicted: int
+    tokens_evaluated: int
+    generation_settings: dict[str, Any]
+    prompt: Any
+    has_new_line: bool
+    truncated: bool
+    stop_type: StopType
+    stopping_word: str
+    tokens_cached: int
+    timings: Timings
+    completion_probabilities: NotRequired[list[TokenProbability]]
+
+
+class TextEmbedding(TypedDict):
+    """The vectors of one input."""
+
+    index: int
+    embedding: list[list[float]]
+
+
+class RenderedPrompt(TypedDict):
+    """A conversation as the text that the model reads."""
+
+    prompt: str
+
+
+class ServerProperties(TypedDict):
+    """Properties of one model, as llama.cpp's server has them."""
+
+    default_generation_settings: dict[str, Any]
+    total_slots: int
+    model_alias: str
+    model_path: str
+    modalities: dict[str, bool]
+    media_marker: str
+    chat_template: str
+    bos_token: str
+    eos_token: str
+    build_info: str
+    is_sleeping: bool
+
+
+class Slot(TypedDict):
+    """One of the answers that a model computes at the same time."""
+
+    id: int
+    n_ctx: int | None
+    speculative: bool
+    is_processing: bool
+
+
+class ChatTokenCount(TypedDict):
+    """The number of tokens of a prompt."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: int
+
+
+class NativeCompletions(RootModel[NativeCompletion | list[NativeCompletion]]):
+    """A continued text, or a list of them for several prompts or answers."""
+
+
+class TextEmbeddings(RootModel[list[TextEmbedding]]):
+    """The vectors of all inputs."""
+
+
+class Slots(RootModel[list[Slot]]):
+    """The answers that a model computes at the same time."""
+
+
+class Adapters(RootModel[list[dict[str, Any]]]):
+    """LoRA adapters: always an empty list."""

@@ -10,6 +10,8 @@ from typing import Any, Literal, NotRequired
 from pydantic import ConfigDict, with_config
 from typing_extensions import TypedDict
 
+from modelyard.api.openapi.answers_timings import Timings
+
 FinishReason = Literal["stop", "length", "tool_calls"]
 
 
@@ -100,6 +102,7 @@ class ChatCompletion(TypedDict):
     system_fingerprint: str | None
     choices: list[ChatChoice]
     usage: TokenUsage
+    timings: Timings
 
 
 class ListedLogprobs(TypedDict):
@@ -130,6 +133,7 @@ class TextCompletion(TypedDict):
     system_fingerprint: str | None
     choices: list[TextChoice]
     usage: TokenUsage
+    timings: Timings
 
 
 class Embedding(TypedDict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, NotRequired
 
+from pydantic import RootModel
 from typing_extensions import TypedDict
 
 
@@ -49,3 +50,15 @@ class RankedDocuments(TypedDict):
     results: list[RankedDocument]
     usage: RankingUsage
     meta: RankingMeta
+
+
+class ScoredText(TypedDict):
+    """A text and its score, in the shape of text-embeddings-inference."""
+
+    index: int
+    score: float
+    text: NotRequired[str]
+
+
+class RerankAnswer(RootModel[RankedDocuments | list[ScoredText]]):
+    """The ranked documents; for a request with `texts`, a list of their scores."""

@@ -274,6 +274,48 @@ _ANSWER: Final = {
     "eval_duration": "From the first text to the last.",
 }
 
+_LLAMA_CPP: Final = {
+    "timings": "Token counts, and the speed of prompt and answer.",
+    "cache_n": "Tokens of the prompt that were not computed again.",
+    "prompt_n": "Tokens of the prompt that were computed.",
+    "prompt_ms": "Milliseconds up to the first text.",
+    "prompt_per_token_ms": "Milliseconds for each token of the prompt.",
+    "prompt_per_second": "Tokens of the prompt in a second.",
+    "predicted_n": "Tokens of the answer.",
+    "predicted_ms": "Milliseconds from the first text to the last.",
+    "predicted_per_token_ms": "Milliseconds for each token of the answer.",
+    "predicted_per_second": "Tokens of the answer in a second.",
+    "id_slot": "Always -1: answers are not bound to slots.",
+    "tokens_predicted": "Tokens of the answer.",
+    "tokens_evaluated": "Tokens of the prompt.",
+    "tokens_cached": "Tokens of the prompt that were not computed again.",
+    "generation_settings": "The settings that were used.",
+    "NativeCompletion.tokens": "Token ids of the answer, if `return_tokens` asked for them.",
+    "NativeCompletion.prompt": "The prompt as it was sent.",
+    "NativeCompletion.stop": "Whether the answer is over: true.",
+    "NativeCompletion.content": "The text.",
+    "has_new_line": "Whether the text has a line break.",
+    "truncated": "Whether the context was full before the answer ended.",
+    "stop_type": "Why the answer ended: the model ended it (`eos`), a stop text (`word`) or a limit (`limit`).",
+    "stopping_word": "The stop text that ended the answer; empty: none.",
+    "completion_probabilities": "Log-probabilities of the tokens, if `n_probs` asked for them.",
+    "score": "How well it answers the query, from 0 to 1.",
+    "default_generation_settings": "The settings of requests that leave them open, and the length of the context.",
+    "total_slots": "How many answers the model computes at the same time.",
+    "model_alias": "The id of the model.",
+    "model_path": "The id of the model: paths are private.",
+    "modalities": "Whether the model takes images (`vision`) and sound (`audio`).",
+    "media_marker": "The text that stands for an image or a clip of sound in a prompt.",
+    "chat_template": "The chat template, in Jinja; empty until the model was loaded once.",
+    "bos_token": "The text of the token that begins a sequence.",
+    "eos_token": "The text of the token that ends a sequence.",
+    "build_info": "The version of the server.",
+    "is_sleeping": "Whether the model is not loaded.",
+    "n_ctx": "The length of the context in tokens.",
+    "speculative": "Always false: no answer is bound to speculation.",
+    "is_processing": "Whether an answer is computed.",
+}
+
 _MODELS: Final = {
     "models": "The models.",
     "modified_at": "Time of the last change of its file.",
@@ -339,7 +381,7 @@ _MODELS: Final = {
     "needs_restart": "Changed keys that take effect at the next start of the server.",
 }
 
-_ALL: Final = _REQUEST | _SAMPLING | _MESSAGES | _ANSWER | _MODELS
+_ALL: Final = _REQUEST | _SAMPLING | _MESSAGES | _ANSWER | _LLAMA_CPP | _MODELS
 
 REQUEST_FIELDS: Final[Mapping[str, str]] = MappingProxyType(_ALL)
 ANSWER_FIELDS: Final[Mapping[str, str]] = MappingProxyType(

@@ -117,6 +117,17 @@ event: status
 data: {"model_id":"smollm2","status":"reloading","stage":"loading","restarts":1,"last_death":"signal 11"}
 
 """
+_NATIVE_EVENTS: Final = """\
+data: {"index":0,"content":" blue","tokens":[4461],"stop":false,"id_slot":-1,"tokens_predicted":1,"tokens_evaluated":3}
+
+"""
+_ROUTER_EVENTS: Final = """\
+data: {"model":"smollm2","event":"model_status","data":{"status":"loading",\
+"progress":{"stages":["text_model"],"current":"text_model","value":0.5}}}
+
+data: {"model":"smollm2","event":"model_status","data":{"status":"loaded"}}
+
+"""
 _METRICS: Final = """\
 # HELP modelyard_requests_running Requests that the model's engine has.
 # TYPE modelyard_requests_running gauge
@@ -142,7 +153,7 @@ _SPEECH: Final = {"file": "@speech.wav", "model": "qwen2-audio"}
 
 _RERANK: Final = Operation(
     "Rerank",
-    rerank.RankedDocuments,
+    rerank.RerankAnswer,
     {"model": "reranker", "query": "Why is the sky blue?", "documents": ["Air scatters blue light.", "Cats sleep."]},
     fails=GENERATES,
 )
@@ -174,7 +185,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
             fails=GENERATES,
         ),
         ("post", "/v1/audio/translations"): Operation("OpenAI", openai.SpeechText, _SPEECH, fails=GENERATES),
-        **{("post", path): _RERANK for path in ("/v1/rerank", "/v2/rerank", "/rerank")},
+        **{("post", path): _RERANK for path in ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking")},
         ("post", "/v1/responses"): Operation(
             "OpenAI",
             openai.ResponseObject,
@@ -228,6 +239,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/api/version"): Operation("Ollama", ollama.OllamaVersion),
         ("get", "/api/tags"): Operation("Ollama", ollama.ListedModels),
         ("get", "/api/ps"): Operation("Ollama", ollama.LoadedModels),
+        ("post", "/api/pull"): Operation("Ollama", ollama.PulledModel, {"model": "smollm2"}, fails=(404,)),
         ("post", "/api/show"): Operation("Ollama", ollama.ShownModel, {"model": "smollm2"}, fails=(404,)),
         ("post", "/api/chat"): Operation(
             "Ollama",
@@ -251,6 +263,40 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ),
         **{("post", path): _TOKENIZE for path in ("/tokenize", "/v1/tokenize")},
         **{("post", path): _DETOKENIZE for path in ("/detokenize", "/v1/detokenize")},
+        ("post", "/completion"): Operation(
+            "llama.cpp",
+            llama_cpp.NativeCompletions,
+            {"model": "smollm2", "prompt": "The sky is", "n_predict": 8},
+            Stream(EVENTS, _NATIVE_EVENTS),
+            fails=GENERATES,
+        ),
+        ("post", "/infill"): Operation(
+            "llama.cpp",
+            llama_cpp.NativeCompletions,
+            {"model": "coder", "input_prefix": "def twice(n):\n    return ", "input_suffix": "\n", "n_predict": 8},
+            Stream(EVENTS, _NATIVE_EVENTS),
+            fails=GENERATES,
+        ),
+        ("post", "/v1/fim/completions"): Operation(
+            "llama.cpp",
+            openai.ChatCompletion,
+            {"model": "coder", "prompt": "def twice(n):\n    return ", "suffix": "\n", "max_tokens": 8},
+            Stream(EVENTS, _CHAT_CHUNKS),
+            fails=GENERATES,
+        ),
+        ("post", "/apply-template"): Operation(
+            "llama.cpp", llama_cpp.RenderedPrompt, {"model": "smollm2", "messages": _HELLO}, fails=GENERATES
+        ),
+        ("post", "/embedding"): Operation(
+            "llama.cpp", llama_cpp.TextEmbeddings, {"model": "minilm", "content": "The sky is blue."}, fails=GENERATES
+        ),
+        ("post", "/v1/chat/completions/input_tokens"): Operation(
+            "llama.cpp", llama_cpp.ChatTokenCount, {"model": "smollm2", "messages": _HELLO}, fails=GENERATES
+        ),
+        ("get", "/props"): Operation("llama.cpp", llama_cpp.ServerProperties, fails=(400, 404)),
+        ("get", "/slots"): Operation("llama.cpp", llama_cpp.Slots, fails=(400, 404, 503)),
+        ("get", "/lora-adapters"): Operation("llama.cpp", llama_cpp.Adapters),
+        ("get", "/models/sse"): Operation("llama.cpp", stream=Stream(EVENTS, _ROUTER_EVENTS)),
         ("get", "/models"): Operation("llama.cpp", llama_cpp.RouterModels),
         ("post", "/models/load"): Operation(
             "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503, 507)

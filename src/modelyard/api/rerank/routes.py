@@ -15,11 +15,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.openai.embeddings import MAX_INPUTS
 from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
-from modelyard.api.openapi.answers_rerank import RankedDocument, RankedDocuments
+from modelyard.api.openapi.answers_rerank import RankedDocument, RankedDocuments, ScoredText
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
+from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.one_shot import Ranking
 from modelyard.yard.requests.requests import RankRequest, WaitOptions
 from modelyard.yard.yard import Yard
@@ -41,6 +42,9 @@ def _text_of(document: Any) -> Any:
 Document = Annotated[str, BeforeValidator(_text_of, json_schema_input_type=str | dict[str, str])]
 
 
+Documents = Annotated[list[Document], Field(min_length=1, max_length=MAX_INPUTS, fail_fast=True)]
+
+
 class RerankBody(BaseModel):
     """The body of ``POST /v1/rerank``."""
 
@@ -48,11 +52,11 @@ class RerankBody(BaseModel):
     known_extras: ClassVar = frozenset(RERANK_HARMLESS)
 
     query: Document = Field(min_length=1, description="The query: a text, or an object with a `text`.")
-    documents: list[Document] = Field(
-        min_length=1,
-        max_length=MAX_INPUTS,
-        fail_fast=True,
-        description="Texts to rank, or objects with a `text`.",
+    documents: Documents | None = Field(default=None, description="Texts to rank, or objects with a `text`.")
+    texts: Documents | None = Field(
+        default=None,
+        description="The name of `documents` in the API of text-embeddings-inference; the answer is then a list of "
+        "`index` and `score`.",
     )
     model: str | None = Field(
         default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
@@ -60,6 +64,7 @@ class RerankBody(BaseModel):
     top_n: int | None = Field(
         default=None, ge=1, description="Number of documents in the answer, the best first. Unset: all."
     )
+    return_text: bool | None = Field(default=None, description="Whether the answer repeats the `texts`.")
     return_documents: bool | None = Field(default=None, description="Whether the answer repeats the documents.")
     max_tokens_per_doc: int | None = Field(
         default=None,
@@ -72,15 +77,22 @@ class RerankBody(BaseModel):
 
     def request(self, options: WaitOptions) -> RankRequest:
         """Return the request for the yard."""
-        return RankRequest(self.query, tuple(self.documents), self.model, self.max_tokens_per_doc, options)
+        return RankRequest(self.query, tuple(self.ranked), self.model, self.max_tokens_per_doc, options)
+
+    @property
+    def ranked(self) -> list[str]:
+        """The texts to rank."""
+        return self.documents or self.texts or []
 
     def checked(self) -> None:
         """Refuse known fields that are not supported, unless their value has no effect.
 
         Raises:
-            InvalidRequest: such a field has another value.
+            InvalidRequest: such a field has another value, or there is not exactly one list of texts.
         """
         refuse_unsupported(self, RERANK_HARMLESS)
+        if (self.documents is None) is (self.texts is None):
+            raise InvalidRequest("Send the texts to rank in 'documents', or in 'texts', not in both.", "documents")
 
 
 def rerank_body(ranking: Ranking, body: RerankBody) -> RankedDocuments:
@@ -89,7 +101,7 @@ def rerank_body(ranking: Ranking, body: RerankBody) -> RankedDocuments:
     for index in ranking.best(body.top_n):
         result: RankedDocument = {"index": index, "relevance_score": float(ranking.scores[index])}
         if body.return_documents:
-            result["document"] = {"text": body.documents[index]}
+            result["document"] = {"text": body.ranked[index]}
         results.append(result)
     return {
         "id": f"rerank-{uuid.uuid4().hex}",
@@ -99,6 +111,20 @@ def rerank_body(ranking: Ranking, body: RerankBody) -> RankedDocuments:
         "usage": {"prompt_tokens": ranking.prompt_tokens, "total_tokens": ranking.prompt_tokens},
         "meta": {"tokens": {"input_tokens": ranking.prompt_tokens}},
     }
+
+
+def scored_texts(ranking: Ranking, body: RerankBody) -> list[ScoredText]:
+    """Return the answer in the shape of text-embeddings-inference, with the best text first.
+
+    Source: https://huggingface.github.io/text-embeddings-inference/, "POST /rerank".
+    """
+    results: list[ScoredText] = []
+    for index in ranking.best(body.top_n):
+        result: ScoredText = {"index": index, "score": float(ranking.scores[index])}
+        if body.return_text:
+            result["text"] = body.ranked[index]
+        results.append(result)
+    return results
 
 
 router = APIRouter(route_class=JsonRoute)
@@ -114,6 +140,14 @@ async def rerank(body: RerankBody, http: HttpRequest) -> Response:
     return JsonResponse(partial(_rank, Services.of(http).yard, request, body))
 
 
+@router.post("/reranking", response_model=None)
+@router.post("/v1/reranking", response_model=None)
+async def reranking(body: RerankBody, http: HttpRequest) -> Response:
+    """Sort documents by how well they answer a query: llama.cpp's other name for `/rerank`."""
+    return await rerank(body, http)
+
+
 async def _rank(yard: Yard, request: RankRequest, body: RerankBody) -> bytes:
     """Compute the body of the answer."""
-    return orjson.dumps(rerank_body(await yard.rank(request), body))
+    ranking = await yard.rank(request)
+    return orjson.dumps(rerank_body(ranking, body) if body.texts is None else scored_texts(ranking, body))

@@ -17,6 +17,7 @@ router = APIRouter()
 
 
 @router.get("/", include_in_schema=False)
+@router.get("/v1/health", include_in_schema=False)
 @router.get("/health")
 async def health(http: HttpRequest, model: str | None = None) -> Response:
     """Whether the process runs; with ``model``, whether that model can start a request at once, or 503 with the reason.

@@ -13,4 +13,4 @@ PAGE_FILES: Final = {
 PAGE_PATHS: Final = frozenset({"/openapi.json", "/docs", *(f"/docs/{name}" for name in PAGE_FILES)})
 
 # Beside health, pages that are the same on every server: a browser sends no key for a page.
-OPEN_PATHS = frozenset({"/", "/health", "/health/live", "/health/ready"}) | PAGE_PATHS
+OPEN_PATHS = frozenset({"/", "/health", "/v1/health", "/health/live", "/health/ready"}) | PAGE_PATHS

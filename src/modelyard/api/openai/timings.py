@@ -1,0 +1,37 @@
+"""llama.cpp's ``timings``: token counts and speeds of one answer.
+
+Source: llama.cpp, tools/server, server-task.cpp, result_timings::to_json.
+"""
+
+from __future__ import annotations
+
+from modelyard.api.openapi.answers_timings import Timings
+from modelyard.yard.requests.generation import TokenStream
+
+
+def timings_object(generation: TokenStream) -> Timings:
+    """Return the counts and speeds of ``generation`` up to now.
+
+    Durations are those that the server observes: up to the first text for the prompt, and from there for the answer.
+    """
+    times, finished = generation.times, generation.finished
+    cached = generation.cached_tokens if finished is None else finished.usage.cached_tokens
+    predicted = generation.generated if finished is None else finished.usage.completion_tokens
+    prompt = generation.prompt_tokens - cached
+    prompt_ms = 1000 * (times.prefill_s or 0.0)
+    predicted_ms = 1000 * max(0.0, times.last - times.first)
+    return {
+        "cache_n": cached,
+        "prompt_n": prompt,
+        "prompt_ms": prompt_ms,
+        "prompt_per_token_ms": _ratio(prompt_ms, prompt),
+        "prompt_per_second": _ratio(1000 * prompt, prompt_ms),
+        "predicted_n": predicted,
+        "predicted_ms": predicted_ms,
+        "predicted_per_token_ms": _ratio(predicted_ms, predicted),
+        "predicted_per_second": _ratio(1000 * predicted, predicted_ms),
+    }
+
+
+def _ratio(dividend: float, divisor: float) -> float:
+    return dividend / divisor if divisor else 0.0
