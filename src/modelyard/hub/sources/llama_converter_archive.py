@@ -30,7 +30,8 @@ from modelyard.hub.sources.llama_converter import ENGINE, LICENCE, converter_fol
 # SHA-256 of the source archives by version. The engine is pinned in pyproject.toml: a new version is added to both.
 ARCHIVES: Final = {"0.3.36": "832db0699007f1be95a7e41ef12e88926b02ba836461e36a36372db2760c1a2e"}
 
-# Paths in llama.cpp's tree that are extracted: the converters, their library, and templates that conversions look up.
+# Paths in llama.cpp's tree that are extracted: the converters, their library, templates that conversions look up, and
+# the tests of llama.cpp's server, which this server is compared with.
 _EXTRACTED: Final = (
     "convert_hf_to_gguf.py",
     "convert_lora_to_gguf.py",
@@ -38,6 +39,7 @@ _EXTRACTED: Final = (
     "gguf-py/gguf/",
     "gguf-py/LICENSE",
     "models/templates/",
+    "tools/server/tests/",
     LICENCE,
 )
 _LLAMA_CPP_ROOT: Final = "vendor/llama.cpp/"

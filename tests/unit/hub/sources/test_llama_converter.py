@@ -26,6 +26,8 @@ FILES = {
     f"{INSIDE}/conversion/__init__.py": TABLES,
     f"{INSIDE}/gguf-py/gguf/__init__.py": b"",
     f"{INSIDE}/models/templates/a.jinja": b"{{ a }}",
+    f"{INSIDE}/tools/server/tests/utils.py": b"",
+    f"{INSIDE}/tools/server/server.cpp": b"",
     f"{INSIDE}/src/llama.cpp": b"int main() {}",
     "engine-1/LICENSE": b"another",
     f"{INSIDE}/conversion/../../../../../escaped.py": b"",
@@ -66,7 +68,10 @@ def archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_what_a_conversion_needs_is_taken_and_nothing_else(folder: Path, archive: Path, tmp_path: Path) -> None:
     assert install_converter(go_on, archive=archive) == folder
     found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
-    assert found == {"LICENSE", "conversion/__init__.py", "gguf-py/gguf/__init__.py", "models/templates/a.jinja"}
+    assert found == {
+        *("LICENSE", "conversion/__init__.py", "gguf-py/gguf/__init__.py", "models/templates/a.jinja"),
+        "tools/server/tests/utils.py",
+    }
     assert (folder / "LICENSE").read_bytes() == b"MIT"
     assert not list(tmp_path.rglob("escaped.py"))
 
