@@ -155,7 +155,7 @@ class NativeFrames:
 
 def probability_object(each: TokenLogprob) -> TokenProbability:
     """Return a token with its log-probability and the likeliest tokens at its position."""
-    tops = zip(each.top, each.top_ids, strict=True)
+    tops = zip(each.top, each.top_ids or (-1,) * len(each.top), strict=True)
     return {
         "id": each.id,
         "token": each.token.decode("utf-8", "replace"),

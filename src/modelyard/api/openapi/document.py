@@ -20,7 +20,7 @@ TAGS: Final = {
     "OpenAI": "OpenAI's dialect, with the fields of mistral.rs.",
     "Anthropic": "Anthropic's dialect.",
     "Ollama": "Ollama's dialect.",
-    "llama.cpp": "Endpoints of llama.cpp's server. Two of them are also under /v1, and have the fields of vLLM.",
+    "llama.cpp": "Endpoints of llama.cpp's server. /tokenize and /detokenize have the fields of vLLM, too.",
     "Rerank": "Rank documents by how well they answer a query, in the shape of Jina, Cohere and llama.cpp.",
     "Models": "Load and unload models, and watch their states.",
     "Server": "Configuration, health and metrics.",
