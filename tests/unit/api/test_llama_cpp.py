@@ -17,6 +17,7 @@ from modelyard.api.llama_cpp.properties import slot_objects
 from modelyard.api.llama_cpp.schema import FimRequest, InfillRequest, NativeCompletionRequest
 from modelyard.api.llama_cpp.settings import generation_settings
 from modelyard.api.media.load import AudioReference, ImageReference
+from modelyard.api.openai.embeddings import embedding_inputs
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Infill, Pieces, Sampling, Text, Tokens, Written
 from modelyard.protocol.values import TokenLogprob
@@ -187,3 +188,20 @@ def test_changes_are_events_of_the_router(change: StatusChange, data: dict[str, 
 def test_as_many_slots_are_busy_as_answers_are_computed() -> None:
     assert [slot["is_processing"] for slot in slot_objects(512, 3, 2)] == [True, True, False]
     assert [slot["is_processing"] for slot in slot_objects(512, 1, 5)] == [True]
+
+
+def test_an_input_of_embeddings_may_be_an_object_with_text() -> None:
+    parts = {"content": [{"type": "text", "text": "hello "}, {"type": "text", "text": "world"}]}
+    assert embedding_inputs(parts, "input") == (Text("hello world"),)
+    assert embedding_inputs([parts, "a", {"prompt_string": "b"}], "input") == (
+        Text("hello world"),
+        Text("a"),
+        Text("b"),
+    )
+
+
+@pytest.mark.parametrize("value", [{}, {"content": "a"}, {"content": [{"type": "image_url"}]}, [{"content": []}]])
+def test_other_objects_are_no_input_of_embeddings(value: Any) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        embedding_inputs(value, "input")
+    assert str(refused.value.param).startswith("input")

@@ -17,8 +17,8 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.api.openai.embeddings import embedding_inputs
-from modelyard.api.openai.schema import MAX_NAME_LENGTH, TextsOrIds
+from modelyard.api.openai.embeddings import EmbeddingInput, embedding_inputs
+from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
@@ -39,8 +39,8 @@ class EmbeddingBody(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
-    content: TextsOrIds | None = Field(default=None, description="A text, texts, token ids, or lists of token ids.")
-    input: TextsOrIds | None = Field(default=None, description="OpenAI's name for `content`.")
+    content: EmbeddingInput | None = Field(default=None, description="A text, texts, token ids, or lists of token ids.")
+    input: EmbeddingInput | None = Field(default=None, description="OpenAI's name for `content`.")
     model: str | None = Field(
         default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )

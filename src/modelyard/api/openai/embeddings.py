@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from functools import partial
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -12,9 +12,9 @@ import orjson
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
-from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, TextsOrIds
+from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
@@ -29,12 +29,24 @@ from modelyard.yard.yard import Yard
 MAX_INPUTS = 2048
 
 
+# Items are validated after parsing, so that the error can name the item.
+EmbeddingInput = Annotated[
+    str | list[Any] | dict[str, Any],
+    WithJsonSchema(
+        TypeAdapter(str | list[str | dict[str, Any]] | list[int] | list[list[int]] | dict[str, Any]).json_schema()
+    ),
+]
+
+
 class EmbeddingsBody(BaseModel):
     """The body of ``POST /v1/embeddings``."""
 
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True)
 
-    input: TextsOrIds = Field(description="A text, texts, token ids, or lists of token ids.")
+    input: EmbeddingInput = Field(
+        description="A text, texts, token ids, or lists of token ids. A text may also be an object with `content`, a "
+        "list of parts of type `text`, or llama.cpp's `prompt_string`."
+    )
     model: str | None = Field(
         default=None, max_length=MAX_NAME_LENGTH, description="Id or alias; omitted or 'default': the default model."
     )
@@ -56,14 +68,14 @@ class EmbeddingsBody(BaseModel):
         return embedding_inputs(self.input, "input")
 
 
-def embedding_inputs(inputs: str | list[Any], param: str) -> tuple[Text | Tokens, ...]:
+def embedding_inputs(inputs: str | list[Any] | dict[str, Any], param: str) -> tuple[Text | Tokens, ...]:
     """Return the inputs in the field ``param``: texts, or token ids.
 
     Raises:
         InvalidRequest: there are none or too many, or one is neither text nor token ids.
     """
-    if isinstance(inputs, str):
-        return (_text(inputs, param),)
+    if isinstance(inputs, str | dict):
+        return (_input(inputs, param),)
     if not inputs:
         raise InvalidRequest(f"'{param}' is empty. Send a text, or a list of texts.", param)
     if _are_ids(inputs):
@@ -84,7 +96,24 @@ def _input(item: Any, param: str) -> Text | Tokens:
         if not item:
             raise InvalidRequest(f"'{param}' is empty. Leave it out.", param)
         return Tokens(tuple(item))
-    raise InvalidRequest(f"'{param}' must be a text or a list of token ids.", param)
+    match item:
+        case {"prompt_string": str(text)} if not item.get("multimodal_data"):
+            return _text(text, param)
+        case {"content": [*parts]} if parts:
+            return _text("".join(_part_text(part, f"{param}.content[{at}]") for at, part in enumerate(parts)), param)
+    raise InvalidRequest(
+        f"'{param}' must be a text, a list of token ids, or an object with 'content', a list of parts of type 'text'.",
+        param,
+    )
+
+
+def _part_text(part: Any, param: str) -> str:
+    match part:
+        case {"type": "text", "text": str(text)}:
+            return text
+    raise InvalidRequest(
+        f"'{param}' must be a part of type 'text' with its 'text': embeddings are made of texts.", param
+    )
 
 
 def _text(text: str, param: str) -> Text:
