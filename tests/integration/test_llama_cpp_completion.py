@@ -91,6 +91,21 @@ def test_probabilities_name_tokens_by_id(server: RunningServer) -> None:
         assert each["top_logprobs"][0]["logprob"] == pytest.approx(each["logprob"])
 
 
+def test_probabilities_after_sampling_are_those_of_what_could_be_drawn(server: RunningServer) -> None:
+    drawn = {"temperature": 1.0, "seed": 4, "top_k": 5, "n_probs": 10, "return_tokens": True}
+    plain, sampled = (completed(server, SKY, **drawn, post_sampling_probs=after) for after in (False, True))
+    assert sampled["tokens"] == plain["tokens"]
+    for each in sampled["completion_probabilities"]:
+        probabilities = {top["id"]: top["prob"] for top in each["top_probs"]}
+        assert 1 <= len(probabilities) <= 5
+        assert sum(probabilities.values()) == pytest.approx(1.0, abs=1e-5)
+        assert probabilities[each["id"]] == pytest.approx(each["prob"])
+    greedy = completed(server, SKY, n_probs=10, post_sampling_probs=True)
+    for each in greedy["completion_probabilities"]:
+        assert each["prob"] == 1.0
+        assert len(each["top_probs"]) == 1
+
+
 def test_n_predict_0_computes_the_prompt_for_later(server: RunningServer) -> None:
     prompt = "A prompt that no other test sends, to be computed ahead of its question."
     ahead = completed(server, prompt, n_predict=0)

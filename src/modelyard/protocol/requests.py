@@ -24,6 +24,8 @@ class Submit:
         response_format, grammar: constraints on the answer after the model's reasoning; OpenAI's field and that of
             mistral.rs, as ``engine.chat.grammar.grammar_of`` reads them.
         logprobs: how many of the likeliest tokens are reported beside each token of the answer; None: no logprobs.
+        sampled_logprobs: whether logprobs are those that tokens are drawn with, after all samplers, instead of the
+            model's own.
         echoes: whether the answer begins with the prompt; with ``logprobs``, those of the prompt are computed, too.
         prediction: the expected text of the answer; matching tokens are decoded faster.
         alone: whether to compute it in steps of its own until its first token, because it was active when an engine
@@ -44,6 +46,7 @@ class Submit:
     response_format: Mapping[str, Any] | None = None
     grammar: Mapping[str, Any] | None = None
     logprobs: int | None = None
+    sampled_logprobs: bool = False
     echoes: bool = False
     prediction: str = ""
     alone: bool = False

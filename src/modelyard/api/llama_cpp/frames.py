@@ -5,6 +5,7 @@ Source: llama.cpp, tools/server, server-task.cpp, server_task_result_cmpl_partia
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,7 +15,13 @@ from modelyard.api.errors.responses import error_body
 from modelyard.api.llama_cpp.schema import NativeFields
 from modelyard.api.llama_cpp.settings import generation_settings
 from modelyard.api.openai.timings import timings_object
-from modelyard.api.openapi.answers_llama_cpp import NativeCompletion, StopType, TokenProbability
+from modelyard.api.openapi.answers_llama_cpp import (
+    NativeCompletion,
+    SampledToken,
+    StopType,
+    TokenIdentity,
+    TokenProbability,
+)
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
@@ -147,25 +154,41 @@ class NativeFrames:
         ids, generation.ids = generation.ids, []
         return [] if self._is_mute else ids
 
-    def _take_probabilities(self) -> list[TokenProbability]:
+    def _take_probabilities(self) -> list[TokenProbability | SampledToken]:
         generation = self._generation
         logprobs, generation.logprobs = generation.logprobs, []
-        return [probability_object(each) for each in logprobs]
+        of_token = sampled_object if self._request.sampled_logprobs else probability_object
+        return [of_token(each) for each in logprobs]
 
 
 def probability_object(each: TokenLogprob) -> TokenProbability:
     """Return a token with its log-probability and the likeliest tokens at its position."""
-    tops = zip(each.top, each.top_ids or (-1,) * len(each.top), strict=True)
     return {
-        "id": each.id,
-        "token": each.token.decode("utf-8", "replace"),
-        "bytes": list(each.token),
+        **_token_object(each.id, each.token),
         "logprob": each.logprob,
-        "top_logprobs": [
-            {"id": token, "token": piece.decode("utf-8", "replace"), "bytes": list(piece), "logprob": logprob}
-            for (piece, logprob), token in tops
+        "top_logprobs": [{**_token_object(token, piece), "logprob": logprob} for token, piece, logprob in _top(each)],
+    }
+
+
+def sampled_object(each: TokenLogprob) -> SampledToken:
+    """Return a token with the probability that it was drawn with, and the likeliest tokens that could be drawn."""
+    top = [(token, piece, math.exp(logprob)) for token, piece, logprob in _top(each)]
+    return {
+        **_token_object(each.id, each.token),
+        "prob": math.exp(each.logprob),
+        "top_probs": [
+            {**_token_object(token, piece), "prob": probability} for token, piece, probability in top if probability
         ],
     }
+
+
+def _top(each: TokenLogprob) -> list[tuple[int, bytes, float]]:
+    ids = each.top_ids or (-1,) * len(each.top)
+    return [(token, piece, logprob) for token, (piece, logprob) in zip(ids, each.top, strict=True)]
+
+
+def _token_object(token: int, piece: bytes) -> TokenIdentity:
+    return {"id": token, "token": piece.decode("utf-8", "replace"), "bytes": list(piece)}
 
 
 def selected_fields(answer: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:

@@ -31,7 +31,7 @@ MAX_PROBABILITIES: Final = 128
 MAX_FILES: Final = 1024
 
 # Unsupported fields -> their values without an effect.
-_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {"lora": ([],), "post_sampling_probs": (False,)}
+_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {"lora": ([],)}
 
 # Fields that steer how llama.cpp computes or reports an answer, not what is in it -> their values without an effect.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -61,6 +61,11 @@ class NativeFields(GenerationFields, AnswerFormatFields):
     )
     n_probs: Annotated[int, Field(ge=0, le=MAX_PROBABILITIES)] | None = Field(
         default=None, description="For how many of the most likely tokens the answer has log-probabilities."
+    )
+    post_sampling_probs: bool | None = Field(
+        default=None,
+        description="Whether `n_probs` gives the probabilities that tokens are drawn with, as `prob` and `top_probs`, "
+        "instead of the model's own log-probabilities.",
     )
     n_cmpl: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(
         default=None, description="Answers for each prompt."
@@ -102,6 +107,7 @@ class NativeFields(GenerationFields, AnswerFormatFields):
                 self.to_request(prompt),
                 **self.answer_format(),
                 logprobs=self.n_probs or None,
+                sampled_logprobs=bool(self.post_sampling_probs and self.n_probs),
                 wants_ids=bool(self.return_tokens or self.stream),
             )
             if request.max_tokens == 0:

@@ -77,19 +77,36 @@ class RouterDone(TypedDict):
 StopType = Literal["none", "eos", "limit", "word"]
 
 
-class LikelyTokenId(TypedDict):
-    """A token and its log-probability."""
+class TokenIdentity(TypedDict):
+    """A token."""
 
     id: int
     token: str
     bytes: list[int]
+
+
+class LikelyTokenId(TokenIdentity):
+    """A token and its log-probability."""
+
     logprob: float
+
+
+class DrawableToken(TokenIdentity):
+    """A token and the probability that it is drawn with."""
+
+    prob: float
 
 
 class TokenProbability(LikelyTokenId):
     """A token of the answer, and the most likely tokens at its position."""
 
     top_logprobs: list[LikelyTokenId]
+
+
+class SampledToken(DrawableToken):
+    """A token of the answer, and the most likely tokens that could be drawn in its place."""
+
+    top_probs: list[DrawableToken]
 
 
 class NativeCompletion(TypedDict):
@@ -111,7 +128,7 @@ class NativeCompletion(TypedDict):
     stopping_word: str
     tokens_cached: int
     timings: Timings
-    completion_probabilities: NotRequired[list[TokenProbability]]
+    completion_probabilities: NotRequired[list[TokenProbability | SampledToken]]
 
 
 class TextEmbedding(TypedDict):

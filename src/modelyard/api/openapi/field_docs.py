@@ -299,6 +299,8 @@ _LLAMA_CPP: Final = {
     "stop_type": "Why the answer ended: the model ended it (`eos`), a stop text (`word`) or a limit (`limit`).",
     "stopping_word": "The stop text that ended the answer; empty: none.",
     "completion_probabilities": "Log-probabilities of the tokens, if `n_probs` asked for them.",
+    "prob": "Its probability, from 0 to 1.",
+    "top_probs": "The most likely tokens that could be drawn at its position.",
     "score": "How well it answers the query, from 0 to 1.",
     "default_generation_settings": "The settings of requests that leave them open, and the length of the context.",
     "total_slots": "How many answers the model computes at the same time.",

@@ -32,7 +32,7 @@ from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
-from modelyard.engine.output.logprobs import LogprobRecorder, log_softmax
+from modelyard.engine.output.logprobs import LogprobRecorder, log_of, log_softmax
 from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
@@ -377,9 +377,13 @@ class GenerationLoop:
             return
         while True:
             row = logits[accepted]
-            scores = None if recorder is None else log_softmax(row)
+            scores = None if recorder is None or running.request.sampled_logprobs else log_softmax(row)
             try:
-                token = sampler.sample(self._context, index + accepted, row)
+                if recorder is not None and scores is None:
+                    token, probabilities = sampler.sample_with_probabilities(row)
+                    scores = log_of(probabilities)
+                else:
+                    token = sampler.sample(self._context, index + accepted, row)
             except ConstraintBroken as broken:
                 self._fail(sequence, GrammarBroken(reason_of(str(broken))))
                 return

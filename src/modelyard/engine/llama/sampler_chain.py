@@ -25,6 +25,9 @@ _GREEDY_BELOW = 1e-5
 _XTC_THRESHOLD = 0.1
 _MIROSTAT_TAU, _MIROSTAT_ETA, _MIROSTAT_M = 5.0, 0.1, 100
 
+# llama_token_data. Source: llama.h.
+_CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+
 
 def is_greedy(sampling: Sampling) -> bool:
     """Whether the most likely token is taken, without a draw."""
@@ -66,7 +69,7 @@ class SamplerChain:
     Mirostat has learnt, and the random numbers of XTC, begin again.
     """
 
-    __slots__ = ("__weakref__", "_chain", "_free", "can_verify")
+    __slots__ = ("__weakref__", "_chain", "_free", "_is_greedy", "can_verify")
 
     def __init__(
         self,
@@ -78,7 +81,8 @@ class SamplerChain:
         dry: DrySampler | None = None,
         answer: Sequence[int] = (),
     ) -> None:
-        self.can_verify = sampling.seed is None and not is_greedy(sampling)
+        self._is_greedy = is_greedy(sampling)
+        self.can_verify = sampling.seed is None and not self._is_greedy
         params = lib.llama_sampler_chain_default_params()
         params.no_perf = True
         self._chain = lib.llama_sampler_chain_init(params)
@@ -185,6 +189,35 @@ class SamplerChain:
     def sample(self, context: Context, index: int, _logits: npt.NDArray[np.float32]) -> int:
         """Sample from the logits of the batch's token at ``index``, and count the sampled token."""
         return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
+
+    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
+        """Sample from ``logits``, and count the sampled token, as ``sample`` does.
+
+        Returns:
+            The token, and the [vocab_size] probabilities that it was drawn with.
+
+        Source: llama.cpp, src/llama-sampler.cpp, llama_sampler_sample, which does the same and keeps no probabilities.
+        """
+        candidates = np.zeros(logits.size, _CANDIDATE)
+        candidates["id"] = np.arange(logits.size)
+        candidates["logit"] = logits
+        data = candidates.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+        array = lib.llama_token_data_array(data=data, size=logits.size, selected=-1, sorted=False)
+        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
+        # The samplers may have put the candidates into memory of their own.
+        kept = np.ctypeslib.as_array(
+            ctypes.cast(array.data, ctypes.POINTER(ctypes.c_byte)), (array.size * _CANDIDATE.itemsize,)
+        )
+        found = kept.view(_CANDIDATE)
+        token = int(found["id"][array.selected])
+        probabilities = np.zeros(logits.size)
+        if self._is_greedy:
+            probabilities[token] = 1.0
+        else:
+            probabilities[found["id"]] = found["p"]
+            probabilities /= probabilities.sum()
+        lib.llama_sampler_accept(self._chain, token)
+        return token, probabilities
 
     def is_certain(self, _logits: npt.NDArray[np.float32], _token: int) -> bool:
         """Return True: a draw from slightly different logits is as good."""

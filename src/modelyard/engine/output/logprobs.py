@@ -1,6 +1,7 @@
 """Log-probabilities of the tokens of an answer, or of an echoed prompt, and of their alternatives.
 
-They describe the model's own distribution, before temperature, penalties and grammars change it.
+They describe the model's own distribution, before temperature, penalties and grammars change it, unless the request
+asks for that which its tokens are drawn from.
 """
 
 from __future__ import annotations
@@ -21,6 +22,12 @@ def log_softmax(logits: npt.NDArray[np.float32]) -> Scores:
     """Return the natural logarithms of the probabilities of [vocab_size] logits."""
     shifted = logits.astype(np.float64) - float(logits.max())
     return shifted - np.log(np.exp(shifted).sum())  # type: ignore[no-any-return]
+
+
+def log_of(probabilities: Scores) -> Scores:
+    """Return the natural logarithms of [vocab_size] probabilities; that of 0 is minus infinity."""
+    with np.errstate(divide="ignore"):
+        return np.log(probabilities)
 
 
 class LogprobRecorder:

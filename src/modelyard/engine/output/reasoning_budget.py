@@ -148,6 +148,19 @@ class BudgetedSampler:
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
         """Return the token that the budget forces, else one that the other sampler chooses."""
+        self._force(logits)
+        token = self._chooser.sample(context, index, logits)
+        self.budget.accept(token)
+        return token
+
+    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
+        """Return the token, as ``sample`` does, and the [vocab_size] probabilities that it was drawn with."""
+        self._force(logits)
+        token, probabilities = self._chooser.sample_with_probabilities(logits)
+        self.budget.accept(token)
+        return token, probabilities
+
+    def _force(self, logits: npt.NDArray[np.float32]) -> None:
         forced = self.budget.forced
         if forced is not None and logits[forced] == -np.inf:
             self.budget.give_up()
@@ -155,9 +168,6 @@ class BudgetedSampler:
             # The other sampler chooses it itself, so that it counts it and advances its random numbers.
             logits.fill(-np.inf)
             logits[forced] = 0
-        token = self._chooser.sample(context, index, logits)
-        self.budget.accept(token)
-        return token
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether the other sampler is certain; if not, the token is not counted, since it is sampled again."""

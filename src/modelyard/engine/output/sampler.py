@@ -38,6 +38,9 @@ class Sampler(Protocol):
         The row may be changed, and is sampled from once.
         """
 
+    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
+        """Return the token, as ``sample`` does, and the [vocab_size] probabilities that it was drawn with."""
+
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether ``token``, just sampled from ``logits``, would also be sampled in a step without drafts."""
 
@@ -60,6 +63,14 @@ class GreedySampler:
 
     def sample(self, _context: Context, _index: int, logits: npt.NDArray[np.float32]) -> int:
         """Return the token with the highest logit."""
+        return self._best(logits)
+
+    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
+        """Return the token with the highest logit, whose probability is 1."""
+        token = self._best(logits)
+        return token, certainty_of(token, logits.size)
+
+    def _best(self, logits: npt.NDArray[np.float32]) -> int:
         if self._ids.size:
             logits[self._ids] += self._values
         return int(logits.argmax())
@@ -93,10 +104,18 @@ class PatientSampler:
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
         """Return a token that does not end the answer, while it must not end."""
+        self._ban_ends(logits)
+        return self._chooser.sample(context, index, logits)
+
+    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
+        """Return a token that does not end the answer, while it must not end, and the probabilities of all such."""
+        self._ban_ends(logits)
+        return self._chooser.sample_with_probabilities(logits)
+
+    def _ban_ends(self, logits: npt.NDArray[np.float32]) -> None:
         if self._wait > 0:
             logits[self._ends] = _BAN
         self._wait -= 1
-        return self._chooser.sample(context, index, logits)
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether the other sampler is certain; if not, the token is sampled again, and counts once."""
@@ -129,6 +148,18 @@ class ConstrainedSampler:
         self.constraint.apply(logits)
         return self.constraint.advance(self._chooser.sample(context, index, logits))
 
+    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
+        """Return a token that the grammar allows next, and the probabilities of all that it allows.
+
+        Raises:
+            ConstraintBroken: the grammar allows none.
+        """
+        self.constraint.apply(logits)
+        chosen, probabilities = self._chooser.sample_with_probabilities(logits)
+        token = self.constraint.advance(chosen)
+        # A completion that takes the place of what was drawn is not drawn itself.
+        return token, probabilities if token == chosen else certainty_of(token, logits.size)
+
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether the other sampler is certain; if not, the grammar takes the token back, since it is sampled again."""
         if self._chooser.is_certain(logits, token):
@@ -139,6 +170,13 @@ class ConstrainedSampler:
     def free(self) -> None:
         """Free the other sampler."""
         self._chooser.free()
+
+
+def certainty_of(token: int, vocab_size: int) -> npt.NDArray[np.float64]:
+    """Return the [vocab_size] probabilities of a choice of which ``token`` is the only outcome."""
+    probabilities = np.zeros(vocab_size)
+    probabilities[token] = 1.0
+    return probabilities
 
 
 def make_sampler(

@@ -30,7 +30,7 @@ class Request:
         urgency: how it waits for its model.
         wants_ids: whether the reader of the answer gets its token ids, too.
         prompt, sampling, min_tokens, stop, stop_tokens, includes_stop, shows_special, ignore_eos, response_format,
-            grammar, logprobs, echoes, prediction, reasoning_budget: see ``protocol.requests.Submit``.
+            grammar, logprobs, sampled_logprobs, echoes, prediction, reasoning_budget: see ``protocol.requests.Submit``.
     """
 
     prompt: Prompt
@@ -42,6 +42,7 @@ class Request:
     response_format: Mapping[str, Any] | None = None
     grammar: Mapping[str, Any] | None = None
     logprobs: int | None = None
+    sampled_logprobs: bool = False
     echoes: bool = False
     prediction: str = ""
     reasoning_budget: int | None = None
@@ -65,6 +66,7 @@ class Request:
             response_format=self.response_format,
             grammar=self.grammar,
             logprobs=self.logprobs,
+            sampled_logprobs=self.sampled_logprobs,
             echoes=self.echoes,
             prediction=self.prediction,
             reasoning_budget=self.reasoning_budget,
