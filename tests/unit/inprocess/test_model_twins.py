@@ -12,7 +12,7 @@ from modelyard.api.openai.schema import IGNORED, ChatCompletionRequest
 from modelyard.inprocess.requests import ChatFields, chat_request
 
 # Arguments of their own, or implied by the method.
-NOT_KEYWORDS = {"messages", "model", "stream", "stream_options"}
+NOT_KEYWORDS = {"messages", "model", "stream", "stream_options", "timings_per_token"}
 
 
 def test_the_methods_of_model_are_those_of_async_model() -> None:

@@ -211,6 +211,7 @@ async def _apply_template(services: Services, request: TokenizeRequest) -> bytes
     return orjson.dumps({"prompt": b"".join(tokenization.pieces).decode("utf-8", "replace")})
 
 
+@router.post("/chat/completions/input_tokens", response_model=None)
 @router.post("/v1/chat/completions/input_tokens", response_model=None)
 async def count_chat_tokens(body: ChatCompletionRequest, http: HttpRequest) -> Response:
     """The number of tokens of the prompt of a chat completion."""

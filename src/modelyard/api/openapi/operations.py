@@ -141,6 +141,10 @@ _DETOKENIZE: Final = Operation(
     "llama.cpp", llama_cpp.TokenText, {"model": "smollm2", "tokens": [504, 6376, 314]}, fails=GENERATES
 )
 
+_COUNT: Final = Operation(
+    "llama.cpp", llama_cpp.ChatTokenCount, {"model": "smollm2", "messages": _HELLO}, fails=GENERATES
+)
+
 _TRANSCRIPT_EVENTS: Final = """\
 data: {"type":"transcript.text.delta","delta":"Hello"}
 
@@ -290,9 +294,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/embedding"): Operation(
             "llama.cpp", llama_cpp.TextEmbeddings, {"model": "minilm", "content": "The sky is blue."}, fails=GENERATES
         ),
-        ("post", "/v1/chat/completions/input_tokens"): Operation(
-            "llama.cpp", llama_cpp.ChatTokenCount, {"model": "smollm2", "messages": _HELLO}, fails=GENERATES
-        ),
+        **{("post", path): _COUNT for path in ("/v1/chat/completions/input_tokens", "/chat/completions/input_tokens")},
         ("get", "/props"): Operation("llama.cpp", llama_cpp.ServerProperties, fails=(400, 404)),
         ("get", "/slots"): Operation("llama.cpp", llama_cpp.Slots, fails=(400, 404, 503)),
         ("get", "/lora-adapters"): Operation("llama.cpp", llama_cpp.Adapters),
