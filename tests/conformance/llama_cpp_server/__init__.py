@@ -1,0 +1,1 @@
+"""Runs the tests of llama.cpp's server against this one."""
