@@ -49,7 +49,7 @@ def play(name: str, weights: dict[str, Path], seed: int) -> Fuzzed:
 
 
 def _described(server: RunningServer) -> dict[str, Any]:
-    return narrowed(server.get("/openapi.json").json(), MODELS, without=[ENDLESS, *OF_TOKENS])
+    return narrowed(server.get("/openapi.json").json(), MODELS, without=[*ENDLESS, *OF_TOKENS])
 
 
 def main() -> int:

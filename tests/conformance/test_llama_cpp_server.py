@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from conformance.llama_cpp_server.differences import DIFFERENCES, OTHER_FILES
-from conformance.llama_cpp_server.run import WAIT_S, compare, run, tests_folder
+from conformance.llama_cpp_server.run import WAIT_S, compare, run, suite_folder
 
 
 @pytest.mark.long
 @pytest.mark.timeout(WAIT_S)
 def test_llama_cpp_s_own_tests_pass_but_for_what_differs_on_purpose() -> None:
-    compared = run(tests_folder())
+    compared = run(suite_folder())
     print(compared.table())
     assert not compared.failed, compared.table()
     assert not compared.outdated, compared.table()

@@ -39,7 +39,7 @@ TABLES = [
     {"name": "rules", "key": KEYS["rules"], "scopes": ["admin"]},
     {"name": "small", "key": KEYS["small"], "scopes": ["inference", "read", "admin"], "models": ["org/smol"]},
     {"name": "thrifty", "key": f"sha256:{digest_of(KEYS['thrifty']).hex()}", "tokens_per_minute": PROMPT_TOKENS},
-    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(60)),
+    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(80)),
 ]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 
@@ -140,6 +140,15 @@ NEEDED = {
         ("POST", "/v1/rerank"),
         ("POST", "/v2/rerank"),
         ("POST", "/rerank"),
+        ("POST", "/v1/reranking"),
+        ("POST", "/reranking"),
+        ("POST", "/completion"),
+        ("POST", "/infill"),
+        ("POST", "/v1/fim/completions"),
+        ("POST", "/apply-template"),
+        ("POST", "/embedding"),
+        ("POST", "/v1/chat/completions/input_tokens"),
+        ("POST", "/chat/completions/input_tokens"),
         ("POST", "/v1/responses"),
         ("GET", "/v1/responses/{response_id}"),
         ("DELETE", "/v1/responses/{response_id}"),
@@ -184,12 +193,27 @@ NEEDED = {
         ("GET", "/api/tags"),
         ("GET", "/api/ps"),
         ("POST", "/api/show"),
+        ("POST", "/api/pull"),
+        ("GET", "/props"),
+        ("GET", "/slots"),
+        ("GET", "/lora-adapters"),
     },
     "admin": {
         ("GET", "/v1/models/events"),
         ("POST", "/v1/models/unload"),
         ("POST", "/v1/models/reload"),
         ("POST", "/models/load"),
+        ("GET", "/models/sse"),
+        ("POST", "/models"),
+        ("DELETE", "/models"),
+        ("POST", "/props"),
+        ("POST", "/lora-adapters"),
+        ("POST", "/slots/{slot}"),
+        ("POST", "/api/create"),
+        ("POST", "/api/copy"),
+        ("POST", "/api/push"),
+        ("DELETE", "/api/delete"),
+        ("POST", "/api/blobs/{digest}"),
         ("POST", "/models/unload"),
         ("POST", "/v1/config/reload"),
     },
@@ -268,7 +292,7 @@ def test_the_official_client_tells_the_refusals_apart(server: RunningServer) -> 
         with pytest.raises(openai.PermissionDeniedError):
             client.chat.completions.create(model="google/gemma3", **CHAT)
         assert client.chat.completions.create(model="smollm2", **CHAT).choices[0].message.content == "Hello"
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="slow-59", max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="slow-79", max_retries=0) as client:
         with pytest.raises(openai.PermissionDeniedError):
             client.models.list()
         with pytest.raises(openai.RateLimitError):

@@ -20,7 +20,7 @@ FEW = {"type": "integer", "minimum": 1, "maximum": 4}
 SHORT = {
     "model": {"enum": ["smollm2", "google/gemma3"]},
     "n": {"enum": [None, 1, 2]},
-    **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_output_tokens"), FEW),
+    **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"), FEW),
     "options": {"type": "object", "properties": {"num_predict": FEW}, "required": ["num_predict"]},
 }
 
@@ -51,7 +51,7 @@ def described(server: RunningServer) -> dict[str, Any]:
 @pytest.mark.long
 @pytest.mark.timeout(600)
 def test_some_thousand_requests_are_answered_as_declared(scripted: RunningServer) -> None:
-    fuzzed = fuzz(scripted, narrowed(described(scripted), MODELS, without=[ENDLESS, *OF_TOKENS]), examples=3)
+    fuzzed = fuzz(scripted, narrowed(described(scripted), MODELS, without=[*ENDLESS, *OF_TOKENS]), examples=3)
     assert not fuzzed.failures, "\n\n".join(fuzzed.failures)
     assert fuzzed.requests > 2000
     assert {200, 400, 404, 405} <= set(fuzzed.statuses)
@@ -73,8 +73,8 @@ def test_real_weights_answer_as_declared(server: RunningServer) -> None:
 def test_the_examples_work_on_the_models_that_they_name(server: RunningServer, encoders: RunningServer) -> None:
     answers = {}
     for (method, path), said in OPERATIONS.items():
-        # What is a form has a file in it, and needs a model that hears.
-        if said.example is not None and "file" not in said.example:
+        # A form has a file in it, and needs a model that hears; "coder" stands for one that fills gaps.
+        if said.example is not None and "file" not in said.example and said.example.get("model") != "coder":
             assert method == "post"
             asked = encoders if said.example.get("model") in ("minilm", "reranker") else server
             answers[path] = asked.post(path, said.example)

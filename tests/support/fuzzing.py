@@ -26,9 +26,12 @@ CHECKS = (
 
 
 # It has no end.
-ENDLESS = "/v1/models/events"
+ENDLESS = ("/v1/models/events", "/models/sse")
 # What scripted engines do not answer: they have no vocabulary. Real weights are asked.
-OF_TOKENS = ("/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize", "/v1/messages/count_tokens")
+OF_TOKENS = (
+    *("/tokenize", "/v1/tokenize", "/detokenize", "/v1/detokenize", "/v1/messages/count_tokens", "/apply-template"),
+    *("/v1/chat/completions/input_tokens", "/chat/completions/input_tokens"),
+)
 
 _NAMES = {"enum": ["smollm2", "org/smol", "google/gemma3", "default", "nobody"]}
 MODELS = {"model": _NAMES, "model_id": _NAMES, "n": {"enum": [None, 1, 3]}}

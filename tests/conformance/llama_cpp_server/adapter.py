@@ -97,7 +97,7 @@ class Servers:
             server["image_folders"] = [str(Path(process.media_path).resolve())]
         models = [model]
         if process.model_draft or process.spec_type:
-            models.append({"model_id": str(source), "alias": "draft", "load": "on-demand"})
+            models.append({"model_id": str(self._models.draft), "alias": "draft", "load": "on-demand"})
             model["draft"] = "draft"
         return {"server": server, "default_model_id": model["alias"], "models": models}
 

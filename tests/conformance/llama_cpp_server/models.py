@@ -60,17 +60,19 @@ class TestModels:
             return converted(ROOT / ".weights" / "converted")
         if "infill" in name:
             return self._made("infill.gguf", _infill)
-        weights = prepare(ROOT / ".weights")["smollm2"]
-        if "MOE" in name:
-            # It is drafted for, which takes answers that can be guessed.
-            return weights
         # Of random weights, with SmolLM2's tokenizer: what it writes means nothing, and takes no time.
         sees, blind = self._folder / "vision", self._folder / "text" / "tiny.gguf"
         if not sees.exists():
-            model, _ = tiny_vision.make(weights, sees)
+            model, _ = tiny_vision.make(prepare(ROOT / ".weights")["smollm2"], sees)
             blind.parent.mkdir()
             shutil.copy(model, blind)
+            shutil.copy(model, self.draft)
         return sees if "tinygemma3" in name else blind
+
+    @property
+    def draft(self) -> Path:
+        """The file of a model that drafts for the one without a projector, once that is made."""
+        return self._folder / "text" / "draft.gguf"
 
     def template(self, template: str) -> Path:
         """Return a file with a chat template: one of llama.cpp's names, or Jinja source."""

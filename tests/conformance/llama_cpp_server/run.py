@@ -86,7 +86,7 @@ def compare(outcomes: Mapping[str, Sequence[str]], differences: Mapping[str, str
     return compared
 
 
-def tests_folder() -> Path:
+def suite_folder() -> Path:
     """Return the folder of the tests.
 
     Raises:
@@ -122,7 +122,7 @@ def run(tests: Path, arguments: Sequence[str] = ()) -> Comparison:
 
 def main(arguments: list[str]) -> int:
     """Run as a command; the exit status."""
-    folder = Path(arguments.pop(0)) if arguments and arguments[0] != "--" else tests_folder()
+    folder = Path(arguments.pop(0)) if arguments and arguments[0] != "--" else suite_folder()
     compared = run(folder, arguments[1:])
     print(compared.table())
     return bool(compared.failed or compared.outdated)
