@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from tempfile import mkdtemp
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import pytest
@@ -150,7 +150,8 @@ class Plugin:
         wget.download = _without_downloads  # type: ignore[attr-defined]
         sys.modules["wget"] = wget
         utils = __import__("utils")
-        self._servers = Servers(TestModels(Path(mkdtemp(prefix="llama-cpp-tests-"))))
+        self._models_folder = TemporaryDirectory(prefix="llama-cpp-tests-")
+        self._servers = Servers(TestModels(Path(self._models_folder.name)))
         utils.ServerProcess.start = lambda process, timeout_seconds=0: self._servers.start(process)
         utils.ServerProcess.stop = lambda process: None
         for name in ("make_request", "make_stream_request"):
@@ -171,6 +172,7 @@ class Plugin:
         """Write the outcomes, and stop the servers."""
         self._outcomes_path.write_text(json.dumps(self._outcomes, indent=1))
         self._servers.close()
+        self._models_folder.cleanup()
 
     @pytest.fixture(scope="session", autouse=True)
     def records_and_trials(self, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
