@@ -8,7 +8,7 @@ from typing import Final
 from modelyard.api.llama_cpp import tokenize as tokens
 from modelyard.api.media import audio, decoders, fetch, images
 from modelyard.api.middleware import body_intake
-from modelyard.api.openai import embeddings, schema, tools
+from modelyard.api.openai import embeddings, sampling, schema, tools
 from modelyard.api.openai.responses import background, records
 from modelyard.api.serving import bounded_items, form, json_body, request_memory
 from modelyard.config import bounded_read
@@ -98,8 +98,8 @@ BODIES: Final = (
     Bound("Parts of a message", _number(bounded_items.MAX_PARTS), _INVALID),
     Bound("Calls in a message", _number(bounded_items.MAX_CALLS), _INVALID),
     Bound("Tools", _number(tools.MAX_TOOLS), _INVALID),
-    Bound("Stops; characters of one", f"{schema.MAX_STOPS}; {_number(schema.MAX_STOP_LENGTH)}", _INVALID),
-    Bound("`logit_bias`", _number(schema.MAX_BIASES), _INVALID),
+    Bound("Stops; characters of one", f"{sampling.MAX_STOPS}; {_number(sampling.MAX_STOP_LENGTH)}", _INVALID),
+    Bound("`logit_bias`", _number(sampling.MAX_BIASES), _INVALID),
     Bound("Choices; prompts of a request", f"{schema.MAX_CHOICES}; {schema.MAX_PROMPTS}", _INVALID),
     Bound("Texts to embed or rank", _number(embeddings.MAX_INPUTS), _INVALID),
     Bound("Token ids to spell", _number(tokens.MAX_IDS), _INVALID),
