@@ -24,7 +24,7 @@ from modelyard.api.middleware.host import CheckHost, host_names
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.middleware.origin import CheckOrigin
 from modelyard.api.middleware.security import RequireKey
-from modelyard.api.middleware.short_paths import ShortPaths, short_segments
+from modelyard.api.middleware.short_paths import ShortPaths
 from modelyard.api.middleware.telemetry import Telemetry
 from modelyard.api.ollama import model_management
 from modelyard.api.ollama import routes as ollama
@@ -94,7 +94,7 @@ class _Application(FastAPI):
 
     def build_middleware_stack(self) -> ASGIApp:
         observed = self.observe(super().build_middleware_stack())
-        return ShortPaths(observed, short_segments(route.path for route in self.routes if isinstance(route, Route)))
+        return ShortPaths(observed, [route.path for route in self.routes if isinstance(route, Route)])
 
     def openapi(self) -> dict[str, Any]:
         if self.openapi_schema is None:

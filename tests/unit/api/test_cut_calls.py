@@ -15,7 +15,7 @@ from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.protocol.events import Accepted, Finished
-from modelyard.protocol.prompts import Chat, NamedTool
+from modelyard.protocol.prompts import Chat, NamedTool, Sampling
 from modelyard.protocol.values import Reading, SequenceId, Usage
 from modelyard.yard.requests.generation import TokenStream
 
@@ -31,7 +31,7 @@ DIALECTS = {
     "chat": lambda chat: ChatFrames(CHAT_REQUEST, chat, Identity("chatcmpl")),
     "anthropic": MessageFrames,
     "ollama": lambda chat: OllamaFrames(chat, "m", is_chat=True),
-    "responses": lambda chat: ResponseFrames(RESPONSES_REQUEST, chat, print),
+    "responses": lambda chat: ResponseFrames(RESPONSES_REQUEST, chat, {}, Sampling(), print),
 }
 # (field, its value for an answer that was cut off, its value for one that ends with calls)
 REASONS = {

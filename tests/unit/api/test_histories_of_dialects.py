@@ -14,6 +14,7 @@ from modelyard.api.anthropic.schema import MessagesRequest
 from modelyard.api.media.load import ImageReference
 from modelyard.api.media.parts import Thought, read_part
 from modelyard.api.ollama.schema import ChatRequest
+from modelyard.api.openai.responses.items import conversation_of
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.errors import InvalidRequest, UnsupportedOperation
@@ -38,9 +39,8 @@ def of_ollama(messages: list[dict[str, Any]]) -> Chat:
 
 def of_responses(messages: list[dict[str, Any]], **more: Any) -> Chat:
     body = ResponsesRequest.model_validate({"input": messages, **more})
-    chat = body.checked(body.messages(())).prompt
-    assert isinstance(chat, Chat)
-    return chat
+    conversation = conversation_of((), body.input)
+    return body.chat(conversation, body.offered(conversation))
 
 
 ALL = [of_openai, of_anthropic, of_ollama, of_responses]

@@ -18,6 +18,7 @@ from modelyard.api.llama_cpp.schema import FimRequest, InfillRequest, NativeComp
 from modelyard.api.llama_cpp.settings import generation_settings
 from modelyard.api.media.load import AudioReference, ImageReference
 from modelyard.api.openai.embeddings import embedding_inputs
+from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Infill, Pieces, Sampling, Text, Tokens, Written
 from modelyard.protocol.values import TokenLogprob
@@ -99,8 +100,8 @@ def test_a_schema_and_a_format_exclude_each_other() -> None:
 @pytest.mark.parametrize("field", ["n_indent", "min_keep", "t_max_predict_ms", "return_progress", "sse_ping_interval"])
 def test_a_field_without_an_effect_is_named(field: str) -> None:
     body = NativeCompletionRequest.model_validate({"prompt": "a", field: True if field == "return_progress" else 5})
-    assert body.ignored() == [field]
-    assert NativeCompletionRequest.model_validate({"prompt": "a", "n_indent": 0}).ignored() == []
+    assert ignored_fields(body) == [field]
+    assert ignored_fields(NativeCompletionRequest.model_validate({"prompt": "a", "n_indent": 0})) == []
 
 
 def test_infill_has_the_other_files_and_the_beginning_of_the_filling() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from modelyard.api.errors.responses import suggested_path
 from modelyard.api.middleware.head import ResponseHead
-from modelyard.api.middleware.short_paths import short_segments
+from modelyard.api.middleware.short_paths import ShortPaths
 from support.scripted_app import scripted_app
 
 SERVED = {"/v1/chat/completions", "/v1/messages", "/api/chat", "/health"}
@@ -68,9 +68,35 @@ async def test_head_fails_where_get_fails() -> None:
         await ResponseHead(broken)({"type": "http", "method": "HEAD"}, None, None)  # type: ignore[arg-type]
 
 
-def test_only_paths_that_mean_nothing_else_get_a_v1() -> None:
-    paths = ("/v1/chat/completions", "/v1/models/{model_id:path}", "/v1/rerank", "/models", "/rerank", "/", "/health")
-    assert short_segments(paths) == {"chat"}
+@pytest.mark.parametrize(
+    ("sent", "reached"),
+    [
+        ("/chat/completions", "/v1/chat/completions"),
+        ("/models/org/m", "/v1/models/org/m"),
+        ("/chat/count", "/chat/count"),
+        ("/models", "/models"),
+        ("/rerank", "/rerank"),
+        ("/nothing", "/nothing"),
+        ("/", "/"),
+    ],
+)
+async def test_only_paths_that_mean_nothing_else_get_a_v1(sent: str, reached: str) -> None:
+    paths = (
+        "/v1/chat/completions",
+        "/v1/models/{model_id:path}",
+        "/v1/rerank",
+        "/chat/count",
+        "/models",
+        "/rerank",
+        "/",
+    )
+    found = []
+
+    async def app(scope: Scope, _receive: Any, _send: Any) -> None:
+        found.append(scope["path"])
+
+    await ShortPaths(app, paths)({"type": "http", "path": sent}, None, None)  # type: ignore[arg-type]
+    assert found == [reached]
 
 
 async def test_endpoints_are_reached_without_v1(tmp_path: Path) -> None:

@@ -94,6 +94,7 @@ def test_every_key_reaches_the_configuration(write):
             share_prefixes = "group"
             keep_responses = "memory"
             responses_dir = "responses"
+            strict = true
             [[server.keys]]
             name = "alice"
             key = "sk-3"

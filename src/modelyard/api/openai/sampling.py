@@ -105,7 +105,7 @@ def _sampler_names(value: Any) -> Any:
 
 Samplers = Annotated[
     list[SamplerName],
-    Field(max_length=2 * len(SAMPLER_ORDER)),
+    Field(max_length=2 * len(SAMPLER_ORDER), fail_fast=True),
     BeforeValidator(_sampler_names, json_schema_input_type=str | list[str]),
 ]
 

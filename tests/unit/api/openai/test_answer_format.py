@@ -10,6 +10,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from modelyard.api.anthropic.schema import MessagesRequest
 from modelyard.api.ollama.schema import ChatRequest
+from modelyard.api.openai.responses.items import conversation_of
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest, CompletionRequest
 from modelyard.engine.chat.grammar import AnswerConstraints, grammar_of
@@ -42,7 +43,9 @@ def ollama(**fields: Any) -> Request:
 
 
 def responses(**fields: Any) -> Request:
-    return ResponsesRequest.model_validate({"input": "Hello", **fields}).checked(TURNS)
+    body = ResponsesRequest.model_validate({"input": "Hello", **fields})
+    conversation = conversation_of((), body.input)
+    return body.checked(conversation, body.offered(conversation))
 
 
 def grammar(request: Request) -> Grammar | None:

@@ -25,10 +25,12 @@ MANY = 5000
 def unbounded(schema: Any, path: str = "") -> Iterator[str]:
     """Where a core schema has lists that do not fail fast, or are not bounded, of items that are checked."""
     if isinstance(schema, dict):
-        is_checked = schema.get("items_schema", {}).get("type", "any") != "any"
-        if schema.get("type") == "list" and is_checked and not (schema.get("fail_fast") and schema.get("max_length")):
+        is_list = schema.get("type") == "list"
+        is_checked = is_list and schema.get("items_schema", {}).get("type", "any") != "any"
+        if is_checked and not (schema.get("fail_fast") and schema.get("max_length")):
             yield path
-        for key, value in schema.items():
+        # What a body is described with checks nothing.
+        for key, value in schema.items() - {"json_schema_input_schema"}:
             yield from unbounded(value, f"{path}/{key}")
     elif isinstance(schema, list | tuple):
         for number, value in enumerate(schema):

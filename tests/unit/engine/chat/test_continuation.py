@@ -76,7 +76,7 @@ def test_an_answer_may_go_on_within_its_reasoning(name: str) -> None:
         prompts.add(rendered.text)
     (prompt,) = prompts
     assert prompt.endswith("Six times")
-    own = written._any_reasoning
+    own = written.reasoning
     assert own is not None
     parser = parser_of(rendered.reading, continued(begun))
     answer = fold([*parser.push(f" seven.{own.close}"), *parser.finish()])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from modelyard.engine.input.prompt_encoder import PromptReader
-from modelyard.engine.llama import InfillTokens
+from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
+from modelyard.engine.llama import InfillTokens, SpecialToken
 from modelyard.errors import ContextLengthExceeded, UnsupportedOperation
 from modelyard.protocol.prompts import Infill, Pieces
 
@@ -15,16 +16,31 @@ FIRST_CHARACTER = 10
 CONTEXT = 64
 
 
-def by_character(text: str, add_begin: bool) -> list[int]:
-    return [BEGIN] * add_begin + [FIRST_CHARACTER + ord(character) for character in text]
+class Characters:
+    """A vocabulary of one token a character."""
+
+    def tokenize(self, text: str, *, add_special: bool, parse_special: bool = True) -> list[int]:
+        assert not add_special
+        return [FIRST_CHARACTER + ord(character) for character in text]
+
+    def control_text(self, _token: int) -> str:
+        return ""
+
+    def special_tokens(self) -> list[SpecialToken]:
+        return []
+
+    def begin_tokens(self) -> list[int]:
+        return [BEGIN]
+
+    def begin_token(self) -> str:
+        return "<s>"
 
 
 def reader(infill: InfillTokens | None) -> PromptReader:
     return PromptReader(
-        by_character,
+        PromptTokenizer(Characters()),
         chat_format=None,
         why_no_chat="",
-        begin_token="<s>",
         vocab_size=600,
         context_length=CONTEXT,
         infill=infill,

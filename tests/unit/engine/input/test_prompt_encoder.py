@@ -13,7 +13,7 @@ from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.input.prompt_encoder import PromptReader
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.llama import SpecialToken
+from modelyard.engine.llama import InfillTokens, SpecialToken
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, TakesNoImages, TakesNoSound, UnsupportedOperation
 from modelyard.protocol.prompts import (
     Audio,
@@ -186,7 +186,7 @@ def test_the_text_around_a_gap_is_text() -> None:
         why_no_chat="",
         vocab_size=100,
         context_length=CONTEXT,
-        infill=(20, 21, 22),
+        infill=InfillTokens(20, 21, 22),
     )
     assert texts.read(Infill("<s> a", "b <s>")).tokens == [1, 20, 7, 7, 21, 7, 7, 22]
 

@@ -58,7 +58,7 @@ class Item(BaseModel):
     input: str | None = Field(default=None, description="The text that a custom tool was called with.")
     action: dict[str, Any] | None = Field(default=None, description="What a shell or a computer was called to do.")
     operation: dict[str, Any] | None = Field(default=None, description="The change of a file by `apply_patch`.")
-    output: str | Parts[ContentPart] | dict[str, Any] | list[dict[str, Any]] | None = None
+    output: str | Parts[ContentPart] | dict[str, Any] | Parts[dict[str, Any]] | None = None
     summary: Parts[ContentPart] | None = Field(
         default=None, description="A summary of the reasoning; read where the reasoning itself is missing."
     )
