@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.types import Scope
 
 from modelyard.api.errors.responses import suggested_path
 from modelyard.api.middleware.head import ResponseHead

@@ -30,8 +30,9 @@ def unbounded(schema: Any, path: str = "") -> Iterator[str]:
         if is_checked and not (schema.get("fail_fast") and schema.get("max_length")):
             yield path
         # What a body is described with checks nothing.
-        for key, value in schema.items() - {"json_schema_input_schema"}:
-            yield from unbounded(value, f"{path}/{key}")
+        for key, value in schema.items():
+            if key != "json_schema_input_schema":
+                yield from unbounded(value, f"{path}/{key}")
     elif isinstance(schema, list | tuple):
         for number, value in enumerate(schema):
             yield from unbounded(value, f"{path}/{number}")

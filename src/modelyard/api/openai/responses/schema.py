@@ -165,6 +165,7 @@ class PromptFields(ConversationFields):
             chosen,
             self.parallel_tool_calls is not False,
             self.reasoning_request().options,
+            continues=conversation.ends_in_an_answer,
         )
 
     def reasoning_request(self) -> ReasoningRequest:
