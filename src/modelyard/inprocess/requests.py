@@ -94,6 +94,8 @@ class ChatFields(TypedDict, total=False):
     reasoning_budget_tokens: int | None
     thinking_budget_tokens: int | None
     chat_template_kwargs: dict[str, Any] | None
+    continue_final_message: bool | None
+    add_generation_prompt: bool | None
     ignore_eos: bool | None
     store: bool | None
     verbosity: Literal["low", "medium", "high"] | None
