@@ -50,7 +50,7 @@ def _plain(value: Any) -> Any:
 
 
 class ChatTemplate:
-    """A Jinja chat template, run in a sandbox that can neither change its input nor reach Python.
+    """A Jinja chat template, run in a sandbox that cannot reach Python, on a copy of its input.
 
     Templates may use everything that Hugging Face's ``apply_chat_template`` provides: ``raise_exception``,
     ``strftime_now``, ``tojson``, loop controls, ``generation`` blocks, trimmed blocks, ``bos_token``, ``eos_token`` and

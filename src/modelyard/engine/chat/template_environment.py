@@ -69,6 +69,10 @@ class _Sandbox(ImmutableSandboxedEnvironment):
         # What a template's own text is put into is content, and the template's text remains its own.
         return super().getattr(MarkedText(obj) if type(obj) is str and attribute in _INSERTING else obj, attribute)
 
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        # Each render has a copy of the conversation for itself, and templates such as Kimi K2's collect messages.
+        return (isinstance(obj, list) and attr in ("append", "pop")) or super().is_safe_attribute(obj, attr, value)
+
     def wrap_str_format(self, value: Any) -> Callable[..., str] | None:
         """Return a ``format`` that reaches nothing of Python, and keeps the marks of a literal and of its values."""
         wrapper = super().wrap_str_format(value)

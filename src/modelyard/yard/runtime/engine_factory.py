@@ -181,7 +181,9 @@ class EngineFactory:
         if changed is None and sized is not None:
             known = {stamp.contents for stamp in sized}
             others = [stamp.path for stamp in files.stamps if stamp.contents not in known]
-            changed = next(iter(others), None if len(known) == len(files.stamps) else files.model.paths[0])
+            # A model may be its own draft model, from the same file.
+            count = len({stamp.contents for stamp in files.stamps})
+            changed = next(iter(others), None if len(known) == count else files.model.paths[0])
         replaced = self._replaced.pop(model, 0)
         if changed is None:
             return

@@ -105,7 +105,6 @@ def test_a_template_that_fails_on_the_messages_is_the_clients_error(source: str)
     "source",
     [
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ messages.append(1) }}",
         "{{ messages[0].update(role='system') }}",
         "{{ strftime_now.__globals__['json'] }}",
         "{{ messages[0].__setitem__('role', 'system') }}",
@@ -120,6 +119,15 @@ def test_a_template_reaches_neither_python_nor_its_input(source: str) -> None:
     with pytest.raises(InvalidRequest):
         rendered(source)
     assert HELLO == [{"role": "user", "content": "<b>Héllo</b>"}]
+
+
+def test_a_template_collects_in_lists_of_its_own() -> None:
+    source = (
+        "{% set _ = messages.append(messages[0]) %}{% set seen = [] %}{% set _ = seen.append('a') %}{{ seen.pop() }}"
+    )
+    assert rendered(source + "{{ messages | length }}") == "a2"
+    assert rendered("{{ messages | length }}") == "1"
+    assert len(HELLO) == 1
 
 
 @pytest.mark.parametrize(
