@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -196,6 +197,12 @@ class ChatFormat:
                 text = rendered(flat)
             except InvalidRequest:
                 raise refused from None
+        if _lacks_system_text(fitted, text):
+            # Mistral's templates write it with the last turn, and only if that is the user's.
+            moved: list[str] = []
+            as_user = to_messages(fit(turns, replace(takes, system=False), style, self._format, moved), takes, style)
+            with suppress(InvalidRequest):
+                text, repaired = rendered(as_user), moved
         notes += repaired
         return text
 
@@ -248,6 +255,13 @@ class ChatFormat:
             )
 
         return make
+
+
+def _lacks_system_text(messages: Sequence[Mapping[str, Any]], prompt: str) -> bool:
+    """Whether a template has left out the text of a system turn at the beginning."""
+    if not messages or messages[0]["role"] != "system" or not isinstance(messages[0]["content"], str):
+        return False
+    return messages[0]["content"].strip() not in prompt
 
 
 def text_grammar(request: Submit) -> Callable[[], str | None] | None:
