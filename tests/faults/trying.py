@@ -110,10 +110,17 @@ def as_expected(is_served: bool | None) -> Callable[[httpx.Response], str]:
 
 
 @contextmanager
-def yard(folder: Path, weights: Mapping[str, Path], files: Mapping[str, Path], *, is_isolated: bool) -> Iterator[Yard]:
+def yard(
+    folder: Path, weights: Mapping[str, Path], files: Mapping[str, Path], *, is_isolated: bool, rest_s: float = 0.0
+) -> Iterator[Yard]:
     """A server with two models that stream all the while, and one for each of ``files``, loaded when it is needed.
 
-    is_isolated: files are not tried before, and each engine has a process of its own.
+    Args:
+        folder: where the server's files are.
+        weights: those of the two models.
+        files: the models that are tried.
+        is_isolated: files are not tried before, and each engine has a process of its own.
+        rest_s: see ``Bystander``.
     """
     device = {"max_seq_len": 512}
     models: list[dict[str, Any]] = [
@@ -126,18 +133,18 @@ def yard(folder: Path, weights: Mapping[str, Path], files: Mapping[str, Path], *
     ]
     runtime = {"trial": False, "isolation": "process"} if is_isolated else {}
     with served(folder, models, max_seqs=4, **runtime) as server, ExitStack() as stack:
-        bystanders = [stack.enter_context(Bystander(server.url, alias)) for alias in BYSTANDERS]
+        bystanders = [stack.enter_context(Bystander(server.url, alias, rest_s)) for alias in BYSTANDERS]
         yield Yard(server, bystanders, is_isolated)
 
 
 def try_files(
-    folder: Path, weights: Mapping[str, Path], names: Iterable[str], *, is_isolated: bool = False
+    folder: Path, weights: Mapping[str, Path], names: Iterable[str], *, is_isolated: bool = False, rest_s: float = 0.0
 ) -> Iterator[Outcome]:
     """Damaged files: a completion of each, twice, and a chat where the template is what is damaged."""
     names = list(names)
     source = weights["smollm2"]
     files = {name: make(source, folder / f"{number}.gguf", DAMAGES[name]) for number, name in enumerate(names)}
-    with yard(folder, weights, files, is_isolated=is_isolated) as running:
+    with yard(folder, weights, files, is_isolated=is_isolated, rest_s=rest_s) as running:
         for name in names:
             body = {"model": name, "prompt": "Once upon a time", "max_tokens": 4}
             yield running.try_request(name, "/v1/completions", body, as_expected(DAMAGES[name].is_served))
@@ -153,11 +160,12 @@ def try_texts(
     texts: Iterable[str],
     *,
     is_isolated: bool = False,
+    rest_s: float = 0.0,
 ) -> Iterator[Outcome]:
     """Texts on models of other pre-tokenizers: their tokens, and a completion of each."""
     source, texts = weights["smollm2"], list(texts)
     files = {name: make(source, folder / f"{name}.gguf", DAMAGES[f"pre-tokenizer: {name}"]) for name in pre_tokenizers}
-    with yard(folder, weights, files, is_isolated=is_isolated) as running:
+    with yard(folder, weights, files, is_isolated=is_isolated, rest_s=rest_s) as running:
         for name in files:
             for text in texts:
                 tokens = {"model": name, "content": TEXTS[text]}
@@ -167,10 +175,10 @@ def try_texts(
 
 
 def try_schemas(
-    folder: Path, weights: Mapping[str, Path], names: Iterable[str], *, is_isolated: bool = False
+    folder: Path, weights: Mapping[str, Path], names: Iterable[str], *, is_isolated: bool = False, rest_s: float = 0.0
 ) -> Iterator[Outcome]:
     """Schemas that a grammar is to be made of."""
-    with yard(folder, weights, {}, is_isolated=is_isolated) as running:
+    with yard(folder, weights, {}, is_isolated=is_isolated, rest_s=rest_s) as running:
         for name in names:
             schema = {"type": "json_schema", "json_schema": {"name": "odd", "schema": SCHEMAS[name]}}
             body = {

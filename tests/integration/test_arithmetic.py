@@ -78,7 +78,7 @@ class Solo:
             assert not isinstance(event, Accepted) or texts is not None
 
 
-@pytest.fixture(scope="module", params=["smollm2", "gemma3"])
+@pytest.fixture(scope="module", params=["smollm2", pytest.param("gemma3", marks=pytest.mark.long)])
 def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
     return weights[request.param]
 

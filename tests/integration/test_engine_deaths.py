@@ -23,7 +23,7 @@ from modelyard.engine.hosts.stalls import StallBounds
 from modelyard.engine.hosts.step_watch import StepWatch
 from support.server import WAIT_S, RunningServer, serving
 
-TOKENS = 48
+TOKENS = 32
 # The other model, whose engine nothing happens to, and its streams.
 OTHER: Final = "google/gemma3"
 OTHERS: Final = 8

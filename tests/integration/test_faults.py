@@ -11,6 +11,9 @@ from faults.trying import Outcome, try_files, try_schemas, try_texts
 
 pytestmark = pytest.mark.timeout(400)
 
+# `make faults` tries all inputs beside streams without a pause.
+REST_S = 0.5
+
 
 def right(outcomes: list[Outcome]) -> bool:
     """Whether nothing is wrong; else the assertion shows what."""
@@ -22,12 +25,12 @@ def right(outcomes: list[Outcome]) -> bool:
 def test_files_that_end_llama_cpp_are_refused_and_no_other_model_notices(
     weights: dict[str, Path], tmp_path: Path
 ) -> None:
-    assert right(list(try_files(tmp_path, weights, SAMPLE)))
+    assert right(list(try_files(tmp_path, weights, SAMPLE, rest_s=REST_S)))
 
 
 def test_texts_that_overflow_a_stack_are_read_or_refused(weights: dict[str, Path], tmp_path: Path) -> None:
-    assert right(list(try_texts(tmp_path, weights, ["gpt-4o"], ["30,000 letters", "200,000 accents"])))
+    assert right(list(try_texts(tmp_path, weights, ["gpt-4o"], ["30,000 letters", "200,000 accents"], rest_s=REST_S)))
 
 
 def test_schemas_without_end_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
-    assert right(list(try_schemas(tmp_path, weights, ["a billion items", "itself"])))
+    assert right(list(try_schemas(tmp_path, weights, ["a billion items", "itself"], rest_s=REST_S)))
