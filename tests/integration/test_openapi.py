@@ -19,7 +19,7 @@ from support.server import RunningServer, serving
 FEW = {"type": "integer", "minimum": 1, "maximum": 4}
 SHORT = {
     "model": {"enum": ["smollm2", "google/gemma3"]},
-    "n": {"enum": [None, 1, 2]},
+    **dict.fromkeys(("n", "n_cmpl"), {"enum": [None, 1, 2]}),
     **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"), FEW),
     "options": {"type": "object", "properties": {"num_predict": FEW}, "required": ["num_predict"]},
 }
@@ -62,11 +62,13 @@ def test_some_thousand_requests_are_answered_as_declared(scripted: RunningServer
 def test_real_weights_answer_as_declared(server: RunningServer) -> None:
     document = described(server)
     generates = {path for path, each in document["paths"].items() if "507" in each.get("post", {}).get("responses", {})}
-    others = {path for path in document["paths"] if path not in generates or "reload" in path}
-    fuzzed = fuzz(server, narrowed(document, SHORT, without=others), examples=25, only_valid=True)
+    # The summary of a compaction is as long as the model makes it.
+    long = {path for path in generates if path.endswith(("reload", "compact"))}
+    others = document["paths"].keys() - (generates - long)
+    fuzzed = fuzz(server, narrowed(document, SHORT, without=others), examples=6, only_valid=True)
     assert not fuzzed.failures, "\n\n".join(fuzzed.failures)
-    assert fuzzed.requests > 150
-    assert fuzzed.statuses[200] > 50
+    assert fuzzed.requests > 40
+    assert fuzzed.statuses[200] > 20
     assert server.get("/health/ready").status_code == 200
 
 
