@@ -19,7 +19,7 @@ from support.server import RunningServer, serving
 FEW = {"type": "integer", "minimum": 1, "maximum": 4}
 SHORT = {
     "model": {"enum": ["smollm2", "google/gemma3"]},
-    **dict.fromkeys(("n", "n_cmpl"), {"enum": [None, 1, 2]}),
+    **{name: {"enum": [None, 1, 2]} for name in ("n", "n_cmpl")},
     **dict.fromkeys(("max_tokens", "max_completion_tokens", "max_output_tokens", "n_predict"), FEW),
     "options": {"type": "object", "properties": {"num_predict": FEW}, "required": ["num_predict"]},
 }
