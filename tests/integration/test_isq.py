@@ -88,7 +88,7 @@ def test_full_precision_has_the_weights_that_llama_cpp_reads_from_the_gguf(
     assert all(np.array_equal(found[name], expected[name]) for name in found if "norm" not in name)
 
 
-@pytest.mark.parametrize(("level", "loss"), [("8", 0.02), ("4", 0.15)])
+@pytest.mark.parametrize(("level", "loss"), [("8", 0.02), pytest.param("4", 0.15, marks=pytest.mark.long)])
 def test_a_level_costs_little_quality(made: Callable[..., ModelFiles], full_perplexity: float, level: str, loss: float):
     assert perplexity(made(isq=level).paths[0]) == pytest.approx(full_perplexity, rel=loss)
 

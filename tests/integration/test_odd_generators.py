@@ -94,8 +94,8 @@ def test_text_that_the_vocabulary_has_no_token_for_is_refused(tmp_path: Path) ->
         "bert", ["<unk>", "<s>", "</s>", *(f"▁{letter}" for letter in "abcd"), "▁abc"], seperator=2
     )
     assert outcomes(tmp_path, [unknown_is_outside, llama("t5", unknown=0)]) == [
-        f"[1, 7, 2] {UNREADABLE} 1024",
-        "[4, 5, 6, 2] [0, 2] 1024",
+        f"[1, 7] {UNREADABLE} 1024",
+        "[4, 5, 6] [0] 1024",
     ]
 
 

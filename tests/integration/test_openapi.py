@@ -76,6 +76,9 @@ def test_the_examples_work_on_the_models_that_they_name(server: RunningServer, e
     answers = {}
     for (method, path), said in OPERATIONS.items():
         # A form has a file in it, and needs a model that hears; "coder" stands for one that fills gaps.
+        # The summary of a compaction is as long as the model makes it, and ids are of what was stored before.
+        if path.endswith("compact") or "{" in path:
+            continue
         if said.example is not None and "file" not in said.example and said.example.get("model") != "coder":
             assert method == "post"
             asked = encoders if said.example.get("model") in ("minilm", "reranker") else server

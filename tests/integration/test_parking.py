@@ -32,7 +32,7 @@ def parked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return lengths
 
 
-@pytest.fixture(params=["smollm2", "gemma3"])
+@pytest.fixture(params=["smollm2", pytest.param("gemma3", marks=pytest.mark.long)])
 def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
     return weights[request.param]
 

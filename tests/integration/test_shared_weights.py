@@ -15,7 +15,7 @@ PROMPT = "The sea is a vast and"
 CELL_BYTES = {"smollm2-135m-instruct-q4_1": 30 * 2 * 3 * 64 * 2, "gemma-3-270m-q4_k_m": 18 * 2 * 1 * 256 * 2}
 
 
-@pytest.fixture(params=["smollm2", "gemma3"])
+@pytest.fixture(params=["smollm2", pytest.param("gemma3", marks=pytest.mark.long)])
 def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
     return weights[request.param]
 

@@ -81,7 +81,7 @@ def test_an_answer_that_is_guessed_repeats(guessing: Driven) -> None:
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize("length", [17, 18])
+@pytest.mark.parametrize("length", [pytest.param(17, marks=pytest.mark.long), 18])
 def test_an_answer_ends_where_it_is_to_end_also_within_a_guess(smollm2: Path, guessing: Driven, length: int) -> None:
     expected, ended = plain(smollm2, ROUND, max_tokens=length)
     assert guessing.answer(ROUND, max_tokens=length) == expected

@@ -43,7 +43,7 @@ PROMPTS = [
 ]
 
 
-@pytest.fixture(params=["smollm2", "gemma3"])
+@pytest.fixture(params=["smollm2", pytest.param("gemma3", marks=pytest.mark.long)])
 def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
     return weights[request.param]
 

@@ -182,7 +182,8 @@ def _file(part: Mapping[str, Any], param: str) -> list[Said]:
         text = _decoded(body, param) if head.endswith(";base64") else unquote_to_bytes(body).decode("utf-8", "replace")
         return [*_labels(file, "filename"), text]
     raise UnsupportedOperation(
-        f"'{param}': A file must have file_data, a data URL of text such as 'data:text/plain;base64,…'. Send its text.",
+        f"'{param}': A part of type '{part.get('type')}' must have file_data, a data URL of text such as "
+        "'data:text/plain;base64,…'. Send its text.",
         param,
     )
 
