@@ -11,23 +11,24 @@ Source: https://huggingface.co/moonshotai/Kimi-K2-Instruct/blob/main/docs/tool_c
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
 
 from modelyard.engine.formats.calls import Calls
 from modelyard.engine.formats.format import Shape, ToolFormat
 from modelyard.engine.formats.json_calls import read_arguments
 from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.schema import Tool
-from modelyard.engine.formats.source import Malformed, Source, Waiting
+from modelyard.engine.formats.sections import Section
+from modelyard.engine.formats.source import Source, Waiting
 
 _SECTION, _SECTION_END = "<|tool_calls_section_begin|>", "<|tool_calls_section_end|>"
 _CALL, _CALL_END, _ARGUMENTS = "<|tool_call_begin|>", "<|tool_call_end|>", "<|tool_call_argument_begin|>"
+_CALLS = Section(_SECTION, _SECTION_END, _CALL)
 
 _ID = re.compile(r"(?:functions\.)?(?P<name>.+):\d+")
 
 
 def _read(source: Source, calls: Calls, marker: str) -> Waiting:
-    if marker != _CALL and not (yield from _next_call(source, marker)):
+    if marker != _CALL and not (yield from _CALLS.next_call(source, marker)):
         return
     while True:
         yield from source.space()
@@ -41,30 +42,8 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
         yield from source.take(_CALL_END)
         yield from source.space()
         calls.settle()
-        if not (yield from _next_call(source, _CALL)):
+        if not (yield from _CALLS.next_call(source, _CALL)):
             return
-
-
-def _next_call(source: Source, after: str) -> Generator[None, None, bool]:
-    """Read up to the next call of a section, and return whether there is one.
-
-    Models sometimes write text between the markers of a section, which is not meant for the user. Behind a section that
-    is not closed the text is content.
-
-    after: the marker that was read, or that of the last call.
-
-    Raises:
-        Malformed: a section has neither a call nor an end.
-    """
-    if after == _SECTION_END:
-        return False
-    parts: list[str] = []
-    marker = yield from source.pour((_CALL, _SECTION_END), parts.append)
-    if not marker:
-        if after == _SECTION:
-            raise Malformed
-        source.unread("".join(parts))
-    return marker == _CALL
 
 
 def _call(lark: Lark, tool: Tool) -> str:
