@@ -17,6 +17,7 @@ from modelyard.api.ollama.schema import ChatRequest
 from modelyard.api.openai.responses.items import conversation_of
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest
+from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Chat
 
@@ -102,6 +103,52 @@ def test_parts_that_reason_are_reasoning(read: Read, part: dict[str, Any]) -> No
 def test_a_part_that_cannot_be_read_is_refused_by_name(read: Read, part: dict[str, Any], why: str) -> None:
     with pytest.raises((InvalidRequest, UnsupportedOperation), match=why):
         read([{"role": "user", "content": [part]}])
+
+
+def test_a_block_of_anthropics_own_tools_is_left_out() -> None:
+    blocks: list[dict[str, Any]] = [
+        {"type": "server_tool_use", "id": "s", "name": "web_fetch", "input": {"url": "http://a"}},
+        {
+            "type": "web_fetch_tool_result",
+            "tool_use_id": "s",
+            "content": {"type": "web_fetch_result", "url": "http://a"},
+        },
+        {"type": "text", "text": "a"},
+    ]
+    body = MessagesRequest.model_validate(
+        {"messages": [{"role": "user", "content": "u"}, {"role": "assistant", "content": blocks}], "max_tokens": 9}
+    )
+    assert body.chat().messages[1] == {"role": "assistant", "content": "a"}
+    assert ignored_fields(body) == []
+
+
+def test_a_result_that_is_an_object_is_its_json() -> None:
+    result = {"type": "tool_result", "tool_use_id": "t", "content": {"error": "none"}}
+    (message,) = of_anthropic([{"role": "user", "content": [result]}]).messages
+    assert message["content"] == '{"error": "none"}'
+
+
+def test_what_reasons_in_parts_takes_the_place_of_a_null() -> None:
+    part = {"type": "thinking", "thinking": "t"}
+    message = {"role": "assistant", "reasoning_content": None, "content": [part, {"type": "text", "text": "a"}]}
+    assert of_openai([{"role": "user", "content": "u"}, message]).messages[1]["reasoning_content"] == "t"
+
+
+@pytest.mark.parametrize("text", ["  ", ""])
+def test_no_answer_goes_on_from_white_space(text: str) -> None:
+    assert not of_anthropic([{"role": "user", "content": "u"}, {"role": "assistant", "content": text}]).continues
+
+
+def test_images_beside_parts_are_not_lost() -> None:
+    url = "data:image/png;base64,aGk="
+    turn = {"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}], "images": ["aGk="]}
+    (message,) = of_ollama([turn]).messages
+    assert len(message["content"]) == 2
+
+
+@pytest.mark.parametrize("summary", [5, True, {"a": 1}, "t"])
+def test_a_summary_of_any_kind_is_read(summary: Any) -> None:
+    assert read_part({"type": "reasoning", "summary": summary}, "p") in ([], [Thought("t")])
 
 
 def test_parts_in_parts_are_bounded() -> None:

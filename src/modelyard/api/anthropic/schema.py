@@ -5,6 +5,7 @@ Source: https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
@@ -15,7 +16,7 @@ from modelyard.api.anthropic.signatures import recalled
 from modelyard.api.anthropic.tools import Choice, OfferedTools, Tool, offered_tools
 from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.media.load import Reference
-from modelyard.api.media.parts import Said, Thought, content_of, image_of, read_part
+from modelyard.api.media.parts import READ_FIELDS, Said, Thought, content_of, image_of, read_part
 from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS
 from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import Tools, schema_format
@@ -37,19 +38,19 @@ class _Part(BaseModel):
 class Block(_Part):
     """One block of a message's content. Its type decides which fields are read."""
 
-    # What the API itself adds to the blocks that it returns, and the model cannot read.
-    known_extras: ClassVar = frozenset({"cache_control", "caller", "data"})
+    # Beside what parts say, what the API itself adds to the blocks that it returns, and the model cannot read.
+    known_extras: ClassVar = READ_FIELDS | {"caller", "url", "page_age", "encrypted_content", "tool_name", "file_id"}
 
     type: str
     text: str | None = None
     thinking: str | None = None
     signature: str | None = None
-    source: dict[str, Any] | None = None
+    source: str | dict[str, Any] | None = None
     id: str | None = None
     name: str | None = None
     input: Any = None
     tool_use_id: str | None = None
-    content: str | Parts[Block] | None = None
+    content: str | Parts[Block] | dict[str, Any] | None = None
     is_error: bool | None = None
 
     @model_validator(mode="after")
@@ -168,17 +169,17 @@ class _PromptFields(_Part):
         edits = self.context_management.edits if self.context_management is not None else ()
         offered = self._offered
         has_one_call = self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
-        continues = ends_in_an_answer(messages)
-        if continues and isinstance(text := messages[-1]["content"], str):
+        if messages and messages[-1]["role"] == "assistant" and isinstance(text := messages[-1]["content"], str):
             # Anthropic refuses white space at the end, which models write as a part of the next word.
             messages[-1]["content"] = text.rstrip()
+        turns = tuple(edited(messages, edits))
         return Chat(
-            tuple(edited(messages, edits)),
+            turns,
             offered.functions,
             offered.choice,
             not has_one_call,
             self.reasoning_request().options,
-            continues=continues,
+            continues=ends_in_an_answer(turns),
         )
 
     def refuse_unsupported(self) -> None:
@@ -325,6 +326,8 @@ def _result(block: Block, param: str) -> dict[str, Any]:
     result: str | tuple[str | Reference, ...] = ""
     if isinstance(block.content, str):
         result = block.content
+    elif isinstance(block.content, dict):
+        result = json.dumps(block.content, ensure_ascii=False)
     elif block.content is not None:
         result = _content(block.content, f"{param}.content")
     if block.is_error:
@@ -340,7 +343,7 @@ def _content(blocks: list[Block], param: str) -> str | tuple[str | Reference, ..
 
 def _said(block: Block, param: str) -> list[Said]:
     if block.type == "image":
-        return [image_of(block.source or {}, f"{param}.source")]
+        return [image_of(block.source if isinstance(block.source, dict) else {}, f"{param}.source")]
     if block.type == "thinking":
         thinking = block.thinking or recalled(block.signature or "")
         return [Thought(thinking)] if thinking else []

@@ -63,7 +63,9 @@ async def fill_in_the_middle(body: FimRequest, http: HttpRequest) -> Response:
     ]
     # Mistral's streams always end with the usage.
     usage = StreamOptions(include_usage=True)
-    answered = ChatCompletionRequest.model_construct(messages=[], n=body.n, stream_options=usage)
+    answered = ChatCompletionRequest.model_construct(
+        messages=[], n=body.n, stream_options=usage, timings_per_token=body.timings_per_token
+    )
     identity, no_chat = Identity("cmpl"), Chat(())
     choices = [
         ChoiceRequest(request, ChatFrames(answered, no_chat, identity, index)) for index, request in enumerate(requests)

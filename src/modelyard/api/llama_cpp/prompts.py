@@ -6,7 +6,6 @@ Source: llama.cpp, tools/server/README.md, "POST /completion", and server-common
 from __future__ import annotations
 
 import base64
-import binascii
 from typing import Any, Final
 
 from modelyard.api.media.load import AudioReference, ImageReference, Reference
@@ -81,7 +80,7 @@ def _reference(file: str, param: str) -> Reference:
 def _is_sound(file: str) -> bool:
     try:
         head = base64.b64decode(file[:_HEAD_DIGITS])
-    except binascii.Error:
+    except ValueError:
         # The loader refuses it with a message.
         return False
     return any(head[at : at + len(signature)] == signature for at, signature in _SOUND)

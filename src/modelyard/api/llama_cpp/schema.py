@@ -86,7 +86,7 @@ class NativeFields(GenerationFields, AnswerFormatFields):
     @property
     def only_computes_prompt(self) -> bool:
         """Whether nothing is generated."""
-        return self.n_predict == 0
+        return self.limit == 0
 
     def without_effect(self) -> Iterator[str]:
         """Yield the fields whose values ask for something that does not happen."""

@@ -7,14 +7,11 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from modelyard.protocol.prompts import Sampling
+from modelyard.protocol.prompts import SAMPLER_ORDER, Sampling
 from modelyard.yard.requests.requests import Request
 
 # llama.cpp's number for a seed of its own choice. Source: llama.h, LLAMA_DEFAULT_SEED.
 _NO_SEED: Final = 0xFFFFFFFF
-
-# The order in which samplers are applied, by llama.cpp's names.
-_SAMPLERS: Final = ("penalties", "dry", "top_k", "top_p", "min_p", "temperature")
 
 
 def generation_settings(request: Request, defaults: Sampling, *, n_predict: int, is_stream: bool) -> dict[str, Any]:
@@ -49,6 +46,6 @@ def generation_settings(request: Request, defaults: Sampling, *, n_predict: int,
         "logit_bias": [{"token": token, "bias": bias} for token, bias in (sampling.logit_bias or {}).items()],
         "stream": is_stream,
         "n_probs": request.logprobs or 0,
-        "samplers": list(_SAMPLERS),
+        "samplers": list(SAMPLER_ORDER if sampling.samplers is None else sampling.samplers),
         "lora": [],
     }

@@ -133,7 +133,9 @@ def _thought(part: Mapping[str, Any]) -> list[Said]:
     for name in ("thinking", "text", "reasoning"):
         if isinstance(text := part.get(name), str):
             return [Thought(text)] if text else []
-    nested = part.get("summary") or part.get("content") or []
+    nested = part.get("summary") or part.get("content")
+    if not isinstance(nested, list):
+        return [Thought(nested)] if isinstance(nested, str) and nested else []
     texts = [piece.get("text") for piece in nested if isinstance(piece, Mapping)]
     return [Thought(text) for text in texts if isinstance(text, str) and text]
 

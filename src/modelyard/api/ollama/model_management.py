@@ -14,6 +14,7 @@ from modelyard.api.ollama.any_type import AnyTypeRoute
 from modelyard.api.ollama.routes import model_id_of
 from modelyard.api.ollama.schema import NamedModel
 from modelyard.api.services import Services
+from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.errors import UnsupportedOperation
 
 router = APIRouter(prefix="/api", route_class=AnyTypeRoute)
@@ -23,6 +24,7 @@ router = APIRouter(prefix="/api", route_class=AnyTypeRoute)
 @needs("read")
 async def pull_model(body: NamedModel, http: HttpRequest) -> Response:
     """Report success for a model that is configured; others are not fetched."""
+    report_ignored(http.scope, body)
     yard = Services.of(http).yard
     yard.model(model_id_of(yard, body.model or body.name))
     # One line is the whole answer, and the last line of a stream.

@@ -104,7 +104,7 @@ class Message(_Part):
             param: the path of the message in the body, for errors.
         """
         text, thoughts = self._content(param)
-        content = text if isinstance(text, tuple) else _content_with_media(self.images, text, f"{param}.images")
+        content = _content_with_media(self.images, text, f"{param}.images")
         turn: dict[str, Any] = {"role": self.role, "content": content}
         if thinking := self.thinking or thoughts:
             turn["reasoning_content"] = thinking
@@ -132,15 +132,18 @@ class Message(_Part):
         return content_of(said, "")
 
 
-def _content_with_media(images: list[str] | None, text: str, param: str) -> str | tuple[str | Reference, ...]:
-    """Return the text; with images or sound, files in base64, a tuple of their references and the text.
+def _content_with_media(
+    images: list[str] | None, content: str | tuple[str | Reference, ...], param: str
+) -> str | tuple[str | Reference, ...]:
+    """Return the content; with images or sound, files in base64, a tuple of their references and the content.
 
     Ollama takes sound in the same list, and detects it by the signature of the file.
     Source: https://github.com/ollama/ollama/blob/main/llm/media.go.
     """
     if not images:
-        return text
-    return (*(_reference(data, f"{param}[{index}]") for index, data in enumerate(images)), text)
+        return content
+    shown = (_reference(data, f"{param}[{index}]") for index, data in enumerate(images))
+    return (*shown, *(content if isinstance(content, tuple) else (content,)))
 
 
 def _reference(encoded: str, param: str) -> Reference:

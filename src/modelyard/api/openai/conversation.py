@@ -183,8 +183,8 @@ class ChatMessage(BaseModel):
             ]
         elif self.function_call is not None:
             message["tool_calls"] = [{"type": "function", "function": self.function_call.model_dump()}]
-        if thoughts:
-            message.setdefault("reasoning_content", thoughts)
+        if thoughts and not message.get("reasoning_content"):
+            message["reasoning_content"] = thoughts
         return message
 
     def _role(self) -> str:

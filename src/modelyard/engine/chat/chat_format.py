@@ -179,7 +179,7 @@ class ChatFormat:
         fitted = to_messages(fit(turns, takes, style, self._format, repaired), takes, style)
         without_tools = () if takes.tools_are_list else None
 
-        options = template_options(chat.options) if opens_turn else chat.options
+        options = template_options(chat.options)
 
         def rendered(messages: Sequence[Mapping[str, Any]]) -> MarkedText:
             return self._template.render(messages, tools, options, opens_turn=opens_turn, without_tools=without_tools)

@@ -219,7 +219,7 @@ def _split(turns: Sequence[Turn], takes: Capabilities, style: CallStyle, notes: 
         for call in turn.calls:
             out.append(Turn({**message, "tool_calls": [call]}, turn.places))
             message = {key: value for key, value in message.items() if key != REASONING} | {"content": ""}
-            if (at := results.get(call["id"])) is not None:
+            if (at := results.pop(call["id"], None)) is not None:
                 out.append(turns[at])
                 moved.add(at)
         notes.append(f"split the calls of {turn.where}")

@@ -57,10 +57,17 @@ def _value(keyword: str, value: Any, dropped: dict[str, None]) -> Any:
     if keyword == "pattern" and isinstance(value, str):
         return _pattern(value, keyword, dropped)
     if keyword == "patternProperties" and isinstance(value, Mapping):
-        value = {_pattern(name, keyword, dropped): each for name, each in value.items()}
+        value = dict(_named(name, each, keyword, dropped) for name, each in value.items())
     if keyword in _BY_NAME and isinstance(value, Mapping):
         return {name: _enforceable(each, dropped) for name, each in value.items()}
     return _enforceable(value, dropped) if keyword in _WITHIN else value
+
+
+def _named(pattern: str, schema: Any, keyword: str, dropped: dict[str, None]) -> tuple[str, Any]:
+    """Return a key of ``patternProperties`` and its schema, which holds nothing if more names match than should."""
+    found = expressible(pattern)
+    dropped |= dict.fromkeys(f"{keyword} {part}" for part in found.dropped)
+    return found.pattern, {} if found.dropped else schema
 
 
 def _pattern(pattern: str, keyword: str, dropped: dict[str, None]) -> str:

@@ -18,7 +18,7 @@ _MAX_DEPTH: Final = 32
 _MAX_ATOM_LENGTH: Final = 1000
 
 _ATOM = re.compile(r"[-+.\w]+")
-_NUMBER = re.compile(r"(?P<sign>[-+]?)(?P<int>\d*)(?P<fraction>\.\d*)?(?P<exponent>[eE][-+]?\d+)?")
+_NUMBER = re.compile(r"(?P<sign>[-+]?)(?P<int>\d*)(?P<fraction>\.\d*)?(?P<exponent>[eE][-+]?\d+)?", re.ASCII)
 _ESCAPES: Final = {
     "a": "\a",
     "b": "\b",

@@ -270,7 +270,7 @@ class _Trial:
         self._parts: list[str] = []
         self._deltas: list[Delta] = []
         self._has_call = False
-        # The end of the text behind a call, which may be the beginning of the closing marker.
+        # The end of the text, which may be the beginning of the closing marker.
         self._tail = ""
 
     @property
@@ -280,6 +280,12 @@ class _Trial:
 
     def push(self, text: str) -> tuple[str, str] | None:
         """Read ``text``. Return the thought and the text behind it once it is certain that there is no call."""
+        searched = self._tail + text
+        if (found := searched.find(self._close)) >= 0:
+            whole = self.text + text
+            end = len(whole) - len(searched) + found
+            return whole[:end], whole[end:]
+        self._tail = searched[max(0, len(searched) - len(self._close) + 1) :]
         at = 0
         while not self._has_call and at < len(text):
             # One character at a time, to know where a call ends. Reasoning with calls is rare.
@@ -295,12 +301,6 @@ class _Trial:
         if not rest:
             return None
         self._parts.append(rest)
-        searched = self._tail + rest
-        if (found := searched.find(self._close)) >= 0:
-            whole = self.text
-            end = len(whole) - len(searched) + found
-            return whole[:end], whole[end:]
-        self._tail = searched[max(0, len(searched) - len(self._close) + 1) :]
         self._deltas += self._parser.push(rest)
         return None
 

@@ -6,6 +6,7 @@ first, and where a choice repeats itself, the next one is another. It completes 
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final
@@ -18,6 +19,9 @@ from modelyard.engine.guidance.vocabulary import Vocabulary
 
 # Bytes and control tokens of a completion. A mask of each is computed, most of which take 0.1 ms.
 MAX_STEPS: Final = 512
+
+# No other sequence is computed meanwhile, and the mask of an expensive grammar takes up to 14 ms.
+MAX_SEARCH_S: Final = 0.05
 
 # Free text that goes on behind quotation marks, such as reasoning, has no completion of this kind.
 _MAX_QUOTES_IN_TEXT: Final = 4
@@ -38,15 +42,17 @@ _TEXT: Final = frozenset(b"aZ}]")
 def closing(position: Matcher, vocabulary: Vocabulary) -> tuple[int, ...] | None:
     """Return tokens that bring the answer at ``position`` to a place where it may end; () if it may end there.
 
-    Return None if none are found in MAX_STEPS steps. The matcher does not advance.
+    Return None if none are found in MAX_STEPS steps or MAX_SEARCH_S seconds. The matcher does not advance.
     """
     matcher = position.clone()
     steps: list[int] = []
     uses: Counter[tuple[frozenset[int], int]] = Counter()
     quotes = 0
+    deadline = time.monotonic() + MAX_SEARCH_S
     while not (matcher.is_stopped or matcher.is_accepting):
         mask = matcher.compute_mask()
-        if mask is None or len(steps) == MAX_STEPS or quotes > _MAX_QUOTES_IN_TEXT:
+        is_given_up = len(steps) == MAX_STEPS or quotes > _MAX_QUOTES_IN_TEXT or time.monotonic() > deadline
+        if mask is None or is_given_up:
             return None
         special = vocabulary.special[_is_set(mask, vocabulary.special)]
         if special.size:

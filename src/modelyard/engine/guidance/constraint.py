@@ -39,7 +39,7 @@ _NUMBER_END: Final = re.compile(rb"(?:[0-9]\.?[eE][+-]?(?P<exponent>[0-9]*)|(?P<
 # A tail of a number of this length decides.
 _TAIL: Final = MAX_DIGITS + 2
 # A grammar that lets one of these follow a digit is within text, whose digits are not limited.
-_TEXT: Final = b"az"
+_TEXT: Final = bytes(byte for byte in range(128) if chr(byte).isalpha() and byte not in b"eE")
 _CLOSERS: Final = b'"}]'
 
 
@@ -214,10 +214,10 @@ class Constraint:
         room = MAX_DIGITS - len(number["digits"]) if exponent is None else MAX_EXPONENT_DIGITS - len(exponent)
         if room >= self.vocabulary.max_digits:
             return bias
-        banned = [token for token, text in self.vocabulary.numeric.items() if leading_digits(text) > room]
         letters = self.vocabulary.byte_tokens[list(_TEXT)]
         if any(token >= 0 and bias[token] == 0 for token in letters):
             return bias
+        banned = [token for token, text in self.vocabulary.numeric.items() if leading_digits(text) > room]
         bounded = bias.copy()
         bounded[banned] = -np.inf
         return bounded if bounded.max() == 0 else bias

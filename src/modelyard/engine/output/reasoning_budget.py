@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama import Context
-from modelyard.engine.output.sampler import Sampler
+from modelyard.engine.output.sampler import Sampler, certainty_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,9 @@ class ReasoningSpan:
                 is_open = words.startswith(self.open)
                 if is_open:
                     text = words[len(self.open) :]
-                elif not self.open.startswith(words):
+                elif self.open.startswith(words):
+                    text = words
+                else:
                     return 0
             if is_open:
                 if self.close in text:
@@ -81,9 +83,9 @@ class ReasoningBudget:
 
     def accept(self, token: int) -> None:
         """Count a token of the answer."""
+        self._before = self._snapshot()
         if self._state == "behind":
             return
-        self._before = self._snapshot()
         if self._forced:
             self._forced = self._forced[1:]
             if not self._forced:
@@ -100,6 +102,7 @@ class ReasoningBudget:
     def give_up(self) -> None:
         """Force no token any more, because a grammar does not let it follow."""
         self._state, self._forced = "behind", ()
+        self._before = self._snapshot()
 
     def take_back(self) -> None:
         """Undo the last ``accept``."""
@@ -109,7 +112,7 @@ class ReasoningBudget:
         return self._state, self._tail, self._used, self._forced
 
     def _find_open(self) -> None:
-        words = self._tail.lstrip()
+        words = self._tail = self._tail.lstrip()
         if words.startswith(self._span.open):
             self._state, self._tail = "inside", words[len(self._span.open) :]
         elif not self._span.open.startswith(words):
@@ -148,26 +151,31 @@ class BudgetedSampler:
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
         """Return the token that the budget forces, else one that the other sampler chooses."""
-        self._force(logits)
-        token = self._chooser.sample(context, index, logits)
+        forced = self._force(logits)
+        chosen = self._chooser.sample(context, index, logits)
+        token = chosen if forced is None else forced
         self.budget.accept(token)
         return token
 
     def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
         """Return the token, as ``sample`` does, and the [vocab_size] probabilities that it was drawn with."""
-        self._force(logits)
-        token, probabilities = self._chooser.sample_with_probabilities(logits)
+        forced = self._force(logits)
+        chosen, probabilities = self._chooser.sample_with_probabilities(logits)
+        token = chosen if forced is None else forced
         self.budget.accept(token)
-        return token, probabilities
+        return token, probabilities if token == chosen else certainty_of(token, logits.size)
 
-    def _force(self, logits: npt.NDArray[np.float32]) -> None:
+    def _force(self, logits: npt.NDArray[np.float32]) -> int | None:
+        """Leave nothing to choose from but the token that the budget forces, and return that token."""
         forced = self.budget.forced
         if forced is not None and logits[forced] == -np.inf:
             self.budget.give_up()
-        elif forced is not None:
+            return None
+        if forced is not None:
             # The other sampler chooses it itself, so that it counts it and advances its random numbers.
             logits.fill(-np.inf)
             logits[forced] = 0
+        return forced
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether the other sampler is certain; if not, the token is not counted, since it is sampled again."""

@@ -36,6 +36,19 @@ def test_a_token_may_come_next_where_all_its_bytes_may() -> None:
     assert {TOKENS[token] for token in allowed(over)} == {b"c", b"\xc3", "é".encode()}
 
 
+@pytest.mark.parametrize("digit", ["[0-9A-F]", "[0-9a-f]", "[0-9XYZ]"])
+def test_digits_of_a_code_are_not_those_of_a_number(digit: str) -> None:
+    over = constraint(f"start: /{digit}{{90}}/", WORDS)
+    accepts(over, "3E10" if "A" in digit else "3" * 60)
+    assert b"7" in {TOKENS[token] for token in allowed(over)}
+
+
+def test_a_number_has_a_bounded_length() -> None:
+    over = constraint("start: /[0-9]+(e[0-9]+)?/", WORDS)
+    accepts(over, "3" * 40)
+    assert b"7" not in {TOKENS[token] for token in allowed(over)}
+
+
 def test_an_answer_may_end_with_each_of_the_end_tokens_where_its_grammar_may() -> None:
     over = constraint("start: /a+/", WORDS)
     assert not ENDS & allowed(over)

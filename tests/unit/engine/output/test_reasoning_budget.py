@@ -76,6 +76,22 @@ def test_a_token_that_is_taken_back_does_not_count() -> None:
     assert said(sampler, [b"x"] * 5) == b"xx\n</"
 
 
+@pytest.mark.parametrize("limit", [1, 20])
+def test_a_token_of_the_content_that_is_taken_back_opens_no_reasoning(limit: int) -> None:
+    sampler = budgeted(OPEN, limit)
+    said(sampler, [bytes([byte]) for byte in b"x\n</think>\nab"])
+    uncertain = np.zeros(SIZE, np.float32)
+    uncertain[ord("c")] = 0.1
+    row = uncertain.copy()
+    assert not sampler.is_certain(row, sampler.sample(CONTEXT, 0, row))
+    assert said(sampler, [b"c"] * 30) == b"c" * 30
+
+
+def test_a_token_that_a_bias_bans_is_forced_all_the_same() -> None:
+    sampler = BudgetedSampler(GreedySampler({ord("\n"): -np.inf}), ReasoningBudget(OPEN, 0, piece))
+    assert said(sampler, [b"x"] * 12) == b"\n</think>\nxx"
+
+
 def test_a_forced_token_is_certain() -> None:
     sampler = budgeted(OPEN, 0)
     row = liking(b"x")
