@@ -97,13 +97,21 @@ class RequestContext:
         Raises:
             InvalidRequest: there are names, and the server is strict.
         """
-        self.ignored |= dict.fromkeys(names)
-        if self.is_strict and self.ignored:
-            first = next(iter(self.ignored))[:_MAX_NAME_LENGTH]
+        new = dict.fromkeys(names)
+        self.ignored |= new
+        if self.is_strict and new:
+            first = next(iter(new))[:_MAX_NAME_LENGTH]
             raise InvalidRequest(
                 f"'{first}' would have no effect, and this server is strict ('strict' in [server]). Leave it out.",
                 first,
             )
+
+    def note(self, names: Iterable[str]) -> None:
+        """Add ``names`` to ``ignored`` on a strict server, too: the client asked for what leaves them out.
+
+        Must be called before the head of the answer is sent.
+        """
+        self.ignored |= dict.fromkeys(names)
 
     @property
     def ignored_header(self) -> list[tuple[bytes, bytes]]:

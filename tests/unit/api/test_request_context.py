@@ -14,7 +14,7 @@ from modelyard.api.errors.responses import error_response
 from modelyard.api.middleware.access_log import fields_of
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.request_context import RequestContext
-from modelyard.errors import ModelNotFound, ModelNotPermitted, QueueFull
+from modelyard.errors import InvalidRequest, ModelNotFound, ModelNotPermitted, QueueFull
 from modelyard.protocol.events import Accepted
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.context import CALLER
@@ -43,6 +43,16 @@ def test_what_had_no_effect_is_listed_once_in_a_header() -> None:
     context.ignore(["keep_alive", "tools[2]"])
     context.ignore(["keep_alive"])
     assert context.ignored_header == [(b"x-modelyard-ignored", b"keep_alive, tools[2]")]
+
+
+def test_what_the_client_asked_to_have_left_out_is_listed_on_a_strict_server_too() -> None:
+    context = visit()
+    context.is_strict = True
+    context.note(["input (4 oldest turns)"])
+    context.ignore([])
+    assert context.ignored_header == [(b"x-modelyard-ignored", b"input (4 oldest turns)")]
+    with pytest.raises(InvalidRequest, match="'keep_alive' would have no effect"):
+        context.ignore(["keep_alive"])
 
 
 def test_repairs_of_the_conversation_are_listed_in_a_header() -> None:
