@@ -21,15 +21,16 @@ from modelyard.api.openai.responses.opaque import encoded
 from modelyard.api.openai.responses.response_object import usage_object
 from modelyard.api.openai.responses.schema import CompactRequest
 from modelyard.api.openai.responses.services import Input, input_of
-from modelyard.api.openai.responses.truncation import truncated
+from modelyard.api.openai.responses.truncation import oldest_turns, truncated
 from modelyard.api.openapi.answers_openai import CompactedResponse
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import OutputReader
+from modelyard.api.serving.reasoning import reasoning_of
 from modelyard.api.serving.wait_options import wait_options_of
-from modelyard.errors import InvalidRequest
+from modelyard.errors import EngineError, InvalidRequest
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.requests import Request
 
@@ -40,6 +41,9 @@ _TASK: Final = (
     "decided and done, names, paths and numbers that are still needed, and what remains to be done. Write the summary "
     "only."
 )
+
+# Reasoning would use up the tokens of the summary.
+_OPTIONS: Final = reasoning_of(is_on=False).options
 
 router = APIRouter(route_class=JsonRoute)
 
@@ -52,23 +56,31 @@ async def compact_response(body: CompactRequest, http: HttpRequest) -> Response:
     if not sent.conversation.messages:
         raise InvalidRequest("'input' is empty: give the conversation, or the id of its last response.", "input")
     system = [{"role": "system", "content": body.instructions}] if body.instructions else []
-    chat = Chat((*system, *sent.conversation.messages, {"role": "user", "content": _TASK}))
+    chat = Chat((*system, *sent.conversation.messages, {"role": "user", "content": _TASK}), options=_OPTIONS)
     request = Request(prompt=chat, model=body.model, max_tokens=MAX_SUMMARY_TOKENS)
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     RequestContext.of(http.scope).ignore(f"input[{index}] ({kind})" for index, kind in sent.conversation.left_out)
-    return JsonResponse(partial(_compacted, services, request, sent))
+    return JsonResponse(partial(_compacted, services, request, sent, RequestContext.of(http.scope)))
 
 
-async def _compacted(services: Services, request: Request, sent: Input) -> bytes:
-    """Compute the body of the answer."""
+async def _compacted(services: Services, request: Request, sent: Input, context: RequestContext) -> bytes:
+    """Compute the body of the answer.
+
+    Raises:
+        EngineError: the model wrote no summary.
+    """
     # A conversation is often compacted because it has become too long.
-    request, _ = await truncated(services.yard, request)
+    request, left_out = await truncated(services.yard, request, tail=1)
+    context.note(oldest_turns(left_out))
     assert isinstance(request.prompt, Chat)
     async with services.yard.generate(request) as generation:
         text = await generation.text()
         finished = generation.outcome()
         summary = OutputReader(generation, request.prompt).whole(text, finished).content
+    if not summary.strip():
+        # An empty summary would take the place of the conversation.
+        raise EngineError(generation.model, "it wrote no summary of the conversation, which is unchanged")
     items = (*sent.before, *sent.items)
     users = [dict(item) for item in items if _is_of_user(item)]
     compaction = {"type": "compaction", "id": new_id("cmp"), "encrypted_content": encoded("summary", summary)}

@@ -20,7 +20,7 @@ from modelyard.api.openai.responses.schema import InputTokensRequest, ResponsesR
 from modelyard.api.openai.responses.services import Input, ResponseServices, found_response, input_of, owner_of
 from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openai.responses.tools import OfferedTools
-from modelyard.api.openai.responses.truncation import truncated
+from modelyard.api.openai.responses.truncation import oldest_turns, truncated
 from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
@@ -85,8 +85,7 @@ async def _truncated(request: Request, http: HttpRequest) -> Request:
     async def shorten() -> None:
         fitting, left_out = await truncated(Services.of(http).yard, request)
         shorter.append(fitting)
-        if left_out:
-            RequestContext.of(http.scope).ignore([f"input ({left_out} oldest turns)"])
+        RequestContext.of(http.scope).note(oldest_turns(left_out))
 
     await while_connected(http.receive, shorten())
     if not shorter:

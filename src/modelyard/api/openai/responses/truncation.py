@@ -1,9 +1,9 @@
-"""Shortens a conversation that does not fit the model's context, for ``truncation: "auto"``."""
+"""Shortens a conversation that does not fit the model's context, for ``truncation: "auto"`` and compaction."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from modelyard.errors import ContextLengthExceeded
@@ -15,27 +15,61 @@ from modelyard.yard.yard import Yard
 Messages = Sequence[Mapping[str, Any]]
 
 
-def shortened(messages: Messages) -> list[tuple[Mapping[str, Any], ...]]:
-    """Return a conversation without its oldest turns, in all ways that keep its meaning, the longest first.
+@dataclass(frozen=True, slots=True)
+class Shortening:
+    """A way to leave the oldest turns out of a conversation, as indices of its messages.
+
+    Attributes:
+        system: the number of system turns at the beginning, which stay.
+        question: the question that stays before ``start``; None: none does.
+        start: the first of the later turns that stay.
+    """
+
+    system: int
+    question: int | None
+    start: int
+
+    def of(self, messages: Messages) -> tuple[Mapping[str, Any], ...]:
+        """Return the turns of ``messages`` that stay."""
+        question = () if self.question is None else (messages[self.question],)
+        return (*messages[: self.system], *question, *messages[self.start :])
+
+
+def shortenings(messages: Messages, tail: int = 0) -> list[Shortening]:
+    """Return all ways of shortening a conversation that keep its meaning, the longest result first.
 
     The system turns at its beginning stay. First the turns of earlier questions go, each with its answer; then the
     earliest calls of the last question go, each with its results.
+
+    Args:
+        messages: the conversation.
+        tail: the number of messages at its end that stay, and are no question of the conversation.
     """
-    first = next((index for index, message in enumerate(messages) if message["role"] != "system"), len(messages))
-    system = tuple(messages[:first])
-    questions = [index for index in range(first, len(messages)) if messages[index]["role"] == "user"]
-    kept = [(*system, *messages[start:]) for start in questions if start > first]
+    end = len(messages) - tail
+    first = next((index for index in range(end) if messages[index]["role"] != "system"), end)
+    questions = [index for index in range(first, end) if messages[index]["role"] == "user"]
+    ways = [Shortening(first, None, start) for start in questions if start > first]
     if questions:
         last = questions[-1]
-        steps = [index for index in range(last + 2, len(messages)) if messages[index]["role"] == "assistant"]
-        kept += [(*system, messages[last], *messages[start:]) for start in steps]
-    return kept
+        steps = (index for index in range(last + 2, end) if messages[index]["role"] == "assistant")
+        ways += [Shortening(first, last, start) for start in steps]
+    return ways
 
 
-async def truncated(yard: Yard, request: Request) -> tuple[Request, int]:
+def oldest_turns(number: int) -> list[str]:
+    """Return how ``number`` turns that were left out are listed to the client; []: none were."""
+    return [f"input ({number} oldest turns)"] if number else []
+
+
+async def truncated(yard: Yard, request: Request, tail: int = 0) -> tuple[Request, int]:
     """Return ``request`` with a conversation that leaves room for the answer, and the number of turns left out.
 
     Where no way of shortening is enough, the request is returned as it is: the engine then refuses it.
+
+    Args:
+        yard: counts the tokens.
+        request: a request with a conversation.
+        tail: see ``shortenings``.
 
     Raises:
         ModelyardError: as ``Yard.tokenize``, but not for a conversation that is too long.
@@ -44,18 +78,18 @@ async def truncated(yard: Yard, request: Request) -> tuple[Request, int]:
     assert isinstance(chat, Chat)
     if await _fits(yard, request, chat):
         return request, 0
-    ways = shortened(chat.messages)
+    ways = shortenings(chat.messages, tail)
     low, high = 0, len(ways)
     while low < high:
         middle = (low + high) // 2
-        if await _fits(yard, request, replace(chat, messages=ways[middle])):
+        if await _fits(yard, request, replace(chat, messages=ways[middle].of(chat.messages))):
             high = middle
         else:
             low = middle + 1
     if low == len(ways):
         return request, 0
-    shorter = replace(request, prompt=replace(chat, messages=ways[low]))
-    return shorter, len(chat.messages) - len(ways[low])
+    shorter = ways[low].of(chat.messages)
+    return replace(request, prompt=replace(chat, messages=shorter)), len(chat.messages) - len(shorter)
 
 
 async def _fits(yard: Yard, request: Request, chat: Chat) -> bool:

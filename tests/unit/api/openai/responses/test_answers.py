@@ -318,3 +318,23 @@ async def test_a_conversation_is_compacted_and_goes_on(server: ScriptedServer) -
     await server.post("/v1/responses", model="m", input=[*compacted["output"], {"role": "user", "content": "Go on."}])
     contents = [message["content"] for message in server.chat.messages]
     assert contents == ["Hi.", "Summary of the conversation so far:\n\nThey said hello.", "Go on."]
+
+
+async def test_a_conversation_that_is_too_long_is_compacted_and_what_was_left_out_is_listed(
+    server: ScriptedServer,
+) -> None:
+    long = "word " * 900
+    said = [{"role": role, "content": long} for role in ("user", "assistant", "user")]
+    answer = await server.post("/v1/responses/compact", model="m", input=said)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["x-modelyard-ignored"] == "input (2 oldest turns)"
+    # The last question is still there to be summarised, before the task.
+    assert [message["content"] for message in server.chat.messages][:-1] == [long]
+
+
+async def test_no_conversation_is_compacted_to_nothing(server: ScriptedServer) -> None:
+    server.answers = [["<think>", "Hm.", "</think>", " \n"]]
+    answer = await server.post("/v1/responses/compact", model="m", input="Hi.")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_error")
+    assert "no summary" in answer.json()["error"]["message"]
+    assert server.chat.options["enable_thinking"] is False
