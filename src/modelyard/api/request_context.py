@@ -126,6 +126,11 @@ class RequestContext:
         return _listing(REPAIRED_HEADER, requests[0].repairs) if requests else []
 
     @property
+    def listings(self) -> list[tuple[bytes, bytes]]:
+        """The headers that say what became of parts of the request."""
+        return [*self.ignored_header, *self.repaired_header]
+
+    @property
     def route(self) -> str:
         """The pattern of the route, such as ``/v1/models/{model_id:path}``; never the path itself."""
         return getattr(self._scope.get("route"), "path", NO_ROUTE)
@@ -154,13 +159,16 @@ class RequestContext:
         return self.caller.requests[0].times if self.caller.requests else None
 
 
-def _listing(header: bytes, names: Collection[str]) -> list[tuple[bytes, bytes]]:
-    if not names:
-        return []
-    listed = [quote(name[:_MAX_NAME_LENGTH], _NAME_CHARACTERS, errors="replace") for name in islice(names, _MAX_LISTED)]
+def listed(names: Collection[str]) -> str:
+    """Return ``names``, which clients may have chosen, as one short line of printable ASCII."""
+    shown = [quote(name[:_MAX_NAME_LENGTH], _NAME_CHARACTERS, errors="replace") for name in islice(names, _MAX_LISTED)]
     if len(names) > _MAX_LISTED:
-        listed.append(f"and {len(names) - _MAX_LISTED} more")
-    return [(header, ", ".join(listed).encode("ascii"))]
+        shown.append(f"and {len(names) - _MAX_LISTED} more")
+    return ", ".join(shown)
+
+
+def _listing(header: bytes, names: Collection[str]) -> list[tuple[bytes, bytes]]:
+    return [(header, listed(names).encode("ascii"))] if names else []
 
 
 def _request_id(scope: Scope) -> str:

@@ -5,6 +5,7 @@ Hot path: ``send`` is called for each frame of a stream. It is no coroutine, and
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Awaitable
 
@@ -18,6 +19,8 @@ from modelyard.api.middleware.server_timing import server_timing, trace_phases
 from modelyard.api.request_context import RequestContext
 from modelyard.config import Server
 from modelyard.yard.requests.context import CALLER
+
+logger = logging.getLogger(__name__)
 
 
 class Telemetry:
@@ -38,10 +41,12 @@ class Telemetry:
             return
         context = RequestContext(scope)
         context.is_strict = self._is_strict
+        listed: list[tuple[bytes, bytes]] = []
 
         def observed(message: Message) -> Awaitable[None]:
             if message["type"] == "http.response.start":
-                self._add_headers(context, message)
+                listed.extend(context.listings)
+                self._add_headers(context, message, listed)
             return send(message)
 
         caller = CALLER.set(context.caller)
@@ -55,11 +60,13 @@ class Telemetry:
             self._log.note(context)
             if context.times is not None:
                 trace_phases(context.times, self._tracer)
+            if context.status is not None:
+                _log_late(context, listed)
 
-    def _add_headers(self, context: RequestContext, message: Message) -> None:
+    def _add_headers(self, context: RequestContext, message: Message, listed: list[tuple[bytes, bytes]]) -> None:
         """Add headers to the head of the answer, in a new list: the application may share its own."""
         context.status = message["status"]
-        extra = [*context.headers, *context.ignored_header, *context.repaired_header]
+        extra = [*context.headers, *listed]
         if self._sends_id:
             extra.append((b"x-request-id", context.request_id.encode()))
             if context.is_anthropic:
@@ -68,3 +75,15 @@ class Telemetry:
             extra.append((b"server-timing", timing.encode()))
         headers = message.get("headers", ())
         message["headers"] = [*headers, *private_headers(headers), *extra]
+
+
+def _log_late(context: RequestContext, listed: list[tuple[bytes, bytes]]) -> None:
+    """Log the headers that came too late, because a stream began before its prompt was accepted."""
+    for name, value in context.listings:
+        if (name, value) not in listed:
+            logger.info(
+                "Request %s was answered before this was known: %s: %s",
+                context.request_id,
+                name.decode(),
+                value.decode(),
+            )
