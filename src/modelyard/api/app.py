@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from copy import copy
 from pathlib import Path
 from typing import Any, Final
@@ -113,7 +114,8 @@ def create_app(
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
-    The caller starts the yard before, and closes it after.
+    The caller starts the yard before, and closes it after. At its end the application closes what it stores, if it is
+    told by ASGI's lifespan; else the caller does so with ``app.state.responses.aclose()``.
 
     Args:
         yard: the models.
@@ -124,7 +126,7 @@ def create_app(
         responses_file: where responses and conversations are stored; None: in memory.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
-    app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None)
+    app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.observe = lambda inner: Telemetry(inner, server, http_metrics)
     error_responses.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
@@ -138,6 +140,13 @@ def create_app(
     # Routes are added one by one: a request to an included router would search its routes twice.
     app.router.routes.extend(_authorized(route) for router in routers for route in router.routes)
     return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Close what the application opened, where a server of another make runs it and tells it of its end."""
+    yield
+    await app.state.responses.aclose()
 
 
 def _add_middleware(app: FastAPI, server: Server, keys: Sequence[AccessKey], host: str, *, is_mounted: bool) -> None:

@@ -27,6 +27,7 @@
     ├── RequestTimeout              408 request_timeout
     ├── RequestTooLarge             413 request_too_large
     ├── ServerOverloaded            503 server_overloaded: the memory for request bodies is used up
+    ├── StoreUnavailable            503 store_unavailable: the file of stored responses cannot be used
     ├── UriTooLong                  414 uri_too_long
     ├── HeadTooLarge                431 request_head_too_large
     ├── OutOfMemory                 507 out_of_memory: an allocation for the request failed
@@ -110,6 +111,7 @@ from modelyard.errors.server import (
     RequestTooLarge,
     ServerOverloaded,
     ShuttingDown,
+    StoreUnavailable,
     TooManyConnections,
     UriTooLong,
 )
@@ -166,6 +168,7 @@ __all__ = [
     "ResponseNotFound",
     "ServerOverloaded",
     "ShuttingDown",
+    "StoreUnavailable",
     "TakesNoImages",
     "TakesNoSound",
     "TokensReserved",

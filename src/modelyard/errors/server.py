@@ -79,6 +79,25 @@ class OutOfMemory(ModelyardError):
         return "The server had no memory to read or answer this request. Send less at once, or try again later."
 
 
+class StoreUnavailable(ModelyardError):
+    """The file of stored responses and conversations cannot be read or written.
+
+    Args:
+        reason: SQLite's message.
+    """
+
+    code = "store_unavailable"
+    status = 503
+    retry_after_s = 5
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"Stored responses and conversations cannot be used now: {self.reason}. Nothing was changed; try again."
+
+
 class TooManyConnections(MessageError):
     """All connections of the server, or of the client's address, are in use."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -28,6 +29,8 @@ class FakeYard:
 
     def __init__(self, failure: Exception | None = None) -> None:
         self.is_over = asyncio.Event()
+        self.dropped: tuple[str, ...] = ()
+        self.repairs: tuple[str, ...] = ()
         self._failure = failure
 
     @contextmanager
@@ -94,3 +97,24 @@ async def test_a_refused_response_leases_no_memory(monkeypatch: pytest.MonkeyPat
     with pytest.raises(QueueFull):
         await started(Background(cast("Yard", FakeYard())), memory)
     assert memory.used == 0
+
+
+async def test_at_the_end_of_the_server_what_still_runs_is_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.api.openai.responses.background.MAX_END_S", 0.01)
+    memory = RequestMemory(100 * MIB)
+    background = Background(cast("Yard", FakeYard()))
+    task = await started(background, memory)
+    await background.aclose()
+    assert task.cancelled()
+    assert memory.used == 0
+
+
+async def test_what_was_not_enforced_or_was_repaired_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    yard = FakeYard()
+    yard.dropped, yard.repairs = ("text.format.schema (uniqueItems)",), ("merged messages[0] and messages[1]",)
+    yard.is_over.set()
+    with caplog.at_level(logging.INFO):
+        task = await started(Background(cast("Yard", yard)), RequestMemory(100 * MIB))
+        await asyncio.wait((task,), timeout=WAIT_S)
+    assert f"Response {NAME}: x-modelyard-ignored: text.format.schema (uniqueItems)" in caplog.text
+    assert f"Response {NAME}: x-modelyard-repaired: merged messages[0] and messages[1]" in caplog.text

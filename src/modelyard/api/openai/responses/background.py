@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import Hashable
 from contextlib import ExitStack
@@ -10,6 +11,7 @@ from typing import Final
 
 from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openapi.answers_openai import ResponseObject
+from modelyard.api.request_context import IGNORED_HEADER, REPAIRED_HEADER, listed
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.system.owner_shares import may_take
@@ -19,6 +21,11 @@ from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
 
 MAX_IN_BACKGROUND: Final = 64
+
+MAX_END_S: Final = 2.0
+"""How long the end of a server waits for responses in the background to end."""
+
+logger = logging.getLogger(__name__)
 
 
 class Background:
@@ -76,12 +83,31 @@ class Background:
         task = self._running.get(response_id)
         return task is not None and task.cancel()
 
+    async def aclose(self) -> None:
+        """Cancel the responses that are still being generated after ``MAX_END_S``.
+
+        Responses whose models are closed end by themselves, with an error that is stored.
+        """
+        if running := [*self._running.values()]:
+            _, cut = await asyncio.wait(running, timeout=MAX_END_S)
+            for task in cut:
+                task.cancel()
+            await asyncio.wait(running, timeout=MAX_END_S)
+
     async def _run(self, generation: TokenStream, frames: ResponseFrames) -> None:
         try:
             await generation.accepted()
+            _log_listings(frames.response["id"], generation)
             frames.open(generation)
             async for text in generation:
                 frames.text(text)
             frames.close(generation.outcome())
         except ModelyardError as error:
             frames.fail(error)
+
+
+def _log_listings(response_id: str, generation: TokenStream) -> None:
+    """Log what an answer that waits for its prompt lists in its headers: that of the HTTP request was sent before."""
+    for header, names in ((IGNORED_HEADER, generation.dropped), (REPAIRED_HEADER, generation.repairs)):
+        if names:
+            logger.info("Response %s: %s: %s", response_id, header.decode(), listed(names))

@@ -19,11 +19,20 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.responses.calls import new_id
-from modelyard.api.openai.responses.items import Item, listed_item
+from modelyard.api.openai.responses.items import Item, conversation_of, listed_item
 from modelyard.api.openai.responses.pages import page_of
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.routes import After, Limit, Ordered
-from modelyard.api.openai.responses.services import ResponseServices, check_room, found_conversation, owner_of
+from modelyard.api.openai.responses.services import (
+    ResponseServices,
+    check_room,
+    extended,
+    found_conversation,
+    is_much,
+    owner_of,
+    referenced_items,
+    resolved,
+)
 from modelyard.api.serving.bounded_items import MAX_LABELS, Items, at_most
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
@@ -70,7 +79,7 @@ async def create_conversation(body: ConversationCreate, http: HttpRequest) -> Re
         "created_at": int(time.time()),
         "metadata": body.metadata or {},
     }
-    ResponseServices.of(http).store.keep(Record(conversation_id, owner_of(http), head, items))
+    await ResponseServices.of(http).store.put(Record(conversation_id, owner_of(http), head, items))
     return _json(head)
 
 
@@ -120,13 +129,12 @@ async def create_conversation_items(body: ItemsCreate, http: HttpRequest) -> Res
     """Add items at the end of a conversation."""
     items = await _listed(body.items, http)
 
-    def append(record: Record) -> Record:
-        check_room(len(record.items) + len(items))
-        return replace(record, items=[*record.items, *items])
-
     conversation_id = http.path_params["conversation_id"]
     await found_conversation(conversation_id, http)
-    if await ResponseServices.of(http).store.change(conversation_id, owner_of(http), append) is None:
+    if (
+        await ResponseServices.of(http).store.change(conversation_id, owner_of(http), partial(extended, items=items))
+        is None
+    ):
         raise ConversationNotFound(conversation_id)
     return _json(page_of(items, None, max(len(items), 1), "asc"))
 
@@ -165,12 +173,20 @@ def _item(record: Record, item_id: str) -> Mapping[str, Any]:
 
 
 async def _listed(items: Sequence[Item], http: HttpRequest) -> list[dict[str, Any]]:
-    check_room(len(items))
-    return await RequestBody.of(http.scope).converted(partial(_listed_all, items))
+    """Return the items as they are stored.
 
+    Raises:
+        InvalidRequest: no response could be generated with one of them, or there are too many.
+    """
+    check_room(len(items), "items")
+    referenced = await referenced_items(items, "items", http)
 
-def _listed_all(items: Sequence[Item]) -> list[dict[str, Any]]:
-    return [listed_item(item) for item in items]
+    def convert() -> list[dict[str, Any]]:
+        all_items = resolved(items, referenced)
+        conversation_of((), all_items, "items")
+        return [listed_item(item) for item in all_items]
+
+    return await RequestBody.of(http.scope).converted(convert, is_long=is_much(referenced.values()))
 
 
 def _json(value: Any) -> Response:

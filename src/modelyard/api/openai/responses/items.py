@@ -86,11 +86,16 @@ class Conversation:
     ends_in_an_answer: bool = False
 
 
-def conversation_of(before: Iterable[Item], items: Sequence[Item]) -> Conversation:
+def conversation_of(before: Iterable[Item], items: Sequence[Item], param: str = "input") -> Conversation:
     """Return the conversation of ``items`` that follow those of ``before``; ``left_out`` is about ``items`` alone.
 
+    Args:
+        before: earlier items.
+        items: the items of the request.
+        param: the field of the request that has them, for errors.
+
     Raises:
-        InvalidRequest: there are no items, or an item lacks a field.
+        InvalidRequest: an item lacks a field.
         UnsupportedOperation: a part of an item is of a kind that no model reads here.
     """
     conversation = Conversation()
@@ -98,7 +103,7 @@ def conversation_of(before: Iterable[Item], items: Sequence[Item]) -> Conversati
         _add(conversation, item, "input", 0)
     conversation.left_out.clear()
     for index, item in enumerate(items):
-        _add(conversation, item, f"input[{index}]", index)
+        _add(conversation, item, f"{param}[{index}]", index)
     is_message = bool(items) and items[-1].type == "message"
     conversation.ends_in_an_answer = is_message and ends_in_an_answer(conversation.messages)
     return conversation

@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +19,15 @@ from typing import Any, Final
 import orjson
 
 from modelyard.api.serving.json_assembly import MAX_FRAGMENT_BYTES, parse_long
+from modelyard.errors import InvalidRequest
 from modelyard.system.private_files import FILE_MODE
 
 MAX_RECORDS: Final = 10_000
 MAX_MEMORY_BYTES: Final = 64 * 2**20
 MAX_DISK_BYTES: Final = 2**30
+MAX_RECORD_BYTES: Final = 64 * 2**20
+"""Bytes of one record, as JSON: as many as a body may have. A record is read as a whole."""
+
 MAX_AGE_S: Final = 30 * 24 * 3600.0
 """OpenAI keeps responses for 30 days, too."""
 
@@ -117,9 +122,19 @@ class RecordTable:
             self._database.execute(f"PRAGMA user_version = {_VERSION}")
 
     def put(self, record: Record) -> None:
-        """Store a record in place of an earlier one of its id, and drop others where the table is full."""
+        """Store a record in place of an earlier one of its id, and drop others where the table is full.
+
+        Raises:
+            InvalidRequest: it has more than ``MAX_RECORD_BYTES``; what was stored is unchanged.
+        """
         head, items, before = _json(record.head), _json_list(record.items), _json_list(record.before)
         size = len(head) + len(items) + len(before)
+        if size > MAX_RECORD_BYTES:
+            raise InvalidRequest(
+                f"'{record.id}' would have {size:,} bytes; {MAX_RECORD_BYTES:,} are the most that is stored. Begin a "
+                "new one with what is still needed, or with the answer of /v1/responses/compact.",
+                "conversation" if record.id.startswith("conv_") else "input",
+            )
         item_ids = {item["id"] for item in (*record.items, *record.head.get("output", ())) if "id" in item}
         with self._transaction():
             self._database.execute("DELETE FROM records WHERE id = ?", (record.id,))
@@ -143,21 +158,33 @@ class RecordTable:
         self._database.execute("UPDATE records SET used = ? WHERE id = ?", (self._clock(), id))
         return Record(id, owner, *map(_parsed, row))
 
-    def item(self, id: str, owner: bytes | None) -> Mapping[str, Any] | None:  # noqa: A002 (OpenAI's own word)
-        """Return the item of that id in any record of the owner; None: there is none."""
-        row = self._database.execute(
-            "SELECT id FROM records JOIN item_ids ON record = id WHERE item = ? AND owner IS ? LIMIT 1", (id, owner)
-        ).fetchone()
-        record = None if row is None else self.find(row[0], owner)
-        items = () if record is None else (*record.items, *record.head.get("output", ()))
-        return next((item for item in items if item.get("id") == id), None)
+    def items(self, ids: Iterable[str], owner: bytes | None) -> dict[str, Mapping[str, Any]]:
+        """Return the items of those ids in any records of the owner, by their ids; each record is read once."""
+        wanted: defaultdict[str, set[str]] = defaultdict(set)
+        for item_id in dict.fromkeys(ids):
+            row = self._database.execute(
+                "SELECT id FROM records JOIN item_ids ON record = id WHERE item = ? AND owner IS ? LIMIT 1",
+                (item_id, owner),
+            ).fetchone()
+            if row is not None:
+                wanted[row[0]].add(item_id)
+        found: dict[str, Mapping[str, Any]] = {}
+        for record_id, item_ids in wanted.items():
+            if (record := self.find(record_id, owner)) is not None:
+                items = (*record.items, *record.head.get("output", ()))
+                found |= {item["id"]: item for item in items if item.get("id") in item_ids}
+        return found
 
     def delete(self, id: str, owner: bytes | None) -> bool:  # noqa: A002 (OpenAI's own word)
         """Delete a record; return whether there was one."""
         return self._database.execute("DELETE FROM records WHERE id = ? AND owner IS ?", (id, owner)).rowcount > 0
 
     def change(self, id: str, owner: bytes | None, change: Callable[[Record], Record]) -> Record | None:  # noqa: A002
-        """Replace a record by what ``change`` returns for it; return the new one; None: there is none."""
+        """Replace a record by what ``change`` returns for it; return the new one; None: there is none.
+
+        Raises:
+            InvalidRequest: as ``put``.
+        """
         record = self.find(id, owner)
         if record is None:
             return None

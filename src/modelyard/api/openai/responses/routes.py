@@ -17,7 +17,14 @@ from modelyard.api.openai.responses.frames import ResponseFrames
 from modelyard.api.openai.responses.pages import Order, page_of
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.schema import InputTokensRequest, ResponsesRequest
-from modelyard.api.openai.responses.services import Input, ResponseServices, found_response, input_of, owner_of
+from modelyard.api.openai.responses.services import (
+    Input,
+    ResponseServices,
+    extended,
+    found_response,
+    input_of,
+    owner_of,
+)
 from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openai.responses.tools import OfferedTools
 from modelyard.api.openai.responses.truncation import oldest_turns, truncated
@@ -46,7 +53,7 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
     """Generate a response: whole, as a stream, or in the background."""
     services, responses = Services.of(http), ResponseServices.of(http)
     sent = await input_of(body, http)
-    request, offered = await RequestBody.of(http.scope).converted(partial(_converted, body, sent))
+    request, offered = await RequestBody.of(http.scope).converted(partial(_converted, body, sent), is_long=sent.is_long)
     request = replace(request, urgency=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
@@ -104,7 +111,7 @@ def _keeper(
             store.keep(Record(response["id"], owner, response, sent.items, sent.before))
         if conversation is not None and response["status"] != "failed":
             new = (*sent.items, *response["output"])
-            store.change_later(conversation.id, owner, lambda record: replace(record, items=[*record.items, *new]))
+            store.change_later(conversation.id, owner, lambda record: extended(record, new))
 
     return keep
 
@@ -123,7 +130,7 @@ async def count_input_tokens(body: InputTokensRequest, http: HttpRequest) -> Res
         offered = body.offered(sent.conversation)
         return body.chat(sent.conversation, offered), offered
 
-    chat, offered = await RequestBody.of(http.scope).converted(convert)
+    chat, offered = await RequestBody.of(http.scope).converted(convert, is_long=sent.is_long)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
     request = TokenizeRequest(prompt=chat, model=body.model, urgency=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_count, Services.of(http), request))

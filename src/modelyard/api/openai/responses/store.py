@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import sqlite3
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any, Final, TypeVar
 
 from modelyard.api.openai.responses.records import Record, RecordTable
 from modelyard.config.paths import make_own_folder
+from modelyard.errors import InvalidRequest, StoreUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -26,8 +29,8 @@ _FORGOTTEN: Final = (
 class ResponseStore:
     """The records of one application, used by one thread of its own.
 
-    What is stored is found at once: reads wait for the writes before them. Where the file cannot be used, records are
-    kept in memory, and the log says so once.
+    What is stored is found at once: reads wait for the writes before them. Where the file cannot be written, records
+    are kept in memory, and the log says so.
 
     Args:
         path: the file on disk; None: records are kept in memory.
@@ -35,49 +38,87 @@ class ResponseStore:
 
     def __init__(self, path: Path | None = None) -> None:
         self._path = path
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="stored responses")
+        self._thread = _new_thread()
+        # Held for each use: a use after ``close`` has another thread, while the first still writes.
+        self._using = Lock()
         # Both are opened by the thread, when they are needed first.
         self._disk: RecordTable | None = None
         self._memory: RecordTable | None = None
-        self._has_warned = False
 
     def keep(self, record: Record) -> None:
-        """Store a record in place of an earlier state of it. Returns at once."""
-        self._thread.submit(self._put, record)
+        """Store a response in place of an earlier state of it, and return at once.
+
+        One that is too large is not stored, and the log says so.
+        """
+        self._start(f"store {record.id}", lambda: self._put_or_drop(record))
+
+    async def put(self, record: Record) -> None:
+        """Store a record in place of an earlier state of it.
+
+        Raises:
+            InvalidRequest: it is too large.
+        """
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._put, record)
 
     async def find(self, id: str, owner: bytes | None) -> Record | None:  # noqa: A002 (OpenAI's own word)
-        """Return the record of that id and owner; None: there is none."""
+        """Return the record of that id and owner; None: there is none.
+
+        Raises:
+            StoreUnavailable: the file cannot be read.
+        """
         return await self._run(lambda table: table.find(id, owner))
 
-    async def item(self, id: str, owner: bytes | None) -> Mapping[str, Any] | None:  # noqa: A002 (OpenAI's own word)
-        """Return the item of that id in any record of the owner; None: there is none."""
-        return await self._run(lambda table: table.item(id, owner))
+    async def items(self, ids: Sequence[str], owner: bytes | None) -> dict[str, Mapping[str, Any]]:
+        """Return the items of those ids in any records of the owner, by their ids.
+
+        Raises:
+            StoreUnavailable: the file cannot be read.
+        """
+        found: dict[str, Mapping[str, Any]] = {}
+
+        def add(table: RecordTable) -> None:
+            found.update(table.items([each for each in ids if each not in found], owner))
+
+        await self._run(add)
+        return found
 
     async def delete(self, id: str, owner: bytes | None) -> bool:  # noqa: A002 (OpenAI's own word)
-        """Delete a record; return whether there was one."""
-        return await self._run(lambda table: table.delete(id, owner) or None) is True
+        """Delete a record; return whether there was one.
+
+        Raises:
+            StoreUnavailable: the file cannot be written.
+        """
+        deleted: list[bool] = []
+        await self._run(lambda table: deleted.append(table.delete(id, owner)))
+        return any(deleted)
 
     async def change(self, id: str, owner: bytes | None, change: Callable[[Record], Record]) -> Record | None:  # noqa: A002
         """Replace a record by what ``change`` returns for it; return the new one; None: there is none.
 
         No other change of this application comes between. ``change`` runs on the store's thread, and may raise.
+
+        Raises:
+            InvalidRequest: it would be too large.
+            StoreUnavailable: the file cannot be read or written.
         """
         return await self._run(lambda table: table.change(id, owner, change))
 
     def change_later(self, id: str, owner: bytes | None, change: Callable[[Record], Record]) -> None:  # noqa: A002
-        """Start ``change`` and return at once."""
-        self._thread.submit(self._first, lambda table: table.change(id, owner, change))
+        """Start ``change`` and return at once. What it raises is logged."""
+        self._start(f"change {id}", lambda: self._first(lambda table: table.change(id, owner, change)))
 
     async def flush(self) -> None:
         """Wait until all that was stored is written."""
-        await self._run(lambda _: None)
+        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)
 
     def close(self) -> None:
-        """Write what was stored, and close the file. Blocks."""
-        self._thread.shutdown()
-        for table in (self._disk, self._memory):
-            if table is not None:
-                table.close()
+        """Write what was stored, and close the file. Blocks. A later use opens it again."""
+        self._start("close the stored responses", self._close_tables)
+        thread, self._thread = self._thread, _new_thread()
+        thread.shutdown()
+
+    def _start(self, task: str, work: Callable[[], object]) -> None:
+        self._thread.submit(work).add_done_callback(partial(_log_failure, task))
 
     async def _run(self, use: Callable[[RecordTable], _Result | None]) -> _Result | None:
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._first, use)
@@ -85,24 +126,51 @@ class ResponseStore:
     # The methods below run on the store's thread.
 
     def _first(self, use: Callable[[RecordTable], _Result | None]) -> _Result | None:
-        """Return the first result that is not None, of the tables in which the record may be."""
-        for table in (self._on_disk(), self._memory):
+        """Return the first result that is not None, of the tables in which the record may be.
+
+        Raises:
+            StoreUnavailable: a table failed, so that the record may be there, and no other has it.
+        """
+        with self._using:
+            return self._first_result(use)
+
+    def _first_result(self, use: Callable[[RecordTable], _Result | None]) -> _Result | None:
+        failure: sqlite3.Error | None = None
+        # What is in memory could not be written, and so is newer.
+        for table in (self._memory, self._on_disk()):
             if table is None:
                 continue
             try:
                 if (result := use(table)) is not None:
                     return result
             except sqlite3.Error as error:
-                self._warn(error)
+                logger.warning("Stored responses in %s cannot be used.", self._path, exc_info=error)
+                failure = error
+        if failure is not None:
+            raise StoreUnavailable(str(failure)) from failure
         return None
 
+    def _put_or_drop(self, record: Record) -> None:
+        """Store a record; of one that is too large, no earlier state stays."""
+        try:
+            self._put(record)
+        except InvalidRequest:
+            self._first(lambda table: table.delete(record.id, record.owner) or None)
+            raise
+
     def _put(self, record: Record) -> None:
+        with self._using:
+            self._put_first(record)
+
+    def _put_first(self, record: Record) -> None:
         if (disk := self._on_disk()) is not None:
             try:
                 disk.put(record)
             except sqlite3.Error as error:
-                self._warn(error)
+                logger.warning(_FORGOTTEN, self._path, error)
             else:
+                if self._memory is not None:
+                    self._memory.delete(record.id, record.owner)
                 return
         if self._memory is None:
             self._memory = RecordTable(None)
@@ -114,11 +182,33 @@ class ResponseStore:
                 make_own_folder(self._path.parent)
                 self._disk = RecordTable(self._path)
             except (OSError, sqlite3.Error) as error:
-                self._warn(error)
+                logger.warning(_FORGOTTEN, self._path, error)
                 self._path = None
         return self._disk
 
-    def _warn(self, error: Exception) -> None:
-        if not self._has_warned:
-            logger.warning(_FORGOTTEN, self._path, error)
-        self._has_warned = True
+    def _close_tables(self) -> None:
+        with self._using:
+            tables = (self._disk, self._memory)
+            self._disk = self._memory = None
+            for table in tables:
+                if table is not None:
+                    table.close()
+
+
+def _new_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, thread_name_prefix="stored responses")
+
+
+def _nothing() -> None:
+    """Do nothing, after all that was submitted before."""
+
+
+def _log_failure(task: str, done: Future[object]) -> None:
+    """Log why work failed that nobody waits for."""
+    match done.exception():
+        case None:
+            pass
+        case InvalidRequest() as refused:
+            logger.warning("Did not %s: %s", task, refused)
+        case error:
+            logger.error("Could not %s.", task, exc_info=error)

@@ -9,8 +9,13 @@ import openai
 import pytest
 from openai.types.conversations import Conversation, ConversationItemList
 
-from modelyard.config import AccessKey
+from modelyard.api.app import create_app
+from modelyard.api.openai.responses import records, services
+from modelyard.api.openai.responses.records import Record, RecordTable
+from modelyard.api.openai.responses.services import MAX_REFERENCES
+from modelyard.config import AccessKey, validate_config
 from modelyard.config.key_rules import digest_of
+from modelyard.yard.yard import Yard
 from support.scripted_server import ScriptedServer, scripted_server
 
 
@@ -151,3 +156,100 @@ async def test_a_restart_of_the_server_leaves_what_was_stored(tmp_path: Path) ->
         items = await client.conversations.items.list(conversation.id)
         ConversationItemList.model_validate(items.model_dump())
         Conversation.model_validate((await client.conversations.retrieve(conversation.id)).model_dump())
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "message", "content": "Hi."},
+        {"type": "function_call", "name": "f", "arguments": "{}"},
+        {"type": "function_call_output", "output": "1"},
+        {"role": "user", "content": [{"type": "input_image", "file_id": "file_1"}]},
+    ],
+)
+async def test_an_item_that_no_response_could_read_is_not_stored(server: ScriptedServer, item: dict[str, Any]) -> None:
+    made = (await server.post("/v1/conversations")).json()
+    good = {"role": "user", "content": "Hi."}
+    for path in ("/v1/conversations", f"/v1/conversations/{made['id']}/items"):
+        answer = await server.post(path, items=[good, item])
+        assert answer.status_code == 400
+        assert answer.json()["error"]["param"].startswith("items[1]")
+    answer = await server.post("/v1/responses", model="m", input="Hi.", conversation=made["id"])
+    assert answer.status_code == 200, answer.text
+    assert len(server.chat.messages) == 1
+
+
+async def test_a_conversation_holds_the_items_that_references_stand_for(server: ScriptedServer) -> None:
+    client = client_of(server)
+    first = await client.responses.create(model="m", input="One?")
+    reference: Any = {"type": "item_reference", "id": first.output[0].id}
+    made = await client.conversations.create(items=[reference])
+    await client.responses.delete(first.id)
+    items = await client.conversations.items.list(made.id)
+    assert [item.type for item in items.data] == ["message"]
+
+
+async def test_references_of_one_request_are_bounded(server: ScriptedServer) -> None:
+    references = [{"type": "item_reference", "id": f"msg_{number}"} for number in range(MAX_REFERENCES + 1)]
+    answer = await server.post("/v1/responses", model="m", input=[*references, {"role": "user", "content": "?"}])
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "input")
+    answer = await server.post("/v1/responses", model="m", input=[*references[1:], {"role": "user", "content": "?"}])
+    assert answer.status_code == 200, answer.text
+
+
+async def test_a_chain_of_responses_is_bounded_as_a_conversation_is_and_can_be_compacted(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "MAX_CONVERSATION_ITEMS", 4)
+    first = (await server.post("/v1/responses", model="m", input="One?")).json()
+    second = (await server.post("/v1/responses", model="m", input="Two?", previous_response_id=first["id"])).json()
+    refused = await server.post("/v1/responses", model="m", input="Three?", previous_response_id=second["id"])
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "previous_response_id")
+    assert "/v1/responses/compact" in refused.json()["error"]["message"]
+    compacted = await server.post("/v1/responses/compact", model="m", previous_response_id=second["id"])
+    assert compacted.status_code == 200, compacted.text
+
+
+async def test_an_answer_does_not_make_a_conversation_longer_than_it_may_be(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(services, "MAX_CONVERSATION_ITEMS", 1)
+    made = (await server.post("/v1/conversations")).json()
+    answer = await server.post("/v1/responses", model="m", input="One?", conversation=made["id"])
+    assert answer.status_code == 200, answer.text
+    listed = (await server.client.get(f"/v1/conversations/{made['id']}/items")).json()
+    assert listed["data"] == []
+    assert f"Did not change {made['id']}" in caplog.text
+
+
+async def test_a_conversation_that_becomes_too_large_is_refused_and_stays_as_it_was(
+    server: ScriptedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 1000)
+    large = [{"role": "user", "content": "x" * 1000}]
+    made = (await server.post("/v1/conversations")).json()
+    for path in ("/v1/conversations", f"/v1/conversations/{made['id']}/items"):
+        answer = await server.post(path, items=large)
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "conversation")
+        assert "/v1/responses/compact" in answer.json()["error"]["message"]
+    assert (await server.client.get(f"/v1/conversations/{made['id']}")).json() == made
+
+
+def test_few_items_with_many_or_long_parts_are_much() -> None:
+    assert not services.is_much([{"type": "message", "content": [{"type": "input_text", "text": "Hi."}]}] * 50)
+    assert services.is_much([{"type": "message", "content": [{"type": "input_text", "text": "Hi."}] * 1000}])
+    assert services.is_much([{"type": "message", "content": [{"type": "input_text", "text": "x" * 10**7}]}])
+
+
+async def test_the_end_of_an_application_closes_its_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[RecordTable] = []
+    monkeypatch.setattr(RecordTable, "close", lambda table: closed.append(table))
+    yard = Yard(validate_config({"models": [{"model_id": "m.gguf", "load": "on-demand"}]}))
+    app = create_app(yard, responses_file=tmp_path / "responses" / "server.sqlite")
+    async with app.router.lifespan_context(app):
+        app.state.responses.store.keep(Record("resp_1", None, {}))
+        assert not closed
+    (table,) = closed
+    assert table.find("resp_1", None) is not None
+    monkeypatch.undo()
+    table.close()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import logging
+import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from modelyard.api.openai.responses import records
 from modelyard.api.openai.responses.records import Record, RecordTable
 from modelyard.api.openai.responses.store import ResponseStore
+from modelyard.errors import InvalidRequest, StoreUnavailable
 
 A, B = b"a" * 32, b"b" * 32
 
@@ -86,14 +90,96 @@ def test_a_record_is_found_by_its_owner_alone_and_so_are_its_items() -> None:
     table.put(Record("r", A, {"output": [{"id": "out", "n": 1}]}, [{"id": "in"}], [{"id": "earlier"}]))
     for owner in (B, None):
         assert table.find("r", owner) is None
-        assert table.item("in", owner) is None
+        assert table.items(["in"], owner) == {}
         assert not table.delete("r", owner)
     found = table.find("r", A)
     assert found is not None
     assert [item["id"] for item in found.context] == ["earlier", "in", "out"]
-    assert (table.item("out", A), table.item("in", A)) == ({"id": "out", "n": 1}, {"id": "in"})
+    assert table.items(["out", "in", "unknown", "in"], A) == {"out": {"id": "out", "n": 1}, "in": {"id": "in"}}
     assert table.delete("r", A)
-    assert table.item("in", A) is None
+    assert table.items(["in"], A) == {}
+
+
+def test_a_record_with_many_wanted_items_is_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = RecordTable(None)
+    for record in ("r1", "r2"):
+        table.put(Record(record, A, {}, [{"id": f"{record}-{n}"} for n in range(50)]))
+    read: list[str] = []
+    find = table.find
+
+    def counting(id: str, owner: bytes | None) -> Record | None:  # noqa: A002 (as in the table)
+        read.append(id)
+        return find(id, owner)
+
+    monkeypatch.setattr(table, "find", counting)
+    wanted = [f"{record}-{n}" for n in range(50) for record in ("r1", "r2")]
+    assert set(table.items(wanted, A)) == set(wanted)
+    assert sorted(read) == ["r1", "r2"]
+
+
+def test_a_record_that_is_too_large_is_refused_and_the_earlier_one_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 1000)
+    table = RecordTable(None)
+    table.put(Record("conv_1", None, {}, [{"id": "i"}]))
+    with pytest.raises(InvalidRequest, match="1,000 are the most"):
+        table.change("conv_1", None, lambda record: replace(record, items=[*record.items, {"text": "x" * 1000}]))
+    found = table.find("conv_1", None)
+    assert found is not None
+    assert found.items == [{"id": "i"}]
+
+
+async def test_of_a_response_that_is_too_large_nothing_stays_and_the_log_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(records, "MAX_RECORD_BYTES", 1000)
+    store = ResponseStore()
+    store.keep(Record("resp_1", None, {"status": "failed"}))
+    with caplog.at_level(logging.WARNING):
+        store.keep(Record("resp_1", None, {"status": "completed"}, [{"text": "x" * 1000}]))
+        assert await store.find("resp_1", None) is None
+    assert [record.message.split(":")[0] for record in caplog.records] == ["Did not store resp_1"]
+    store.close()
+
+
+async def test_a_change_that_nobody_waits_for_is_logged_with_its_failure(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(record: Record) -> Record:
+        raise RuntimeError(f"{record.id} is odd")
+
+    store = ResponseStore()
+    store.keep(Record("r", None, {}))
+    store.change_later("r", None, fail)
+    await store.flush()
+    store.close()
+    assert "Could not change r." in caplog.text
+    assert "RuntimeError: r is odd" in caplog.text
+
+
+async def test_a_conversation_whose_file_fails_is_unavailable_and_not_missing(tmp_path: Path) -> None:
+    path = tmp_path / "server.sqlite"
+    store = ResponseStore(path)
+    store.keep(Record("conv_1", A, {}))
+    await store.flush()
+    # Another program has taken the tables away while the server runs.
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("ALTER TABLE records RENAME TO elsewhere")
+        other.commit()
+    with pytest.raises(StoreUnavailable, match="no such table"):
+        await store.change("conv_1", A, lambda record: record)
+    with pytest.raises(StoreUnavailable):
+        await store.delete("conv_1", A)
+    # What is stored meanwhile is in memory, and found there.
+    store.keep(Record("resp_1", A, {"n": 1}))
+    assert await store.find("resp_1", A) is not None
+    store.close()
+
+
+async def test_a_store_that_was_closed_opens_its_file_again(tmp_path: Path) -> None:
+    store = ResponseStore(tmp_path / "server.sqlite")
+    store.keep(Record("r", A, {}))
+    store.close()
+    assert await store.find("r", A) is not None
+    store.close()
+    store.close()
 
 
 async def test_what_was_stored_is_there_after_a_restart(tmp_path: Path) -> None:
