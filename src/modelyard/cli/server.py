@@ -8,7 +8,7 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
 import uvloop
@@ -83,6 +83,7 @@ async def _serve(
     model = AsyncModel(config, partial(Yard, auto_host="process"))
     loading = asyncio.create_task(start_visibly(model, console))
     reload = None if read_config is None else _reload_starter(model, loading, read_config)
+    close_store: Callable[[], Awaitable[None]] | None = None
     with _signals_handled(stop, reload, link):
         try:
             if not await finishes_before(stop.requested, loading):
@@ -93,6 +94,7 @@ async def _serve(
             address = config.server
             responses_file = address.responses_file(address.host, address.port)
             app = create_app(model.yard, keys, read_config, host=address.host, responses_file=responses_file)
+            close_store = app.state.responses.aclose
             server = HttpServer(
                 app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
             )
@@ -115,6 +117,9 @@ async def _serve(
             await server.serving
         finally:
             await model.aclose(CLOSE_S)
+            # After the models: responses in the background end with them, and are stored.
+            if close_store is not None:
+                await close_store()
 
 
 @contextlib.contextmanager

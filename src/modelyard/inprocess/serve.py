@@ -71,4 +71,7 @@ async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping
             http.ask_to_stop()
             with contextlib.suppress(Closed):
                 model.yard.dismiss_observers(for_good=False)
-            await http.serving
+            try:
+                await http.serving
+            finally:
+                await app.state.responses.aclose()

@@ -29,6 +29,7 @@ from modelyard import (
     serve,
     serve_async,
 )
+from modelyard.api.openai.responses.records import RecordTable
 from modelyard.errors import (
     Closed,
     ConfigError,
@@ -249,16 +250,25 @@ def test_a_server_is_put_on_a_model_that_outlives_it(
             serve(model, port=taken.getsockname()[1])
 
 
-async def test_a_server_on_an_async_model_ends_with_its_task(
-    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines
+async def test_a_server_on_an_async_model_ends_with_its_task_and_closes_what_it_stored(
+    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     port = free_port()
     async with asyncio.timeout(WAIT_S), await async_model_of(two(tiny), engines) as model:
         serving = asyncio.create_task(serve_async(model, port=port))
         assert await asyncio.to_thread(answered, port) == ["a", "b"]
+        async with httpx.AsyncClient() as client:
+            made = await client.post(f"http://127.0.0.1:{port}/v1/conversations", json={})
+        assert made.status_code == 200, made.text
+        closed: list[RecordTable] = []
+        close = RecordTable.close
+        monkeypatch.setattr(RecordTable, "close", lambda table: (closed.append(table), close(table)))
         serving.cancel()
         with pytest.raises(asyncio.CancelledError):
             await serving
+        assert len(closed) == 1
+        assert (tmp_path / "modelyard" / "responses" / f"127.0.0.1_{port}.sqlite").exists()
         with pytest.raises(httpx.ConnectError):
             await asyncio.to_thread(httpx.get, f"http://127.0.0.1:{port}/v1/models")
 
