@@ -107,10 +107,6 @@ class ResponseStore:
         """Start ``change`` and return at once. What it raises is logged."""
         self._start(f"change {id}", lambda: self._first(lambda table: table.change(id, owner, change)))
 
-    async def flush(self) -> None:
-        """Wait until all that was stored is written."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, _nothing)
-
     def close(self) -> None:
         """Write what was stored, and close the file. Blocks. A later use opens it again."""
         self._start("close the stored responses", self._close_tables)
@@ -197,10 +193,6 @@ class ResponseStore:
 
 def _new_thread() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, thread_name_prefix="stored responses")
-
-
-def _nothing() -> None:
-    """Do nothing, after all that was submitted before."""
 
 
 def _log_failure(task: str, done: Future[object]) -> None:
