@@ -182,7 +182,9 @@ def test_an_agent_calls_reads_the_result_and_answers(client: openai.OpenAI) -> N
         {"role": "tool", "tool_call_id": call.id, "content": [{"type": "text", "text": "Sunny, 30 degrees."}]}
         for call in first.choices[0].message.tool_calls
     ]
-    second = client.chat.completions.create(model=MODEL, messages=messages, tools=[PLAIN], max_tokens=12)
+    second = client.chat.completions.create(
+        model=MODEL, messages=messages, tools=[PLAIN], tool_choice="none", max_tokens=12
+    )
     assert second.choices[0].message.content
     assert second.usage.prompt_tokens > first.usage.prompt_tokens
 
