@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final, Literal
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.openai.responses.calls import new_id
@@ -110,8 +111,17 @@ def conversation_of(before: Iterable[Item], items: Sequence[Item], param: str = 
 
 
 def listed_item(item: Item) -> dict[str, Any]:
-    """Return an item as it is stored and listed: with an id and a status, and its content as parts."""
-    sent = {"type": item.type, **item.model_dump(exclude_none=True, exclude_unset=True)}
+    """Return an item as it is stored and listed: with an id and a status, and its content as parts.
+
+    Raises:
+        InvalidRequest: it nests too deeply to be written as JSON.
+    """
+    try:
+        sent = {"type": item.type, **item.model_dump(exclude_none=True, exclude_unset=True)}
+        # What is stored and listed is written by it.
+        orjson.dumps(sent, default=str)
+    except (ValueError, orjson.JSONEncodeError) as error:
+        raise InvalidRequest(f"An item of type '{item.type}' nests too deeply: {error}.", "input") from error
     listed = {"id": new_id(_PREFIXES.get(item.type, "item")), "status": "completed", **sent}
     if item.type == "message":
         listed["content"] = _listed_content(item)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+import orjson
 from pydantic import BaseModel
 
 from modelyard.api.errors.responses import error_object
 from modelyard.api.openai.responses.calls import new_id
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openapi.answers_openai import ResponseFailure, ResponseObject, ResponseUsage
-from modelyard.errors import ModelyardError
+from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.protocol.prompts import Sampling
 from modelyard.protocol.values import Usage
 
@@ -25,6 +26,9 @@ def queued_response(body: ResponsesRequest, sampling: Sampling) -> ResponseObjec
     Args:
         body: the request.
         sampling: the values that are sampled with where the request has none.
+
+    Raises:
+        InvalidRequest: a field that the response repeats nests too deeply to be written as JSON.
     """
     text: dict[str, Any] = {"format": {"type": "text"}, "verbosity": "medium"}
     if body.text is not None:
@@ -67,6 +71,12 @@ def queued_response(body: ResponsesRequest, sampling: Sampling) -> ResponseObjec
     }
     if body.conversation is not None:
         response["conversation"] = {"id": body.conversation.id}
+    try:
+        orjson.dumps(response)
+    except orjson.JSONEncodeError as error:
+        raise InvalidRequest(
+            f"'tools' or 'text' cannot be returned with the response: {error}. Nest them less deeply.", "tools"
+        ) from error
     return response
 
 

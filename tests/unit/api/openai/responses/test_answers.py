@@ -338,3 +338,23 @@ async def test_no_conversation_is_compacted_to_nothing(server: ScriptedServer) -
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "engine_error")
     assert "no summary" in answer.json()["error"]["message"]
     assert server.chat.options["enable_thinking"] is False
+
+
+def nested(depth: int) -> Any:
+    value: Any = {}
+    for _ in range(depth):
+        value = {"properties": value}
+    return value
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"tools": [{"type": "function", "name": "f", "parameters": nested(300)}]},
+        {"input": [{"role": "user", "content": "hi", "note": nested(300)}]},
+        {"input": [{"type": "function_call", "call_id": "c", "name": "f", "arguments": nested(300)}]},
+    ],
+)
+async def test_what_nests_too_deeply_to_be_returned_is_refused(server: ScriptedServer, fields: dict[str, Any]) -> None:
+    answer = await server.post("/v1/responses", **{"model": "m", "input": "Go.", **fields})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
