@@ -182,11 +182,11 @@ def test_an_agent_calls_reads_the_result_and_answers(client: openai.OpenAI) -> N
         {"role": "tool", "tool_call_id": call.id, "content": [{"type": "text", "text": "Sunny, 30 degrees."}]}
         for call in first.choices[0].message.tool_calls
     ]
-    second = client.chat.completions.create(
-        model=MODEL, messages=messages, tools=[PLAIN], tool_choice="none", max_tokens=12
-    )
+    asked = {"model": MODEL, "tools": [PLAIN], "tool_choice": "none", "max_tokens": 12}
+    before = client.chat.completions.create(messages=ask(), **asked)
+    second = client.chat.completions.create(messages=messages, **asked)
     assert second.choices[0].message.content
-    assert second.usage.prompt_tokens > first.usage.prompt_tokens
+    assert second.usage.prompt_tokens > before.usage.prompt_tokens
 
 
 async def test_the_async_client_streams_a_call(server: RunningServer) -> None:
