@@ -186,9 +186,13 @@ class Constraint:
         if (other := self._completion(behind, left - 1)) is not None:
             self._plan = other
             return token
+        end = plan[0] if plan else min(self.vocabulary.end_tokens)
+        if end >= self.vocabulary.size:
+            # The answer may end here, but the model has no token for that; see ``Vocabulary.end_tokens``.
+            return token
         self.is_cut = True
         self._plan = plan[1:]
-        return plan[0] if plan else min(self.vocabulary.end_tokens)
+        return end
 
     def _completion(self, position: Matcher, left: int) -> tuple[int, ...] | None:
         """Return a completion from ``position`` of at most ``left`` tokens, if one is found."""

@@ -106,6 +106,12 @@ def test_a_vocabulary_without_end_tokens_can_still_complete_an_answer() -> None:
         allowed(constraint('start: ""', words))
 
 
+def test_an_answer_that_no_token_can_end_goes_on_to_its_limit() -> None:
+    over = constraint("start: /a(b{9})?/", vocabulary(frozenset()))
+    over.tokens_left = 3
+    assert [over.advance(ord(letter)) for letter in "abb"] == [ord(letter) for letter in "abb"]
+
+
 def test_a_token_that_may_not_follow_breaks_it() -> None:
     with pytest.raises(ConstraintBroken):
         constraint('start: "ab"', WORDS).accept(ord("b"))
