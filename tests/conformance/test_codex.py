@@ -175,7 +175,7 @@ def model() -> GoodModel:
 def url(model: GoodModel, tmp_path: Path) -> Iterator[str]:
     write(tmp_path / "tiny.gguf", tiny_model())
     config = validate_config({"models": [{"model_id": "./tiny.gguf", "alias": "m"}]}, source="test", base=tmp_path)
-    engines = ScriptedEngines(answer=model.answer, reading=HERMES)
+    engines = ScriptedEngines(answer=model.answer, output_format=HERMES)
     with serving(config, engines.make_handle) as server:
         yield server.url
     assert engines.end()

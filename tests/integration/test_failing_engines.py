@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -131,8 +131,9 @@ def test_a_whole_answer_that_fails_is_an_error_with_its_status(server: RunningSe
 
 
 def test_a_load_that_fails_says_why_and_when_to_come_again(server: RunningServer, engines: ScriptedEngines) -> None:
-    engines.started("smollm2").die("a fault in the test")
     engines.loads = False
+    engines.started("smollm2").die("a fault in the test")
+    wait_until_failed(server, "smollm2")
     with ThreadPoolExecutor(4) as pool:
         waiting = [pool.submit(server.post, "/v1/models/reload", {"model_id": "smollm2"})]
         second = engines.started("smollm2", 2)
@@ -251,9 +252,18 @@ def test_a_stream_whose_sequence_is_suspended_says_so_and_goes_on(
 
 
 def wait_for_line(server: RunningServer, model: str, length: int) -> None:
-    """Nothing tells when a request has come as far as the line: look again, for a bounded time."""
+    until(server, lambda: len(server.yard.controller.state.models[model].queue) >= length)
+
+
+def wait_until_failed(server: RunningServer, model: str) -> None:
+    """Wait until the server has heard that the engine of ``model`` died; until then the model counts as loaded."""
+    until(server, lambda: server.yard.controller.state.models[model].failure is not None)
+
+
+def until(server: RunningServer, happens: Callable[[], bool]) -> None:
+    """Nothing tells a client when a server has come as far: look again, for a bounded time."""
     for _ in range(1000):
-        if len(server.read(lambda: server.yard.controller.state.models[model].queue)) >= length:
+        if server.read(happens):
             return
         time.sleep(0.01)
-    raise AssertionError("too few requests came")
+    raise AssertionError("it never happened")

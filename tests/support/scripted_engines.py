@@ -53,7 +53,7 @@ from modelyard.protocol.messages import Message, Restore, Resume
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Cancel, Stop, Submit, Tokenize
-from modelyard.protocol.values import FinishReason, Reading, SequenceId, Usage
+from modelyard.protocol.values import FinishReason, OutputFormat, SequenceId, Usage
 from modelyard.yard.memory.footprint import Footprint
 
 MAX_WAIT_S = 20.0
@@ -116,7 +116,7 @@ class ScriptedEngine:
         publish: takes its events, on its thread.
         loads: whether the load succeeds by itself; else it waits for ``load`` or ``fail_load``.
         answer: what it answers every sequence with, at once; None: the test speaks for it.
-        reading: how its answers are parsed; None: they are plain text.
+        output_format: how its answers are parsed; None: they are plain text.
     """
 
     def __init__(
@@ -126,10 +126,10 @@ class ScriptedEngine:
         *,
         loads: bool = True,
         answer: Answer | None = None,
-        reading: Reading | None = None,
+        output_format: OutputFormat | None = None,
     ) -> None:
         self.name = name
-        self._reading = reading
+        self._output_format = output_format
         # Of an engine of a Yard.
         self.settings: EngineSettings | None = None
         self._publish = publish
@@ -310,7 +310,7 @@ class ScriptedEngine:
         except ModelyardError as refused:
             return [Failed(sequence, refused)]
         self._texts[sequence] = 0
-        accepted = Accepted(sequence, PROMPT_TOKENS, self._reading)
+        accepted = Accepted(sequence, PROMPT_TOKENS, self._output_format)
         if texts is None:
             return [accepted]
         return [accepted, *self._say(sequence, texts), self._finish(sequence, "stop")]
@@ -349,8 +349,10 @@ class ScriptedEngine:
 class ScriptedEngines:
     """Makes scripted engines, and finds them again. The arguments are those of each engine."""
 
-    def __init__(self, *, loads: bool = True, answer: Answer | None = None, reading: Reading | None = None) -> None:
-        self.loads, self.answer, self.reading = loads, answer, reading
+    def __init__(
+        self, *, loads: bool = True, answer: Answer | None = None, output_format: OutputFormat | None = None
+    ) -> None:
+        self.loads, self.answer, self.output_format = loads, answer, output_format
         self._made: list[ScriptedEngine] = []
         self._making = threading.Condition()
 
@@ -386,7 +388,7 @@ class ScriptedEngines:
         return all(engine.join(MAX_WAIT_S) for engine in self._made)
 
     def _make(self, name: str, publish: Publish, settings: EngineSettings | None = None) -> ScriptedEngine:
-        engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer, reading=self.reading)
+        engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer, output_format=self.output_format)
         engine.settings = settings
         with self._making:
             self._made.append(engine)

@@ -15,12 +15,12 @@ from modelyard.api.app import create_app
 from modelyard.config import AccessKey, validate_config
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Submit
-from modelyard.protocol.values import Reading
+from modelyard.protocol.values import OutputFormat
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
 
-HERMES = Reading("hermes", "think", is_open=False)
+HERMES = OutputFormat("hermes", "think", is_open=False)
 
 
 def call(name: str, **arguments: Any) -> str:
@@ -71,7 +71,7 @@ async def scripted_server(
     folder: Path,
     *,
     keys: Sequence[AccessKey] = (),
-    reading: Reading | None = HERMES,
+    output_format: OutputFormat | None = HERMES,
     responses_file: Path | None = None,
     model: dict[str, Any] | None = None,
 ) -> AsyncIterator[ScriptedServer]:
@@ -81,7 +81,7 @@ async def scripted_server(
         {"models": [{"model_id": "./tiny.gguf", "alias": "m", **(model or {})}]}, source="test", base=folder
     )
     servers: list[ScriptedServer] = []
-    engines = ScriptedEngines(answer=lambda submit: servers[0].answer(submit), reading=reading)
+    engines = ScriptedEngines(answer=lambda submit: servers[0].answer(submit), output_format=output_format)
     yard = Yard(config, engines.make_handle)
     await yard.start()
     app = create_app(yard, keys, responses_file=responses_file)

@@ -9,9 +9,9 @@ from modelyard.hub.preparation.prepare import prepare, resolve
 from modelyard.hub.preparation.uqff_export import UqffExport, export_uqff, parse_types
 from modelyard.hub.select.gguf import FileChoice, choose_gguf
 from modelyard.hub.select.kind import POOLED_KINDS, Kind
+from modelyard.hub.select.modalities import Modalities
 from modelyard.hub.select.model_files import ModelFiles
 from modelyard.hub.select.select import FileRequest
-from modelyard.hub.select.senses import Senses
 from modelyard.hub.sources.converted import ConvertedModels
 from modelyard.hub.sources.downloaded import Download, Downloads
 from modelyard.hub.sources.huggingface import Hub
@@ -30,10 +30,10 @@ __all__ = [
     "GgufTensor",
     "Hub",
     "Kind",
+    "Modalities",
     "ModelFiles",
     "OnProgress",
     "Progress",
-    "Senses",
     "Stores",
     "UqffExport",
     "choose_gguf",

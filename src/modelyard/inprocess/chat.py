@@ -11,7 +11,7 @@ from contextlib import ExitStack, aclosing
 from dataclasses import replace
 
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.openai.chat import ChatFrames
+from modelyard.api.openai.chat import ChatEncoder
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
@@ -31,8 +31,8 @@ from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request, WaitOptions
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
 
 
@@ -52,7 +52,7 @@ class Chats:
         assert isinstance(request.prompt, Chat)
         identity = Identity("chatcmpl")
         requests = [
-            ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
+            ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
             for index, choice in enumerate(choices_of(request, body.choices))
         ]
         answer, finished = await whole_answer(self._yard, requests)
@@ -114,7 +114,7 @@ def to_request(body: ChatCompletionRequest) -> Request:
     Raises:
         InvalidRequest: the value of a field is not supported.
     """
-    return replace(body.checked(), urgency=WaitOptions(keep_alive_s=body.keep_alive))
+    return replace(body.checked(), wait_options=WaitOptions(keep_alive_s=body.keep_alive))
 
 
 def _usage(finished: dict[int, Finished]) -> Usage:

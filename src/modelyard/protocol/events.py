@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from modelyard.errors import ModelyardError
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.values import EngineStats, FinishReason, Reading, SequenceId, TokenLogprob, Usage
+from modelyard.protocol.values import EngineStats, FinishReason, OutputFormat, SequenceId, TokenLogprob, Usage
 
 if TYPE_CHECKING:
     import numpy as np
@@ -97,7 +97,7 @@ class Accepted:
     """A sequence passed all checks and is queued.
 
     Attributes:
-        reading: how its output is parsed; None: it is plain text.
+        output_format: how its output is parsed; None: it is plain text.
         tokens: token ids of its prompt; those of images are below 0.
         dropped: parts of the constraints on its answer that are not enforced, such as ``response_format.uniqueItems``.
         repairs: a phrase for each change that the conversation needed before the chat template took it.
@@ -105,7 +105,7 @@ class Accepted:
 
     sequence: SequenceId
     prompt_tokens: int
-    reading: Reading | None = None
+    output_format: OutputFormat | None = None
     tokens: tuple[int, ...] = field(default=(), repr=False)
     dropped: tuple[str, ...] = ()
     repairs: tuple[str, ...] = ()

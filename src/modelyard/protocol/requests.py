@@ -88,7 +88,7 @@ class Rank:
     """Score how well each of ``documents`` answers ``query``. The request is identified by a sequence number.
 
     Attributes:
-        most_tokens: a document that is longer is cut to it; None: a document that does not fit is refused.
+        max_document_tokens: a document that is longer is cut to it; None: a document that does not fit is refused.
         priority, alone: as in Submit.
         max_context: limit of each document with the query, in tokens; None: as many as the context holds.
     """
@@ -96,7 +96,7 @@ class Rank:
     sequence: SequenceId
     query: str
     documents: tuple[str, ...]
-    most_tokens: int | None = None
+    max_document_tokens: int | None = None
     priority: int = 0
     alone: bool = False
     max_context: int | None = None

@@ -12,7 +12,7 @@ from typing import Any
 
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.requests import Submit
-from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage
+from modelyard.protocol.values import OutputFormat, SequenceId, TokenLogprob, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class SuspendedSequence:
         request: the original request.
         prompt: token ids; those of images are below 0.
         answer: token ids so far; their text was published as far as it is certain.
-        reading: how the output is parsed; None: it is plain text.
+        output_format: how the output is parsed; None: it is plain text.
         cached_tokens: tokens of the prompt that were reused when it first ran; None if it has not started.
         pending_logprobs: logprobs of the last tokens of the answer, whose text is not certain yet.
         kept: KV state of the computed tokens; None: they are computed again.
@@ -36,7 +36,7 @@ class SuspendedSequence:
     request: Submit
     prompt: tuple[int, ...]
     answer: tuple[int, ...]
-    reading: Reading | None
+    output_format: OutputFormat | None
     cached_tokens: int | None
     pending_logprobs: tuple[TokenLogprob, ...] = ()
     kept: KeptPrompt | None = None
@@ -70,7 +70,7 @@ class SuspendedSequence:
             self.request,
             self.prompt,
             self.answer,
-            self.reading,
+            self.output_format,
             self.cached_tokens,
             self.pending_logprobs,
             self.kept,

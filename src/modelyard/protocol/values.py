@@ -11,7 +11,7 @@ FinishReason = Literal["stop", "length"]
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class OutputFormat:
     """How the text of an answer is parsed; see ``modelyard.engine.chat.chat_format``.
 
     Attributes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from modelyard.errors import TakesNoImages, TakesNoSound
-from modelyard.hub import Senses
+from modelyard.hub import Modalities
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.listing import ModelListing
 from modelyard.yard.requests.context import current_caller
@@ -35,21 +35,21 @@ class CapabilityChecks:
         assert refused is not None
         raise refused
 
-    async def check_senses(
+    async def check_modalities(
         self, listing: ModelListing, name: str | None, *, image: str | None, sound: str | None
-    ) -> Senses | None:
-        """Refuse images and sound that a model does not take; see ``Yard.check_senses``."""
+    ) -> Modalities | None:
+        """Refuse images and sound that a model does not take; see ``Yard.check_modalities``."""
         model = self._directory.router.route(name)
-        senses = await self._capabilities.senses(self._directory.residency_names[model])
+        modalities = await self._capabilities.modalities(self._directory.residency_names[model])
         status = listing.model(model)
         if image is not None and status.can_see is False:
             raise TakesNoImages(model, image, [other.id for other in await self._sized(listing) if other.can_see])
         if sound is not None and status.can_hear is False:
             raise TakesNoSound(model, sound, [other.id for other in await self._sized(listing) if other.can_hear])
-        return senses
+        return modalities
 
     async def _sized(self, listing: ModelListing) -> list[ModelStatus]:
         """Return the models that the caller may use, once their files were read, as far as that does not take long."""
         names = self._directory.residency_names
-        await asyncio.gather(*(self._capabilities.senses(names[model.id]) for model in listing.models()))
+        await asyncio.gather(*(self._capabilities.modalities(names[model.id]) for model in listing.models()))
         return listing.models()

@@ -89,7 +89,7 @@ class ModelListing:
     def _status(self, model: Model) -> ModelStatus:
         name, controller, caller = self._directory.residency_names[model.id], self._controller, self._directory.caller()
         state, profile = controller.state.models[name], controller.profiles.get(name)
-        senses = self._factory.senses(name)
+        modalities = self._factory.modalities(name)
         memory_bytes, shared_bytes = memory_of(controller.state, name)
         return ModelStatus(
             id=model.id,
@@ -104,8 +104,8 @@ class ModelListing:
             can_chat=profile.can_chat if profile else None,
             architecture=profile.architecture if profile else None,
             dimensions=(profile.dimensions or None) if profile else None,
-            can_see=profile.can_see if profile else None if senses is None else senses.sees,
-            can_hear=profile.can_hear if profile else None if senses is None else senses.hears,
+            can_see=profile.can_see if profile else None if modalities is None else modalities.has_vision,
+            can_hear=profile.can_hear if profile else None if modalities is None else modalities.has_audio,
             can_reason=profile.can_reason if profile else None,
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),

@@ -12,10 +12,10 @@ from modelyard.protocol.values import SequenceId
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.requests.account import Account, MeteredRequest
 from modelyard.yard.requests.context import Caller, current_caller
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.state import RequestId
 from modelyard.yard.runtime.controller import LifecycleController
 
@@ -39,7 +39,7 @@ class RequestSubmitter:
         """Queue a request for text; see ``Yard.submit``."""
         model, caller = self._directory.router.route(request.model), current_caller()
         caller.check_answer(request.max_tokens)
-        wait, priority = self._wait_options(model, request.urgency, caller)
+        wait, priority = self._wait_options(model, request.wait_options, caller)
 
         def message(sequence: SequenceId) -> Submit:
             return replace(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from modelyard.config import Config, Model
 from modelyard.errors import InsufficientMemory
-from modelyard.hub import Progress, Senses, Stores
+from modelyard.hub import Modalities, Progress, Stores
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.requests import Tokenize
 from modelyard.protocol.values import SequenceId
@@ -23,9 +23,9 @@ from modelyard.yard.listing import ModelListing
 from modelyard.yard.operations import ModelOperations
 from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime.capabilities import Task
 from modelyard.yard.runtime.controller import LifecycleController
@@ -34,7 +34,7 @@ from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.startup import load_what_fits
 from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan
-from modelyard.yard.stats.watch import Observer
+from modelyard.yard.stats.status_broadcaster import Observer
 from modelyard.yard.submission import RequestSubmitter
 
 
@@ -159,7 +159,7 @@ class Yard:
         """
         await self.check(request.model, "embedding")
         model = self.directory.router.route(request.model)
-        with self._parts.requests.submit_one_shot(model, request.message, request.urgency) as pending:
+        with self._parts.requests.submit_one_shot(model, request.message, request.wait_options) as pending:
             return await pending.embedded()
 
     async def rank(self, request: RankRequest) -> Ranking:
@@ -172,7 +172,7 @@ class Yard:
         """
         await self.check(request.model, "rerank")
         model = self.directory.router.route(request.model)
-        with self._parts.requests.submit_one_shot(model, request.message, request.urgency) as pending:
+        with self._parts.requests.submit_one_shot(model, request.message, request.wait_options) as pending:
             return await pending.ranked()
 
     async def tokenize(self, request: TokenizeRequest) -> Tokenization:
@@ -188,7 +188,7 @@ class Yard:
         def message(sequence: SequenceId, _priority: int) -> Tokenize:
             return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
 
-        with self._parts.requests.submit_one_shot(model, message, request.urgency) as pending:
+        with self._parts.requests.submit_one_shot(model, message, request.wait_options) as pending:
             return await pending.tokenized()
 
     async def check(self, name: str | None, wanted: Task) -> None:
@@ -204,7 +204,7 @@ class Yard:
         """
         await self._checks.check_task(name, wanted)
 
-    async def check_senses(self, name: str | None, *, image: str | None, sound: str | None) -> Senses | None:
+    async def check_modalities(self, name: str | None, *, image: str | None, sound: str | None) -> Modalities | None:
         """Refuse images and sound that a model does not take, before anything is done for it.
 
         Args:
@@ -219,7 +219,7 @@ class Yard:
             ModelNotFound, ModelRequired: there is no such model.
             TakesNoImages, TakesNoSound: it does not take what there is.
         """
-        return await self._checks.check_senses(self._parts.listing, name, image=image, sound=sound)
+        return await self._checks.check_modalities(self._parts.listing, name, image=image, sound=sound)
 
     # Models and their status
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 
 from modelyard.api.openai.responses.background import Background
-from modelyard.api.openai.responses.frames import ResponseFrames
+from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.serving.request_memory import LEASE, RequestMemory
 from modelyard.errors import EngineError, QueueFull
 from modelyard.yard.requests.requests import Request
@@ -49,12 +49,12 @@ class FakeYard:
         return None
 
 
-def frames() -> ResponseFrames:
+def encoder() -> ResponseEncoder:
     def ignored(*_: Any) -> None:
         return None
 
     fake = SimpleNamespace(response={"id": NAME, "model": "m"}, open=ignored, text=ignored, close=ignored, fail=ignored)
-    return cast("ResponseFrames", fake)
+    return cast("ResponseEncoder", fake)
 
 
 async def started(background: Background, memory: RequestMemory) -> asyncio.Task[None]:
@@ -62,7 +62,7 @@ async def started(background: Background, memory: RequestMemory) -> asyncio.Task
     with memory.lease() as lease:
         await lease.grow(10 * MIB)
         LEASE.set(lease)
-        background.start(REQUEST, frames())
+        background.start(REQUEST, encoder())
     return next(task for task in asyncio.all_tasks() if task.get_name() == NAME)
 
 

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from modelyard.api.anthropic.frames import MessageFrames
-from modelyard.api.ollama.frames import OllamaFrames
-from modelyard.api.openai.chat import ChatFrames
+from modelyard.api.anthropic.encoder import MessageEncoder
+from modelyard.api.ollama.encoder import OllamaEncoder
+from modelyard.api.openai.chat import ChatEncoder
 from modelyard.api.openai.chunks import Identity
-from modelyard.api.openai.responses.frames import ResponseFrames
+from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.protocol.events import Accepted, Finished
 from modelyard.protocol.prompts import Chat, NamedTool, Sampling
-from modelyard.protocol.values import Reading, SequenceId, Usage
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.protocol.values import OutputFormat, SequenceId, Usage
+from modelyard.yard.requests.token_stream import TokenStream
 
 TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}}
 USER = {"role": "user", "content": "hi"}
@@ -28,10 +28,10 @@ CUT = f"I look.\n{CALL}\n{CALL[:-22]}"
 CHAT_REQUEST = ChatCompletionRequest.model_validate({"model": "m", "messages": [USER]})
 RESPONSES_REQUEST = ResponsesRequest.model_validate({"model": "m", "input": "hi"})
 DIALECTS = {
-    "chat": lambda chat: ChatFrames(CHAT_REQUEST, chat, Identity("chatcmpl")),
-    "anthropic": MessageFrames,
-    "ollama": lambda chat: OllamaFrames(chat, "m", is_chat=True),
-    "responses": lambda chat: ResponseFrames(RESPONSES_REQUEST, chat, {}, Sampling(), print),
+    "chat": lambda chat: ChatEncoder(CHAT_REQUEST, chat, Identity("chatcmpl")),
+    "anthropic": MessageEncoder,
+    "ollama": lambda chat: OllamaEncoder(chat, "m", is_chat=True),
+    "responses": lambda chat: ResponseEncoder(RESPONSES_REQUEST, chat, {}, Sampling(), print),
 }
 # (field, its value for an answer that was cut off, its value for one that ends with calls)
 REASONS = {
@@ -59,7 +59,7 @@ def answers(dialect: str, chat: Chat, text: str, reason: Any) -> tuple[str, str]
 
 def opened() -> TokenStream:
     stream = TokenStream("m")
-    stream.put(Accepted(SequenceId(1), 1, Reading("hermes", "", False)))
+    stream.put(Accepted(SequenceId(1), 1, OutputFormat("hermes", "", False)))
     return stream
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from modelyard.api.llama_cpp.embedding import EmbeddingBody, normalized
-from modelyard.api.llama_cpp.frames import probability_object, selected_fields
+from modelyard.api.llama_cpp.encoder import probability_object, selected_fields
 from modelyard.api.llama_cpp.model_events import change_event
 from modelyard.api.llama_cpp.prompts import prompts_of
 from modelyard.api.llama_cpp.properties import slot_objects
@@ -24,7 +24,7 @@ from modelyard.protocol.prompts import Infill, Pieces, Sampling, Text, Tokens, W
 from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.residency.state import LoadState
-from modelyard.yard.stats.watch import StatusChange
+from modelyard.yard.stats.status_broadcaster import StatusChange
 
 PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n and more of it").decode()
 WAV = base64.b64encode(b"RIFF\x00\x00\x00\x00WAVEfmt and more").decode()

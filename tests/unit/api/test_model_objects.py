@@ -9,7 +9,7 @@ from modelyard.api.openai.models import event_frame, model_object
 from modelyard.errors import EngineError, HarmfulRequest
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.stats.status import ModelStatus
-from modelyard.yard.stats.watch import StatusChange
+from modelyard.yard.stats.status_broadcaster import StatusChange
 
 
 def shown(**fields: object) -> dict[str, object]:

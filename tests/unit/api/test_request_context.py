@@ -18,8 +18,8 @@ from modelyard.errors import InvalidRequest, ModelNotFound, ModelNotPermitted, Q
 from modelyard.protocol.events import Accepted
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.context import CALLER
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.router import Router
+from modelyard.yard.requests.token_stream import TokenStream
 
 
 def visit(request_id: bytes | None = None, method: str = "POST", path: str = "/v1/completions") -> RequestContext:

@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.anthropic.frames import MessageFrames
+from modelyard.api.anthropic.encoder import MessageEncoder
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
 from modelyard.api.openapi.answers_anthropic import TokenCount
 from modelyard.api.services import Services
@@ -30,11 +30,11 @@ async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
     """Answer a conversation, whole or as a stream of named events."""
     services = Services.of(http)
     request = await RequestBody.of(http.scope).converted(body.checked)
-    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
-    frames = MessageFrames(request.prompt, omits_thinking=body.omits_thinking)
-    choice = ChoiceRequest(request, frames)
+    encoder = MessageEncoder(request.prompt, omits_thinking=body.omits_thinking)
+    choice = ChoiceRequest(request, encoder)
     return respond(services.yard, [choice], stream=bool(body.stream))
 
 
@@ -42,10 +42,10 @@ async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
 async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
     """Count the tokens of a conversation, with its system prompt and its tools."""
     received, options = RequestBody.of(http.scope), wait_options_of(http, body.keep_alive)
-    request = replace(await received.converted(body.checked), urgency=options)
+    request = replace(await received.converted(body.checked), wait_options=options)
     original = None
     if (unedited := body.unedited()) is not None:
-        original = replace(await received.converted(unedited.checked), urgency=options)
+        original = replace(await received.converted(unedited.checked), wait_options=options)
     return JsonResponse(partial(_count, Services.of(http), request, original))
 
 

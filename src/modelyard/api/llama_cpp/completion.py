@@ -9,9 +9,9 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.llama_cpp.frames import NativeFrames
+from modelyard.api.llama_cpp.encoder import NativeEncoder
 from modelyard.api.llama_cpp.schema import FimRequest, InfillRequest, NativeCompletionRequest, NativeFields
-from modelyard.api.openai.chat import ChatFrames
+from modelyard.api.openai.chat import ChatEncoder
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.schema import ChatCompletionRequest, StreamOptions
 from modelyard.api.services import Services
@@ -49,8 +49,8 @@ async def _respond(body: NativeFields, requests: list[Request], prompts: list[An
     services, options = Services.of(http), wait_options_of(http, body.keep_alive)
     choices = []
     for index, (request, prompt) in enumerate(zip(requests, prompts, strict=True)):
-        loaded = await services.media.loaded(replace(request, urgency=options), http.receive)
-        choices.append(ChoiceRequest(loaded, NativeFrames(body, loaded, prompt, services.yard.profile, index)))
+        loaded = await services.media.loaded(replace(request, wait_options=options), http.receive)
+        choices.append(ChoiceRequest(loaded, NativeEncoder(body, loaded, prompt, services.yard.profile, index)))
     return respond(services.yard, choices, stream=bool(body.stream))
 
 
@@ -59,7 +59,8 @@ async def fill_in_the_middle(body: FimRequest, http: HttpRequest) -> Response:
     """Fill a gap in a text, in Mistral's shape: the answer is that of a chat."""
     options = wait_options_of(http, body.keep_alive)
     requests = [
-        replace(request, urgency=options) for request in await RequestBody.of(http.scope).converted(body.to_requests)
+        replace(request, wait_options=options)
+        for request in await RequestBody.of(http.scope).converted(body.to_requests)
     ]
     # Mistral's streams always end with the usage.
     usage = StreamOptions(include_usage=True)
@@ -68,6 +69,7 @@ async def fill_in_the_middle(body: FimRequest, http: HttpRequest) -> Response:
     )
     identity, no_chat = Identity("cmpl"), Chat(())
     choices = [
-        ChoiceRequest(request, ChatFrames(answered, no_chat, identity, index)) for index, request in enumerate(requests)
+        ChoiceRequest(request, ChatEncoder(answered, no_chat, identity, index))
+        for index, request in enumerate(requests)
     ]
     return respond(Services.of(http).yard, choices, stream=bool(body.stream))

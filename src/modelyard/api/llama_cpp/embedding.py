@@ -91,7 +91,7 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/embedding", response_model=None)
 async def embed_content(body: EmbeddingBody, http: HttpRequest) -> Response:
     """Turn texts into vectors, in llama.cpp's own shape."""
-    request = replace(body.request(), urgency=wait_options_of(http, body.keep_alive))
+    request = replace(body.request(), wait_options=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_embed, Services.of(http).yard, request, body))
 
 

@@ -18,7 +18,7 @@ from modelyard.api.openai.models import ModelEventStream
 from modelyard.api.services import Services
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.stats.status import ModelStatus
-from modelyard.yard.stats.watch import StatusChange
+from modelyard.yard.stats.status_broadcaster import StatusChange
 
 _STATUS: Final[dict[LoadState, str]] = {
     LoadState.UNLOADED: "unloaded",

@@ -172,7 +172,7 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/v1/tokenize", response_model=None)
 async def tokenize(body: TokenizeBody, http: HttpRequest) -> Response:
     """The tokens of a text, or of a conversation in the model's chat template."""
-    request = replace(body.checked(), urgency=wait_options_of(http, body.keep_alive))
+    request = replace(body.checked(), wait_options=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_tokenize, Services.of(http), request, body))
 
 
@@ -187,7 +187,7 @@ async def _tokenize(services: Services, request: TokenizeRequest, body: Tokenize
 async def detokenize(body: DetokenizeBody, http: HttpRequest) -> Response:
     """The text of tokens, special tokens included."""
     request = TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
-    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_detokenize, Services.of(http).yard, request))
 
 
@@ -201,7 +201,7 @@ async def _detokenize(yard: Yard, request: TokenizeRequest) -> bytes:
 @router.post("/apply-template", response_model=None)
 async def apply_template(body: TemplateBody, http: HttpRequest) -> Response:
     """A conversation as the text that the model reads, special tokens included."""
-    request = replace(body.to_request(), urgency=wait_options_of(http, body.keep_alive))
+    request = replace(body.to_request(), wait_options=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_apply_template, Services.of(http), request))
 
 
@@ -217,7 +217,7 @@ async def count_chat_tokens(body: ChatCompletionRequest, http: HttpRequest) -> R
     """The number of tokens of the prompt of a chat completion."""
     request = await RequestBody.of(http.scope).converted(body.checked)
     assert isinstance(request.prompt, Chat)
-    counted = TokenizeRequest(request.prompt, request.model, urgency=wait_options_of(http, body.keep_alive))
+    counted = TokenizeRequest(request.prompt, request.model, wait_options=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_count, Services.of(http), counted))
 
 

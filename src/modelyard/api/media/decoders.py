@@ -85,8 +85,10 @@ class MediaDecoders:
         in_processes: bool = hasattr(socket, "send_fds"),
     ) -> None:
         self._limit_s, self._limit_bytes, self._in_processes = limit_s, limit_bytes, in_processes
-        self._images = ProcessPool(_PROGRAM, ("image",), limit_s=limit_s, most=MAX_AT_ONCE, patience=_PATIENCE)
-        self._sounds = ProcessPool(_PROGRAM, ("audio",), limit_s=limit_s, most=MAX_AT_ONCE, kept=0, patience=_PATIENCE)
+        self._images = ProcessPool(_PROGRAM, ("image",), limit_s=limit_s, max_processes=MAX_AT_ONCE, patience=_PATIENCE)
+        self._sounds = ProcessPool(
+            _PROGRAM, ("audio",), limit_s=limit_s, max_processes=MAX_AT_ONCE, kept=0, patience=_PATIENCE
+        )
 
     @property
     def pids(self) -> list[int]:

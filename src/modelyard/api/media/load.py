@@ -20,7 +20,7 @@ from modelyard.api.serving.request_memory import LEASE
 from modelyard.api.serving.streaming import while_connected
 from modelyard.config.schema import Multimodal
 from modelyard.errors import InvalidRequest
-from modelyard.hub import Senses
+from modelyard.hub import Modalities
 from modelyard.protocol.prompts import Chat, Detail, Image, Media, Written
 from modelyard.system.bounded.cancellation import Cancellation
 from modelyard.yard.requests.context import current_caller
@@ -138,20 +138,20 @@ class MediaLoader:
         configured = self._yard.configured(model)
         images = [reference for reference in references if isinstance(reference, ImageReference)]
         clips = [reference for reference in references if not isinstance(reference, ImageReference)]
-        senses = await self._yard.check_senses(
+        modalities = await self._yard.check_modalities(
             configured.id, image=images[0].param if images else None, sound=clips[0].param if clips else None
         )
         limits = configured.multimodal
         _check_number(images, limits.max_num_images, "images", "max_num_images")
         _check_number(clips, limits.max_num_audios, "clips of sound", "max_num_audios")
-        senses, lease = senses or Senses(), LEASE.get()
-        max_bytes = len(images) * max_image_bytes(limits) + len(clips) * max_sound_bytes(limits, senses)
+        modalities, lease = modalities or Modalities(), LEASE.get()
+        max_bytes = len(images) * max_image_bytes(limits) + len(clips) * max_sound_bytes(limits, modalities)
         if lease is not None:
             # Reserved before any file is loaded: a small file may unpack to many bytes, and decoding may have to wait.
             await lease.add(max_bytes)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._load(one, limits, senses)) for one in references]
+                tasks = [group.create_task(self._load(one, limits, modalities)) for one in references]
         except BaseExceptionGroup as failed:
             # The first error is enough for the client.
             raise failed.exceptions[0] from None
@@ -160,12 +160,12 @@ class MediaLoader:
             lease.give_back(max_bytes - sum(map(_bytes_of, media)))
         return media
 
-    async def _load(self, reference: Reference, limits: Multimodal, senses: Senses) -> Media:
+    async def _load(self, reference: Reference, limits: Multimodal, modalities: Modalities) -> Media:
         owner = current_caller().place_owner
 
         async def decode(read: Callable[[], EncodedFile]) -> Media:
             cancellation = Cancellation()
-            work = partial(self._decode, reference, read, limits, senses, cancellation)
+            work = partial(self._decode, reference, read, limits, modalities, cancellation)
             return await self._decodes.run(owner, work, cancellation.cancel)
 
         if not isinstance(reference, AudioFile) and _is_from_web(reference.url):
@@ -179,7 +179,7 @@ class MediaLoader:
         reference: Reference,
         read: Callable[[], EncodedFile],
         limits: Multimodal,
-        senses: Senses,
+        modalities: Modalities,
         cancellation: Cancellation,
     ) -> Media:
         """Return the image or the clip in the file that ``read`` returns. Runs on a thread."""
@@ -188,7 +188,9 @@ class MediaLoader:
             if reference.detail == "low":
                 edge = min(edge, LOW_DETAIL_EDGE)
             return self._decoders.image(read(), reference.param, edge, reference.detail, cancellation)
-        return self._decoders.audio(read(), reference.param, senses.sample_rate, limits.max_audio_seconds, cancellation)
+        return self._decoders.audio(
+            read(), reference.param, modalities.sample_rate, limits.max_audio_seconds, cancellation
+        )
 
     async def _fetch(self, reference: ImageReference | AudioReference) -> bytes:
         server = self._yard.config.server
@@ -222,9 +224,9 @@ def max_image_bytes(limits: Multimodal) -> int:
     return 3 * min(limits.longest_edge**2, MAX_PIXELS)
 
 
-def max_sound_bytes(limits: Multimodal, senses: Senses) -> int:
+def max_sound_bytes(limits: Multimodal, modalities: Modalities) -> int:
     """Return an upper bound of the memory of a decoded clip: four bytes a sample."""
-    return int(4 * limits.max_audio_seconds * (senses.sample_rate or 0))
+    return int(4 * limits.max_audio_seconds * (modalities.sample_rate or 0))
 
 
 def _bytes_of(media: Media) -> int:

@@ -16,7 +16,7 @@ from fastapi.responses import Response
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import AnyTypeJsonRoute, AnyTypeRoute
-from modelyard.api.ollama.frames import OllamaFrames
+from modelyard.api.ollama.encoder import OllamaEncoder
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
 from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.request_context import RequestContext
@@ -97,9 +97,9 @@ async def generate(body: GenerateRequest, http: HttpRequest) -> Response:
 
 
 def _generate(request: Request, body: ChatRequest | GenerateRequest, http: HttpRequest, *, is_chat: bool) -> Response:
-    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
-    frames = OllamaFrames(request.prompt, body.model, is_chat=is_chat)
-    return respond(Services.of(http).yard, [ChoiceRequest(request, frames)], stream=body.streams)
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
+    encoder = OllamaEncoder(request.prompt, body.model, is_chat=is_chat)
+    return respond(Services.of(http).yard, [ChoiceRequest(request, encoder)], stream=body.streams)
 
 
 @json_router.post("/embed", response_model=None)

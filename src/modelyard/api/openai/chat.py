@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.openai.chunks import ChatChunkChoice, Chunks, EventFrames, Identity
+from modelyard.api.openai.chunks import ChatChunkChoice, Chunks, EventEncoder, Identity
 from modelyard.api.openai.message import MessageDelta, delta_object, logprobs_object, message_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.openai.timings import timings_object
@@ -25,10 +25,10 @@ from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 
-class ChatFrames(EventFrames):
+class ChatEncoder(EventEncoder):
     """Encodes one choice of a chat completion.
 
     Args:
@@ -115,12 +115,12 @@ async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest)
     """Answer a conversation, whole or as a stream."""
     services = Services.of(http)
     request = await RequestBody.of(http.scope).converted(body.checked)
-    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
     identity = Identity("chatcmpl")
     choices = [
-        ChoiceRequest(choice, ChatFrames(body, request.prompt, identity, index))
+        ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
         for index, choice in enumerate(choices_of(request, body.choices))
     ]
     return respond(services.yard, choices, stream=bool(body.stream))

@@ -17,7 +17,7 @@ from modelyard.api.openapi.answers_timings import Timings
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 
 class CommonFields(TypedDict):
@@ -92,7 +92,7 @@ class Chunks:
         return self.head + b'[],"usage":' + usage + measured + b"}\n\ndata: [DONE]\n\n"
 
 
-class EventFrames:
+class EventEncoder:
     """The parts of an encoder that all of OpenAI's streams share."""
 
     headers = EVENT_STREAM

@@ -11,7 +11,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.openai.chunks import Chunks, EventFrames, Identity, TextChunkChoice
+from modelyard.api.openai.chunks import Chunks, EventEncoder, Identity, TextChunkChoice
 from modelyard.api.openai.schema import CompletionRequest, choices_of
 from modelyard.api.openai.timings import timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
@@ -22,10 +22,10 @@ from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import TokenLogprob
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 
-class CompletionFrames(EventFrames):
+class CompletionEncoder(EventEncoder):
     """Encodes one choice of a text completion.
 
     Args:
@@ -124,10 +124,12 @@ async def create_completion(body: CompletionRequest, http: HttpRequest) -> Respo
     """Continue texts, whole or as a stream."""
     options = wait_options_of(http, body.keep_alive)
     requests = [
-        choice for request in body.checked() for choice in choices_of(replace(request, urgency=options), body.choices)
+        choice
+        for request in body.checked()
+        for choice in choices_of(replace(request, wait_options=options), body.choices)
     ]
     identity = Identity("cmpl")
     choices = [
-        ChoiceRequest(request, CompletionFrames(body, identity, index)) for index, request in enumerate(requests)
+        ChoiceRequest(request, CompletionEncoder(body, identity, index)) for index, request in enumerate(requests)
     ]
     return respond(Services.of(http).yard, choices, stream=bool(body.stream))

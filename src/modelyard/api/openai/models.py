@@ -20,7 +20,7 @@ from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
-from modelyard.yard.stats.watch import StatusChange
+from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.yard import Yard
 
 

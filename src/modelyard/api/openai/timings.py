@@ -6,7 +6,7 @@ Source: llama.cpp, tools/server, server-task.cpp, result_timings::to_json.
 from __future__ import annotations
 
 from modelyard.api.openapi.answers_timings import Timings
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 
 def timings_object(generation: TokenStream) -> Timings:

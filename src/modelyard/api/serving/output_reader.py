@@ -8,7 +8,7 @@ from modelyard.engine.chat.chat_format import max_calls_of, parser_of
 from modelyard.protocol.deltas import ContentDelta, Delta, Message, ToolCallEnd, fold
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat, Prompt
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 
 class OutputReader:
@@ -21,8 +21,10 @@ class OutputReader:
     __slots__ = ("_calls", "_max_calls", "_parser", "is_plain")
 
     def __init__(self, generation: TokenStream, prompt: Prompt) -> None:
-        reading = generation.reading
-        self._parser = parser_of(reading, prompt) if reading is not None and isinstance(prompt, Chat) else None
+        output_format = generation.output_format
+        self._parser = (
+            parser_of(output_format, prompt) if output_format is not None and isinstance(prompt, Chat) else None
+        )
         self._max_calls = max_calls_of(prompt) if isinstance(prompt, Chat) else None
         self._calls = 0
         self.is_plain = self._parser is None

@@ -20,8 +20,8 @@ from starlette.types import Receive, Scope, Send
 from modelyard.api.serving.eager import start_eagerly
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
 
 # Proxies and some clients close a stream that is silent during a long prefill. mistral.rs has the same interval.

@@ -26,7 +26,7 @@ from modelyard.errors import ConversationTooLong, InvalidRequest
 from modelyard.protocol.deltas import OutputParser
 from modelyard.protocol.prompts import Chat, NamedTool
 from modelyard.protocol.requests import Submit
-from modelyard.protocol.values import Reading
+from modelyard.protocol.values import OutputFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +35,12 @@ class RenderedChat:
 
     Attributes:
         text: the prompt. Only what the template wrote of it may become control tokens.
-        reading: how the answer to it is parsed; None: it is plain text.
+        output_format: how the answer to it is parsed; None: it is plain text.
         repairs: as in ``Accepted``.
     """
 
     text: MarkedText
-    reading: Reading | None
+    output_format: OutputFormat | None
     repairs: tuple[str, ...] = ()
 
 
@@ -65,17 +65,17 @@ def max_calls_of(chat: Chat) -> int | None:
     return 1 if isinstance(chat.tool_choice, NamedTool) or not chat.parallel_tool_calls else None
 
 
-def parser_of(reading: Reading, chat: Chat) -> OutputParser:
+def parser_of(output_format: OutputFormat, chat: Chat) -> OutputParser:
     """Return a parser for the answer to ``chat``."""
     answer = parser(
-        FORMATS[reading.tools],
-        REASONING.get(reading.reasoning),
+        FORMATS[output_format.tools],
+        REASONING.get(output_format.reasoning),
         tools_of(chat),
-        prompt_ends_in_reasoning=reading.is_open and not reading.begun,
+        prompt_ends_in_reasoning=output_format.is_open and not output_format.begun,
         max_calls=max_calls_of(chat),
     )
-    if reading.begun:
-        answer.push(reading.begun)
+    if output_format.begun:
+        answer.push(output_format.begun)
     return answer
 
 
@@ -110,7 +110,7 @@ class ChatFormat:
         tokens = {marker: token for marker in markers if (token := token_id(marker)) is not None}
         self._token_id = tokens.get
         # Control tokens whose text the parser of an answer must see.
-        self.spelt = frozenset(tokens.values())
+        self.visible_specials = frozenset(tokens.values())
 
     @property
     def can_reason(self) -> bool:
@@ -137,14 +137,14 @@ class ChatFormat:
                 text = closed_prompt(text, self._reasoning, chat.options, self._template.variables)
         return RenderedChat(text, self._reading(chat, text, beginning, begun), listed(notes))
 
-    def _reading(self, chat: Chat, text: MarkedText, beginning: Beginning | None, begun: str) -> Reading | None:
+    def _reading(self, chat: Chat, text: MarkedText, beginning: Beginning | None, begun: str) -> OutputFormat | None:
         if not self._is_parsed(chat):
             return None
         if beginning is not None:
             is_open = beginning.is_reasoning
         else:
             is_open = self._reasoning is not None and self._reasoning.opened_by(text)
-        return Reading(self._format.name, "" if self._reasoning is None else self._reasoning.name, is_open, begun)
+        return OutputFormat(self._format.name, "" if self._reasoning is None else self._reasoning.name, is_open, begun)
 
     def _continued(self, chat: Chat, beginning: Beginning, notes: list[str]) -> tuple[MarkedText, str]:
         """Return the prompt that ends with the beginning of an answer, and what parsers must know of that."""
@@ -222,7 +222,9 @@ class ChatFormat:
         """Return how many tokens the reasoning of an answer may have; None: no limit."""
         return budget_of(request.reasoning_budget, chat.options, self._template.variables)
 
-    def grammar(self, request: Submit, chat: Chat, reading: Reading | None) -> Callable[[], str | None] | None:
+    def grammar(
+        self, request: Submit, chat: Chat, output_format: OutputFormat | None
+    ) -> Callable[[], str | None] | None:
         """Return a function that makes the grammar of the answer; None if the answer is free.
 
         The function takes up to a second, and uses nothing of the model, so that any thread may call it.
@@ -234,7 +236,7 @@ class ChatFormat:
             return None
 
         # Behind the beginning of its content, an answer neither reasons nor opens its content.
-        is_content = reading is not None and bool(reading.begun) and not reading.is_open
+        is_content = output_format is not None and bool(output_format.begun) and not output_format.is_open
         tool_format = replace(self._format, own_reasoning=None, content_opener="") if is_content else self._format
 
         def make() -> str | None:
@@ -243,7 +245,7 @@ class ChatFormat:
                     tool_format,
                     self._token_id,
                     None if is_content else self._reasoning,
-                    prompt_ends_in_reasoning=reading is not None and reading.is_open,
+                    prompt_ends_in_reasoning=output_format is not None and output_format.is_open,
                 ),
                 AnswerConstraints(
                     tools,

@@ -218,7 +218,7 @@ class Admission:
             prepared = self._prompts.prepare(request.prompt)
         else:
             # The prompt is not read again: a template may write the current date.
-            prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.reading)
+            prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.output_format)
         # Only as much of the prediction as an answer can hold.
         limit = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
         text = request.prediction[: limit * _TOKEN_CHARACTERS]
@@ -240,9 +240,9 @@ class Admission:
         if resumed is None:
             check_context(request, len(prompt.tokens))
         elif resumed.prompt:
-            prompt = replace(prompt, tokens=list(resumed.prompt), reading=resumed.reading)
+            prompt = replace(prompt, tokens=list(resumed.prompt), output_format=resumed.output_format)
         if isinstance(request.prompt, Chat) and self._chat_format is not None:
-            grammar = self._chat_format.grammar(request, request.prompt, prompt.reading)
+            grammar = self._chat_format.grammar(request, request.prompt, prompt.output_format)
         else:
             grammar = text_grammar(request)
         ready = _Ready(request, resumed, prompt, prepared.prediction, prepared.bias)
@@ -335,7 +335,9 @@ class Admission:
             output.replay(resumed.answer, pieces, resumed.pending_logprobs)
         if sampler.can_verify:
             sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
-        running = RunningSequence(request, prompt.reading, sequence, output, sampler, reasoning=span, budget=budget)
+        running = RunningSequence(
+            request, prompt.output_format, sequence, output, sampler, reasoning=span, budget=budget
+        )
         if sequence.scores_prompt:
             running.echo = self._echo(request.prompt, tokens)
             return Admitted(running, "", resumed)
@@ -347,11 +349,16 @@ class Admission:
     ) -> tuple[ReasoningSpan | None, ReasoningBudget | None]:
         """Return how the reasoning of an answer is marked, and its budget; None where it has none."""
         chat, chat_format = request.prompt, self._chat_format
-        if not isinstance(chat, Chat) or chat_format is None or prompt.reading is None or chat_format.reasoning is None:
+        if (
+            not isinstance(chat, Chat)
+            or chat_format is None
+            or prompt.output_format is None
+            or chat_format.reasoning is None
+        ):
             return None, None
         marks, limit = chat_format.reasoning, chat_format.reasoning_budget(request, chat)
         closing = () if limit is None else tuple(self._model.tokenize(chat_format.closing(chat), add_special=False))
-        span = ReasoningSpan(marks.open.encode(), marks.close.encode(), closing, prompt.reading.is_open)
+        span = ReasoningSpan(marks.open.encode(), marks.close.encode(), closing, prompt.output_format.is_open)
         return span, None if limit is None else ReasoningBudget(span, limit, piece)
 
     def _proposer(self, prompt: ReadPrompt, prediction: list[int]) -> Proposer | None:
@@ -367,9 +374,9 @@ class Admission:
 
     def _output(self, request: Submit, prompt: ReadPrompt) -> SequenceOutput:
         room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
-        is_read = prompt.reading is not None and self._chat_format is not None
+        is_read = prompt.output_format is not None and self._chat_format is not None
         limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
-        visible = self._chat_format.spelt if is_read and self._chat_format is not None else frozenset()
+        visible = self._chat_format.visible_specials if is_read and self._chat_format is not None else frozenset()
         return SequenceOutput(
             max_tokens=min(limits),
             min_tokens=request.min_tokens,

@@ -296,7 +296,7 @@ class GenerationLoop:
                 logger.debug("%s: conversation of request %d: %s", self._name, sequence.id, admitted.repairs)
             dropped = () if constraint is None else constraint.dropped
             self._events.append(
-                Accepted(sequence.id, sequence.prompt_length, running.reading, prompt, dropped, admitted.repairs)
+                Accepted(sequence.id, sequence.prompt_length, running.output_format, prompt, dropped, admitted.repairs)
             )
         if admitted.echo:
             self._events.append(Token(sequence.id, admitted.echo))

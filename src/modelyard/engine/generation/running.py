@@ -14,7 +14,7 @@ from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
-from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage
+from modelyard.protocol.values import OutputFormat, SequenceId, TokenLogprob, Usage
 
 
 @dataclass(slots=True, eq=False)
@@ -23,7 +23,7 @@ class RunningSequence:
 
     Attributes:
         request: the request.
-        reading: how readers parse its text; None: it is plain text.
+        output_format: how readers parse its text; None: it is plain text.
         tokens: the prompt and the answer so far.
         output: the text side of the answer.
         sampler: holds the state of its random numbers and penalties.
@@ -34,7 +34,7 @@ class RunningSequence:
     """
 
     request: Submit
-    reading: Reading | None
+    output_format: OutputFormat | None
     tokens: TokenSequence
     output: SequenceOutput
     sampler: Sampler
@@ -104,7 +104,7 @@ class RunningSequence:
             self.request,
             tuple(tokens.tokens[: tokens.prompt_length]),
             tuple(tokens.tokens[tokens.prompt_length : length]),
-            self.reading,
+            self.output_format,
             tokens.cached_tokens,
             pending_logprobs,
             kept,

@@ -23,7 +23,7 @@ from modelyard.protocol.events import (
 from modelyard.protocol.messages import Message, Resume
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
-from modelyard.protocol.values import Reading, SequenceId, TokenLogprob
+from modelyard.protocol.values import OutputFormat, SequenceId, TokenLogprob
 
 
 @dataclass(slots=True, eq=False)
@@ -33,7 +33,7 @@ class _Record:
     request: Submit | Embed | Rank | Tokenize
     answer: list[int]
     prompt: tuple[int, ...] | None = None
-    reading: Reading | None = None
+    output_format: OutputFormat | None = None
     cached_tokens: int | None = None
     pending_logprobs: tuple[TokenLogprob, ...] = ()
 
@@ -58,7 +58,7 @@ class RequestRecords:
                     state.request,
                     list(state.answer),
                     state.prompt,
-                    state.reading,
+                    state.output_format,
                     state.cached_tokens,
                     state.pending_logprobs,
                 )
@@ -79,9 +79,9 @@ class RequestRecords:
                         record.pending_logprobs = event.pending_logprobs
                     continue
                 match event:
-                    case Accepted(sequence, _, reading, tokens):
+                    case Accepted(sequence, _, output_format, tokens):
                         if (record := records.get(sequence)) is not None:
-                            record.prompt, record.reading = tokens, reading
+                            record.prompt, record.output_format = tokens, output_format
                     case Started(sequence, cached_tokens):
                         if (record := records.get(sequence)) is not None:
                             record.cached_tokens = cached_tokens
@@ -116,7 +116,7 @@ def _last_event(identity: str, record: _Record) -> Suspended | Returned:
         replace(request, alone=False),
         record.prompt,
         tuple(record.answer),
-        record.reading,
+        record.output_format,
         record.cached_tokens,
         record.pending_logprobs,
     )

@@ -139,7 +139,7 @@ class Trial:
         report(step="inputs of one token, of several, and as many as fit a step")
         requests: list[Embed | Rank]
         if self._settings.kind == "rerank":
-            requests = [Rank(self._next(), SAMPLE[:8], ("a", SAMPLE), most_tokens=max_tokens)]
+            requests = [Rank(self._next(), SAMPLE[:8], ("a", SAMPLE), max_document_tokens=max_tokens)]
         else:
             tokens = (self._tokens(1), self._tokens(min(5, max_tokens)), self._tokens(max_tokens))
             requests = [Embed(self._next(), tokens), Embed(self._next(), (Text(SAMPLE),), truncates=True)]

@@ -35,7 +35,7 @@ from modelyard.protocol.prompts import (
     Written,
     salted,
 )
-from modelyard.protocol.values import Reading
+from modelyard.protocol.values import OutputFormat
 
 # Characters of a file that are tokenised per token of the context. Source code has about three characters a token.
 _FILE_CHARACTERS: Final = 4
@@ -52,12 +52,12 @@ class SupportsMedia(Protocol):
 class ReadPrompt:
     """A prompt as token ids, with placeholders for its image spans, which ``images`` lists by their first placeholder.
 
-    reading tells how readers parse the answer; None: it is plain text. repairs: as in ``Accepted``.
+    output_format tells how readers parse the answer; None: it is plain text. repairs: as in ``Accepted``.
     """
 
     tokens: list[int]
     images: dict[int, ImageSpan] = field(default_factory=dict)
-    reading: Reading | None = None
+    output_format: OutputFormat | None = None
     repairs: tuple[str, ...] = ()
 
 
@@ -68,12 +68,12 @@ class PreparedPrompt:
     Attributes:
         param: the field of the request that the prompt came in.
         parts: token ids, and the images and clips between them.
-        reading, repairs: as in ``ReadPrompt``.
+        output_format, repairs: as in ``ReadPrompt``.
     """
 
     param: str
     parts: tuple[list[int] | Media, ...]
-    reading: Reading | None = None
+    output_format: OutputFormat | None = None
     repairs: tuple[str, ...] = ()
 
     def salted(self, salt: str) -> PreparedPrompt:
@@ -162,7 +162,7 @@ class PromptReader:
             ContextLengthExceeded: it leaves no room for an answer.
             InvalidRequest: it is empty, or an image or a clip cannot be used.
         """
-        read = ReadPrompt([], reading=prepared.reading, repairs=prepared.repairs)
+        read = ReadPrompt([], output_format=prepared.output_format, repairs=prepared.repairs)
         for part in prepared.parts:
             if isinstance(part, list):
                 read.tokens.extend(part)
@@ -217,7 +217,7 @@ class PromptReader:
             prompt = prompt.replace(f"<control {nonce} {number}>", by_template(control))
         if not sources:
             parts: tuple[list[int] | Media, ...] = (self._tokens_of(prompt, "messages"),)
-            return PreparedPrompt("messages", parts, written.reading, written.repairs)
+            return PreparedPrompt("messages", parts, written.output_format, written.repairs)
         marks = list(re.finditer(rf"<media {nonce} (\d+)>", prompt))
         numbers = [int(mark[1]) for mark in marks]
         if lost := set(range(len(sources))) - set(numbers):
@@ -231,7 +231,7 @@ class PromptReader:
         starts = [*(mark.start() for mark in marks), len(prompt)]
         texts = [prompt[end:start] for end, start in zip(ends, starts, strict=True)]
         parts = self._between(texts, [sources[number] for number in numbers])
-        return PreparedPrompt("messages", parts, written.reading, written.repairs)
+        return PreparedPrompt("messages", parts, written.output_format, written.repairs)
 
     def _prepare_written(self, parts: tuple[str | Media, ...]) -> PreparedPrompt:
         texts: list[str] = [by_template("")]

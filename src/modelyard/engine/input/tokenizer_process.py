@@ -36,7 +36,7 @@ class TokenizerProcesses:
         self, name: str, paths: Sequence[Path], program: str = PROGRAM, stamps: Sequence[FileStamp] = ()
     ) -> None:
         self._name, self._stamps = name, stamps
-        self._pool = ProcessPool(program, paths, limit_s=cpu_seconds(0), kept=0, most=MAX_PROCESSES)
+        self._pool = ProcessPool(program, paths, limit_s=cpu_seconds(0), kept=0, max_processes=MAX_PROCESSES)
 
     @property
     def pids(self) -> list[int]:

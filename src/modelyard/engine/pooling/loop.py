@@ -199,7 +199,7 @@ class PoolingLoop:
             case Embed(), InputReader() as inputs:
                 return partial(inputs.read, request.inputs, truncates=request.truncates)
             case Rank(), PairReader() as pairs:
-                return partial(pairs.read, request.query, request.documents, request.most_tokens)
+                return partial(pairs.read, request.query, request.documents, request.max_document_tokens)
             case Embed(), _:
                 raise UnsupportedOperation(f"'{self._name}' ranks documents and makes no embeddings.", "model")
             case _:

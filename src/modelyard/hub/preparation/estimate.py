@@ -15,8 +15,8 @@ from modelyard.formats.gguf.values import GgufArray, GgufTensor, Value
 from modelyard.hub.preparation.plan import FilePlan, Stores
 from modelyard.hub.preparation.plan_limits import limits_of
 from modelyard.hub.select.kind import POOLED_KINDS, kind_of
+from modelyard.hub.select.modalities import modalities_of
 from modelyard.hub.select.model_files import ModelFiles, stamps_before_reading
-from modelyard.hub.select.senses import senses_of
 from modelyard.hub.sources.checkpoint_config import read_config
 
 _ARCHITECTURE: Final = "estimated"
@@ -61,18 +61,18 @@ def estimate_files(plan: FilePlan, stores: Stores) -> ModelFiles:
         return files
     listing, conversion = plan.decision.listing, plan.projector.conversion
     if conversion is not None and conversion.made is None:
-        return replace(files, projector_bytes=conversion.output_bytes, senses=conversion.senses)
+        return replace(files, projector_bytes=conversion.output_bytes, modalities=conversion.modalities)
     path = None if listing.folder is None else listing.folder / plan.projector.name
     if conversion is not None and conversion.made is not None:
         path = conversion.made.path
     # The projector beside a file that was named directly is not in the listing.
     if path is not None and path.is_file():
         header = read_header(path)
-        return replace(files, projector_bytes=header.file_size, senses=senses_of(header))
+        return replace(files, projector_bytes=header.file_size, modalities=modalities_of(header))
     size = listing.size_of((plan.projector.name,))
     with stores.hub.open(listing, plan.projector.name) as file:
-        senses = senses_of(parse_header(BoundedReader(file, Path(plan.projector.name), size)))
-    return replace(files, projector_bytes=size, senses=senses)
+        modalities = modalities_of(parse_header(BoundedReader(file, Path(plan.projector.name), size)))
+    return replace(files, projector_bytes=size, modalities=modalities)
 
 
 def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:

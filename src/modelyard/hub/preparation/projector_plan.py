@@ -8,9 +8,9 @@ from typing import Final
 
 from modelyard.errors import UnusableModel
 from modelyard.hub.preparation.conversion_key import conversion_key
+from modelyard.hub.select.modalities import Modalities, modalities_of_checkpoint
 from modelyard.hub.select.projector import KINDS_WITH_PROJECTOR, choose_projector, is_named_after
 from modelyard.hub.select.select import Decision, FileRequest
-from modelyard.hub.select.senses import Senses, senses_of_checkpoint
 from modelyard.hub.sources.checkpoint_config import read_config, towers_of
 from modelyard.hub.sources.converted import ConvertedModels, Entry
 from modelyard.hub.sources.huggingface import Hub
@@ -33,14 +33,14 @@ class ProjectorConversion:
         label: its precision, such as "F16".
         made: the converted file, if an earlier conversion made it.
         output_bytes: approximate bytes that the conversion writes.
-        senses: the inputs beside text that the model takes with the projector.
+        modalities: the inputs beside text that the model takes with the projector.
     """
 
     key: str
     label: str
     made: Entry | None
     output_bytes: int
-    senses: Senses
+    modalities: Modalities
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,8 +115,10 @@ def _checkpoint_projector(
     label = _DEFAULT_LABEL if request.dtype == "auto" else request.dtype.upper()
     key = conversion_key(decision, f"mmproj-{label}")
     size = towers.size_bytes * _BITS[label] // _BITS[_DEFAULT_LABEL]
-    senses = senses_of_checkpoint(towers.architectures, has_vision=towers.has_vision, has_audio=towers.has_audio)
-    return ProjectorPlan(conversion=ProjectorConversion(key, label, converted.find(key), size, senses))
+    modalities = modalities_of_checkpoint(
+        towers.architectures, has_vision=towers.has_vision, has_audio=towers.has_audio
+    )
+    return ProjectorPlan(conversion=ProjectorConversion(key, label, converted.find(key), size, modalities))
 
 
 def _names_beside(listing: Listing) -> tuple[str, ...]:

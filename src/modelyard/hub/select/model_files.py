@@ -12,7 +12,7 @@ from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
 from modelyard.hub.select.gguf import PREFERENCES, FileChoice, parse_quant
 from modelyard.hub.select.kind import Kind, kind_of
-from modelyard.hub.select.senses import NO_SENSES, Senses
+from modelyard.hub.select.modalities import NO_MODALITIES, Modalities
 from modelyard.hub.sources.quant_labels import bits, label_in, normalise
 from modelyard.system.file_stamp import FileStamp, first_changed, stamps_of
 
@@ -36,7 +36,7 @@ class ModelFiles:
         kind: the kind that the model is served as.
         projector: file of the projector that turns images or sound into embeddings; None for a model without one.
         projector_bytes: size of the projector's file.
-        senses: the inputs beside text that the model takes.
+        modalities: the inputs beside text that the model takes.
         warnings: differences from the original model when llama.cpp computes it, in sentences.
         stamps: stamps of all files, taken before their headers were read.
     """
@@ -49,7 +49,7 @@ class ModelFiles:
     kind: Kind = "text"
     projector: Path | None = None
     projector_bytes: int = 0
-    senses: Senses = NO_SENSES
+    modalities: Modalities = NO_MODALITIES
     warnings: tuple[str, ...] = ()
     stamps: tuple[FileStamp, ...] = ()
 

@@ -11,8 +11,8 @@ from typing import Final
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
+from modelyard.hub.select.modalities import modalities_of
 from modelyard.hub.select.model_files import ModelFiles, stamps_before_reading
-from modelyard.hub.select.senses import senses_of
 from modelyard.hub.sources.converter_process import run_converter
 from modelyard.hub.sources.listing import OnProgress
 from modelyard.hub.sources.quant_labels import label_in, normalise
@@ -119,7 +119,7 @@ class TriedProjectors:
         if key in self._loaded:
             return
         try:
-            options = ["--audio-encoder", files.senses.audio_encoder] if files.senses.hears else []
+            options = ["--audio-encoder", files.modalities.audio_encoder] if files.modalities.has_audio else []
             run_converter("try_projector", [*map(str, paths), *options], on_progress, logger.warning)
         except UnusableModel as problem:
             raise UnusableModel(
@@ -144,8 +144,8 @@ def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> Model
     header = read_header(path)
     if not header.is_projector:
         raise UnusableModel(f"{path}: This file is no projector (its role is '{header.role}'). Name another in mmproj.")
-    senses = senses_of(header)
-    if not (senses.sees or senses.hears):
+    modalities = modalities_of(header)
+    if not (modalities.has_vision or modalities.has_audio):
         if is_required:
             raise UnusableModel(
                 f"{path}: This projector takes neither images nor sound that the model could answer to. Name another "
@@ -153,15 +153,15 @@ def with_projector(files: ModelFiles, path: Path, *, is_required: bool) -> Model
             )
         return files
     warnings = files.warnings
-    if senses.caveat:
-        logger.warning("%s: %s", path.name, senses.caveat)
-        warnings = (*warnings, senses.caveat)
+    if modalities.caveat:
+        logger.warning("%s: %s", path.name, modalities.caveat)
+        warnings = (*warnings, modalities.caveat)
     return replace(
         files,
         projector=path,
         projector_bytes=header.file_size,
         kind="multimodal",
-        senses=senses,
+        modalities=modalities,
         warnings=warnings,
         stamps=(*files.stamps, *stamps),
     )

@@ -43,7 +43,7 @@ class ProcessPool:
         limit_s: processor time that a request may take.
         idle_s: idle time after which a process ends.
         kept: number of idle processes that do not end.
-        most: limit of concurrent processes.
+        max_processes: limit of concurrent processes.
         patience: wall-clock limit of a request, as a multiple of its processor time.
     """
 
@@ -55,12 +55,12 @@ class ProcessPool:
         limit_s: float,
         idle_s: float = IDLE_S,
         kept: int = 1,
-        most: int = MAX_PROCESSES,
+        max_processes: int = MAX_PROCESSES,
         patience: float = PATIENCE,
     ) -> None:
         self._program, self._arguments = program, arguments
         self._limit_s, self._idle_s, self._kept, self._patience = limit_s, idle_s, kept, patience
-        self._places = threading.BoundedSemaphore(most)
+        self._places = threading.BoundedSemaphore(max_processes)
         # The most recently used process is last.
         self._idle: list[BoundedProcess] = []
         self._busy: set[BoundedProcess] = set()

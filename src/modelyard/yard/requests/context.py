@@ -122,19 +122,21 @@ class Caller:
 
     # Its limits.
 
-    def permitted_wait(self, urgency: WaitOptions, own_priority: int) -> WaitOptions:
-        """Return how a request waits that asks to wait as ``urgency``.
+    def permitted_wait(self, wait_options: WaitOptions, own_priority: int) -> WaitOptions:
+        """Return how a request waits that asks to wait as ``wait_options``.
 
         Args:
-            urgency: as the request asks for it.
+            wait_options: as the request asks for it.
             own_priority: of the model. A request for more than is allowed gets at least this priority, as one that
                 names none does.
         """
-        if urgency.priority is not None:
-            urgency = replace(urgency, priority=min(urgency.priority, max(self.max_priority, own_priority)))
-        if urgency.keep_alive_s is not None and not self.may("admin"):
-            urgency = replace(urgency, keep_alive_s=None)
-        return urgency
+        if wait_options.priority is not None:
+            wait_options = replace(
+                wait_options, priority=min(wait_options.priority, max(self.max_priority, own_priority))
+            )
+        if wait_options.keep_alive_s is not None and not self.may("admin"):
+            wait_options = replace(wait_options, keep_alive_s=None)
+        return wait_options
 
     def check_answer(self, max_tokens: int | None) -> None:
         """Refuse a request for a longer answer than ``self.max_tokens``.

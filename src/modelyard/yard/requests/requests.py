@@ -27,7 +27,7 @@ class Request:
     Attributes:
         model: id or alias; None means the default.
         max_tokens: bound of the answer; None: as many as the context holds.
-        urgency: how it waits for its model.
+        wait_options: how it waits for its model.
         wants_ids: whether the reader of the answer gets its token ids, too.
         prompt, sampling, min_tokens, stop, stop_tokens, includes_stop, shows_special, ignore_eos, response_format,
             grammar, logprobs, sampled_logprobs, echoes, prediction, reasoning_budget: see ``protocol.requests.Submit``.
@@ -46,7 +46,7 @@ class Request:
     echoes: bool = False
     prediction: str = ""
     reasoning_budget: int | None = None
-    urgency: WaitOptions = field(default_factory=WaitOptions)
+    wait_options: WaitOptions = field(default_factory=WaitOptions)
     min_tokens: int = 0
     stop_tokens: tuple[int, ...] = ()
     includes_stop: bool = False
@@ -84,13 +84,13 @@ class EmbeddingRequest:
     Attributes:
         inputs: the texts, or their token ids; one vector is computed for each.
         model: id or alias; None means the default.
-        urgency: how it waits for its model.
+        wait_options: how it waits for its model.
         truncates: whether a text that is too long is truncated instead of refused.
     """
 
     inputs: tuple[Text | Tokens, ...]
     model: str | None = None
-    urgency: WaitOptions = field(default_factory=WaitOptions)
+    wait_options: WaitOptions = field(default_factory=WaitOptions)
     truncates: bool = False
 
     def message(self, sequence: SequenceId, priority: int) -> Embed:
@@ -103,20 +103,20 @@ class RankRequest:
     """A request to score documents by how well they answer a query.
 
     Attributes:
-        query, documents, most_tokens: see ``protocol.requests.Rank``.
+        query, documents, max_document_tokens: see ``protocol.requests.Rank``.
         model: id or alias; None means the default.
-        urgency: how it waits for its model.
+        wait_options: how it waits for its model.
     """
 
     query: str
     documents: tuple[str, ...]
     model: str | None = None
-    most_tokens: int | None = None
-    urgency: WaitOptions = field(default_factory=WaitOptions)
+    max_document_tokens: int | None = None
+    wait_options: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId, priority: int) -> Rank:
         """Return the message for the engine."""
-        return Rank(sequence, self.query, self.documents, self.most_tokens, priority)
+        return Rank(sequence, self.query, self.documents, self.max_document_tokens, priority)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,14 +126,14 @@ class TokenizeRequest:
     Attributes:
         prompt, add_special, parse_special: see ``protocol.requests.Tokenize``.
         model: id or alias; None means the default.
-        urgency: how it waits for its model.
+        wait_options: how it waits for its model.
     """
 
     prompt: Chat | Text | Tokens
     model: str | None = None
     add_special: bool = True
     parse_special: bool = True
-    urgency: WaitOptions = field(default_factory=WaitOptions)
+    wait_options: WaitOptions = field(default_factory=WaitOptions)
 
     def message(self, sequence: SequenceId) -> Tokenize:
         """Return the message for the engine."""

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Final, Literal
 
 from modelyard.errors import ModelyardError, UnsupportedOperation
-from modelyard.hub import Kind, Senses
+from modelyard.hub import Kind, Modalities
 from modelyard.yard.runtime.engine_factory import EngineFactory
 
 # Seconds that a request waits for the files of its model to be read. After that it goes on unchecked, and the engine
@@ -49,11 +49,11 @@ class Capabilities:
             await self._wait_for_files(model)
         return self._factory.kind(model)
 
-    async def senses(self, model: str) -> Senses | None:
+    async def modalities(self, model: str) -> Modalities | None:
         """Return what a model takes beside text; None where reading its files takes too long."""
-        if self._factory.senses(model) is None:
+        if self._factory.modalities(model) is None:
             await self._wait_for_files(model)
-        return self._factory.senses(model)
+        return self._factory.modalities(model)
 
     async def _wait_for_files(self, model: str) -> None:
         """Have the files of a model read, and wait for that for at most READ_TIMEOUT_S."""

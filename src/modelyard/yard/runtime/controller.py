@@ -29,9 +29,9 @@ from modelyard.system.owner_shares import may_take
 from modelyard.yard import residency
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import WaitOptions
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import LoadState, RequestId, Residency, UnloadMode
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
@@ -39,7 +39,7 @@ from modelyard.yard.runtime.inflight import InflightRequests
 from modelyard.yard.runtime.interfaces import EngineSource
 from modelyard.yard.stats.counters import Counters
 from modelyard.yard.stats.status import after_death
-from modelyard.yard.stats.watch import StatusBroadcaster
+from modelyard.yard.stats.status_broadcaster import StatusBroadcaster
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ class LifecycleController:
         self,
         model: str,
         submit: Callable[[SequenceId], Submit],
-        urgency: WaitOptions | None = None,
+        wait_options: WaitOptions | None = None,
         owner: Hashable = None,
     ) -> tuple[RequestId, TokenStream]:
         """Queue a request for ``model``; its number and the stream of its answer.
@@ -93,33 +93,33 @@ class LifecycleController:
         Args:
             model: its name in the residency.
             submit: makes the message for the engine from the number of the request.
-            urgency: how it waits for its model.
+            wait_options: how it waits for its model.
             owner: whose places in the queue it takes, where several owners share them; None: places are not shared out.
         """
         generation = TokenStream(self.state.models[model].policy.name)
-        return self._enqueue(model, submit, generation, urgency, owner), generation
+        return self._enqueue(model, submit, generation, wait_options, owner), generation
 
     def submit_one_shot(
         self,
         model: str,
         ask: Callable[[SequenceId], Embed | Rank | Tokenize],
-        urgency: WaitOptions | None = None,
+        wait_options: WaitOptions | None = None,
         owner: Hashable = None,
     ) -> tuple[RequestId, PendingResult]:
         """Queue a request that is answered at once, as ``submit`` does; its number and its result."""
         pending = PendingResult(self.state.models[model].policy.name)
-        return self._enqueue(model, ask, pending, urgency, owner), pending
+        return self._enqueue(model, ask, pending, wait_options, owner), pending
 
     def _enqueue(
         self,
         model: str,
         submit: Callable[[SequenceId], Submit | Embed | Rank | Tokenize],
         result: TokenStream | PendingResult,
-        urgency: WaitOptions | None,
+        wait_options: WaitOptions | None,
         owner: Hashable,
     ) -> RequestId:
         request = self._next_request()
-        wait = urgency or WaitOptions()
+        wait = wait_options or WaitOptions()
         message = submit(SequenceId(request))
         own, total = self._inflight.held_by(model, owner)
         self._inflight.add(request, model, message, result, owner)

@@ -15,7 +15,17 @@ from modelyard.config import Config, Model, effective_cpu, isolation_of, running
 from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.errors import ConfigError, UnusableModel
-from modelyard.hub import POOLED_KINDS, FilePlan, FileRequest, Kind, ModelFiles, Progress, Senses, Stores, plan_files
+from modelyard.hub import (
+    POOLED_KINDS,
+    FilePlan,
+    FileRequest,
+    Kind,
+    Modalities,
+    ModelFiles,
+    Progress,
+    Stores,
+    plan_files,
+)
 from modelyard.protocol.events import Publish
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
@@ -78,7 +88,7 @@ class EngineFactory:
         # How often, in a row, files were replaced between sizing and load.
         self._replaced: dict[str, int] = {}
         self._kinds: dict[str, Kind] = {}
-        self._senses: dict[str, Senses] = {}
+        self._modalities: dict[str, Modalities] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
@@ -113,12 +123,12 @@ class EngineFactory:
                 return configured
         return self._kinds.get(model)
 
-    def senses(self, model: str) -> Senses | None:
+    def modalities(self, model: str) -> Modalities | None:
         """Return what the model takes beside text; None until its files were read, unless its kind is configured."""
         spec = self.specs.get(model)
         if spec is not None and spec.model.kind in ("text", "embedding", "rerank"):
-            return Senses()
-        return self._senses.get(model)
+            return Modalities()
+        return self._modalities.get(model)
 
     def warnings(self, model: str) -> tuple[str, ...]:
         """Return what the model cannot do here although its makers promise it; () until its files were read."""
@@ -245,7 +255,7 @@ class EngineFactory:
         self._sized.pop(model, None)
         self._replaced.pop(model, None)
         self._kinds.pop(model, None)
-        self._senses.pop(model, None)
+        self._modalities.pop(model, None)
         self._warnings.pop(model, None)
 
     def close(self) -> None:
@@ -254,7 +264,7 @@ class EngineFactory:
             self._hosts.close()
 
     def _note(self, model: str, files: _Files) -> None:
-        self._kinds[model], self._senses[model] = files.model.kind, files.model.senses
+        self._kinds[model], self._modalities[model] = files.model.kind, files.model.modalities
         self._warnings[model] = files.model.warnings
 
     async def _size(self, name: str) -> Footprint:
@@ -453,6 +463,6 @@ def _settings(spec: ModelSpec, files: _Files) -> EngineSettings:
         kv_keep_bytes=config.memory.kv_keep_bytes,
         kv_dir=config.memory.kv_folder,
         projector=files.model.projector,
-        audio_encoder=files.model.senses.audio_encoder,
+        audio_encoder=files.model.modalities.audio_encoder,
         files=files.stamps,
     )

@@ -31,8 +31,8 @@ from modelyard.protocol.messages import Resume
 from modelyard.protocol.requests import Cancel, Embed, Rank, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.one_shot import PendingResult
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelState, RequestId
 from modelyard.yard.runtime.interfaces import EngineHandle

@@ -13,7 +13,7 @@ from modelyard.api.media.decoders import MAX_AT_ONCE, EncodedFile, MediaDecoders
 from modelyard.api.media.load import ImageReference, MediaLoader
 from modelyard.api.serving.request_memory import LEASE, RequestMemory
 from modelyard.errors import InvalidRequest, ServerOverloaded, TakesNoImages
-from modelyard.hub import Senses
+from modelyard.hub import Modalities
 from modelyard.protocol.prompts import Chat, Detail, Image
 from modelyard.system.bounded.cancellation import Cancellation
 from modelyard.yard.requests.requests import TokenizeRequest
@@ -57,16 +57,16 @@ class Gate(MediaDecoders):
 
 
 def loader(decoders: MediaDecoders = HERE, *, sees: bool = True) -> MediaLoader:
-    async def check_senses(name: str, *, image: str, sound: None) -> Senses:
+    async def check_modalities(name: str, *, image: str, sound: None) -> Modalities:
         if not sees:
             raise TakesNoImages(name, image)
-        return Senses(sees=True)
+        return Modalities(has_vision=True)
 
     multimodal = SimpleNamespace(max_num_images=100, max_num_audios=1, max_audio_seconds=1, longest_edge=700)
     configured = SimpleNamespace(id="eyes", multimodal=multimodal)
     server = SimpleNamespace(allow_private_image_urls=False, image_folders=[])
     config = SimpleNamespace(server=server)
-    yard = SimpleNamespace(configured=lambda _: configured, check_senses=check_senses, config=config)
+    yard = SimpleNamespace(configured=lambda _: configured, check_modalities=check_modalities, config=config)
     return MediaLoader(cast("Yard", yard), decoders)
 
 
@@ -134,7 +134,7 @@ async def test_what_is_no_base64_is_refused_in_its_field(digits: str) -> None:
 async def test_nothing_is_decoded_for_a_model_that_sees_nothing() -> None:
     gate = Gate()
     with pytest.raises(TakesNoImages, match="The model 'eyes' takes no images"):
-        await loaded(loader(gate, sees=False), [reference(1)])
+        await loaded(loader(gate, has_vision=False), [reference(1)])
     assert gate.most == 0
 
 

@@ -59,9 +59,9 @@ def test_the_prompt_ends_with_the_text_and_the_answer_with_what_follows_it(name:
         rendered = written.write(chat)
         assert rendered.text.endswith("The answer is")
         assert rendered.text.count("The answer is") == 1
-        assert rendered.reading is None or not rendered.reading.is_open
-        if rendered.reading is not None:
-            parser = parser_of(rendered.reading, chat)
+        assert rendered.output_format is None or not rendered.output_format.is_open
+        if rendered.output_format is not None:
+            parser = parser_of(rendered.output_format, chat)
             assert fold([*parser.push(" 42"), *parser.push("."), *parser.finish()]).content == " 42."
 
 
@@ -71,14 +71,14 @@ def test_an_answer_may_go_on_within_its_reasoning(name: str) -> None:
     prompts = set()
     for begun in (assistant(None, reasoning_content="Six times"), assistant("", thinking="Six times")):
         rendered = written.write(continued(begun))
-        assert rendered.reading is not None
-        assert rendered.reading.is_open
+        assert rendered.output_format is not None
+        assert rendered.output_format.is_open
         prompts.add(rendered.text)
     (prompt,) = prompts
     assert prompt.endswith("Six times")
     own = written.reasoning
     assert own is not None
-    parser = parser_of(rendered.reading, continued(begun))
+    parser = parser_of(rendered.output_format, continued(begun))
     answer = fold([*parser.push(f" seven.{own.close}"), *parser.finish()])
     assert answer.reasoning == " seven."
     assert answer.content in (None, "")
@@ -88,19 +88,19 @@ def test_reasoning_that_was_put_into_the_text_counts_as_reasoning() -> None:
     written = chat_format("Qwen-Qwen3-0.6B")
     inside = written.write(continued(assistant("<think>\nSix times")))
     assert inside.text.endswith("<|im_start|>assistant\n<think>\nSix times")
-    assert inside.reading is not None
-    assert inside.reading.is_open
+    assert inside.output_format is not None
+    assert inside.output_format.is_open
     behind = written.write(continued(assistant("<think>\nSix times seven.\n</think>\n\nThe answer is")))
     assert behind.text.endswith("<think>\nSix times seven.\n</think>\n\nThe answer is")
-    assert behind.reading is not None
-    assert not behind.reading.is_open
+    assert behind.output_format is not None
+    assert not behind.output_format.is_open
 
 
 def test_a_call_may_follow_the_text() -> None:
     chat = continued(assistant("I look."), tools=True)
     rendered = chat_format("Qwen-Qwen3-0.6B").write(chat)
-    assert rendered.reading is not None
-    parser = parser_of(rendered.reading, chat)
+    assert rendered.output_format is not None
+    parser = parser_of(rendered.output_format, chat)
     call = '\n<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
     answer = fold([*parser.push(call), *parser.finish()])
     assert [call.name for call in answer.tool_calls] == ["f"]
@@ -109,8 +109,8 @@ def test_a_call_may_follow_the_text() -> None:
 def test_an_object_behind_text_is_no_call() -> None:
     chat = continued(assistant("The JSON is"), tools=True)
     rendered = chat_format("microsoft-Phi-3.5-mini-instruct").write(chat)
-    assert rendered.reading is not None
-    parser = parser_of(rendered.reading, chat)
+    assert rendered.output_format is not None
+    parser = parser_of(rendered.output_format, chat)
     answer = fold([*parser.push('{"name": "f", "arguments": {}}'), *parser.finish()])
     assert (answer.content, list(answer.tool_calls)) == ('{"name": "f", "arguments": {}}', [])
 
@@ -145,8 +145,8 @@ def test_reasoning_that_the_template_opens_is_closed_before_text() -> None:
     )
     rendered = chat_format(source).write(continued(assistant()))
     assert rendered.text.endswith("<assistant><think></think>\n\nThe answer is")
-    assert rendered.reading is not None
-    assert not rendered.reading.is_open
+    assert rendered.output_format is not None
+    assert not rendered.output_format.is_open
 
 
 def test_nothing_goes_on_from_an_empty_message() -> None:

@@ -27,7 +27,7 @@ from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Audio, Chat, Image, NamedTool, Sampling, Text, Tokens, Written, salted
 from modelyard.protocol.requests import Cancel, Stop, Submit
 from modelyard.protocol.suspended import SuspendedSequence
-from modelyard.protocol.values import EngineStats, Reading, SequenceId, TokenLogprob, Usage
+from modelyard.protocol.values import EngineStats, OutputFormat, SequenceId, TokenLogprob, Usage
 from modelyard.system.file_stamp import FileStamp
 from modelyard.system.shared_memory import SharedArray
 
@@ -59,7 +59,7 @@ def there_and_back(value: T) -> T:
         ToEngine(1, Cancel(ONE)),
         ToEngine(1, Stop(suspend=True, keep_bytes=1 << 40)),
         ToEngine(1, Resume(SuspendedSequence("i", Submit(ONE, Text("a")), (1, -(1 << 180)), (3,), None, 2))),
-        FromEngine(1, (Accepted(ONE, 3, Reading("hermes", "", False, "<think>."), (1, 2, 3), ("merged",)),)),
+        FromEngine(1, (Accepted(ONE, 3, OutputFormat("hermes", "", False, "<think>."), (1, 2, 3), ("merged",)),)),
         FromEngine(1, (Token(ONE, "☃", (TokenLogprob(b"\xe2", -0.5, ((b"a", -1.0),)),), (7,)),), True),
         FromEngine(1, (Finished(ONE, "stop", Usage(1, 2, 3), "x"), EngineStats(1, 2, 3, 4, 5))),
         FromEngine(1, (Loaded(ModelProfile(1, "Q4", 2, "fp", True)),)),

@@ -13,11 +13,11 @@ from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Cancel, Embed, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
-from modelyard.protocol.values import Reading, SequenceId, TokenLogprob, Usage
+from modelyard.protocol.values import OutputFormat, SequenceId, TokenLogprob, Usage
 
 ONE, TWO = SequenceId(1), SequenceId(2)
 REQUEST = Submit(ONE, Text("a"), alone=True)
-READING = Reading("hermes", "", False)
+READING = OutputFormat("hermes", "", False)
 PENDING = (TokenLogprob(b"a", -1.0, ()),)
 
 

@@ -9,9 +9,9 @@ import pytest
 from modelyard.errors import UnusableModel
 from modelyard.hub import FileRequest, ModelFiles, Progress, Stores, plan_files, read_header
 from modelyard.hub.select.gguf import FileChoice
+from modelyard.hub.select.modalities import Modalities
 from modelyard.hub.select.model_files import read_files
 from modelyard.hub.select.projector import TriedProjectors, choose_projector, with_projector
-from modelyard.hub.select.senses import Senses
 from support.gguf_writer import BOOL, F32, STR, U32, Tensor, array, gguf, tiny_model, write
 
 MMPROJ = "mmproj-tiny-vision-F16.gguf"
@@ -160,36 +160,39 @@ def test_a_projector_of_nothing_is_left_aside_unless_it_was_asked_for(folder: Pa
 
 
 @pytest.mark.parametrize(
-    ("changes", "senses"),
+    ("changes", "modalities"),
     [
-        ({}, Senses(sees=True)),
-        (HEARS, Senses(hears=True, audio_encoder="qwen2a")),
-        (HEARS | {"clip.has_vision_encoder": (BOOL, True)}, Senses(sees=True, hears=True, audio_encoder="qwen2a")),
+        ({}, Modalities(has_vision=True)),
+        (HEARS, Modalities(has_audio=True, audio_encoder="qwen2a")),
+        (
+            HEARS | {"clip.has_vision_encoder": (BOOL, True)},
+            Modalities(has_vision=True, has_audio=True, audio_encoder="qwen2a"),
+        ),
         (
             HEARS
             | {"clip.has_vision_encoder": (BOOL, True), "clip.projector_type": None}
             | {"clip.vision.projector_type": (STR, "gemma4v"), "clip.audio.projector_type": (STR, "gemma4a")},
-            Senses(sees=True, hears=True, audio_encoder="gemma4a"),
+            Modalities(has_vision=True, has_audio=True, audio_encoder="gemma4a"),
         ),
         # llama.cpp ignores the audio encoder of Gemma 3n.
         (
             HEARS
             | {"clip.has_vision_encoder": (BOOL, True), "clip.projector_type": None}
             | {"clip.vision.projector_type": (STR, "gemma3nv"), "clip.audio.projector_type": (STR, "gemma3na")},
-            Senses(sees=True),
+            Modalities(has_vision=True),
         ),
     ],
 )
 def test_what_a_model_takes_is_told_from_its_projector(
-    folder: Path, changes: dict[str, tuple[int, Any] | None], senses: Senses
+    folder: Path, changes: dict[str, tuple[int, Any] | None], modalities: Modalities
 ) -> None:
     path = write(folder / "mmproj-a.gguf", projector(changes))
     files = with_projector(read_model(folder / "tiny-F16.gguf"), path, is_required=True)
-    assert (files.kind, files.senses) == ("multimodal", senses)
+    assert (files.kind, files.modalities) == ("multimodal", modalities)
 
 
 def test_most_encoders_take_16_khz() -> None:
-    assert [Senses(audio_encoder=name).sample_rate for name in ("voxtral", "mimo_audio")] == [16_000, 24_000]
+    assert [Modalities(audio_encoder=name).sample_rate for name in ("voxtral", "mimo_audio")] == [16_000, 24_000]
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelPolicy, ModelState, RequestId
 from modelyard.yard.runtime.inflight import InflightRequests

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from modelyard.api.media.load import AudioFile
 from modelyard.api.openai.audio.languages import language_name
-from modelyard.hub import Senses
+from modelyard.hub import Modalities
 from modelyard.protocol.prompts import Chat, ControlText, PlainText, Written
 
 # The end of the head that Qwen3-ASR writes before the words if no language is given: "language English<asr_text>".
@@ -47,10 +47,10 @@ class Task:
 Prompt = Chat | Written
 
 
-def speech_prompt(task: Task, senses: Senses | None) -> Prompt:
-    """Return the prompt for a model with those senses; None: they are not known yet."""
-    encoder = "" if senses is None else senses.audio_encoder
-    if encoder == "qwen3a" and senses is not None and senses.sees:
+def speech_prompt(task: Task, modalities: Modalities | None) -> Prompt:
+    """Return the prompt for a model with those modalities; None: they are not known yet."""
+    encoder = "" if modalities is None else modalities.audio_encoder
+    if encoder == "qwen3a" and modalities is not None and modalities.has_vision:
         # Qwen3-Omni has the encoder of Qwen3-ASR, but takes instructions in words.
         encoder = ""
     return _FAMILIES.get(encoder, _generic)(task)

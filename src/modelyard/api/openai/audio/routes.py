@@ -10,7 +10,7 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.openai.audio.frames import SpeechFrames
+from modelyard.api.openai.audio.encoder import SpeechEncoder
 from modelyard.api.openai.audio.languages import language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt
 from modelyard.api.openai.audio.schema import SpeechBody, TranscriptionBody, TranslationBody
@@ -41,21 +41,21 @@ async def create_translation(body: TranslationBody, http: HttpRequest) -> Respon
 async def _speech(body: SpeechBody, task: Task, http: HttpRequest, *, stream: bool) -> Response:
     services = Services.of(http)
     await services.yard.check(body.model, "text")
-    senses = await services.yard.check_senses(body.model, image=None, sound="model")
+    modalities = await services.yard.check_modalities(body.model, image=None, sound="model")
     request = Request(
-        prompt=speech_prompt(task, senses),
+        prompt=speech_prompt(task, modalities),
         model=body.model,
         sampling=body.sampling,
         max_tokens=body.max_completion_tokens,
-        urgency=wait_options_of(http, body.keep_alive),
+        wait_options=wait_options_of(http, body.keep_alive),
     )
     request = await services.media.loaded(request, http.receive)
     (clip,) = media_of(request.prompt)
     assert isinstance(clip, Audio)
     kind: Literal["transcribe", "translate"] = "translate" if task.translates else "transcribe"
     language = language_name(task.language).lower() if task.language else ""
-    frames = SpeechFrames(request.prompt, kind, clip.duration_s, language, body.response_format)
-    choice = ChoiceRequest(request, frames)
+    encoder = SpeechEncoder(request.prompt, kind, clip.duration_s, language, body.response_format)
+    choice = ChoiceRequest(request, encoder)
     if stream:
         return respond(services.yard, [choice], stream=True)
     media_type = "text/plain" if body.response_format == "text" else "application/json"

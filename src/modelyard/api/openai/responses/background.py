@@ -9,15 +9,15 @@ from collections.abc import Hashable
 from contextlib import ExitStack
 from typing import Final
 
-from modelyard.api.openai.responses.frames import ResponseFrames
+from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.request_context import IGNORED_HEADER, REPAIRED_HEADER, listed
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.system.owner_shares import may_take
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request
+from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
 
 MAX_IN_BACKGROUND: Final = 64
@@ -37,14 +37,14 @@ class Background:
         self._responses: dict[str, ResponseObject] = {}
         self._held: Counter[Hashable] = Counter()
 
-    def start(self, request: Request, frames: ResponseFrames) -> None:
+    def start(self, request: Request, encoder: ResponseEncoder) -> None:
         """Start to generate a response.
 
         Raises:
             QueueFull: too many responses are being generated, in all or for this caller.
             RateLimited, ConcurrencyLimited: the caller has reached its limits.
         """
-        model, owner = frames.response["model"], current_caller().place_owner
+        model, owner = encoder.response["model"], current_caller().place_owner
         own, total = self._held[owner], self._held.total()
         if total >= MAX_IN_BACKGROUND:
             raise QueueFull(model, total)
@@ -58,9 +58,9 @@ class Background:
         if (lease := LEASE.get()) is not None:
             # The images and the parsed body stay in memory until the response is done.
             resources.enter_context(lease.hand_over())
-        response_id = frames.response["id"]
-        self._responses[response_id] = frames.response
-        task = self._running[response_id] = asyncio.create_task(self._run(generation, frames), name=response_id)
+        response_id = encoder.response["id"]
+        self._responses[response_id] = encoder.response
+        task = self._running[response_id] = asyncio.create_task(self._run(generation, encoder), name=response_id)
         self._held[owner] += 1
         # A callback, because a task that is cancelled before its first step runs no ``finally``.
         task.add_done_callback(lambda _: self._end(response_id, owner, resources))
@@ -94,16 +94,16 @@ class Background:
                 task.cancel()
             await asyncio.wait(running, timeout=MAX_END_S)
 
-    async def _run(self, generation: TokenStream, frames: ResponseFrames) -> None:
+    async def _run(self, generation: TokenStream, encoder: ResponseEncoder) -> None:
         try:
             await generation.accepted()
-            _log_listings(frames.response["id"], generation)
-            frames.open(generation)
+            _log_listings(encoder.response["id"], generation)
+            encoder.open(generation)
             async for text in generation:
-                frames.text(text)
-            frames.close(generation.outcome())
+                encoder.text(text)
+            encoder.close(generation.outcome())
         except ModelyardError as error:
-            frames.fail(error)
+            encoder.fail(error)
 
 
 def _log_listings(response_id: str, generation: TokenStream) -> None:

@@ -58,7 +58,7 @@ async def compact_response(body: CompactRequest, http: HttpRequest) -> Response:
     system = [{"role": "system", "content": body.instructions}] if body.instructions else []
     chat = Chat((*system, *sent.conversation.messages, {"role": "user", "content": _TASK}), options=_OPTIONS)
     request = Request(prompt=chat, model=body.model, max_tokens=MAX_SUMMARY_TOKENS)
-    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     RequestContext.of(http.scope).ignore(f"input[{index}] ({kind})" for index, kind in sent.conversation.left_out)
     return JsonResponse(partial(_compacted, services, request, sent, RequestContext.of(http.scope)))

@@ -13,7 +13,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.openai.responses.frames import ResponseFrames
+from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openai.responses.pages import Order, page_of
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.schema import InputTokensRequest, ResponsesRequest
@@ -54,26 +54,26 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
     services, responses = Services.of(http), ResponseServices.of(http)
     sent = await input_of(body, http)
     request, offered = await RequestBody.of(http.scope).converted(partial(_converted, body, sent), is_long=sent.is_long)
-    request = replace(request, urgency=wait_options_of(http, body.keep_alive))
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
     if body.truncation == "auto":
         request = await _truncated(request, http)
     assert isinstance(request.prompt, Chat)
     keep = _keeper(responses.store, body, sent, owner_of(http))
-    frames = ResponseFrames(body, request.prompt, offered.tools, _defaults(services, body), keep)
+    encoder = ResponseEncoder(body, request.prompt, offered.tools, _defaults(services, body), keep)
     if not body.background:
-        return respond(services.yard, [ChoiceRequest(request, frames)], stream=bool(body.stream))
+        return respond(services.yard, [ChoiceRequest(request, encoder)], stream=bool(body.stream))
     if body.stream:
         raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
-    frames.response["model"] = services.yard.model(body.model or "default").id
+    encoder.response["model"] = services.yard.model(body.model or "default").id
     await services.yard.check(request.model, "text")
-    responses.background.start(request, frames)
+    responses.background.start(request, encoder)
     # What is stored is read if the server ends before the response does.
     error = {"code": "server_error", "message": "The server ended before the response was complete. Send it again."}
-    unfinished = {**frames.response, "status": "failed", "error": error}
-    responses.store.keep(Record(frames.response["id"], owner_of(http), unfinished, sent.items, sent.before))
-    return _json(frames.response)
+    unfinished = {**encoder.response, "status": "failed", "error": error}
+    responses.store.keep(Record(encoder.response["id"], owner_of(http), unfinished, sent.items, sent.before))
+    return _json(encoder.response)
 
 
 def _converted(body: ResponsesRequest, sent: Input) -> tuple[Request, OfferedTools]:
@@ -132,7 +132,7 @@ async def count_input_tokens(body: InputTokensRequest, http: HttpRequest) -> Res
 
     chat, offered = await RequestBody.of(http.scope).converted(convert, is_long=sent.is_long)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
-    request = TokenizeRequest(prompt=chat, model=body.model, urgency=wait_options_of(http, body.keep_alive))
+    request = TokenizeRequest(prompt=chat, model=body.model, wait_options=wait_options_of(http, body.keep_alive))
     return JsonResponse(partial(_count, Services.of(http), request))
 
 

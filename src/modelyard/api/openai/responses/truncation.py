@@ -93,7 +93,7 @@ async def truncated(yard: Yard, request: Request, tail: int = 0) -> tuple[Reques
 
 
 async def _fits(yard: Yard, request: Request, chat: Chat) -> bool:
-    counted = TokenizeRequest(prompt=chat, model=request.model, urgency=request.urgency)
+    counted = TokenizeRequest(prompt=chat, model=request.model, wait_options=request.wait_options)
     try:
         tokens = len((await yard.tokenize(counted)).tokens)
     except ContextLengthExceeded:

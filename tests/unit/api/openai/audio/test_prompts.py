@@ -10,11 +10,11 @@ import orjson
 import pytest
 
 from modelyard.api.media.load import AudioFile
-from modelyard.api.openai.audio.frames import SpeechFrames
+from modelyard.api.openai.audio.encoder import SpeechEncoder
 from modelyard.api.openai.audio.languages import language_code, language_name
 from modelyard.api.openai.audio.prompts import Task, speech_prompt, spoken_text
 from modelyard.errors import InvalidRequest
-from modelyard.hub import Senses
+from modelyard.hub import Modalities
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat, Text, Written
 from modelyard.protocol.values import Usage
@@ -24,7 +24,7 @@ CLIP = AudioFile(b"", "file")
 
 def asked(encoder: str, *, sees: bool = False, **task: Any) -> list[str]:
     """Return the text of a prompt, with ~ for the clip."""
-    prompt = speech_prompt(Task(CLIP, **task), Senses(sees, True, encoder))
+    prompt = speech_prompt(Task(CLIP, **task), Modalities(sees, True, encoder))
     contents = [prompt.parts] if isinstance(prompt, Written) else [turn["content"] for turn in prompt.messages]
     return [
         text if isinstance(text, str) else "".join("~" if part is CLIP else part for part in text) for text in contents
@@ -74,7 +74,7 @@ def test_gemma_is_asked_for_the_language_that_is_spoken() -> None:
 
 
 def test_one_that_also_sees_with_the_ears_of_qwen3_is_no_recogniser() -> None:
-    assert asked("qwen3a", sees=True) == ["~Transcribe the speech. Write only the words that are spoken."]
+    assert asked("qwen3a", has_vision=True) == ["~Transcribe the speech. Write only the words that are spoken."]
 
 
 def test_a_hint_goes_with_the_question() -> None:
@@ -110,9 +110,9 @@ def test_the_language_that_a_model_names_is_no_word() -> None:
 FINISHED = Finished(1, "stop", Usage(780, 3, 0))
 
 
-def frames(response_format: Literal["json", "text", "verbose_json"] = "json", language: str = "") -> SpeechFrames:
-    made = SpeechFrames(Text(""), "transcribe", 1.25, language, response_format)
-    assert made.open(SimpleNamespace(reading=None)) == b""  # type: ignore[arg-type]
+def encoder(response_format: Literal["json", "text", "verbose_json"] = "json", language: str = "") -> SpeechEncoder:
+    made = SpeechEncoder(Text(""), "transcribe", 1.25, language, response_format)
+    assert made.open(SimpleNamespace(output_format=None)) == b""  # type: ignore[arg-type]
     return made
 
 
@@ -132,7 +132,7 @@ def events(body: bytes) -> Iterator[dict[str, Any]]:
     ],
 )
 def test_a_stream_has_the_words_alone(pieces: list[str]) -> None:
-    writing = frames()
+    writing = encoder()
     body = b"".join(map(writing.text, pieces)) + writing.close(FINISHED) + writing.end([FINISHED])
     *deltas, done = events(body)
     assert {delta["type"] for delta in deltas} == {"transcript.text.delta"}
@@ -145,20 +145,20 @@ def test_a_stream_has_the_words_alone(pieces: list[str]) -> None:
     "text", ["language", "lang", "language that was never named in so many words as there are here, at all"]
 )
 def test_words_that_look_like_the_name_of_a_language_are_held_back_no_longer_than_needed(text: str) -> None:
-    writing = frames()
+    writing = encoder()
     *deltas, done = events(writing.text(text) + writing.close(FINISHED))
     assert "".join(delta["delta"] for delta in deltas) == done["text"] == text
 
 
 def test_an_empty_transcript_has_no_delta() -> None:
-    writing = frames()
+    writing = encoder()
     assert [event["type"] for event in events(writing.text("  ") + writing.close(FINISHED))] == ["transcript.text.done"]
 
 
 def test_whole_answers_have_their_formats() -> None:
-    assert frames("text").choice(" Hi. ", FINISHED) == "Hi."
-    assert frames().choice(" Hi. ", FINISHED)["text"] == "Hi."
-    verbose = frames("verbose_json").choice("language German<asr_text>Hallo.", FINISHED)
+    assert encoder("text").choice(" Hi. ", FINISHED) == "Hi."
+    assert encoder().choice(" Hi. ", FINISHED)["text"] == "Hi."
+    verbose = encoder("verbose_json").choice("language German<asr_text>Hallo.", FINISHED)
     assert verbose == {
         "task": "transcribe",
         "language": "german",
@@ -166,5 +166,5 @@ def test_whole_answers_have_their_formats() -> None:
         "text": "Hallo.",
         "usage": {"type": "duration", "seconds": 2},
     }
-    assert frames("verbose_json", "french").choice("Salut.", FINISHED)["language"] == "french"
-    assert frames("verbose_json").choice("Hi.", FINISHED)["language"] == "unknown"
+    assert encoder("verbose_json", "french").choice("Salut.", FINISHED)["language"] == "french"
+    assert encoder("verbose_json").choice("Hi.", FINISHED)["language"] == "unknown"

@@ -9,21 +9,21 @@ from typing import Any, Literal
 import orjson
 
 from modelyard.api.openai.audio.prompts import spoken_text
-from modelyard.api.openai.chunks import EventFrames
+from modelyard.api.openai.chunks import EventEncoder
 from modelyard.api.openapi.answers_openai import SpeechText, SpeechUsage
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.protocol.deltas import ContentDelta, Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 # Maximum length of the head, in which a model names the language before the words.
 _MAX_HEAD_LENGTH = 64
 _HEAD = "language "
 
 
-class SpeechFrames(EventFrames):
+class SpeechEncoder(EventEncoder):
     """Encodes one transcription or translation.
 
     Args:

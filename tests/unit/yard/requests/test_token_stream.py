@@ -7,7 +7,7 @@ import pytest
 from modelyard.errors import EngineError, InvalidRequest, ShuttingDown
 from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, Token
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 WAIT_S = 20.0
 FINISHED = Finished(1, "stop", Usage(5, 2, 0))

@@ -34,7 +34,7 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 _TEXT: Final[TextBlock] = {"type": "text", "text": ""}
 _THINKING: Final[ThinkingBlock] = {"type": "thinking", "thinking": "", "signature": ""}
@@ -50,7 +50,7 @@ class _MessageFields(TypedDict):
     model: str
 
 
-class MessageFrames:
+class MessageEncoder:
     """Encodes one message.
 
     Args:

@@ -28,14 +28,14 @@ from modelyard.protocol.events import Finished
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Sampling
 from modelyard.protocol.values import TokenLogprob
-from modelyard.yard.requests.generation import TokenStream
 from modelyard.yard.requests.requests import Request
+from modelyard.yard.requests.token_stream import TokenStream
 
 # llama.cpp's number for no particular slot: sequences are not bound to slots here.
 NO_SLOT = -1
 
 
-class NativeFrames:
+class NativeEncoder:
     """Encodes one answer.
 
     Args:

@@ -23,7 +23,7 @@ from modelyard.yard.residency.events import (
 )
 from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency
 from modelyard.yard.stats import watch as watch_module
-from modelyard.yard.stats.watch import StatusBroadcaster, StatusChange
+from modelyard.yard.stats.status_broadcaster import StatusBroadcaster, StatusChange
 
 
 def changes(events, *models):

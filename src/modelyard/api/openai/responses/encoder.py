@@ -30,12 +30,12 @@ from modelyard.protocol.deltas import (
 )
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat, Sampling
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 _OBFUSCATION_CHARACTERS = 16
 
 
-class ResponseFrames:
+class ResponseEncoder:
     """Encodes one response.
 
     Args:

@@ -25,10 +25,10 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import TokenLogprob
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.yard.requests.token_stream import TokenStream
 
 
-class OllamaFrames:
+class OllamaEncoder:
     """Encodes one answer.
 
     Args:

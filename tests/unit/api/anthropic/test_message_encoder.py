@@ -9,12 +9,12 @@ import pytest
 from anthropic.types import Message, RawMessageStreamEvent
 from pydantic import TypeAdapter
 
-from modelyard.api.anthropic.frames import MessageFrames
+from modelyard.api.anthropic.encoder import MessageEncoder
 from modelyard.api.anthropic.signatures import recalled, signature_of
 from modelyard.protocol.events import Accepted, Finished
 from modelyard.protocol.prompts import Chat
-from modelyard.protocol.values import Reading, SequenceId, Usage
-from modelyard.yard.requests.generation import TokenStream
+from modelyard.protocol.values import OutputFormat, SequenceId, Usage
+from modelyard.yard.requests.token_stream import TokenStream
 
 EVENT: TypeAdapter[Any] = TypeAdapter(RawMessageStreamEvent)
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
@@ -23,16 +23,18 @@ TEXT = '<think>\nHmm.\n</think>\n\nHello.<tool_call>\n{"name": "look", "argument
 FINISHED = Finished(SequenceId(1), "stop", Usage(10, 5, 4))
 
 
-def opened(**options: Any) -> tuple[MessageFrames, bytes]:
+def opened(**options: Any) -> tuple[MessageEncoder, bytes]:
     stream = TokenStream("m")
-    stream.put(Accepted(SequenceId(1), 10, Reading("hermes", "think", is_open=False)))
-    frames = MessageFrames(CHAT, **options)
-    return frames, frames.open(stream)
+    stream.put(Accepted(SequenceId(1), 10, OutputFormat("hermes", "think", is_open=False)))
+    encoder = MessageEncoder(CHAT, **options)
+    return encoder, encoder.open(stream)
 
 
 def events(**options: Any) -> list[Any]:
-    frames, sent = opened(**options)
-    sent += b"".join(map(frames.text, TEXT)) + frames.comment("waits") + frames.close(FINISHED) + frames.end([FINISHED])
+    encoder, sent = opened(**options)
+    sent += (
+        b"".join(map(encoder.text, TEXT)) + encoder.comment("waits") + encoder.close(FINISHED) + encoder.end([FINISHED])
+    )
     data = [json.loads(line.removeprefix("data: ")) for line in sent.decode().splitlines() if line.startswith("data: ")]
     assert [f"event: {each['type']}" for each in data] == [
         line for line in sent.decode().splitlines() if line.startswith("event: ")
@@ -71,8 +73,8 @@ def test_omitted_thinking_is_in_its_signature_alone() -> None:
 
 @pytest.mark.parametrize("omits", [False, True])
 def test_a_whole_answer_is_that_of_the_stream(omits: bool) -> None:
-    frames, _ = opened(omits_thinking=omits)
-    whole = Message.model_validate(frames.whole([frames.choice(TEXT, FINISHED)], [FINISHED]))
+    encoder, _ = opened(omits_thinking=omits)
+    whole = Message.model_validate(encoder.whole([encoder.choice(TEXT, FINISHED)], [FINISHED]))
     thinking, text, call = whole.content
     assert (text.type, call.type, whole.stop_reason) == ("text", "tool_use", "tool_use")
     assert thinking.type == "thinking"
@@ -85,7 +87,7 @@ def test_a_whole_answer_is_that_of_the_stream(omits: bool) -> None:
 
 
 def test_the_counts_of_a_prompt_add_up() -> None:
-    frames, _ = opened()
-    usage = Message.model_validate(frames.whole([frames.choice("Hi", FINISHED)], [FINISHED])).usage
+    encoder, _ = opened()
+    usage = Message.model_validate(encoder.whole([encoder.choice("Hi", FINISHED)], [FINISHED])).usage
     told = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
     assert told == (6, 0, 4)

@@ -46,16 +46,16 @@ _SAMPLE_RATE: Final = 16_000
 
 
 @dataclass(frozen=True, slots=True)
-class Senses:
+class Modalities:
     """The inputs beside text that a model takes.
 
     Attributes:
-        sees, hears: whether the model takes images, and sound.
+        has_vision, has_audio: whether the model takes images, and sound.
         audio_encoder: name of the audio encoder in the projector's file, such as "ultravox"; "" for none.
     """
 
-    sees: bool = False
-    hears: bool = False
+    has_vision: bool = False
+    has_audio: bool = False
     audio_encoder: str = ""
 
     @property
@@ -69,27 +69,27 @@ class Senses:
         return _SAMPLE_RATES.get(self.audio_encoder, _SAMPLE_RATE)
 
 
-NO_SENSES: Final = Senses()
+NO_MODALITIES: Final = Modalities()
 """The value for a model that takes text alone."""
 
 
-def senses_of(header: GgufHeader) -> Senses:
+def modalities_of(header: GgufHeader) -> Modalities:
     """Return the inputs that the projector of ``header`` encodes.
 
     Source: llama.cpp, load_hparams and clip_init in tools/mtmd/clip.cpp.
     """
-    sees = header.metadata.get("clip.has_vision_encoder") is True
-    hears = header.metadata.get("clip.has_audio_encoder") is True
+    has_vision = header.metadata.get("clip.has_vision_encoder") is True
+    has_audio = header.metadata.get("clip.has_audio_encoder") is True
     kind = header.metadata.get("clip.projector_type", "")
     vision_encoder = header.metadata.get("clip.vision.projector_type", kind)
-    encoder = str(header.metadata.get("clip.audio.projector_type", kind)) if hears else ""
-    if (sees and vision_encoder in _AUDIO_IGNORED_BESIDE_VISION) or encoder in _VOICE_ENCODERS:
-        hears, encoder = False, ""
-    return Senses(sees, hears, encoder)
+    encoder = str(header.metadata.get("clip.audio.projector_type", kind)) if has_audio else ""
+    if (has_vision and vision_encoder in _AUDIO_IGNORED_BESIDE_VISION) or encoder in _VOICE_ENCODERS:
+        has_audio, encoder = False, ""
+    return Modalities(has_vision, has_audio, encoder)
 
 
-def senses_of_checkpoint(architectures: Sequence[str], *, has_vision: bool, has_audio: bool) -> Senses:
+def modalities_of_checkpoint(architectures: Sequence[str], *, has_vision: bool, has_audio: bool) -> Modalities:
     """Return the inputs that a projector will encode once it is converted from the towers of a checkpoint."""
-    hears = has_audio and _AUDIO_IGNORED_CHECKPOINTS.isdisjoint(architectures)
+    is_read = has_audio and _AUDIO_IGNORED_CHECKPOINTS.isdisjoint(architectures)
     encoders = (_CHECKPOINT_ENCODERS[name] for name in architectures if name in _CHECKPOINT_ENCODERS)
-    return Senses(has_vision, hears, next(encoders, "") if hears else "")
+    return Modalities(has_vision, is_read, next(encoders, "") if is_read else "")

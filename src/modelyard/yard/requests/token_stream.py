@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from modelyard.errors import ModelyardError, ShuttingDown
 from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token
-from modelyard.protocol.values import Reading, TokenLogprob
+from modelyard.protocol.values import OutputFormat, TokenLogprob
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.timings import RequestTimings
@@ -26,7 +26,7 @@ class TokenStream(MeteredRequest):
         fingerprint: of the model and the backend, as OpenAI's ``system_fingerprint``.
         prompt_tokens: tokens of the prompt, once it is accepted.
         cached_tokens: tokens of the prompt that were not computed again, once its prefill has begun.
-        reading: how the text is parsed, once the prompt is accepted; None: it is plain text.
+        output_format: how the text is parsed, once the prompt is accepted; None: it is plain text.
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader removes them.
         generated: number of tokens of the answer that have arrived.
         keeps_ids: whether the ids of these tokens are kept in ``ids``.
@@ -40,7 +40,7 @@ class TokenStream(MeteredRequest):
         self.fingerprint = ""
         self.prompt_tokens = self.cached_tokens = 0
         self.finished: Finished | None = None
-        self.reading: Reading | None = None
+        self.output_format: OutputFormat | None = None
         self.logprobs: list[TokenLogprob] = []
         self.generated = 0
         self.keeps_ids = False
@@ -59,8 +59,8 @@ class TokenStream(MeteredRequest):
         match event:
             case Token():
                 self.add(event)
-            case Accepted(_, prompt_tokens, reading, _, dropped, repairs):
-                self._accepted, self.prompt_tokens, self.reading = True, prompt_tokens, reading
+            case Accepted(_, prompt_tokens, output_format, _, dropped, repairs):
+                self._accepted, self.prompt_tokens, self.output_format = True, prompt_tokens, output_format
                 self.dropped, self.repairs = dropped, repairs
                 if self.account is not None:
                     self.account.record_prompt(prompt_tokens)
