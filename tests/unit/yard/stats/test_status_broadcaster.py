@@ -22,7 +22,7 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency
-from modelyard.yard.stats import watch as watch_module
+from modelyard.yard.stats import status_broadcaster
 from modelyard.yard.stats.status_broadcaster import StatusBroadcaster, StatusChange
 
 
@@ -106,7 +106,7 @@ def test_progress_that_was_not_read_is_replaced_by_newer():
 
 
 def test_an_observer_that_never_reads_is_sent_away(monkeypatch):
-    monkeypatch.setattr(watch_module, "MAX_UNREAD", 3)
+    monkeypatch.setattr(status_broadcaster, "MAX_UNREAD", 3)
     watch = StatusBroadcaster()
     with watch.observer() as observer:
         for number in range(5):
@@ -127,7 +127,7 @@ def test_an_observer_that_comes_after_the_end_gets_nothing():
 def test_observers_are_not_without_number():
     watch = StatusBroadcaster()
     with ExitStack() as watching:
-        for _ in range(watch_module.MAX_OBSERVERS):
+        for _ in range(status_broadcaster.MAX_OBSERVERS):
             watching.enter_context(watch.observer())
         with pytest.raises(TooManyConnections):
             watching.enter_context(watch.observer())
