@@ -56,9 +56,9 @@ class Gate(MediaDecoders):
         return super().image(encoded, param, longest_edge, detail)
 
 
-def loader(decoders: MediaDecoders = HERE, *, sees: bool = True) -> MediaLoader:
+def loader(decoders: MediaDecoders = HERE, *, has_vision: bool = True) -> MediaLoader:
     async def check_modalities(name: str, *, image: str, sound: None) -> Modalities:
-        if not sees:
+        if not has_vision:
             raise TakesNoImages(name, image)
         return Modalities(has_vision=True)
 

@@ -22,9 +22,9 @@ from modelyard.protocol.values import Usage
 CLIP = AudioFile(b"", "file")
 
 
-def asked(encoder: str, *, sees: bool = False, **task: Any) -> list[str]:
+def asked(encoder: str, *, has_vision: bool = False, **task: Any) -> list[str]:
     """Return the text of a prompt, with ~ for the clip."""
-    prompt = speech_prompt(Task(CLIP, **task), Modalities(sees, True, encoder))
+    prompt = speech_prompt(Task(CLIP, **task), Modalities(has_vision, True, encoder))
     contents = [prompt.parts] if isinstance(prompt, Written) else [turn["content"] for turn in prompt.messages]
     return [
         text if isinstance(text, str) else "".join("~" if part is CLIP else part for part in text) for text in contents
