@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,14 +19,14 @@ import pytest
 from modelyard.config import validate_config
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Submit
+from support.client_environments import INSTALL_S, npm_package
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
 from support.scripted_server import HERMES, ScriptedServer, call, scripted_server
 from support.server import serving
 
 VERSION = "0.171.0"
-INSTALLED = Path(__file__).parents[2] / ".bench" / "codex"
-INSTALL_S, RUN_S = 240, 60
+RUN_S = 60
 
 
 def function(name: str, **properties: Any) -> dict[str, Any]:
@@ -132,20 +131,12 @@ async def test_what_codex_sends_leads_a_task_to_its_end(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def codex() -> Path:
-    """The program of the npm package: installed once."""
+    """The program of the npm package."""
     machine = {"x86_64": "x64", "aarch64": "arm64"}.get(platform.machine())
-    missing = [program for program in ("node", "npm") if shutil.which(program) is None]
-    assert not missing, f"These tests need Node.js: {', '.join(missing)} cannot be found. Install it."
     assert machine is not None, f"Codex has no package for {platform.machine()}."
-    done = INSTALLED / VERSION
-    if not done.exists():
-        INSTALLED.mkdir(parents=True, exist_ok=True)
-        package = f"@openai/codex-linux-{machine}@npm:@openai/codex@{VERSION}-linux-{machine}"
-        command = ["npm", "install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-save", package]
-        installed = subprocess.run(command, cwd=INSTALLED, capture_output=True, text=True, timeout=INSTALL_S)
-        assert installed.returncode == 0, f"npm install failed:\n{installed.stderr}"
-        done.touch()
-    (program,) = INSTALLED.glob(f"node_modules/@openai/codex-linux-{machine}/vendor/*/bin/codex")
+    name = f"@openai/codex-linux-{machine}"
+    package = npm_package(name, VERSION, spelt=f"{name}@npm:@openai/codex@{VERSION}-linux-{machine}")
+    (program,) = package.glob("vendor/*/bin/codex")
     return program
 
 

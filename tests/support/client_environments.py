@@ -1,0 +1,52 @@
+"""Environments for clients that cannot share the one of the tests, beside what the benchmarks keep (git ignores it)."""
+
+from __future__ import annotations
+
+import filecmp
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+_ROOT: Final = Path(__file__).parents[2] / ".bench"
+
+INSTALL_S: Final = 300
+"""Bound of one installation."""
+
+
+def python_environment(name: str, lock: Path) -> Path:
+    """Return the Python of an environment with the packages of ``lock``, which is made where the lock has changed."""
+    folder = _ROOT / "venvs" / name
+    python, done = folder / "bin" / "python", folder / "installed.lock"
+    if not done.exists() or not filecmp.cmp(lock, done, shallow=False):
+        shutil.rmtree(folder, ignore_errors=True)
+        uv = [sys.executable, "-m", "uv"]
+        _run([*uv, "venv", "--quiet", "--python", sys.executable, folder])
+        _run([*uv, "pip", "install", "--quiet", "--python", python, "--require-hashes", "--requirement", lock])
+        shutil.copy(lock, done)
+    return python
+
+
+def npm_package(name: str, version: str, *, spelt: str = "") -> Path:
+    """Return the folder of the npm package ``name``, installed once for each version.
+
+    Args:
+        spelt: what npm installs; the package's name and version where it is "".
+    """
+    missing = [program for program in ("node", "npm") if shutil.which(program) is None]
+    assert not missing, f"These tests need Node.js 20 or later: {', '.join(missing)} cannot be found. Install it."
+    folder = _ROOT / "npm-packages" / f"{name.replace('/', '+')}@{version}"
+    done = folder / "installed"
+    if not done.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        options = ["--no-audit", "--no-fund", "--no-save", "--ignore-scripts"]
+        _run(["npm", "install", *options, spelt or f"{name}@{version}"], cwd=folder)
+        done.touch()
+    return folder / "node_modules" / name
+
+
+def _run(command: list[str | Path], cwd: Path | None = None) -> None:
+    ran = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=INSTALL_S)
+    assert ran.returncode == 0, f"{' '.join(map(str, command))} failed:\n{ran.stdout}{ran.stderr}"
