@@ -75,6 +75,15 @@ site: .venv/installed-site ## build the documentation as a web site in build/sit
 	@$(BIN)/python scripts/build_site.py
 	@echo "Built: build/site/index.html"
 
+# llama.cpp is compiled again where CMAKE_ARGS is given and differs from what it was compiled with.
+ifneq ($(origin CMAKE_ARGS),undefined)
+ifneq ($(CMAKE_ARGS),$(shell cat .venv/cmake-args 2>/dev/null))
+SETUP += compile-again
+endif
+endif
+.PHONY: compile-again
+compile-again:
+
 .venv/installed: $(SETUP)
 	@$(PYTHON) scripts/setup_venv.py demo
 	@touch $@

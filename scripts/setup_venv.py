@@ -3,7 +3,8 @@
     python3 scripts/setup_venv.py [demo] [convert] [dev] [site]
 
 Needs nothing but Python. Run it again after any failure or Ctrl-C: it carries on with what is there. pip's own settings
-and CMAKE_ARGS, CC and CXX reach pip unchanged.
+and CMAKE_ARGS, CC and CXX reach pip unchanged. Where CMAKE_ARGS is set and differs from what llama.cpp was compiled
+with, which .venv/cmake-args keeps, llama.cpp is compiled again.
 
 Whatever pip takes from an index is in a lock file with its SHA-256, also pip itself and what builds packages: nothing
 is resolved here (--no-deps), and nothing is built in an environment that pip would fill by itself
@@ -25,7 +26,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Iterator, NoReturn  # noqa: UP035 - an old Python must get as far as the message about it
 
-from lock_file import canonical, parse_lock
+from lock_file import canonical, parse_lock, render
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -34,6 +35,7 @@ LOCKS = ROOT / "requirements"
 LOG = VENV / "setup.log"
 OLDEST_PYTHON = (3, 11)
 COMPILED = "llama-cpp-python"
+CMAKE_ARGS = VENV / "cmake-args"
 
 # Of each extra, what it adds to requirements.lock; torch comes after that.
 EXTRAS = {
@@ -168,12 +170,10 @@ def announce_compile(python: Path, version: str) -> None:
     """Say beforehand what may take minutes, and what it needs. A wheel in pip's cache would spare it: pip decides."""
     query = f"from importlib.metadata import version; print(version('{COMPILED}'))"
     present = subprocess.run([python, "-c", query], capture_output=True, text=True).stdout.strip()
-    if present == version:
+    if present == version and not is_compiled_otherwise():
         return
     print(f"{COMPILED} {version} is to be installed. Unless pip has built it here before, it is compiled now,")
     print(f"which takes about 6 minutes on 2 cores (this machine has {os.cpu_count()}).")
-    if "CMAKE_ARGS" in os.environ:
-        print("CMAKE_ARGS is set, but pip may reuse a wheel built without it; PIP_NO_CACHE_DIR=1 makes it compile.")
     missing = [
         language
         for language, variable, names in (("C", "CC", "cc gcc clang"), ("C++", "CXX", "c++ g++ clang++"))
@@ -183,6 +183,21 @@ def announce_compile(python: Path, version: str) -> None:
         print(f"No {' or '.join(missing)} compiler is found, so this only works with a wheel that is already built.")
         print("On Debian or Ubuntu: apt install build-essential")
     sys.stdout.flush()
+
+
+def is_compiled_otherwise() -> bool:
+    """Whether CMAKE_ARGS asks for another build of llama.cpp than the one in .venv, such as one for a GPU."""
+    used = CMAKE_ARGS.read_text(encoding="utf-8") if CMAKE_ARGS.exists() else ""
+    return os.environ.get("CMAKE_ARGS", used) != used
+
+
+def compile_again(python: Path, log: IO[str], progress: Progress) -> None:
+    """Compile llama.cpp with CMAKE_ARGS, although pip may have a wheel that was built without."""
+    (pin,) = [pin for pin in parse_lock(LOCK.read_text(encoding="utf-8")) if pin.name == COMPILED]
+    lock = VENV / "compiled.lock"
+    lock.write_text(render([pin]), encoding="utf-8")
+    run_pip(python, ["--force-reinstall", "--no-cache-dir", "--no-binary", COMPILED, *hashed(lock)], log, progress)
+    CMAKE_ARGS.write_text(os.environ["CMAKE_ARGS"], encoding="utf-8")
 
 
 def lines_of(stream: IO[bytes]) -> Iterator[str | None]:
@@ -292,6 +307,8 @@ def install(extras: list[str]) -> None:
     with LOG.open("w", buffering=1, encoding="utf-8") as log:
         # First, and by itself: it brings the pip that does the rest.
         run_pip(python, hashed(LOCKS / "build.lock"), log, progress)
+        if is_compiled_otherwise():
+            compile_again(python, log, progress)
         run_pip(python, hashed(LOCK, *dict.fromkeys(locks)), log, progress)
         # From here, with what is installed by now: nothing is fetched for it.
         run_pip(python, ["--no-index", "--no-deps", "--no-build-isolation", "-e", "."], log, progress)

@@ -251,6 +251,42 @@ def test_the_set_up_has_pip_take_nothing_but_what_is_locked(monkeypatch):
     assert [Path(asked[0][-1]).name, Path(asked[-1][-1]).name] == ["build.lock", "torch-cpu.lock"]
 
 
+@pytest.mark.parametrize(
+    ("used", "given", "compiles"),
+    [
+        (None, None, False),
+        (None, "-DGGML_CUDA=on", True),
+        ("-DGGML_CUDA=on", "-DGGML_CUDA=on", False),
+        ("-DGGML_CUDA=on", None, False),
+        ("-DGGML_CUDA=on", "", True),
+    ],
+)
+def test_other_cmake_arguments_compile_llama_cpp_again(monkeypatch, tmp_path, used, given, compiles):
+    asked = []
+    kept = tmp_path / "cmake-args"
+    if used is not None:
+        kept.write_text(used)
+    if given is None:
+        monkeypatch.delenv("CMAKE_ARGS", raising=False)
+    else:
+        monkeypatch.setenv("CMAKE_ARGS", given)
+    monkeypatch.setattr(setup_venv, "VENV", tmp_path)
+    monkeypatch.setattr(setup_venv, "CMAKE_ARGS", kept)
+    monkeypatch.setattr(setup_venv, "LOG", tmp_path / "setup.log")
+    monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
+    monkeypatch.setattr(setup_venv, "make_venv", lambda: Path(sys.executable))
+    monkeypatch.setattr(setup_venv, "run_pip", lambda _python, arguments, *_: asked.append(arguments))
+    setup_venv.install(["demo"])
+    builds = [arguments for arguments in asked if "--force-reinstall" in arguments]
+    assert len(builds) == compiles
+    for arguments in builds:
+        assert "--require-hashes" in arguments
+        assert arguments[arguments.index("--no-binary") + 1] == "llama-cpp-python"
+        (pin,) = parse_lock(Path(arguments[-1]).read_text())
+        assert pin.name == "llama-cpp-python"
+        assert kept.read_text() == given
+
+
 def test_the_bill_of_materials_is_that_of_the_lock():
     bill = sbom.bill_of(pins("requirements.lock"))
     assert json.loads(sbom.BILL.read_text()) == bill
