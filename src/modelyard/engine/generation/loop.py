@@ -380,8 +380,9 @@ class GenerationLoop:
             scores = None if recorder is None or running.request.sampled_logprobs else log_softmax(row)
             try:
                 if recorder is not None and scores is None:
-                    token, probabilities = sampler.sample_with_probabilities(row)
-                    scores = log_of(probabilities)
+                    token, probabilities = sampler.draw(row)
+                    scores = log_of(probabilities())
+                    sampler.accept(token)
                 else:
                     token = sampler.sample(self._context, index + accepted, row)
             except ConstraintBroken as broken:

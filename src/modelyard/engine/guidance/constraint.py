@@ -100,6 +100,17 @@ class Constraint:
         """Whether nothing can follow. ``accept`` must not be called then, not even with an end token."""
         return self._matcher.is_stopped
 
+    @property
+    def may_replace(self) -> bool:
+        """Whether the next ``advance`` may take another token than the sampled one."""
+        left = self.tokens_left
+        return (
+            left is not None
+            and self._closes
+            and left <= CLOSING_TOKENS
+            and (self._plan is not None or left <= self._search_at)
+        )
+
     def prepare(self, masks: Executor) -> None:
         """Start to compute the next mask on ``masks``."""
         if self._bias is None:
@@ -125,7 +136,7 @@ class Constraint:
         """
         before = self._snapshot()
         if self.tokens_left is not None:
-            if self._closes and self.tokens_left <= CLOSING_TOKENS:
+            if self.may_replace:
                 token = self._steered(token, self.tokens_left)
             self.tokens_left -= 1
         self.accept(token)
@@ -161,8 +172,6 @@ class Constraint:
             left: how many tokens the answer may still have, this one included.
         """
         if self._plan is None:
-            if left > self._search_at:
-                return token
             self._plan = self._completion(self._matcher, left)
             if self._plan is None:
                 # As within reasoning; searching seldom limits the cost.

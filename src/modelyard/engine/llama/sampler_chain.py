@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import weakref
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -190,11 +190,12 @@ class SamplerChain:
         """Sample from the logits of the batch's token at ``index``, and count the sampled token."""
         return int(lib.llama_sampler_sample(self._chain, context.pointer, index))
 
-    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
-        """Sample from ``logits``, and count the sampled token, as ``sample`` does.
+    def draw(self, logits: npt.NDArray[np.float32]) -> tuple[int, Callable[[], npt.NDArray[np.float64]]]:
+        """Sample from ``logits`` as ``sample`` does, but do not count the token. ``accept`` must follow.
 
         Returns:
-            The token, and the [vocab_size] probabilities that it was drawn with.
+            The token, and a function that returns the [vocab_size] probabilities that it was drawn with, to be called
+            before the chain is used again.
 
         Source: llama.cpp, src/llama-sampler.cpp, llama_sampler_sample, which does the same and keeps no probabilities.
         """
@@ -210,14 +211,21 @@ class SamplerChain:
         )
         found = kept.view(_CANDIDATE)
         token = int(found["id"][array.selected])
-        probabilities = np.zeros(logits.size)
-        if self._is_greedy:
-            probabilities[token] = 1.0
-        else:
-            probabilities[found["id"]] = found["p"]
-            probabilities /= probabilities.sum()
-        lib.llama_sampler_accept(self._chain, token)
+
+        def probabilities() -> npt.NDArray[np.float64]:
+            drawn = np.zeros(candidates.size)
+            if self._is_greedy:
+                drawn[token] = 1.0
+            else:
+                drawn[found["id"]] = found["p"]
+                drawn /= drawn.sum()
+            return drawn
+
         return token, probabilities
+
+    def accept(self, token: int) -> None:
+        """Count a token of the answer."""
+        lib.llama_sampler_accept(self._chain, token)
 
     def is_certain(self, _logits: npt.NDArray[np.float32], _token: int) -> bool:
         """Return True: a draw from slightly different logits is as good."""

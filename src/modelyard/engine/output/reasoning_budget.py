@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama import Context
-from modelyard.engine.output.sampler import Sampler, certainty_of
+from modelyard.engine.output.sampler import Draw, Sampler, certainty_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,19 +152,26 @@ class BudgetedSampler:
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
         """Return the token that the budget forces, else one that the other sampler chooses."""
-        forced = self._force(logits)
-        chosen = self._chooser.sample(context, index, logits)
-        token = chosen if forced is None else forced
-        self.budget.accept(token)
+        if self.budget.forced is None:
+            token = self._chooser.sample(context, index, logits)
+            self.budget.accept(token)
+        else:
+            token, _ = self.draw(logits)
+            self.accept(token)
         return token
 
-    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
-        """Return the token, as ``sample`` does, and the [vocab_size] probabilities that it was drawn with."""
+    def draw(self, logits: npt.NDArray[np.float32]) -> Draw:
+        """Draw the token that the budget forces, else one that the other sampler chooses."""
         forced = self._force(logits)
-        chosen, probabilities = self._chooser.sample_with_probabilities(logits)
-        token = chosen if forced is None else forced
+        chosen, probabilities = self._chooser.draw(logits)
+        if forced is None or forced == chosen:
+            return chosen, probabilities
+        return forced, partial(certainty_of, forced, logits.size)
+
+    def accept(self, token: int) -> None:
+        """Count a token of the answer."""
+        self._chooser.accept(token)
         self.budget.accept(token)
-        return token, probabilities if token == chosen else certainty_of(token, logits.size)
 
     def _force(self, logits: npt.NDArray[np.float32]) -> int | None:
         """Leave nothing to choose from but the token that the budget forces, and return that token."""
@@ -172,7 +180,7 @@ class BudgetedSampler:
             self.budget.give_up()
             return None
         if forced is not None:
-            # The other sampler chooses it itself, so that it counts it and advances its random numbers.
+            # The other sampler draws all the same, so that it advances its random numbers.
             logits.fill(-np.inf)
             logits[forced] = 0
         return forced

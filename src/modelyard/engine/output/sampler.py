@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from typing import Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,19 @@ NOISE = 0.6
 
 _BAN = -1e9
 
+Probabilities: TypeAlias = npt.NDArray[np.float64]
+
+Draw: TypeAlias = tuple[int, Callable[[], Probabilities]]
+"""A token that was chosen and is not counted yet, and a function that returns the [vocab_size] probabilities that it
+was drawn with. The function must be called, if at all, before the sampler is used again."""
+
 
 class Sampler(Protocol):
     """Samples the tokens of one sequence, and keeps the state that this needs.
 
     It holds nothing of weights or context: it may leave its engine with a suspended sequence. Its state follows from
-    the tokens that it has sampled.
+    the tokens of the answer, which need not be those that it chose: a budget or a grammar may put others in their
+    place.
     """
 
     can_verify: bool
@@ -33,13 +41,16 @@ class Sampler(Protocol):
     """
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
-        """Return the token after the batch's token at ``index``, whose logits are a row of [vocab_size].
+        """Choose the token after the batch's token at ``index``, whose logits are a row of [vocab_size], and count it.
 
         The row may be changed, and is sampled from once.
         """
 
-    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
-        """Return the token, as ``sample`` does, and the [vocab_size] probabilities that it was drawn with."""
+    def draw(self, logits: npt.NDArray[np.float32]) -> Draw:
+        """Choose the token as ``sample`` does, but do not count it. ``accept`` must follow."""
+
+    def accept(self, token: int) -> None:
+        """Count ``token``, which takes the place of the one that was drawn, or is that one."""
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether ``token``, just sampled from ``logits``, would also be sampled in a step without drafts."""
@@ -65,10 +76,13 @@ class GreedySampler:
         """Return the token with the highest logit."""
         return self._best(logits)
 
-    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
+    def draw(self, logits: npt.NDArray[np.float32]) -> Draw:
         """Return the token with the highest logit, whose probability is 1."""
         token = self._best(logits)
-        return token, certainty_of(token, logits.size)
+        return token, partial(certainty_of, token, logits.size)
+
+    def accept(self, token: int) -> None:
+        """Do nothing: the choice depends on no earlier token."""
 
     def _best(self, logits: npt.NDArray[np.float32]) -> int:
         if self._ids.size:
@@ -105,17 +119,23 @@ class PatientSampler:
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
         """Return a token that does not end the answer, while it must not end."""
         self._ban_ends(logits)
-        return self._chooser.sample(context, index, logits)
+        token = self._chooser.sample(context, index, logits)
+        self._wait -= 1
+        return token
 
-    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
-        """Return a token that does not end the answer, while it must not end, and the probabilities of all such."""
+    def draw(self, logits: npt.NDArray[np.float32]) -> Draw:
+        """Draw a token that does not end the answer, while it must not end."""
         self._ban_ends(logits)
-        return self._chooser.sample_with_probabilities(logits)
+        return self._chooser.draw(logits)
+
+    def accept(self, token: int) -> None:
+        """Count a token of the answer."""
+        self._chooser.accept(token)
+        self._wait -= 1
 
     def _ban_ends(self, logits: npt.NDArray[np.float32]) -> None:
         if self._wait > 0:
             logits[self._ends] = _BAN
-        self._wait -= 1
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether the other sampler is certain; if not, the token is sampled again, and counts once."""
@@ -144,21 +164,29 @@ class ConstrainedSampler:
         Raises:
             ConstraintBroken: the grammar allows none.
         """
+        if self.constraint.may_replace:
+            token, _ = self.draw(logits)
+            self.accept(token)
+            return token
         # llama.cpp's own samplers read the same memory.
         self.constraint.apply(logits)
         return self.constraint.advance(self._chooser.sample(context, index, logits))
 
-    def sample_with_probabilities(self, logits: npt.NDArray[np.float32]) -> tuple[int, npt.NDArray[np.float64]]:
-        """Return a token that the grammar allows next, and the probabilities of all that it allows.
+    def draw(self, logits: npt.NDArray[np.float32]) -> Draw:
+        """Draw a token that the grammar allows next, or take the next one of a completion; the grammar counts it.
 
         Raises:
             ConstraintBroken: the grammar allows none.
         """
         self.constraint.apply(logits)
-        chosen, probabilities = self._chooser.sample_with_probabilities(logits)
+        chosen, probabilities = self._chooser.draw(logits)
         token = self.constraint.advance(chosen)
         # A completion that takes the place of what was drawn is not drawn itself.
-        return token, probabilities if token == chosen else certainty_of(token, logits.size)
+        return token, probabilities if token == chosen else partial(certainty_of, token, logits.size)
+
+    def accept(self, token: int) -> None:
+        """Have the other sampler count the token, which the grammar has counted."""
+        self._chooser.accept(token)
 
     def is_certain(self, logits: npt.NDArray[np.float32], token: int) -> bool:
         """Whether the other sampler is certain; if not, the grammar takes the token back, since it is sampled again."""
@@ -172,7 +200,7 @@ class ConstrainedSampler:
         self._chooser.free()
 
 
-def certainty_of(token: int, vocab_size: int) -> npt.NDArray[np.float64]:
+def certainty_of(token: int, vocab_size: int) -> Probabilities:
     """Return the [vocab_size] probabilities of a choice of which ``token`` is the only outcome."""
     probabilities = np.zeros(vocab_size)
     probabilities[token] = 1.0
