@@ -130,8 +130,21 @@ def test_json_schema_holds_the_answer(server: RunningServer) -> None:
 
 
 def test_what_has_no_effect_is_named(server: RunningServer) -> None:
-    body = {"model": "smollm2", "prompt": SKY, "n_predict": 1, "t_max_predict_ms": 500, "id_slot": -1}
-    assert server.post("/completion", body).headers["x-modelyard-ignored"] == "t_max_predict_ms"
+    body = {"model": "smollm2", "prompt": SKY, "n_predict": 1, "min_keep": 5, "id_slot": -1}
+    assert server.post("/completion", body).headers["x-modelyard-ignored"] == "min_keep"
+
+
+@pytest.mark.parametrize("path", ["/completion", "/v1/completions", "/v1/chat/completions"])
+def test_a_stream_reports_the_progress_of_its_prompt(server: RunningServer, path: str) -> None:
+    text = f"{path} " + "The sky is blue. " * 60
+    asked = {"messages": [{"role": "user", "content": text}]} if "chat" in path else {"prompt": text}
+    body = {"model": "smollm2", **asked, "max_tokens": 2, "return_progress": True, "stream": True}
+    events = streamed(server, path, body)
+    steps = [event["prompt_progress"] for event in events if "prompt_progress" in event]
+    assert steps
+    assert [step["processed"] for step in steps] == sorted({step["processed"] for step in steps})
+    assert steps[-1]["processed"] == steps[-1]["total"]
+    assert all(step["cache"] < step["processed"] for step in steps)
 
 
 @pytest.mark.parametrize("prompt", [[], None, 7, [[]], [None], [1.5], {"text": SKY}])

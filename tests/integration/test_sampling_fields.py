@@ -119,3 +119,72 @@ def test_special_tokens_are_text_where_that_is_asked_for(server: RunningServer) 
     forced = {"logit_bias": {str(token): 100}, "max_tokens": 1}
     assert complete(server, **forced)["text"] == ""
     assert complete(server, **forced, skip_special_tokens=False)["text"] == "<|im_start|>"
+
+
+def test_the_best_of_several_answers_are_returned(server: RunningServer) -> None:
+    best = complete(server, temperature=1.5, logprobs=0, n=2, best_of=6)
+    scores = [choice["logprobs"]["token_logprobs"] for choice in best["choices"]]
+    means = [sum(each) / len(each) for each in scores]
+    assert means == sorted(means, reverse=True)
+    assert [choice["index"] for choice in best["choices"]] == [0, 1]
+    assert best["usage"]["completion_tokens"] > 2 * 8
+    assert complete(server, temperature=0, best_of=2)["logprobs"] is None
+
+
+def test_log_probabilities_may_name_tokens_by_id(server: RunningServer) -> None:
+    answer = complete(server, logprobs=1, return_tokens_as_token_ids=True, echo=True)
+    names = answer["logprobs"]["tokens"]
+    assert [int(name.removeprefix("token_id:")) for name in names] == tokens(server, answer["text"])
+    assert all(name.startswith("token_id:") for each in answer["logprobs"]["top_logprobs"][1:] for name in each)
+
+
+def test_a_prompt_is_scored_beside_its_answer(server: RunningServer) -> None:
+    echoed = complete(server, echo=True, logprobs=1, max_tokens=1)["logprobs"]
+    scored = complete(server, prompt_logprobs=1, max_tokens=1)
+    first, *others = scored["prompt_logprobs"]
+    ids = tokens(server, PROMPT)
+    assert first is None
+    assert scored["logprobs"] is None
+    assert scored["text"]
+    for token, entries, logprob in zip(ids[1:], others, echoed["token_logprobs"][1:], strict=False):
+        assert entries[str(token)]["logprob"] == pytest.approx(logprob, abs=0.3)
+        assert len(entries) == (1 if entries[str(token)]["rank"] == 1 else 2)
+    assert len(others) == len(ids) - 1
+
+
+def test_the_prompt_of_a_chat_is_scored(server: RunningServer) -> None:
+    turns = [{"role": "user", "content": "Say yes."}]
+    body = {"model": "smollm2", "messages": turns, "max_tokens": 1, "prompt_logprobs": 0}
+    answer = server.post("/v1/chat/completions", body).json()
+    assert len(answer["prompt_logprobs"]) == answer["usage"]["prompt_tokens"]
+    assert answer["choices"][0]["logprobs"] is None
+    refused = server.post("/v1/chat/completions", {**body, "stream": True})
+    assert refused.status_code == 400
+    assert refused.json()["error"]["param"] == "prompt_logprobs"
+
+
+def test_an_answer_has_only_allowed_tokens_and_no_bad_words(server: RunningServer) -> None:
+    yes, no = tokens(server, " yes")[0], tokens(server, " no")[0]
+    assert complete(server, allowed_token_ids=[yes, no])["text"].replace(" yes", "").replace(" no", "") == ""
+    said = complete(server)["text"]
+    assert "seven" in said
+    assert "seven" not in complete(server, bad_words=["seven"])["text"]
+    outside = server.post("/v1/completions", {"model": "smollm2", "prompt": PROMPT, "allowed_token_ids": [10**6]})
+    assert (outside.status_code, outside.json()["error"]["param"]) == (400, "allowed_token_ids")
+
+
+def test_a_prompt_is_cut_at_its_beginning(server: RunningServer) -> None:
+    last = tokens(server, PROMPT)[-4:]
+    cut = complete(server, prompt="Something else. " + PROMPT, truncate_prompt_tokens=4)
+    assert cut["usage"]["prompt_tokens"] == 4
+    assert cut["text"] == complete(server, prompt=last)["text"]
+    too_long = complete(server, prompt="word " * 20_000 + PROMPT, truncate_prompt_tokens=4)
+    assert too_long["text"] == cut["text"]
+    assert complete(server, truncate_prompt_tokens=10_000)["text"] == complete(server)["text"]
+
+
+def test_an_answer_of_several_lines_ends_when_its_time_is_over(server: RunningServer) -> None:
+    fields = {"max_tokens": 400, "ignore_eos": True, "t_max_predict_ms": 1}
+    cut = complete(server, **fields, prompt="A list:\n1. one\n2. two\n")
+    assert cut["finish_reason"] == "length"
+    assert cut["usage"]["completion_tokens"] < 400

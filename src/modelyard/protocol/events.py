@@ -123,6 +123,22 @@ class Started:
 
 
 @dataclass(frozen=True, slots=True)
+class PromptProgress:
+    """So many tokens of a prompt are computed, those whose KV state was reused included."""
+
+    sequence: SequenceId
+    computed: int
+
+
+@dataclass(frozen=True, slots=True)
+class PromptScored:
+    """The log-probabilities of all tokens of a prompt. Published again if the prompt was computed again."""
+
+    sequence: SequenceId
+    logprobs: tuple[TokenLogprob, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Token:
     """Text that became certain with one step of one sequence.
 
@@ -247,7 +263,9 @@ class Failed:
 # Failed. The last event of an Embed, Rank or Tokenize is its result, Cancelled, Returned or Failed.
 Answered = Embedded | Ranked | Tokenized
 
-SequenceEvent = Accepted | Started | Token | Finished | Answered | Cancelled | Suspended | Returned | Failed
+Ending = Finished | Answered | Cancelled | Suspended | Returned | Failed
+
+SequenceEvent = Accepted | Started | PromptProgress | PromptScored | Token | Ending
 
 EngineEvent = (
     LoadProgress | Loaded | EngineStats | LoadFailed | FileWrittenOver | Dying | Died | Stopped | ParkedWeightsLost

@@ -34,6 +34,14 @@ class Submit:
         max_context: limit of prompt and answer together, in tokens; None: as many as the context holds.
         max_answer: upper bound of max_tokens, which holds also where that is None; None: no bound.
         reasoning_budget: how many tokens of the answer may be reasoning; None: as the options of the chat say.
+        prompt_logprobs: for how many of the likeliest tokens the log-probabilities at each place of the prompt are
+            reported, in a ``PromptScored``; None: it is not scored.
+        max_prompt_tokens: a longer prompt is cut to so many tokens, at its beginning; 0: to what leaves room for an
+            answer; None: it is not cut.
+        allowed_tokens: the only token ids that the answer may have; None: all.
+        bad_words: texts whose tokens the answer must not have one behind the other.
+        max_predict_s: how long an answer that has more than one line may take, from its first token; None: no limit.
+        reports_progress: whether a ``PromptProgress`` is published for each part of the prompt that is computed.
     """
 
     sequence: SequenceId
@@ -58,11 +66,17 @@ class Submit:
     stop_tokens: tuple[int, ...] = ()
     includes_stop: bool = False
     shows_special: bool = False
+    prompt_logprobs: int | None = None
+    max_prompt_tokens: int | None = None
+    allowed_tokens: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
+    max_predict_s: float | None = None
+    reports_progress: bool = False
 
     @property
     def scores_prompt(self) -> bool:
         """Whether the log-probabilities of the tokens of the prompt are computed."""
-        return self.echoes and self.logprobs is not None
+        return self.prompt_logprobs is not None or (self.echoes and self.logprobs is not None)
 
 
 @dataclass(frozen=True, slots=True)

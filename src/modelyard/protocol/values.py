@@ -59,6 +59,7 @@ class TokenLogprob:
         top: (bytes, logprob) of the likeliest tokens at its position, likeliest first.
         id: its id; -1 where it is not known.
         top_ids: ids of the tokens of ``top``; () where they are not known.
+        rank: its place among all tokens, the likeliest being 1; 0 where it is not known.
     """
 
     token: bytes
@@ -66,6 +67,7 @@ class TokenLogprob:
     top: tuple[tuple[bytes, float], ...]
     id: int = -1
     top_ids: tuple[int, ...] = ()
+    rank: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,6 @@ _ORIGINS: Final = "Pages of other origins are refused unless the configuration n
 _NETWORK: Final = "The test fetches its picture from a hub."
 _TOKENIZER: Final = "The prompt is longer than the context only with their model's tokenizer."
 _SHIFT: Final = "The context is never shifted: an answer ends where it is full."
-_PROGRESS: Final = "The progress of a prompt is not reported; the header x-modelyard-ignored names return_progress."
 _METRICS: Final = "Metrics have names of their own, with a label for the model."
 _VARIABLES: Final = "Templates get the variables that transformers gives them, without date_string and datetime."
 _WEIGHTS: Final = "The reranker that stands in has no weights: all scores are equal."
@@ -39,7 +38,6 @@ DIFFERENCES: Final[Mapping[str, str]] = {
     "test_chat_completion.py::test_invalid_chat_completion_req[messages7]": "Turns of one role in a row are taken.",
     "test_chat_completion.py::test_context_size_exceeded": "The error is OpenAI's context_length_exceeded.",
     "test_chat_completion.py::test_context_size_exceeded_stream": "The error is OpenAI's context_length_exceeded.",
-    "test_chat_completion.py::test_return_progress": _PROGRESS,
     "test_compat_anthropic.py::test_anthropic_tool_result_with_image": "The refusal is a 400: the request is wrong.",
     "test_compat_anthropic.py::test_anthropic_vision_format_accepted": "The refusal is a 400: the request is wrong.",
     "test_compat_anthropic.py::test_anthropic_vision_base64_with_multimodal_model": _NETWORK,
@@ -58,7 +56,6 @@ DIFFERENCES: Final[Mapping[str, str]] = {
     "test_ignore_eos.py::test_ignore_eos_populates_logit_bias": "End tokens are banned apart from logit_bias.",
     "test_kv_keep_only_active.py::test_clear_and_restore": "The test reads llama.cpp's log.",
     "test_metrics.py": _METRICS,
-    "test_metrics.py::test_metrics_timings_on_prompt_progress": _PROGRESS,
     "test_rerank.py::test_rerank": _WEIGHTS,
     "test_rerank.py::test_rerank_tei_format": _WEIGHTS,
     "test_security.py::test_access_static_assets_without_api_key": _PAGE,

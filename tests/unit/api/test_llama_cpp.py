@@ -97,7 +97,7 @@ def test_a_schema_and_a_format_exclude_each_other() -> None:
         completion(json_schema={}, response_format={"type": "json_object"})
 
 
-@pytest.mark.parametrize("field", ["n_indent", "min_keep", "t_max_predict_ms", "return_progress", "sse_ping_interval"])
+@pytest.mark.parametrize("field", ["n_indent", "min_keep", "return_progress", "sse_ping_interval"])
 def test_a_field_without_an_effect_is_named(field: str) -> None:
     body = NativeCompletionRequest.model_validate({"prompt": "a", field: True if field == "return_progress" else 5})
     assert ignored_fields(body) == [field]

@@ -65,7 +65,11 @@ async def fill_in_the_middle(body: FimRequest, http: HttpRequest) -> Response:
     # Mistral's streams always end with the usage.
     usage = StreamOptions(include_usage=True)
     answered = ChatCompletionRequest.model_construct(
-        messages=[], n=body.n, stream_options=usage, timings_per_token=body.timings_per_token
+        messages=[],
+        n=body.n,
+        stream_options=usage,
+        timings_per_token=body.timings_per_token,
+        return_progress=body.return_progress,
     )
     identity, no_chat = Identity("cmpl"), Chat(())
     choices = [

@@ -14,7 +14,7 @@ import orjson
 from modelyard.api.errors.responses import error_body
 from modelyard.api.llama_cpp.schema import NativeFields
 from modelyard.api.llama_cpp.settings import generation_settings
-from modelyard.api.openai.timings import timings_object
+from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openapi.answers_llama_cpp import (
     NativeCompletion,
     SampledToken,
@@ -71,8 +71,9 @@ class NativeEncoder:
 
     def text(self, text: str) -> bytes:
         """Return the event of a piece of text."""
-        if self._is_mute:
-            return b""
+        reported = self._progress()
+        if self._is_mute or not text:
+            return reported
         self._has_new_line = self._has_new_line or "\n" in text
         generation = self._generation
         fields: dict[str, Any] = {
@@ -88,7 +89,25 @@ class NativeEncoder:
             fields["completion_probabilities"] = self._take_probabilities()
         if self._body.timings_per_token:
             fields["timings"] = timings_object(generation)
-        return _event(fields)
+        return reported + _event(fields)
+
+    def _progress(self) -> bytes:
+        """Return an event that reports how much of the prompt is computed, if there is news of it."""
+        progress = take_progress(self._generation)
+        if progress is None:
+            return b""
+        return _event(
+            {
+                "index": self._index,
+                "content": "",
+                "tokens": [],
+                "stop": False,
+                "id_slot": NO_SLOT,
+                "tokens_predicted": 0,
+                "tokens_evaluated": self._generation.prompt_tokens,
+                "prompt_progress": progress,
+            }
+        )
 
     def close(self, finished: Finished) -> bytes:
         """Return the last event of the answer."""

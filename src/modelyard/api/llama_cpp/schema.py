@@ -37,8 +37,6 @@ _HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {"lora": ([],)}
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
     "n_indent": (0,),
     "min_keep": (0,),
-    "t_max_predict_ms": (0, -1),
-    "return_progress": (False,),
     "id_slot": (-1,),
     "sse_ping_interval": (),
 }

@@ -12,10 +12,11 @@ from fastapi.responses import Response
 
 from modelyard.api.openai.chunks import ChatChunkChoice, Chunks, EventEncoder, Identity
 from modelyard.api.openai.message import MessageDelta, delta_object, logprobs_object, message_object
+from modelyard.api.openai.prompt_logprobs import prompt_scores
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
-from modelyard.api.openai.timings import timings_object
+from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
-from modelyard.api.openapi.answers_openai import ChatChoice, ChatCompletion, FinishReason
+from modelyard.api.openapi.answers_openai import ChatChoice, ChatCompletion, FinishReason, Logprobs
 from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.output_reader import OutputReader
@@ -25,6 +26,7 @@ from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
+from modelyard.protocol.values import TokenLogprob
 from modelyard.yard.requests.token_stream import TokenStream
 
 
@@ -46,7 +48,9 @@ class ChatEncoder(EventEncoder):
         """Return the chunk with the role."""
         self._generation = generation
         self._reader = OutputReader(generation, self._chat)
-        self._is_bare = self._reader.is_plain and not self._has_logprobs and not self._body.timings_per_token
+        body = self._body
+        has_extras = self._has_logprobs or body.timings_per_token or body.return_progress
+        self._is_bare = self._reader.is_plain and not has_extras
         self._common = self._identity.of(generation)
         self._chunks = Chunks(
             "chat.completion.chunk", self._common, include_usage=self._body.wants_usage, choices=self._body.choices
@@ -59,7 +63,7 @@ class ChatEncoder(EventEncoder):
         """Return the chunks of the content, the reasoning and the calls in ``text``."""
         if self._is_bare:
             return self._before_text + orjson.dumps(text) + self._after_text
-        return self._encode(self._reader.push(text))
+        return self._progress() + (self._encode(self._reader.push(text)) if text else b"")
 
     def close(self, finished: Finished) -> bytes:
         """Return the chunks of the text that was held back, and the chunk with the finish_reason."""
@@ -77,7 +81,7 @@ class ChatEncoder(EventEncoder):
         return {
             "index": self._index,
             "message": message_object(message),
-            "logprobs": logprobs_object(self._generation.logprobs) if self._has_logprobs else None,
+            "logprobs": self._logprobs(self._generation.logprobs) if self._has_logprobs else None,
             "finish_reason": self._finish_reason(finished),
         }
 
@@ -89,6 +93,7 @@ class ChatEncoder(EventEncoder):
             "choices": list(choices),
             "usage": usage_object(total_usage(finished, self._body.choices)),
             "timings": timings_object(self._generation),
+            **prompt_scores(self._body, self._generation),
         }
 
     def _finish_reason(self, finished: Finished) -> FinishReason:
@@ -99,9 +104,17 @@ class ChatEncoder(EventEncoder):
         if self._has_logprobs and self._generation.logprobs:
             logprobs, self._generation.logprobs = self._generation.logprobs, []
             choices = choices or [self._choice({})]
-            choices[0]["logprobs"] = logprobs_object(logprobs)
+            choices[0]["logprobs"] = self._logprobs(logprobs)
         timings = timings_object(self._generation) if choices and self._body.timings_per_token else None
         return b"".join(self._chunks.of(choice, timings) for choice in choices)
+
+    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Logprobs:
+        return logprobs_object(logprobs, as_ids=bool(self._body.return_tokens_as_token_ids))
+
+    def _progress(self) -> bytes:
+        """Return a chunk that reports how much of the prompt is computed, if there is news of it."""
+        progress = take_progress(self._generation)
+        return b"" if progress is None else self._chunks.of_progress(self._choice({}), progress)
 
     def _choice(self, delta: MessageDelta, finish_reason: FinishReason | None = None) -> ChatChunkChoice:
         return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

@@ -13,7 +13,7 @@ from modelyard.api.errors.responses import error_body
 from modelyard.api.openai.message import MessageDelta
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, Logprobs
-from modelyard.api.openapi.answers_timings import Timings
+from modelyard.api.openapi.answers_timings import Progress, Timings
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
@@ -82,6 +82,10 @@ class Chunks:
         """Return a chunk with one choice, and with llama.cpp's ``timings`` if they are given."""
         measured = b"" if timings is None else b',"timings":' + orjson.dumps(timings)
         return self.head + orjson.dumps([choice]) + measured + self.tail
+
+    def of_progress(self, choice: ChatChunkChoice | TextChunkChoice, progress: Progress) -> bytes:
+        """Return a chunk with llama.cpp's ``prompt_progress``."""
+        return self.head + orjson.dumps([choice]) + b',"prompt_progress":' + orjson.dumps(progress) + self.tail
 
     def end(self, finished: Sequence[Finished], timings: Timings) -> bytes:
         """Return the chunk with the usage of all choices, if the client asked for it, and the end marker."""

@@ -12,8 +12,9 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.api.openai.chunks import Chunks, EventEncoder, Identity, TextChunkChoice
+from modelyard.api.openai.prompt_logprobs import best_of, mean_logprob, prompt_scores, token_name
 from modelyard.api.openai.schema import CompletionRequest, choices_of
-from modelyard.api.openai.timings import timings_object
+from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, TextChoice, TextCompletion
 from modelyard.api.services import Services
@@ -31,13 +32,14 @@ class CompletionEncoder(EventEncoder):
     Args:
         body: the request.
         identity: the id and the time of the completion.
+        means: takes the mean log-probability of each answer, where only the best ones are returned.
         index: the number of the choice, from 0.
     """
 
-    def __init__(self, body: CompletionRequest, identity: Identity, index: int = 0) -> None:
-        self._body, self._identity, self._index = body, identity, index
+    def __init__(self, body: CompletionRequest, identity: Identity, means: list[float], index: int = 0) -> None:
+        self._body, self._identity, self._means, self._index = body, identity, means, index
         self._has_logprobs = body.logprobs is not None
-        self._is_bare = not self._has_logprobs and not body.timings_per_token
+        self._is_bare = not self._has_logprobs and not body.timings_per_token and not body.return_progress
         # Offset of the next token in the choice's text, in characters.
         self._offset = 0
 
@@ -55,7 +57,9 @@ class CompletionEncoder(EventEncoder):
     def text(self, text: str) -> bytes:
         """Return a chunk of text."""
         if not self._is_bare:
-            return self._chunk(text, None)
+            progress = take_progress(self._generation)
+            reported = b"" if progress is None else self._chunks.of_progress(self._choice_of("", None), progress)
+            return reported + (self._chunk(text, None) if text else b"")
         return self._before_text + orjson.dumps(text) + self._after_text
 
     def close(self, finished: Finished) -> bytes:
@@ -68,45 +72,55 @@ class CompletionEncoder(EventEncoder):
 
     def choice(self, text: str, finished: Finished) -> TextChoice:
         """Return the choice of a whole completion."""
-        return {"index": self._index, "text": text, "logprobs": self._logprobs(), "finish_reason": finished.reason}
+        if self._body.generated > self._body.choices:
+            self._means.append(mean_logprob(self._generation.logprobs))
+        return {
+            "index": self._index,
+            "text": text,
+            "logprobs": self._logprobs(),
+            "finish_reason": finished.reason,
+            **prompt_scores(self._body, self._generation),
+        }
 
     def whole(self, choices: Sequence[TextChoice], finished: Sequence[Finished]) -> TextCompletion:
         """Return the whole completion."""
+        generated = self._body.generated
+        returned = list(choices)
+        if generated > self._body.choices:
+            best = best_of(self._means, len(choices) // generated, self._body.choices)
+            returned = [{**choices[answer], "index": index} for index, answer in enumerate(best)]
         return {
             "object": "text_completion",
             **self._common,
-            "choices": list(choices),
-            "usage": usage_object(total_usage(finished, self._body.choices)),
+            "choices": returned,
+            "usage": usage_object(total_usage(finished, generated)),
             "timings": timings_object(self._generation),
         }
 
     def _chunk(self, text: str, finish_reason: FinishReason | None) -> bytes:
-        choice: TextChunkChoice = {
-            "index": self._index,
-            "text": text,
-            "logprobs": self._logprobs(),
-            "finish_reason": finish_reason,
-        }
+        choice = self._choice_of(text, finish_reason)
+        choice["logprobs"] = self._logprobs()
         has_timings = finish_reason is not None or self._body.timings_per_token
         return self._chunks.of(choice, timings_object(self._generation) if has_timings else None)
+
+    def _choice_of(self, text: str, finish_reason: FinishReason | None) -> TextChunkChoice:
+        return {"index": self._index, "text": text, "logprobs": None, "finish_reason": finish_reason}
 
     def _logprobs(self) -> ListedLogprobs | None:
         """Take the generation's new logprobs, in the parallel lists of OpenAI's older API; None: not asked for."""
         if not self._has_logprobs:
             return None
         logprobs, self._generation.logprobs = self._generation.logprobs, []
-        tokens = [each.token.decode("utf-8", "replace") for each in logprobs]
+        as_id = bool(self._body.return_tokens_as_token_ids)
+        texts = [each.token.decode("utf-8", "replace") for each in logprobs]
         offsets = []
-        for token in tokens:
+        for text in texts:
             offsets.append(self._offset)
-            self._offset += len(token)
+            self._offset += len(text)
         return {
-            "tokens": tokens,
+            "tokens": [token_name(each.token, each.id, as_id=as_id) for each in logprobs],
             "token_logprobs": [None if _is_first(each) else each.logprob for each in logprobs],
-            "top_logprobs": [
-                None if _is_first(each) else {token.decode("utf-8", "replace"): logprob for token, logprob in each.top}
-                for each in logprobs
-            ],
+            "top_logprobs": [None if _is_first(each) else _named_top(each, as_id=as_id) for each in logprobs],
             "text_offset": offsets,
         }
 
@@ -114,6 +128,14 @@ class CompletionEncoder(EventEncoder):
 def _is_first(entry: TokenLogprob) -> bool:
     """Whether it is the first token of an echoed prompt, which has no probability."""
     return math.isnan(entry.logprob)
+
+
+def _named_top(each: TokenLogprob, *, as_id: bool) -> dict[str, float]:
+    ids = each.top_ids or (-1,) * len(each.top)
+    return {
+        token_name(token, token_id, as_id=as_id): logprob
+        for token_id, (token, logprob) in zip(ids, each.top, strict=True)
+    }
 
 
 router = APIRouter(route_class=JsonRoute)
@@ -126,10 +148,11 @@ async def create_completion(body: CompletionRequest, http: HttpRequest) -> Respo
     requests = [
         choice
         for request in body.checked()
-        for choice in choices_of(replace(request, wait_options=options), body.choices)
+        for choice in choices_of(replace(request, wait_options=options), body.generated)
     ]
-    identity = Identity("cmpl")
+    identity, means = Identity("cmpl"), list[float]()
     choices = [
-        ChoiceRequest(request, CompletionEncoder(body, identity, index)) for index, request in enumerate(requests)
+        ChoiceRequest(request, CompletionEncoder(body, identity, means, index))
+        for index, request in enumerate(requests)
     ]
     return respond(Services.of(http).yard, choices, stream=bool(body.stream))

@@ -7,6 +7,7 @@ from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
+from modelyard.api.openai.prompt_logprobs import LEAST_LOGPROB, token_name
 from modelyard.api.openapi.answers_openai import AssistantMessage, LikelyToken, Logprobs
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -80,17 +81,28 @@ def message_object(message: Message) -> AssistantMessage:
     return answer
 
 
-def logprobs_object(logprobs: Sequence[TokenLogprob]) -> Logprobs:
-    """Return OpenAI's ``logprobs`` of a choice."""
+def logprobs_object(logprobs: Sequence[TokenLogprob], *, as_ids: bool = False) -> Logprobs:
+    """Return OpenAI's ``logprobs`` of a choice.
+
+    Args:
+        logprobs: those of its tokens.
+        as_ids: whether tokens are named by their ids.
+    """
+
+    def token_object(token: bytes, logprob: float, token_id: int) -> LikelyToken:
+        return {
+            "token": token_name(token, token_id, as_id=as_ids),
+            "logprob": max(logprob, LEAST_LOGPROB),
+            "bytes": list(token),
+        }
+
+    def top(each: TokenLogprob) -> list[LikelyToken]:
+        ids = each.top_ids or (-1,) * len(each.top)
+        return [token_object(*other, token_id) for other, token_id in zip(each.top, ids, strict=True)]
+
     return {
         "content": [
-            {**_token(each.token, each.logprob), "top_logprobs": [_token(*other) for other in each.top]}
-            for each in logprobs
+            {**token_object(each.token, each.logprob, each.id), "top_logprobs": top(each)} for each in logprobs
         ],
         "refusal": None,
     }
-
-
-def _token(token: bytes, logprob: float) -> LikelyToken:
-    # JSON has no infinity; OpenAI documents -9999.0 for tokens that are not likely at all.
-    return {"token": token.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(token)}

@@ -21,7 +21,7 @@ from modelyard.api.openai.conversation import (
     chosen_continuation,
 )
 from modelyard.api.openai.reasoning_fields import ReasoningFields
-from modelyard.api.openai.sampling import MAX_STOPS, MAX_TOKENS, SamplingFields, Stop, TokenLimit
+from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS, SamplingFields, Stop, TokenLimit
 from modelyard.api.openai.tools import (
     ToolChoiceField,
     ToolDefinition,
@@ -35,6 +35,8 @@ from modelyard.protocol.prompts import Chat, Infill, Prompt, Text, Tokens
 from modelyard.yard.requests.requests import Request
 
 MAX_CHOICES = 64
+MAX_TOP_LOGPROBS = 20
+MAX_ALLOWED = 1 << 16
 # Bounded because errors repeat the name.
 MAX_NAME_LENGTH = 512
 
@@ -44,6 +46,8 @@ TextsOrIds = Annotated[
     str | list[Any], WithJsonSchema(TypeAdapter(str | list[str] | list[int] | list[list[int]]).json_schema())
 ]
 MaxTokens = Annotated[int, Field(ge=1, le=MAX_TOKENS)]
+
+_BadWord = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
 
 
 # A field that names the user, or that controls what others store, cache or charge: no value changes the answer.
@@ -98,12 +102,33 @@ class GenerationFields(SamplingFields):
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = Field(default=None, description="Choices for each prompt.")
     user: str | None = IGNORED
     keep_alive: KeepAlive | None = None
+    allowed_token_ids: Annotated[list[int], Field(min_length=1, max_length=MAX_ALLOWED, fail_fast=True)] | None = Field(
+        default=None, description="The only token ids that the answer may have."
+    )
+    bad_words: Annotated[list[_BadWord], Field(max_length=MAX_STOPS, fail_fast=True)] | None = Field(
+        default=None, description="Texts whose tokens the answer must not have one behind the other."
+    )
+    truncate_prompt_tokens: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = Field(
+        default=None,
+        description="A longer prompt is cut to its last tokens, so many of them; -1: as many as leave room for the "
+        "answer.",
+    )
+    t_max_predict_ms: Annotated[int, Field(ge=-1, le=MAX_TOKENS)] | None = Field(
+        default=None,
+        description="Milliseconds from its first token after which an answer ends that has more than one line; 0 and "
+        "-1: no limit.",
+    )
+    return_progress: bool | None = Field(
+        default=None, description="Whether a stream has `prompt_progress` while the prompt is computed."
+    )
 
     def without_effect(self) -> Iterator[str]:
         """Yield the fields whose values ask for something that does not happen."""
         # Some clients turn their stream off, and send its options all the same.
         if self.stream_options is not None and self.stream is False:
             yield "stream_options"
+        if self.return_progress and not self.stream:
+            yield "return_progress"
 
     @property
     def choices(self) -> int:
@@ -132,7 +157,7 @@ class GenerationFields(SamplingFields):
             raise InvalidRequest(
                 "'stream_options' is only allowed with 'stream': true. Leave it out.", "stream_options"
             )
-        limit, min_tokens = self.limit, self.min_tokens or 0
+        limit, min_tokens, limit_ms = self.limit, self.min_tokens or 0, self.t_max_predict_ms or 0
         if limit is not None and min_tokens > limit:
             raise InvalidRequest(
                 f"'min_tokens' is {min_tokens}, but the answer may have {limit} tokens. Lower it.", "min_tokens"
@@ -148,7 +173,47 @@ class GenerationFields(SamplingFields):
             includes_stop=bool(self.include_stop_str_in_output),
             shows_special=self.skip_special_tokens is False,
             ignore_eos=bool(self.ignore_eos),
+            allowed_tokens=None if self.allowed_token_ids is None else tuple(self.allowed_token_ids),
+            bad_words=tuple(self.bad_words or ()),
+            max_prompt_tokens=self._max_prompt_tokens,
+            max_predict_s=limit_ms / 1000 if limit_ms > 0 else None,
+            reports_progress=bool(self.return_progress and self.stream),
         )
+
+    @property
+    def _max_prompt_tokens(self) -> int | None:
+        limit = self.truncate_prompt_tokens
+        if limit == 0:
+            raise InvalidRequest(
+                "'truncate_prompt_tokens' is 0, and a prompt has at least one token. Raise it.",
+                "truncate_prompt_tokens",
+            )
+        return 0 if limit == -1 else limit
+
+
+class ScoreFields(BaseModel):
+    """The fields of vLLM for log-probabilities."""
+
+    stream: bool | None = None
+    prompt_logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = Field(
+        default=None,
+        description="For how many of the most likely tokens the answer has the log-probabilities at each place of the "
+        "prompt, beside its own token. Not with `stream`.",
+    )
+    return_tokens_as_token_ids: bool | None = Field(
+        default=None, description="Whether log-probabilities name tokens by id, such as `token_id:42`."
+    )
+
+    def check_scores(self) -> None:
+        """Refuse scores that a stream has no place for.
+
+        Raises:
+            InvalidRequest: the log-probabilities of the prompt are asked for with a stream.
+        """
+        if self.prompt_logprobs is not None and self.stream:
+            raise InvalidRequest(
+                "'prompt_logprobs' is not available with 'stream': true. Leave one of them out.", "prompt_logprobs"
+            )
 
 
 class Prediction(BaseModel):
@@ -172,15 +237,9 @@ def _one_user_message(value: Any) -> Any:
 # Fields of OpenAI, mistral.rs, vLLM and llama.cpp that are not supported -> their values without an effect.
 _HARMLESS: dict[str, tuple[Any, ...]] = {
     "adapter": (),
-    "allowed_token_ids": (),
-    "bad_words": ([],),
     "length_penalty": (1,),
     "logits_processors": ([],),
     "lora": ([],),
-    "prompt_logprobs": (),
-    "return_tokens_as_token_ids": (False,),
-    "t_max_predict_ms": (0, -1),
-    "truncate_prompt_tokens": (),
     "truncate_sequence": (False,),
     "use_beam_search": (False,),
 }
@@ -213,10 +272,8 @@ WITHOUT_EFFECT: Final = frozenset(
     }
 )
 
-MAX_TOP_LOGPROBS = 20
 
-
-class ChatCompletionRequest(GenerationFields, AnswerFormatFields, ReasoningFields):
+class ChatCompletionRequest(GenerationFields, ScoreFields, AnswerFormatFields, ReasoningFields):
     """The body of ``POST /v1/chat/completions``."""
 
     known_extras: ClassVar = WITHOUT_EFFECT.union(CHAT_HARMLESS)
@@ -270,6 +327,7 @@ class ChatCompletionRequest(GenerationFields, AnswerFormatFields, ReasoningField
             InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, CHAT_HARMLESS)
+        self.check_scores()
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
         tools, choice = chosen_tools(self.tools or [], self.tool_choice)
@@ -291,6 +349,7 @@ class ChatCompletionRequest(GenerationFields, AnswerFormatFields, ReasoningField
             **self.answer_format(),
             reasoning_budget=reasoning.budget,
             logprobs=(self.top_logprobs or 0) if self.logprobs else None,
+            prompt_logprobs=self.prompt_logprobs,
             prediction="" if self.prediction is None else self.prediction.text(),
         )
 
@@ -298,7 +357,7 @@ class ChatCompletionRequest(GenerationFields, AnswerFormatFields, ReasoningField
 MAX_PROMPTS = 128
 
 
-class CompletionRequest(GenerationFields, AnswerFormatFields):
+class CompletionRequest(GenerationFields, ScoreFields, AnswerFormatFields):
     """The body of ``POST /v1/completions``."""
 
     known_extras: ClassVar = WITHOUT_EFFECT.union(COMPLETION_HARMLESS)
@@ -307,7 +366,16 @@ class CompletionRequest(GenerationFields, AnswerFormatFields):
     suffix: str | None = Field(default=None, description="Text after the gap that the model fills in.")
     echo: bool | None = Field(default=None, description="Whether the answer begins with the prompt.")
     logprobs: Annotated[int, Field(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
-    best_of: int | None = None
+    best_of: Annotated[int, Field(ge=1)] | None = Field(
+        default=None,
+        description="How many answers are generated for each prompt, of which the `n` are returned whose tokens have "
+        "the highest mean log-probability.",
+    )
+
+    @property
+    def generated(self) -> int:
+        """The number of answers that are generated for each prompt."""
+        return self.choices if self.best_of is None else self.best_of
 
     def checked(self) -> list[Request]:
         """Return one request for the yard for each prompt.
@@ -316,34 +384,44 @@ class CompletionRequest(GenerationFields, AnswerFormatFields):
             InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, COMPLETION_HARMLESS)
-        if self.best_of not in (None, self.choices):
-            raise InvalidRequest("'best_of' must be equal to 'n': every answer is returned.", "best_of")
+        self.check_scores()
+        if self.generated < self.choices:
+            raise InvalidRequest(f"'best_of' is {self.best_of}, and 'n' is {self.n}. Raise it to 'n'.", "best_of")
+        is_ranked = self.generated > self.choices
+        if is_ranked and self.stream:
+            raise InvalidRequest("With 'stream', 'best_of' must be equal to 'n'. Leave one of them out.", "best_of")
         if self.echo and self.suffix:
             raise InvalidRequest("'echo' and 'suffix' cannot both be given. Leave one out.", "echo")
         return [
             replace(
                 self.to_request(prompt),
                 **self.answer_format(),
-                logprobs=self.logprobs,
+                logprobs=0 if is_ranked and self.logprobs is None else self.logprobs,
                 echoes=bool(self.echo),
+                prompt_logprobs=self.prompt_logprobs,
             )
             for prompt in self._prompts()
         ]
 
     def _prompts(self) -> list[Prompt]:
         match self.prompt:
+            case _ if self.generated > MAX_PROMPTS:
+                raise InvalidRequest(
+                    f"'best_of' is {self.best_of}, and at most {MAX_PROMPTS} answers are generated. Lower it.",
+                    "best_of",
+                )
             case str(text):
                 prompts = [self._text_prompt(text)]
             case list(ids) if _are_ids(ids):
                 prompts = [self._ids_prompt(ids)]
-            case list(parts) if parts and len(parts) * self.choices <= MAX_PROMPTS:
+            case list(parts) if parts and len(parts) * self.generated <= MAX_PROMPTS:
                 prompts = [
                     self._text_prompt(part) if isinstance(part, str) else self._ids_prompt(part) for part in parts
                 ]
             case _:
                 raise InvalidRequest(
-                    f"'prompt' must be a text or a list of token ids, or a list of either; with 'n' choices for each, "
-                    f"at most {MAX_PROMPTS} answers.",
+                    f"'prompt' must be a text or a list of token ids, or a list of either; with 'n' or 'best_of' "
+                    f"answers to each, at most {MAX_PROMPTS} answers.",
                     "prompt",
                 )
         return prompts

@@ -5,7 +5,9 @@ Source: llama.cpp, tools/server, server-task.cpp, result_timings::to_json.
 
 from __future__ import annotations
 
-from modelyard.api.openapi.answers_timings import Timings
+import time
+
+from modelyard.api.openapi.answers_timings import Progress, Timings
 from modelyard.yard.requests.token_stream import TokenStream
 
 
@@ -30,6 +32,22 @@ def timings_object(generation: TokenStream) -> Timings:
         "predicted_ms": predicted_ms,
         "predicted_per_token_ms": _ratio(predicted_ms, predicted),
         "predicted_per_second": _ratio(1000 * predicted, predicted_ms),
+    }
+
+
+def take_progress(generation: TokenStream) -> Progress | None:
+    """Return llama.cpp's ``prompt_progress`` of a prompt that is being computed; None: there is no news of it.
+
+    Source: llama.cpp, tools/server, server-task.cpp, result_prompt_progress::to_json.
+    """
+    computed, generation.computed = generation.computed, None
+    if computed is None:
+        return None
+    return {
+        "total": generation.prompt_tokens,
+        "cache": generation.cached_tokens,
+        "processed": computed,
+        "time_ms": round(1000 * (time.monotonic() - generation.times.started)),
     }
 
 

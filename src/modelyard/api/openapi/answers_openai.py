@@ -92,7 +92,21 @@ class ChatChoice(TypedDict):
     finish_reason: FinishReason
 
 
-class ChatCompletion(TypedDict):
+class PromptToken(TypedDict):
+    """A token that is possible at a place of the prompt. vLLM's ``Logprob``."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
+class PromptScores(TypedDict):
+    """The log-probabilities at each place of the prompt, by token id. An extension of vLLM."""
+
+    prompt_logprobs: NotRequired[list[dict[str, PromptToken] | None]]
+
+
+class ChatCompletion(PromptScores):
     """The next message of a conversation."""
 
     id: str
@@ -114,7 +128,7 @@ class ListedLogprobs(TypedDict):
     text_offset: list[int]
 
 
-class TextChoice(TypedDict):
+class TextChoice(PromptScores):
     """One continuation."""
 
     index: int

@@ -17,3 +17,12 @@ class Timings(TypedDict):
     predicted_ms: float
     predicted_per_token_ms: float
     predicted_per_second: float
+
+
+class Progress(TypedDict):
+    """llama.cpp's ``prompt_progress``: how much of a prompt is computed, from ``cache`` to ``total`` tokens."""
+
+    total: int
+    cache: int
+    processed: int
+    time_ms: int

@@ -52,7 +52,6 @@ _SAMPLING: Final = {
     "ignore_eos": "Whether to continue to `max_tokens` when the model ends its answer.",
     "grammar": "A grammar for the whole answer.",
     "n": "Choices for each prompt.",
-    "best_of": "Must be equal to `n`.",
 }
 
 _REQUEST: Final = {
@@ -206,6 +205,10 @@ _ANSWER: Final = {
     "bytes": "The token's bytes.",
     "Logprobs.content": "One entry for each token.",
     "ChosenToken.top_logprobs": "The most likely tokens at the position.",
+    "rank": "Its place among all tokens at its position; the most likely one has 1.",
+    "decoded_token": "The text of the token.",
+    "prompt_logprobs": "For each token of the prompt, the token itself and the most likely ones at its position, by "
+    "token id; null for the first token.",
     "token_logprobs": "Natural logarithms of the tokens' probabilities.",
     "ListedLogprobs.top_logprobs": "The most likely tokens at each position.",
     "text_offset": "Offset of each token in the text.",

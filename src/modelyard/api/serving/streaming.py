@@ -50,7 +50,7 @@ class ChoiceEncoder(Protocol):
         """Return the first frame of the choice. Called once, before all others, also for a whole answer."""
 
     def text(self, text: str) -> bytes:
-        """Return the frame of a piece of text."""
+        """Return the frame of a piece of text; "" where there is only news of the prompt's progress."""
 
     def close(self, finished: Finished) -> bytes:
         """Return the last frame of the choice."""
@@ -220,7 +220,7 @@ class _StreamWriter:
     def _write(self) -> bool:
         """Send the text that has arrived; return whether the task must wake."""
         text = self._generation.take_text()
-        if text and (body := self._encoder.text(text)):
+        if (text or self._generation.computed is not None) and (body := self._encoder.text(text)):
             frame = {"type": "http.response.body", "body": body, "more_body": True}
             self._sending = start_eagerly(self._send(frame))
         has_comment = self._comments is not None and self._comments.is_due

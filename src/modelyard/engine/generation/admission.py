@@ -23,6 +23,7 @@ from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.output.logprobs import LogprobRecorder
 from modelyard.engine.output.output import ALL_TOKENS, SequenceOutput
 from modelyard.engine.output.reasoning_budget import BudgetedSampler, ReasoningBudget, ReasoningSpan
+from modelyard.engine.output.restricted import RestrictedSampler
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
@@ -76,11 +77,18 @@ class _Reading:
 
 @dataclass(frozen=True, slots=True)
 class _Prepared:
-    """A prompt whose images are yet to be laid out, the tokens of the predicted answer, and the bias of tokens."""
+    """A prompt whose images are yet to be laid out, and the tokens of other texts of the request.
+
+    Attributes:
+        prediction: of the predicted answer.
+        bias: what is added to the logits of tokens.
+        excluded: sequences that the answer must not have.
+    """
 
     prompt: PreparedPrompt
     prediction: list[int]
     bias: Mapping[int, float]
+    excluded: list[tuple[int, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +100,7 @@ class _Ready:
     prompt: ReadPrompt
     prediction: list[int]
     bias: Mapping[int, float]
+    excluded: list[tuple[int, ...]]
 
     @property
     def answer(self) -> tuple[int, ...]:
@@ -166,9 +175,11 @@ class Admission:
         """
         self._check_ids("logit_bias", request.sampling.logit_bias or ())
         self._check_ids("stop_token_ids", request.stop_tokens)
-        if is_quick(request.prompt) and not request.prediction and not request.sampling.text_bias:
+        self._check_ids("allowed_token_ids", request.allowed_tokens or ())
+        has_texts = bool(request.prediction or request.sampling.text_bias or request.bad_words)
+        if is_quick(request.prompt) and not has_texts and request.max_prompt_tokens is None:
             with self._record.reading(request.sequence):
-                prepared = _Prepared(self._prompts.prepare(request.prompt), [], request.sampling.logit_bias or {})
+                prepared = _Prepared(self._prompts.prepare(request.prompt), [], request.sampling.logit_bias or {}, [])
             return self._admit_prepared(request, None, prepared)
         self._start_reading(request, None)
         return None
@@ -187,6 +198,8 @@ class Admission:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
         if running.output.recorder is not None:
             running.output.recorder.piece = self._model.visible_piece
+        if running.prompt_recorder is not None:
+            running.prompt_recorder.piece = self._model.visible_piece
         if running.budget is not None:
             running.budget.piece = partial(self._model.piece_of, visible_specials=running.output.visible_specials)
         running.tokens.arrival = self.next_arrival()
@@ -215,7 +228,7 @@ class Admission:
     def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
         """Read the prompt of a request. Runs on a reader's thread."""
         if resumed is None or not resumed.prompt or media_of(request.prompt):
-            prepared = self._prompts.prepare(request.prompt)
+            prepared = self._prompts.prepare(request.prompt, self._cut_to(request))
         else:
             # The prompt is not read again: a template may write the current date.
             prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.output_format)
@@ -223,7 +236,23 @@ class Admission:
         limit = self._length if request.max_tokens is None else min(request.max_tokens, self._length)
         text = request.prediction[: limit * _TOKEN_CHARACTERS]
         prediction = self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else []
-        return _Prepared(prepared, prediction, self._bias(request.sampling))
+        return _Prepared(prepared, prediction, self._bias(request.sampling), self._excluded(request.bad_words))
+
+    def _cut_to(self, request: Submit) -> int | None:
+        """Return to how many tokens the prompt of a request is cut; None: it is not."""
+        if request.max_prompt_tokens is None:
+            return None
+        room = min(self._length, request.max_context or self._length) - max(1, request.max_tokens or 1)
+        return max(1, min(request.max_prompt_tokens or room, room))
+
+    def _excluded(self, bad_words: Iterable[str]) -> list[tuple[int, ...]]:
+        """Return the tokens of texts that the answer must not have, at its beginning and behind other words.
+
+        Runs on a reader's thread. Source: vLLM, ``SamplingParams.update_from_tokenizer``.
+        """
+        texts = dict.fromkeys(text for word in bad_words for text in (word.lstrip(), f" {word.lstrip()}"))
+        tokens = (tuple(self._model.tokenize_plain(text.encode("utf-8", "replace"))) for text in texts)
+        return [each for each in dict.fromkeys(tokens) if each]
 
     def _bias(self, sampling: Sampling) -> dict[int, float]:
         """Return the bias of tokens; that of a text holds for each of its tokens. Runs on a reader's thread."""
@@ -245,7 +274,7 @@ class Admission:
             grammar = self._chat_format.grammar(request, request.prompt, prompt.output_format)
         else:
             grammar = text_grammar(request)
-        ready = _Ready(request, resumed, prompt, prepared.prediction, prepared.bias)
+        ready = _Ready(request, resumed, prompt, prepared.prediction, prepared.bias, prepared.excluded)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
             return self._admitted(ready, None, [])
@@ -316,6 +345,10 @@ class Admission:
             for token in ready.answer:
                 budget.accept(token)
             sampler = BudgetedSampler(sampler, budget)
+        if request.allowed_tokens is not None or ready.excluded:
+            sampler = RestrictedSampler(
+                sampler, self._model.vocab_size, request.allowed_tokens, ready.excluded, ready.answer
+            )
         if constraint is not None:
             constraint.tokens_left = output.max_tokens - len(ready.answer)
             sampler = ConstrainedSampler(sampler, constraint)
@@ -339,8 +372,10 @@ class Admission:
             request, prompt.output_format, sequence, output, sampler, reasoning=span, budget=budget
         )
         if sequence.scores_prompt:
-            running.echo = self._echo(request.prompt, tokens)
-            return Admitted(running, "", resumed)
+            running.echo = self._echo(request.prompt, tokens) if request.echoes else ""
+            top = max(request.prompt_logprobs or 0, (request.logprobs or 0) if request.echoes else 0)
+            running.prompt_recorder = LogprobRecorder(top, self._model.visible_piece)
+            return Admitted(running, "", resumed, prompt.repairs)
         echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
         return Admitted(running, echo, resumed, prompt.repairs)
 

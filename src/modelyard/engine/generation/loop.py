@@ -48,6 +48,8 @@ from modelyard.protocol.events import (
     Event,
     Failed,
     Finished,
+    PromptProgress,
+    PromptScored,
     Publish,
     Returned,
     Started,
@@ -397,11 +399,7 @@ class GenerationLoop:
             text += output.push(token, piece)
             if recorder is not None and scores is not None and token not in output.end_tokens:
                 recorder.add(token, len(piece), scores)
-            if constraint is not None and constraint.is_complete and output.stopped_by is None:
-                # Nothing can follow: this saves the step that would sample an end token, and needs no such token.
-                text += output.complete()
-            if constraint is not None and constraint.is_cut and output.stopped_by is None and output.finish_reason:
-                output.finish_reason = "length"
+            text += _end_in_time(running, constraint)
             if output.finish_reason or accepted == len(drafted) or token != drafted[accepted]:
                 break
             accepted += 1
@@ -421,17 +419,21 @@ class GenerationLoop:
 
     def _score(self, running: RunningSequence, chunk: ScheduledChunk, logits: npt.NDArray[np.float32]) -> bool:
         """Record log-probabilities of the prompt, and publish it with all of them; return whether some are to come."""
-        sequence, recorder = running.tokens, running.output.recorder
+        sequence, recorder, request = running.tokens, running.prompt_recorder, running.request
         assert recorder is not None
         end = chunk.position + len(chunk.tokens)
         recorder.score(sequence.tokens[: sequence.prompt_length], chunk.position, logits)
         if end < sequence.prompt_length:
             return True
         sequence.scores_prompt = False
-        scored = recorder.prompt
-        # The echoed text does not have the begin token.
-        skipped = 1 if isinstance(running.request.prompt, Text) and not self._model.piece(sequence.tokens[0]) else 0
-        self._events.append(Token(sequence.id, running.echo, tuple(scored[skipped:])))
+        running.prompt_recorder = None
+        if request.prompt_logprobs is not None:
+            self._events.append(PromptScored(sequence.id, recorder.prompt_with(request.prompt_logprobs)))
+        if request.echoes:
+            scored = () if request.logprobs is None else recorder.prompt_with(request.logprobs)
+            # The echoed text does not have the begin token.
+            skipped = 1 if isinstance(request.prompt, Text) and not self._model.piece(sequence.tokens[0]) else 0
+            self._events.append(Token(sequence.id, running.echo, scored[skipped:]))
         return False
 
     def _settle_drafts(self, chunk: ScheduledChunk, drafted: int, accepted: int) -> None:
@@ -475,6 +477,7 @@ class GenerationLoop:
         else:
             outcome = self._compute(chunks)
         if outcome == Context.DECODED:
+            self._report_progress(chunks)
             return chunks
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")
@@ -484,6 +487,13 @@ class GenerationLoop:
             )
         self._offload.carry_out()
         return []
+
+    def _report_progress(self, chunks: list[ScheduledChunk]) -> None:
+        """Publish how much is computed of the prompts that are to report it."""
+        for chunk in chunks:
+            sequence, end = chunk.sequence, chunk.position + len(chunk.tokens)
+            if end <= sequence.prompt_length and self._running[sequence.id].request.reports_progress:
+                self._events.append(PromptProgress(sequence.id, end))
 
     def _draft(self, drafter: DraftModel) -> None:
         """Run the draft model for all running sequences."""
@@ -535,6 +545,20 @@ class GenerationLoop:
             )
             self._offload.carry_out()
             return None
+
+
+def _end_in_time(running: RunningSequence, constraint: Constraint | None) -> str:
+    """End an answer whose grammar is complete, or whose time is over; return the text that was held back."""
+    output, text = running.output, ""
+    if constraint is not None and output.stopped_by is None:
+        if constraint.is_complete:
+            # Nothing can follow: this saves the step that would sample an end token, and needs no such token.
+            text = output.complete()
+        if constraint.is_cut and output.finish_reason:
+            output.finish_reason = "length"
+    if output.finish_reason is None and running.is_overdue(time.monotonic()):
+        text += output.complete("length")
+    return text
 
 
 def _token_with_logprobs(

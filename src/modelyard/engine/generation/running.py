@@ -8,6 +8,7 @@ from itertools import islice
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
+from modelyard.engine.output.logprobs import LogprobRecorder
 from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.output.reasoning_budget import ReasoningBudget, ReasoningSpan
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
@@ -28,6 +29,9 @@ class RunningSequence:
         output: the text side of the answer.
         sampler: holds the state of its random numbers and penalties.
         echo: text of the prompt, to be published with its log-probabilities once they are computed.
+        prompt_recorder: log-probabilities of the prompt, where they are asked for.
+        overdue_at: when an answer with more than one line ends, in seconds of the monotonic clock; None: not known yet,
+            or there is no limit.
         published: number of tokens, including those of the prompt, that were published in events.
         reasoning: how its reasoning is marked; None: the model does not reason.
         budget: limit of its reasoning; None: it has none.
@@ -40,6 +44,8 @@ class RunningSequence:
     sampler: Sampler
     published: int = 0
     echo: str = ""
+    prompt_recorder: LogprobRecorder | None = None
+    overdue_at: float | None = None
     reasoning: ReasoningSpan | None = None
     budget: ReasoningBudget | None = None
 
@@ -52,6 +58,15 @@ class RunningSequence:
     def constraint(self) -> Constraint | None:
         """The grammar of the answer, with its current state; None where it has none."""
         return self.sampler.constraint if isinstance(self.sampler, ConstrainedSampler) else None
+
+    def is_overdue(self, now: float) -> bool:
+        """Whether the answer has taken as long as it may. Called with each of its tokens, the first one included."""
+        limit = self.request.max_predict_s
+        if limit is None:
+            return False
+        if self.overdue_at is None:
+            self.overdue_at = now + limit
+        return now >= self.overdue_at and self.output.has_lines
 
     def usage(self, piece_of: Callable[[int, Container[int]], bytes]) -> Usage:
         """Return the tokens used by a sequence that is complete.

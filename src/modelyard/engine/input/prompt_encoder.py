@@ -33,12 +33,16 @@ from modelyard.protocol.prompts import (
     Text,
     Tokens,
     Written,
+    media_of,
     salted,
 )
 from modelyard.protocol.values import OutputFormat
 
 # Characters of a file that are tokenised per token of the context. Source code has about three characters a token.
 _FILE_CHARACTERS: Final = 4
+
+# Characters of a prompt that is cut, for each token of the context; more of it is not tokenised.
+_CUT_CHARACTERS: Final = 64
 
 
 class SupportsMedia(Protocol):
@@ -130,8 +134,12 @@ class PromptReader:
         """Return the token ids of ``prompt``: ``prepare`` and ``finish`` in one."""
         return self.finish(self.prepare(prompt))
 
-    def prepare(self, prompt: Prompt) -> PreparedPrompt:
+    def prepare(self, prompt: Prompt, cut_to: int | None = None) -> PreparedPrompt:
         """Render a chat, and tokenise all texts. May be called on any thread, and may take seconds.
+
+        Args:
+            prompt: the prompt.
+            cut_to: how many tokens of a longer prompt are left, the last ones and the begin token; None: it is not cut.
 
         Raises:
             UnsupportedOperation: the prompt is a chat and the model has no usable chat template, or it has an image or
@@ -139,6 +147,8 @@ class PromptReader:
             ContextLengthExceeded: a text leaves no room for an answer.
             InvalidRequest: the template refuses it, or it holds what is not in the vocabulary.
         """
+        if cut_to is not None:
+            return self._cut(prompt, cut_to)
         match prompt:
             case Chat():
                 if self._chat_format is None:
@@ -154,6 +164,34 @@ class PromptReader:
                 return PreparedPrompt("prompt", (self._joined(prompt.parts),))
             case Written(parts):
                 return self._prepare_written(parts)
+
+    def _cut(self, prompt: Prompt, length: int) -> PreparedPrompt:
+        """Return the last ``length`` tokens of a prompt, with the begin token if it has one."""
+        if media_of(prompt):
+            raise InvalidRequest(
+                "A prompt with images or sound cannot be cut. Leave 'truncate_prompt_tokens' out.",
+                "truncate_prompt_tokens",
+            )
+        longest = _CUT_CHARACTERS * self._context_length
+        if isinstance(prompt, Text):
+            prompt = Text(prompt.text[-longest:])
+        uncut = type(self)(
+            self._tokenizer,
+            chat_format=self._chat_format,
+            why_no_chat=self._why_no_chat,
+            vocab_size=self._vocab_size,
+            context_length=self._context_length,
+            name=self._name,
+            infill=self._infill,
+            max_characters=longest,
+        )
+        prepared = uncut.prepare(prompt)
+        tokens = [token for part in prepared.parts if isinstance(part, list) for token in part]
+        check_known(tokens, self._vocab_size, prepared.param)
+        begin = self._tokenizer.begin_tokens
+        if len(tokens) > length and 0 < len(begin) < length and tokens[: len(begin)] == begin:
+            tokens = begin + tokens[len(tokens) - length + len(begin) :]
+        return replace(prepared, parts=(tokens[max(0, len(tokens) - length) :],))
 
     def finish(self, prepared: PreparedPrompt) -> ReadPrompt:
         """Return the token ids of a prompt, at least one and fewer than the context holds. Runs on the engine's thread.

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -81,10 +82,12 @@ class LogprobRecorder:
             logits: [rows, vocab_size].
         """
         if not self.prompt:
-            self.prompt.append(TokenLogprob(self.piece(tokens[0]), math.nan, ()))
+            self.prompt.append(TokenLogprob(self.piece(tokens[0]), math.nan, (), tokens[0]))
         for index, row in enumerate(logits, at + 1):
             if index == len(self.prompt) and index < len(tokens):
-                self.prompt.append(self.entry(tokens[index], log_softmax(row)))
+                scores = log_softmax(row)
+                rank = 1 + int(np.count_nonzero(scores > scores[tokens[index]]))
+                self.prompt.append(replace(self.entry(tokens[index], scores), rank=rank))
 
     def add(self, token: int, size: int, scores: Scores) -> None:
         """Add a token of the answer, with the scores that it was sampled from.
@@ -103,6 +106,12 @@ class LogprobRecorder:
         ids = tuple(map(int, ranked))
         top = tuple((self.piece(index), float(scores[index])) for index in ids)
         return TokenLogprob(self.piece(token), float(scores[token]), top, token, ids)
+
+    def prompt_with(self, top: int | None) -> tuple[TokenLogprob, ...]:
+        """Return the log-probabilities of the prompt, with no more than ``top`` of the likeliest tokens each."""
+        if top is None or top >= self._top:
+            return tuple(self.prompt)
+        return tuple(replace(each, top=each.top[:top], top_ids=each.top_ids[:top]) for each in self.prompt)
 
     def release(self, text: str) -> tuple[TokenLogprob, ...]:
         """Return the log-probabilities of the tokens that begin within the text released so far, ``text`` included."""

@@ -24,6 +24,9 @@ class SequenceOutput:
         stops: strings that end it, reason "stop"; they are part of it if ``includes_stop`` is set.
         visible_specials: special tokens that are part of its text, since they mark tool calls and reasoning.
         recorder: log-probabilities of its tokens, where they are asked for.
+
+    Attributes:
+        has_lines: whether its text has a line break.
     """
 
     __slots__ = (
@@ -33,6 +36,7 @@ class SequenceOutput:
         "_utf8",
         "end_tokens",
         "finish_reason",
+        "has_lines",
         "max_tokens",
         "recorder",
         "visible_specials",
@@ -55,6 +59,7 @@ class SequenceOutput:
         self.end_tokens = end_tokens
         self._min_tokens = min_tokens
         self._tokens = 0
+        self.has_lines = False
         self._utf8 = Utf8Stream()
         self._stop = StopFilter(stops, includes=includes_stop)
         self.finish_reason: FinishReason | None = None
@@ -64,9 +69,9 @@ class SequenceOutput:
         """The stop string that ended the answer, if one did."""
         return self._stop.stopped_by
 
-    def complete(self) -> str:
-        """End the answer, reason "stop"; return the text that was held back."""
-        self.finish_reason = "stop"
+    def complete(self, reason: FinishReason = "stop") -> str:
+        """End the answer; return the text that was held back."""
+        self.finish_reason = reason
         return self._stop.flush()
 
     def replay(self, tokens: Sequence[int], pieces: Sequence[bytes], pending: Sequence[TokenLogprob]) -> None:
@@ -88,6 +93,7 @@ class SequenceOutput:
             self.finish_reason = "stop"
             return self._stop.flush()
         text = self._utf8.push(piece)
+        self.has_lines = self.has_lines or "\n" in text
         if self._tokens >= self._min_tokens:
             text = self._stop.push(text)
         if self._stop.stopped_by is not None:

@@ -30,7 +30,9 @@ class Request:
         wait_options: how it waits for its model.
         wants_ids: whether the reader of the answer gets its token ids, too.
         prompt, sampling, min_tokens, stop, stop_tokens, includes_stop, shows_special, ignore_eos, response_format,
-            grammar, logprobs, sampled_logprobs, echoes, prediction, reasoning_budget: see ``protocol.requests.Submit``.
+            grammar, logprobs, sampled_logprobs, echoes, prediction, reasoning_budget, prompt_logprobs,
+            max_prompt_tokens, allowed_tokens, bad_words, max_predict_s, reports_progress: see
+            ``protocol.requests.Submit``.
     """
 
     prompt: Prompt
@@ -52,6 +54,12 @@ class Request:
     includes_stop: bool = False
     shows_special: bool = False
     wants_ids: bool = False
+    prompt_logprobs: int | None = None
+    max_prompt_tokens: int | None = None
+    allowed_tokens: tuple[int, ...] | None = None
+    bad_words: tuple[str, ...] = ()
+    max_predict_s: float | None = None
+    reports_progress: bool = False
 
     def message(self, sequence: SequenceId, priority: int) -> Submit:
         """Return the message for the engine. ``priority`` is the request's, which defaults to its model's."""
@@ -74,6 +82,12 @@ class Request:
             stop_tokens=self.stop_tokens,
             includes_stop=self.includes_stop,
             shows_special=self.shows_special,
+            prompt_logprobs=self.prompt_logprobs,
+            max_prompt_tokens=self.max_prompt_tokens,
+            allowed_tokens=self.allowed_tokens,
+            bad_words=self.bad_words,
+            max_predict_s=self.max_predict_s,
+            reports_progress=self.reports_progress,
         )
 
 

@@ -9,7 +9,16 @@ import asyncio
 from collections.abc import Callable
 
 from modelyard.errors import ModelyardError, ShuttingDown
-from modelyard.protocol.events import Accepted, Cancelled, Failed, Finished, SequenceEvent, Token
+from modelyard.protocol.events import (
+    Accepted,
+    Cancelled,
+    Failed,
+    Finished,
+    PromptProgress,
+    PromptScored,
+    SequenceEvent,
+    Token,
+)
 from modelyard.protocol.values import OutputFormat, TokenLogprob
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
@@ -27,6 +36,8 @@ class TokenStream(MeteredRequest):
         prompt_tokens: tokens of the prompt, once it is accepted.
         cached_tokens: tokens of the prompt that were not computed again, once its prefill has begun.
         output_format: how the text is parsed, once the prompt is accepted; None: it is plain text.
+        prompt_logprobs: of the tokens of the prompt, where they were asked for and it is computed.
+        computed: number of tokens of the prompt that are computed; None: no news of it. The reader sets it to None.
         logprobs: of the tokens whose text has arrived, where they were asked for. The reader removes them.
         generated: number of tokens of the answer that have arrived.
         keeps_ids: whether the ids of these tokens are kept in ``ids``.
@@ -41,6 +52,8 @@ class TokenStream(MeteredRequest):
         self.prompt_tokens = self.cached_tokens = 0
         self.finished: Finished | None = None
         self.output_format: OutputFormat | None = None
+        self.prompt_logprobs: tuple[TokenLogprob, ...] = ()
+        self.computed: int | None = None
         self.logprobs: list[TokenLogprob] = []
         self.generated = 0
         self.keeps_ids = False
@@ -64,6 +77,10 @@ class TokenStream(MeteredRequest):
                 self.dropped, self.repairs = dropped, repairs
                 if self.account is not None:
                     self.account.record_prompt(prompt_tokens)
+            case PromptProgress(_, computed):
+                self.computed = computed
+            case PromptScored(_, logprobs):
+                self.prompt_logprobs = logprobs
             case Finished(_, _, usage):
                 self.finished = event
                 self.record_usage(usage)

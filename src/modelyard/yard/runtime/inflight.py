@@ -20,6 +20,8 @@ from modelyard.protocol.events import (
     Event,
     Failed,
     Finished,
+    PromptProgress,
+    PromptScored,
     Ranked,
     Returned,
     Started,
@@ -219,7 +221,7 @@ class InflightRequests:
                     times.last = now
                 continue
             match event:
-                case Accepted(sequence):
+                case Accepted(sequence) | PromptProgress(sequence) | PromptScored(sequence):
                     inflight = self.open.get(RequestId(sequence))
                     if inflight is not None:
                         inflight.result.put(event)

@@ -82,3 +82,11 @@ def test_a_stop_string_is_part_of_the_text_where_that_is_asked_for() -> None:
 def test_any_token_is_a_visible_one() -> None:
     assert 0 in ALL_TOKENS
     assert 2**31 - 1 in ALL_TOKENS
+
+
+def test_an_answer_knows_whether_it_has_several_lines() -> None:
+    text = answer()
+    text.push(7, b"one line")
+    assert not text.has_lines
+    text.push(7, b"\nand another")
+    assert text.has_lines
