@@ -29,11 +29,18 @@ MAX_LISTS: Final = 50_000
 MAX_FIELDS: Final = 100_000
 """Fields of all objects in one body. Validation looks up each by its name."""
 
+MAX_DEPTH: Final = 240
+"""Objects and lists within one another. orjson writes 254, and an answer puts what it repeats into a few more."""
+
 MAX_HALVES: Final = 10_000
 """Lone surrogates that are replaced. A client that cuts a text between two surrogates sends one."""
 
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _BACKSLASH: Final = 0x5C
+
+# Bytes of JSON that open and close nothing, and a table that turns the others into 2 or 0.
+_NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
+_STEPS: Final = bytes.maketrans(b"[{]}", b"\x02\x02\x00\x00")
 
 # A lone surrogate: an escape without its other half, or a surrogate in UTF-8, where it is invalid. No alternative is
 # longer than _MAX_SURROGATE_BYTES.
@@ -50,13 +57,14 @@ def parse_json(body: bytes) -> Any:
     """Return the value of ``body``. Lone surrogates, which UTF-8 cannot encode, become U+FFFD.
 
     Raises:
-        InvalidRequest: the body has too many values, objects, lists or fields.
-        json.JSONDecodeError: the body is not JSON in UTF-8, or is nested deeper than the 1,024 levels of orjson.
+        InvalidRequest: the body has too many values, objects, lists or fields, or nests too deeply.
+        json.JSONDecodeError: the body is not JSON in UTF-8.
 
     Source: RFC 8259.
     """
     body = body.removeprefix(_BYTE_ORDER_MARK)
     check_size(body)
+    check_depth(body)
     try:
         return _parse(body)
     except json.JSONDecodeError:
@@ -79,6 +87,26 @@ def check_size(body: bytes) -> None:
     # The first count, which is fast, includes the content of strings; the second does not.
     if _excess(_pieces(body)) and (excess := _excess(_outside_of_strings(body))):
         raise InvalidRequest(f"The body has more than {excess} in it. Send several requests.")
+
+
+def check_depth(body: bytes) -> None:
+    """Refuse a body whose values could not be written again, before it is parsed.
+
+    Raises:
+        InvalidRequest: it nests deeper than MAX_DEPTH levels.
+    """
+    # Few bodies have as many brackets, and those of fewer need no closer look.
+    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+        return
+    depth = 0
+    for piece in _outside_of_strings(body):
+        steps = piece.translate(_STEPS, _NO_BRACKETS)
+        for step in steps:
+            depth += step - 1
+            if depth > MAX_DEPTH:
+                raise InvalidRequest(
+                    f"The body has more than {MAX_DEPTH} objects and lists within one another. Nest it less deeply."
+                )
 
 
 def _excess(pieces: Iterable[bytes]) -> str:
