@@ -49,6 +49,7 @@
     ├── GrammarUntried              503 grammar_untried: no process was available to test a grammar
     ├── MediaUndecoded              503 media_undecoded: no process was available to decode an image or a clip of sound
     └── EngineError                 500 engine_error
+        ├── PromptUnread            503 prompt_unread: no process was available to read a prompt
         └── HarmfulRequest          a request that ended its engine twice
 
 Code and status are on the class, values on the instance, and the text is made by ``__str__``, so that an error can be
@@ -85,6 +86,7 @@ from modelyard.errors.model import (
     ModelLoading,
     ModelUnloaded,
     NoFreeSlot,
+    PromptUnread,
     QueueFull,
 )
 from modelyard.errors.request import (
@@ -160,6 +162,7 @@ __all__ = [
     "OutOfMemory",
     "PermissionDenied",
     "PortUnavailable",
+    "PromptUnread",
     "QueueFull",
     "RateLimited",
     "RepositoryUnavailable",

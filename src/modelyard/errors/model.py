@@ -155,6 +155,17 @@ class EngineError(ModelyardError):
         return f"The engine of '{self.model}' failed: {self.reason}. Other models are not affected; try again."
 
 
+class PromptUnread(EngineError):
+    """No process was available to render a chat template, or to tokenise a text that needs one."""
+
+    code = "prompt_unread"
+    status = 503
+    retry_after_s = 10
+
+    def __str__(self) -> str:
+        return f"The prompt could not be read for '{self.model}': {self.reason}. Try again."
+
+
 class HarmfulRequest(EngineError):
     """The request, or an equal one, has ended its engine twice.
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from modelyard.engine.chat.marked_text import MarkedText, from_runs
 from modelyard.engine.chat.template_processes import RendersTemplates
-from modelyard.errors import ConversationTooLong, EngineError, InvalidRequest, UnsupportedOperation
+from modelyard.errors import ConversationTooLong, InvalidRequest, PromptUnread, UnsupportedOperation
 from modelyard.system.bounded.pool import ProcessUnavailable
 
 # Twice the longest context of any model that llama.cpp reads, in English text. A render may take 64 MB of memory.
@@ -70,7 +70,7 @@ class ChatTemplate:
 
     Raises:
         UnsupportedOperation: ``source`` is not valid Jinja, or does not end within the limits for any conversation.
-        EngineError: no process can run it.
+        PromptUnread: no process can run it.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class ChatTemplate:
         Raises:
             InvalidRequest: the template refuses the conversation (for example because roles do not alternate), needs
                 something that the messages lack, or was stopped by a limit; or the conversation is not JSON.
-            EngineError: no process can run the template.
+            PromptUnread: no process can run the template.
         """
         trial = Trial(messages, tools, opens_turn=opens_turn, without_tools=without_tools)
         answer = self._ask(_as_json({**(options or {}), **self._variables_of(trial)}))
@@ -150,7 +150,7 @@ class ChatTemplate:
         If a limit stopped the renders, which all trials share, there is no prompt for any.
 
         Raises:
-            EngineError: no process can run the template.
+            PromptUnread: no process can run the template.
         """
         answer = self._ask(_as_json([self._variables_of(trial) for trial in trials]))
         texts: list[str | None] = answer.get("texts", [None] * len(trials))
@@ -165,7 +165,7 @@ class ChatTemplate:
         try:
             return self._processes.ask(self._digest, self.source, names)
         except ProcessUnavailable as failure:
-            raise EngineError(self._name, f"its chat template could not be run: {failure}") from failure
+            raise PromptUnread(self._name, f"its chat template could not be run: {failure}") from failure
 
     def _stopped(self, answer: Mapping[str, Any]) -> str:
         """Return which limit stopped the template, and at which line."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.engine.input.tokenizer_time import cpu_seconds
-from modelyard.errors import EngineError, InvalidRequest
+from modelyard.errors import EngineError, InvalidRequest, PromptUnread
 from modelyard.system.bounded.pool import ProcessPool, ProcessUnavailable
 from modelyard.system.file_stamp import FileStamp, first_changed
 
@@ -48,7 +48,8 @@ class TokenizerProcesses:
 
         Raises:
             InvalidRequest: it takes too long, or the tokenizer dies of it.
-            EngineError: the wait for other texts is too long, or the file was replaced since the model was loaded.
+            PromptUnread: the wait for other texts is too long.
+            EngineError: the file was replaced since the model was loaded.
         """
         if (changed := first_changed(self._stamps)) is not None:
             raise EngineError(
@@ -61,7 +62,7 @@ class TokenizerProcesses:
         try:
             answer = self._pool.ask(request, limit_s=cpu_seconds(len(text)))
         except ProcessUnavailable as failure:
-            raise EngineError(self._name, f"its tokenizer cannot be used: {failure}") from failure
+            raise PromptUnread(self._name, f"its tokenizer cannot be used: {failure}") from failure
         if "fault" in answer:
             raise InvalidRequest(
                 f"A text cannot be tokenised: the tokenizer {answer['why']}. Shorten it; where it has thousands of "

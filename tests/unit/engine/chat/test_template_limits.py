@@ -17,7 +17,7 @@ import pytest
 
 from modelyard.engine.chat.template import MAX_CONVERSATION_LENGTH, MAX_TEMPLATE_LENGTH, ChatTemplate
 from modelyard.engine.chat.template_processes import TemplateProcesses
-from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, UnsupportedOperation
+from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelyardError, PromptUnread, UnsupportedOperation
 
 WAIT_S = 60.0
 HELLO = [{"role": "user", "content": "hello"}]
@@ -239,7 +239,7 @@ def test_templates_that_were_stopped_leave_processes_to_others() -> None:
         attempts = [threads.submit(endless.render, NOW) for _ in range(8)]
         assert other.render(HELLO) == "hello"
         kinds = {type(attempt.exception(WAIT_S)) for attempt in attempts}
-    assert kinds == {InvalidRequest, EngineError}
+    assert kinds == {InvalidRequest, PromptUnread}
     processes.close()
 
 
@@ -265,7 +265,7 @@ def test_there_is_no_process_before_the_first_template_and_none_after_the_end() 
     assert len(pids) == 1
     processes.close()
     assert (has_ended(pids), processes.pids) == (True, [])
-    with pytest.raises(EngineError, match="closed"):
+    with pytest.raises(PromptUnread, match="closed"):
         template("", processes)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.engine.input import tokenizer_process
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
-from modelyard.errors import EngineError, InvalidRequest
+from modelyard.errors import EngineError, InvalidRequest, PromptUnread
 
 WAIT_S = 60
 
@@ -56,8 +56,9 @@ def test_closing_ends_those_at_work_and_nothing_begins_afterwards(processes: Tok
         processes.close()
         # As it was met: at work, or on its way there.
         assert isinstance(waiting.exception(WAIT_S), InvalidRequest | EngineError)
-    with pytest.raises(EngineError, match="cannot be used"):
+    with pytest.raises(PromptUnread, match="cannot be used") as refused:
         tokenize(processes, b"abc")
+    assert (refused.value.status, refused.value.retry_after_s) == (503, 10)
 
 
 def test_nothing_is_started_before_it_is_needed(processes: TokenizerProcesses) -> None:
