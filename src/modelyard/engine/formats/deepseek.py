@@ -31,10 +31,12 @@ _CALLS = Section(_SECTION, _SECTION_END, _CALL)
 
 
 def _read(source: Source, calls: Calls, marker: str) -> Waiting:
-    if marker != _CALL and not (yield from _CALLS.next_call(source, marker)):
+    if marker != _CALL and not (yield from _CALLS.next_call(source, marker, marker)):
         return
     while True:
+        yield from source.space()
         name = yield from source.word()
+        yield from source.space()
         yield from source.expect(_SEPARATOR)
         if (yield from source.space()) != "{":
             name = yield from source.word()
@@ -47,7 +49,7 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
             yield from source.take(end)
         yield from source.space()
         calls.settle()
-        if not (yield from _CALLS.next_call(source, _CALL)):
+        if not (yield from _CALLS.next_call(source, marker, _CALL)):
             return
 
 

@@ -28,7 +28,7 @@ _ID = re.compile(r"(?:functions\.)?(?P<name>.+):\d+")
 
 
 def _read(source: Source, calls: Calls, marker: str) -> Waiting:
-    if marker != _CALL and not (yield from _CALLS.next_call(source, marker)):
+    if marker != _CALL and not (yield from _CALLS.next_call(source, marker, marker)):
         return
     while True:
         yield from source.space()
@@ -42,7 +42,7 @@ def _read(source: Source, calls: Calls, marker: str) -> Waiting:
         yield from source.take(_CALL_END)
         yield from source.space()
         calls.settle()
-        if not (yield from _CALLS.next_call(source, _CALL)):
+        if not (yield from _CALLS.next_call(source, marker, _CALL)):
             return
 
 

@@ -72,13 +72,15 @@ def _element(
     schema = _member_schema(tool, parent, name)
     parts: list[str] = []
     children: list[tuple[str, str]] = []
+    has_words = False
     while True:
-        if not (yield from source.pour((_MARK,), parts.append)):
+        known = len(parts)
+        if not (yield from source.pour_up_to((_MARK,), parts.append)):
             raise Malformed
-        source.unread(_MARK)
         if (yield from source.take(close)):
             break
-        if "".join(parts).strip():
+        has_words = has_words or any(part.strip() for part in parts[known:])
+        if has_words:
             # Text before a tag: the tag is part of it.
             source.at += len(_MARK)
             parts.append(_MARK)

@@ -21,20 +21,21 @@ class Section:
     close: str
     call: str
 
-    def next_call(self, source: Source, after: str) -> Generator[None, None, bool]:
+    def next_call(self, source: Source, opened_by: str, after: str) -> Generator[None, None, bool]:
         """Read up to the next call, and return whether there is one.
 
         Models sometimes write text between the markers of a section, which is not meant for the user. Behind a section
-        that is not closed the text is content.
+        that is not closed the text is content, and so is that behind a call without a section.
 
         Args:
             source: the text.
+            opened_by: the marker that the calls began with.
             after: the marker that was read, or that of the last call.
 
         Raises:
             Malformed: the section has neither a call nor an end.
         """
-        if after == self.close:
+        if self.close in (after, opened_by) or opened_by == self.call:
             return False
         parts: list[str] = []
         marker = yield from source.pour((self.call, self.close), parts.append)

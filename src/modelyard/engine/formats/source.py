@@ -196,12 +196,21 @@ class Source:
 
         Without a marker, pass all text, and return "".
         """
+        marker = yield from self.pour_up_to(markers, sink)
+        self.at += len(marker)
+        return marker
+
+    def pour_up_to(self, markers: Sequence[str], sink: Callable[[str], object]) -> Generator[None, None, str]:
+        """Pass all text before the first of ``markers`` to ``sink``, and return the marker without reading it.
+
+        Without a marker, pass all text, and return "".
+        """
         while True:
             at, marker = first_marker(self.text, markers, self.at)
             if marker:
                 if at > self.at:
                     sink(self.text[self.at : at])
-                self.at = at + len(marker)
+                self.at = at
                 return marker
             rest = self.text[self.at :]
             keep = 0 if self.closed else partial_marker(rest, markers)

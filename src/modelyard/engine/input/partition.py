@@ -6,7 +6,6 @@ llama.cpp does the same, but takes every text that reads like a control token fo
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
@@ -69,20 +68,18 @@ class Partition:
 
     def _found(self, text: str, plain: str) -> list[tuple[int, int, SpecialToken]]:
         """Return the control tokens, with the offsets of what they take from the text."""
-        taken: list[tuple[int, int]] = []
+        # For each character, whether a token has it.
+        taken = bytearray(len(plain))
         found: list[tuple[int, int, SpecialToken]] = []
         for occurrence in sorted(self._occurrences(text, plain), key=lambda one: (one.rank, one.start)):
             start, stop, token = occurrence.start, occurrence.stop, occurrence.token
-            at = bisect_left(taken, (start, start))
-            before = taken[at - 1][1] if at else 0
-            behind = taken[at][0] if at < len(taken) else len(plain)
-            if start < before or stop > behind:
+            if taken.find(1, start, stop) >= 0:
                 continue
-            while token.strips_left and start > before and plain[start - 1] in _BLANK:
+            while token.strips_left and start > 0 and not taken[start - 1] and plain[start - 1] in _BLANK:
                 start -= 1
-            while token.strips_right and stop < behind and plain[stop] in _BLANK:
+            while token.strips_right and stop < len(plain) and not taken[stop] and plain[stop] in _BLANK:
                 stop += 1
-            taken.insert(at, (start, stop))
+            taken[start:stop] = b"\1" * (stop - start)
             if not token.is_text:
                 found.append((start, stop, token))
         return sorted(found, key=lambda one: one[0])

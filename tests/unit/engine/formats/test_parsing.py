@@ -190,6 +190,35 @@ def test_of_limited_calls_the_first_ones_are_told(of: ToolFormat, text: str) -> 
     assert calls(1) == calls(None)[:1]
 
 
+@each_format
+@settings(max_examples=25, deadline=None)
+@given(text=SHARDED)
+def test_an_answer_that_ends_with_its_only_call_says_the_same(of: ToolFormat, text: str) -> None:
+    """An engine ends an answer of one call once a parser has found that."""
+
+    def made() -> OutputParser:
+        return parser(of, None, TOOLS, new_id=lambda: "c", max_calls=1)
+
+    watching = made()
+    for end, character in enumerate(text, start=1):
+        if any(isinstance(delta, ToolCallEnd) for delta in watching.push(character)):
+            assert fold(deltas_of(made(), [text[:end]])) == fold(deltas_of(made(), [text]))
+            break
+
+
+@pytest.mark.parametrize("name", ["deepseek-v3.1", "kimi-k2"])
+def test_text_behind_a_call_without_a_section_passes_at_once(name: str) -> None:
+    calls = reader(FORMATS[name])
+    begun, separator, ended = {
+        "deepseek-v3.1": ("<｜tool▁call▁begin｜>\n", " <｜tool▁sep｜>", "<｜tool▁call▁end｜>"),
+        "kimi-k2": ("<|tool_call_begin|>", "<|tool_call_argument_begin|>", "<|tool_call_end|>"),
+    }[name]
+    call = f"{begun}now{separator}{{}}{ended}"
+    assert [delta.name for delta in calls.push(call) if isinstance(delta, ToolCallBegin)] == ["now"]
+    assert fold(calls.push("\nAnd so on")).content == "And so on"
+    assert [delta.name for delta in calls.push(call) if isinstance(delta, ToolCallBegin)] == ["now"]
+
+
 def test_behind_the_last_call_that_an_answer_may_have_nothing_is_told() -> None:
     made = parser(FORMATS["hermes"], None, TOOLS, max_calls=1)
     message = fold(deltas_of(made, [f"One.\n{HERMES}\nTwo.\n{HERMES}"]))
