@@ -65,6 +65,11 @@ def max_calls_of(chat: Chat) -> int | None:
     return 1 if isinstance(chat.tool_choice, NamedTool) or not chat.parallel_tool_calls else None
 
 
+def ends_with_call(chat: Chat) -> bool:
+    """Whether an answer ends with its first call, because it may have no other."""
+    return max_calls_of(chat) == 1 and bool(tools_of(chat))
+
+
 def parser_of(output_format: OutputFormat, chat: Chat) -> OutputParser:
     """Return a parser for the answer to ``chat``."""
     answer = parser(

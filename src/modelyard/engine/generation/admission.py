@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
-from modelyard.engine.chat.chat_format import ChatFormat, text_grammar
+from modelyard.engine.chat.chat_format import ChatFormat, ends_with_call, parser_of, text_grammar
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.engine.input.prompt_encoder import PreparedPrompt, ReadPrompt
@@ -22,7 +22,12 @@ from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.output.logprobs import LogprobRecorder
 from modelyard.engine.output.output import ALL_TOKENS, SequenceOutput
-from modelyard.engine.output.reasoning_budget import BudgetedSampler, ReasoningBudget, ReasoningSpan
+from modelyard.engine.output.reasoning_budget import (
+    BudgetedSampler,
+    ReasoningBudget,
+    ReasoningCounter,
+    ReasoningSpan,
+)
 from modelyard.engine.output.restricted import RestrictedSampler
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
@@ -361,15 +366,24 @@ class Admission:
             request.cache_salt,
         )
         sequence.scores_prompt = request.scores_prompt and not ready.answer
+        counter = None if span is None else ReasoningCounter(span)
+        calls = None
+        if isinstance(request.prompt, Chat) and prompt.output_format is not None and ends_with_call(request.prompt):
+            calls = parser_of(prompt.output_format, request.prompt)
         if resumed is not None:
             sequence.tokens.extend(resumed.answer)
             sequence.cached_tokens = resumed.cached_tokens
             pieces = [self._model.piece_of(token, output.visible_specials) for token in resumed.answer]
-            output.replay(resumed.answer, pieces, resumed.pending_logprobs)
+            text = output.replay(resumed.answer, pieces, resumed.pending_logprobs)
+            if counter is not None:
+                for each in pieces:
+                    counter.push(each)
+            if calls is not None:
+                calls.push(text)
         if sampler.can_verify:
             sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
         running = RunningSequence(
-            request, prompt.output_format, sequence, output, sampler, reasoning=span, budget=budget
+            request, prompt.output_format, sequence, output, sampler, reasoning=counter, budget=budget, calls=calls
         )
         if sequence.scores_prompt:
             running.echo = self._echo(request.prompt, tokens) if request.echoes else ""

@@ -396,10 +396,12 @@ class GenerationLoop:
                 break
             sequence.tokens.append(token)
             piece = self._model.piece_of(token, output.visible_specials)
-            text += output.push(token, piece)
+            new_text = output.push(token, piece)
+            if running.reasoning is not None:
+                running.reasoning.push(piece)
             if recorder is not None and scores is not None and token not in output.end_tokens:
                 recorder.add(token, len(piece), scores)
-            text += _end_in_time(running, constraint)
+            text += new_text + _end_in_time(running, constraint, new_text)
             if output.finish_reason or accepted == len(drafted) or token != drafted[accepted]:
                 break
             accepted += 1
@@ -414,8 +416,7 @@ class GenerationLoop:
         else:
             self._events.append(_token_with_logprobs(sequence.id, text, ids, output, recorder))
         if output.finish_reason:
-            usage = running.usage(self._model.piece_of)
-            self._end(sequence.id, Finished(sequence.id, output.finish_reason, usage, output.stopped_by))
+            self._end(sequence.id, Finished(sequence.id, output.finish_reason, running.usage, output.stopped_by))
 
     def _score(self, running: RunningSequence, chunk: ScheduledChunk, logits: npt.NDArray[np.float32]) -> bool:
         """Record log-probabilities of the prompt, and publish it with all of them; return whether some are to come."""
@@ -547,8 +548,11 @@ class GenerationLoop:
             return None
 
 
-def _end_in_time(running: RunningSequence, constraint: Constraint | None) -> str:
-    """End an answer whose grammar is complete, or whose time is over; return the text that was held back."""
+def _end_in_time(running: RunningSequence, constraint: Constraint | None, new_text: str) -> str:
+    """End an answer that is whole, by its grammar or with its only call, or whose time is over.
+
+    Return the text that was held back.
+    """
     output, text = running.output, ""
     if constraint is not None and output.stopped_by is None:
         if constraint.is_complete:
@@ -556,6 +560,8 @@ def _end_in_time(running: RunningSequence, constraint: Constraint | None) -> str
             text = output.complete()
         if constraint.is_cut and output.finish_reason:
             output.finish_reason = "length"
+    if output.finish_reason is None and running.completes_call(new_text):
+        text += output.complete()
     if output.finish_reason is None and running.is_overdue(time.monotonic()):
         text += output.complete("length")
     return text

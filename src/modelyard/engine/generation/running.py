@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container
 from dataclasses import dataclass, replace
-from itertools import islice
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.output.logprobs import LogprobRecorder
 from modelyard.engine.output.output import SequenceOutput
-from modelyard.engine.output.reasoning_budget import ReasoningBudget, ReasoningSpan
+from modelyard.engine.output.reasoning_budget import ReasoningBudget, ReasoningCounter
 from modelyard.engine.output.sampler import ConstrainedSampler, Sampler
+from modelyard.protocol.deltas import OutputParser, ToolCallEnd
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
@@ -33,7 +32,8 @@ class RunningSequence:
         overdue_at: when an answer with more than one line ends, in seconds of the monotonic clock; None: not known yet,
             or there is no limit.
         published: number of tokens, including those of the prompt, that were published in events.
-        reasoning: how its reasoning is marked; None: the model does not reason.
+        reasoning: counts the tokens of its reasoning; None: the model does not reason.
+        calls: parses the calls of an answer that ends with its first one; None: the answer does not.
         budget: limit of its reasoning; None: it has none.
     """
 
@@ -46,7 +46,8 @@ class RunningSequence:
     echo: str = ""
     prompt_recorder: LogprobRecorder | None = None
     overdue_at: float | None = None
-    reasoning: ReasoningSpan | None = None
+    reasoning: ReasoningCounter | None = None
+    calls: OutputParser | None = None
     budget: ReasoningBudget | None = None
 
     @property
@@ -68,18 +69,17 @@ class RunningSequence:
             self.overdue_at = now + limit
         return now >= self.overdue_at and self.output.has_lines
 
-    def usage(self, piece_of: Callable[[int, Container[int]], bytes]) -> Usage:
-        """Return the tokens used by a sequence that is complete.
+    def completes_call(self, text: str) -> bool:
+        """Whether ``text``, the next of the answer, completes the call that the answer ends with."""
+        if self.calls is None or not text:
+            return False
+        return any(isinstance(delta, ToolCallEnd) for delta in self.calls.push(text))
 
-        Args:
-            piece_of: returns the bytes of a token, with those of the special tokens that are part of its text.
-        """
+    @property
+    def usage(self) -> Usage:
+        """The tokens used so far."""
         usage = self.tokens.usage
-        if self.reasoning is None:
-            return usage
-        answer = islice(self.tokens.tokens, self.tokens.prompt_length, None)
-        pieces = (piece_of(token, self.output.visible_specials) for token in answer)
-        return replace(usage, reasoning_tokens=self.reasoning.length(pieces))
+        return usage if self.reasoning is None else replace(usage, reasoning_tokens=self.reasoning.count)
 
     def suspended(self, identity: str, kept: KeptPrompt | None) -> SuspendedSequence:
         """Return the sequence as a value that another engine can resume. The caller must not compute it any more.

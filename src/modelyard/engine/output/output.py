@@ -74,8 +74,8 @@ class SequenceOutput:
         self.finish_reason = reason
         return self._stop.flush()
 
-    def replay(self, tokens: Sequence[int], pieces: Sequence[bytes], pending: Sequence[TokenLogprob]) -> None:
-        """Restore the state that the output of another engine had.
+    def replay(self, tokens: Sequence[int], pieces: Sequence[bytes], pending: Sequence[TokenLogprob]) -> str:
+        """Restore the state that the output of another engine had; return the text that is certain.
 
         Args:
             tokens: the answer so far.
@@ -85,6 +85,7 @@ class SequenceOutput:
         text = "".join(map(self.push, tokens, pieces))
         if self.recorder is not None:
             self.recorder.replay(list(map(len, pieces)), text, pending)
+        return text
 
     def push(self, token: int, piece: bytes) -> str:
         """Add one token, whose bytes are ``piece``; return the text that is certain now, often ""."""

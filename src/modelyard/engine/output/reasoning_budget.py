@@ -6,7 +6,7 @@ without a budget have none of this.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -32,28 +32,51 @@ class ReasoningSpan:
     closing: tuple[int, ...]
     is_open: bool
 
-    def length(self, pieces: Iterable[bytes]) -> int:
-        """Return how many of an answer's tokens are reasoning and its markers; ``pieces`` are their bytes.
 
-        Reads no further than the reasoning goes.
-        """
-        is_open, text, count = self.is_open, b"", 0
-        for count, piece in enumerate(pieces, start=1):
-            text += piece
-            if not is_open:
-                words = text.lstrip()
-                is_open = words.startswith(self.open)
-                if is_open:
-                    text = words[len(self.open) :]
-                elif self.open.startswith(words):
-                    text = words
-                else:
-                    return 0
-            if is_open:
-                if self.close in text:
-                    return count
-                text = text[-len(self.close) :]
-        return count if is_open else 0
+class ReasoningCounter:
+    """Counts the tokens of an answer that are reasoning and its markers, as they come.
+
+    Args:
+        span: the markers of the reasoning.
+
+    Attributes:
+        is_over: whether no token that follows is reasoning.
+    """
+
+    __slots__ = ("_is_open", "_span", "_tokens", "_unread", "is_over")
+
+    def __init__(self, span: ReasoningSpan) -> None:
+        self._span = span
+        self._is_open = span.is_open
+        self._tokens = 0
+        # What may be the beginning of a marker.
+        self._unread = b""
+        self.is_over = False
+
+    @property
+    def count(self) -> int:
+        """The number of tokens so far."""
+        return self._tokens if self._is_open else 0
+
+    def push(self, piece: bytes) -> None:
+        """Count a token, whose bytes are ``piece``, unless the reasoning is over."""
+        if self.is_over:
+            return
+        self._tokens += 1
+        self._unread += piece
+        if not self._is_open:
+            self._find_open()
+        if self._is_open:
+            self.is_over = self._span.close in self._unread
+            self._unread = self._unread[-len(self._span.close) :]
+
+    def _find_open(self) -> None:
+        self._unread = self._unread.lstrip()
+        if self._unread.startswith(self._span.open):
+            self._is_open = True
+            self._unread = self._unread[len(self._span.open) :]
+        else:
+            self.is_over = not self._span.open.startswith(self._unread)
 
 
 class ReasoningBudget:

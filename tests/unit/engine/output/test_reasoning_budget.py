@@ -10,7 +10,7 @@ import pytest
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.guidance.matcher import Matcher
-from modelyard.engine.output.reasoning_budget import BudgetedSampler, ReasoningBudget, ReasoningSpan
+from modelyard.engine.output.reasoning_budget import BudgetedSampler, ReasoningBudget, ReasoningCounter, ReasoningSpan
 from modelyard.engine.output.sampler import ConstrainedSampler, GreedySampler
 from unit.engine.guidance.words import CONTROL, SIZE, TOKENS, vocabulary
 
@@ -136,4 +136,7 @@ def test_a_token_that_the_grammar_excludes_is_not_forced() -> None:
 def test_tokens_of_reasoning_are_counted_with_its_markers(
     span: ReasoningSpan, pieces: list[bytes], length: int
 ) -> None:
-    assert span.length(pieces) == length
+    counter = ReasoningCounter(span)
+    for each in pieces:
+        counter.push(each)
+    assert counter.count == length
