@@ -276,3 +276,18 @@ def test_limits_and_seeds_of_other_servers_mean_what_they_mean_there() -> None:
     assert (bias.logit_bias, bias.text_bias) == ({5: 1.5}, {" word": -math.inf})
     assert request(samplers="kpt").sampling.samplers == ("top_k", "top_p", "temperature")
     assert request(samplers=["temp", "nucleus"]).sampling.samplers == ("temperature", "top_p")
+
+
+def test_options_of_generation_are_named_where_vectors_are_computed() -> None:
+    body = {"input": "Hi", "options": {"temperature": 0.5, "num_gpu": 1, "seed": None}, "shape": 3}
+    assert ignored_fields(ollama_schema.EmbedRequest.model_validate(body)) == ["shape", "options.temperature"]
+
+
+def test_an_image_in_the_shape_of_chat_completions_is_one_of_responses_too() -> None:
+    image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA", "detail": "low"}}
+    items = [{"role": "user", "content": [{"type": "input_text", "text": "What is it?"}, image]}]
+    body = responses_schema.ResponsesRequest.model_validate({"input": items})
+    (message,) = conversation_of((), body.input).messages
+    (text, reference) = message["content"]
+    assert (text, reference.url, reference.detail) == ("What is it?", "data:image/png;base64,AAAA", "low")
+    assert ignored_fields(body) == []

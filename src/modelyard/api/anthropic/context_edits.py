@@ -6,6 +6,7 @@ Source: https://platform.claude.com/docs/en/build-with-claude/context-editing.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -55,6 +56,21 @@ class ContextEdit(_Part):
         return self.type.startswith("clear_tool_uses_") and is_by_uses
 
 
+@dataclass(frozen=True, slots=True)
+class AppliedEdit:
+    """What an edit has removed.
+
+    Attributes:
+        type: the type of the edit.
+        cleared: how many tool uses, or turns with thinking.
+        characters: how many characters the conversation became shorter.
+    """
+
+    type: str
+    cleared: int
+    characters: int
+
+
 class ContextManagement(_Part):
     """Anthropic's ``context_management``."""
 
@@ -67,15 +83,32 @@ class ContextManagement(_Part):
                 yield f"edits[{index}] ({edit.type})"
 
 
-def edited(turns: Turns, edits: Sequence[ContextEdit]) -> list[dict[str, Any]]:
-    """Return the turns after those of ``edits`` that are applied. The turns themselves are not modified."""
-    result = list(turns)
+def edited(turns: Turns, edits: Sequence[ContextEdit]) -> tuple[list[dict[str, Any]], list[AppliedEdit]]:
+    """Return the turns after those of ``edits`` that are applied, and the edits that have removed something.
+
+    The turns themselves are not modified.
+    """
+    result, applied = list(turns), list[AppliedEdit]()
     for edit in edits:
-        if edit.is_applied and edit.type.startswith("clear_thinking_"):
-            result = _without_thinking(result, edit)
-        elif edit.is_applied:
-            result = _without_results(result, edit)
-    return result
+        if not edit.is_applied:
+            continue
+        removes = _without_thinking if edit.type.startswith("clear_thinking_") else _without_results
+        before, result = result, removes(result, edit)
+        pairs = [(old, new) for old, new in zip(before, result, strict=True) if old is not new]
+        # With the results of old calls, their arguments may be removed, too: that is one tool use.
+        cleared = sum(old["role"] == "tool" or removes is _without_thinking for old, _ in pairs)
+        if cleared:
+            applied.append(AppliedEdit(edit.type, cleared, sum(_length(old) - _length(new) for old, new in pairs)))
+    return result, applied
+
+
+def _length(value: Any) -> int:
+    """Return the characters of all texts in ``value``."""
+    if isinstance(value, dict):
+        return sum(map(_length, value.values()))
+    if isinstance(value, list | tuple):
+        return sum(map(_length, value))
+    return len(value) if isinstance(value, str) else 0
 
 
 def _without_thinking(turns: Turns, edit: ContextEdit) -> list[dict[str, Any]]:

@@ -10,9 +10,12 @@ from typing import Any, Final, Literal
 import orjson
 from typing_extensions import TypedDict
 
+from modelyard.api.anthropic.context_edits import AppliedEdit
 from modelyard.api.anthropic.signatures import sealed, signature_of
 from modelyard.api.errors.anthropic import error_body, event
 from modelyard.api.openapi.answers_anthropic import (
+    AppliedEditObject,
+    EditedFields,
     MessageObject,
     MessageUsage,
     TextBlock,
@@ -38,6 +41,9 @@ from modelyard.yard.requests.token_stream import TokenStream
 
 _TEXT: Final[TextBlock] = {"type": "text", "text": ""}
 _THINKING: Final[ThinkingBlock] = {"type": "thinking", "thinking": "", "signature": ""}
+# Characters of a token, by which the tokens of what an edit has removed are estimated: they are never computed.
+_TOKEN_CHARACTERS: Final = 4
+
 _PING: Final = event("ping", b'{"type":"ping"}')
 
 
@@ -56,11 +62,13 @@ class MessageEncoder:
     Args:
         chat: the conversation that is answered.
         omits_thinking: whether blocks of reasoning are sent without their text.
+        edits: those of ``context_management`` that were applied; None: the request has none.
     """
 
     headers = EVENT_STREAM
 
-    def __init__(self, chat: Chat, *, omits_thinking: bool = False) -> None:
+    def __init__(self, chat: Chat, *, omits_thinking: bool = False, edits: Sequence[AppliedEdit] | None = None) -> None:
+        self._edits = edits
         self._chat, self._omits_thinking = chat, omits_thinking
         # The reasoning of the block that is being generated, which its signature follows.
         self._thinking: list[str] = []
@@ -103,7 +111,12 @@ class MessageEncoder:
         if self._index < 0:
             events += self._begin("text", _TEXT)
         delta = {"stop_reason": self._stop_reason(finished), "stop_sequence": finished.stop}
-        message_delta = {"type": "message_delta", "delta": delta, "usage": _usage(finished.usage)}
+        message_delta = {
+            "type": "message_delta",
+            "delta": delta,
+            "usage": _usage(finished.usage),
+            **_management(self._edits),
+        }
         return events + self._end_block() + _event(message_delta)
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
@@ -131,6 +144,7 @@ class MessageEncoder:
             "stop_reason": self._stop_reason(outcome),
             "stop_sequence": outcome.stop,
             "usage": _usage(outcome.usage),
+            **_management(self._edits),
         }
 
     def _encode(self, delta: Delta) -> bytes:
@@ -202,6 +216,25 @@ def _stop_reason(finished: Finished) -> Literal["end_turn", "max_tokens", "stop_
     if finished.stop is not None:
         return "stop_sequence"
     return "max_tokens" if finished.reason == "length" else "end_turn"
+
+
+def _management(edits: Sequence[AppliedEdit] | None) -> EditedFields:
+    """Return the field that lists the applied edits, if the request had ``context_management``."""
+    if edits is None:
+        return {}
+    return {"context_management": {"applied_edits": [_edit_object(edit) for edit in edits]}}
+
+
+def _edit_object(edit: AppliedEdit) -> AppliedEditObject:
+    counted: AppliedEditObject = {
+        "type": edit.type,
+        "cleared_input_tokens": -(-edit.characters // _TOKEN_CHARACTERS),
+    }
+    if edit.type.startswith("clear_thinking_"):
+        counted["cleared_thinking_turns"] = edit.cleared
+    else:
+        counted["cleared_tool_uses"] = edit.cleared
+    return counted
 
 
 def _usage(usage: Usage) -> MessageUsage:

@@ -33,7 +33,10 @@ async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
-    encoder = MessageEncoder(request.prompt, omits_thinking=body.omits_thinking)
+    edits = None
+    if body.context_management is not None:
+        edits = await RequestBody.of(http.scope).converted(body.applied_edits)
+    encoder = MessageEncoder(request.prompt, omits_thinking=body.omits_thinking, edits=edits)
     choice = ChoiceRequest(request, encoder)
     return respond(services.yard, [choice], stream=bool(body.stream))
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from modelyard.api.anthropic.context_edits import ContextManagement, edited
+from modelyard.api.anthropic.context_edits import AppliedEdit, ContextManagement, edited
 from modelyard.api.anthropic.signatures import recalled
 from modelyard.api.anthropic.tools import Choice, OfferedTools, Tool, offered_tools
 from modelyard.api.errors.anthropic import ThreadsNotHeld
@@ -161,18 +161,9 @@ class _PromptFields(_Part):
         Raises:
             InvalidRequest: a block, or a tool, is not supported.
         """
-        messages: list[dict[str, Any]] = []
-        if self.system:
-            messages.append({"role": "system", "content": _content(self.system, "system")})
-        for index, message in enumerate(self.messages):
-            messages += _turns(message, f"messages[{index}].content")
-        edits = self.context_management.edits if self.context_management is not None else ()
+        turns = tuple(self._edited()[0])
         offered = self._offered
         has_one_call = self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
-        if messages and messages[-1]["role"] == "assistant" and isinstance(text := messages[-1]["content"], str):
-            # Anthropic refuses white space at the end, which models write as a part of the next word.
-            messages[-1]["content"] = text.rstrip()
-        turns = tuple(edited(messages, edits))
         return Chat(
             turns,
             offered.functions,
@@ -181,6 +172,26 @@ class _PromptFields(_Part):
             self.reasoning_request().options,
             continues=ends_in_an_answer(turns),
         )
+
+    def _edited(self) -> tuple[list[dict[str, Any]], list[AppliedEdit]]:
+        """Return the turns of the conversation as they become the prompt, and the edits that have shortened it."""
+        messages: list[dict[str, Any]] = []
+        if self.system:
+            messages.append({"role": "system", "content": _content(self.system, "system")})
+        for index, message in enumerate(self.messages):
+            messages += _turns(message, f"messages[{index}].content")
+        if messages and messages[-1]["role"] == "assistant" and isinstance(text := messages[-1]["content"], str):
+            # Anthropic refuses white space at the end, which models write as a part of the next word.
+            messages[-1]["content"] = text.rstrip()
+        return edited(messages, () if self.context_management is None else self.context_management.edits)
+
+    def applied_edits(self) -> list[AppliedEdit] | None:
+        """Return the edits that have shortened the conversation; None if the request has no ``context_management``.
+
+        Raises:
+            InvalidRequest: a block, or a tool, is not supported.
+        """
+        return None if self.context_management is None else self._edited()[1]
 
     def refuse_unsupported(self) -> None:
         """Refuse known fields that are not supported, unless their value has no effect.

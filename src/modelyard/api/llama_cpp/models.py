@@ -18,6 +18,7 @@ from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import input_modalities
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
+from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.errors import UnsupportedOperation
 from modelyard.yard.stats.status import ModelStatus, Status
 
@@ -30,7 +31,7 @@ _OUTPUT: Final[Mapping[str, str]] = {"embedding": "embeddings", "rerank": "score
 class LoadBody(BaseModel):
     """The body of requests that name a model."""
 
-    model_config = ConfigDict(strict=True)
+    model_config = ConfigDict(strict=True, extra="allow")
 
     model: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="Id or alias of a model.")
 
@@ -75,6 +76,7 @@ async def list_router_models(http: HttpRequest) -> Response:
 @needs("admin")
 async def load_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
     """Load a model; the answer follows when it is loaded. Idempotent."""
+    report_ignored(http.scope, body)
     await Services.of(http).yard.reload(body.model)
     return {"success": True}
 
@@ -83,6 +85,7 @@ async def load_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[Tru
 @needs("admin")
 async def unload_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
     """Free a model's memory after its requests are done. Idempotent."""
+    report_ignored(http.scope, body)
     await Services.of(http).yard.unload(body.model)
     return {"success": True}
 

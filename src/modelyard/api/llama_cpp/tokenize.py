@@ -46,6 +46,10 @@ _HARMLESS: Final[dict[str, tuple[Any, ...]]] = {
 }
 
 
+# The fields of a text that is tokenised, which a conversation does not have.
+_TEXTS: Final = frozenset({"content", "prompt", "add_special", "add_special_tokens", "parse_special", "with_pieces"})
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
 
@@ -161,7 +165,7 @@ class TemplateBody(_Body):
             messages=self.messages,
             tools=self.tools,
             chat_template_kwargs=self.chat_template_kwargs,
-            **(self.model_extra or {}),
+            **{name: value for name, value in (self.model_extra or {}).items() if name not in _TEXTS},
         ).checked()
 
 

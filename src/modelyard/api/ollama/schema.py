@@ -275,6 +275,12 @@ class EmbedRequest(_Part):
     options: Options | None = None
     keep_alive: KeepAlive | None = None
 
+    def without_effect(self) -> Iterator[str]:
+        """Yield the options of generation that are set: vectors do not depend on them."""
+        if self.options is not None:
+            sent = self.options.model_fields_set & set(Options.model_fields)
+            yield from (f"options.{name}" for name in sorted(sent) if getattr(self.options, name) is not None)
+
     def texts(self) -> tuple[Text, ...]:
         """Return the texts to embed; () if there are none.
 

@@ -40,7 +40,28 @@ class MessageUsage(TypedDict):
     cache_creation_input_tokens: int
 
 
-class MessageObject(TypedDict):
+class AppliedEditObject(TypedDict):
+    """An edit of ``context_management`` that has shortened the conversation."""
+
+    type: str
+    cleared_input_tokens: int
+    cleared_tool_uses: NotRequired[int]
+    cleared_thinking_turns: NotRequired[int]
+
+
+class AppliedEdits(TypedDict):
+    """The edits that have shortened the conversation."""
+
+    applied_edits: list[AppliedEditObject]
+
+
+class EditedFields(TypedDict):
+    """The field of a message whose request has ``context_management``."""
+
+    context_management: NotRequired[AppliedEdits]
+
+
+class MessageObject(EditedFields):
     """The next message of a conversation."""
 
     id: str

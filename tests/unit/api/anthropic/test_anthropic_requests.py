@@ -137,6 +137,10 @@ def test_old_results_are_cleared_once_there_are_enough() -> None:
         "clear_tool_inputs": True,
     }
     management = {"edits": [edit]}
+    assert request(messages=a_loop(3), context_management=management).applied_edits() == []
+    assert request(messages=a_loop(3)).applied_edits() is None
+    (applied,) = request(messages=a_loop(4), context_management=management).applied_edits() or ()
+    assert (applied.type, applied.cleared) == ("clear_tool_uses_20250919", 2)
     few = chat(messages=a_loop(3), context_management=management)
     assert [turn["content"] for turn in few.messages if turn["role"] == "tool"] == ["r0", "r1", "r2"]
     many = chat(messages=a_loop(4), context_management=management)

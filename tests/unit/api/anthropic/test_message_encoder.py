@@ -7,8 +7,14 @@ from typing import Any
 
 import pytest
 from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types.beta import (
+    BetaClearThinking20251015EditResponse,
+    BetaClearToolUses20250919EditResponse,
+    BetaMessage,
+)
 from pydantic import TypeAdapter
 
+from modelyard.api.anthropic.context_edits import AppliedEdit
 from modelyard.api.anthropic.encoder import MessageEncoder
 from modelyard.api.anthropic.signatures import recalled, signature_of
 from modelyard.protocol.events import Accepted, Finished
@@ -91,3 +97,19 @@ def test_the_counts_of_a_prompt_add_up() -> None:
     usage = Message.model_validate(encoder.whole([encoder.choice("Hi", FINISHED)], [FINISHED])).usage
     told = (usage.input_tokens, usage.cache_creation_input_tokens, usage.cache_read_input_tokens)
     assert told == (6, 0, 4)
+
+
+def test_edits_of_the_conversation_are_reported_as_the_beta_clients_read_them() -> None:
+    edits = [AppliedEdit("clear_tool_uses_20250919", 2, 41), AppliedEdit("clear_thinking_20251015", 1, 8)]
+    encoder, _ = opened(edits=edits)
+    whole = BetaMessage.model_validate(encoder.whole([encoder.choice(TEXT, FINISHED)], [FINISHED]))
+    assert whole.context_management is not None
+    uses, thinking = whole.context_management.applied_edits
+    assert isinstance(uses, BetaClearToolUses20250919EditResponse)
+    assert isinstance(thinking, BetaClearThinking20251015EditResponse)
+    assert (uses.cleared_tool_uses, uses.cleared_input_tokens) == (2, 11)
+    assert (thinking.cleared_thinking_turns, thinking.cleared_input_tokens) == (1, 2)
+    encoder, _ = opened(edits=[])
+    assert b'"context_management":{"applied_edits":[]}' in encoder.close(FINISHED)
+    encoder, _ = opened()
+    assert b"context_management" not in encoder.close(FINISHED)

@@ -90,7 +90,7 @@ async def test_every_body_is_answered_as_by_fastapis_own_route(content: bytes, c
         b'{"number": 7}}',
         b"\xff\xfe\xff",
         b'{"number": "\xff"}',
-        b"[" * 40_000,
+        b"[" * 200,
         b'{"number": NaN}',
         b'{"number": 1e999}',
         b'{"number": ' + b"9" * 5000 + b"}",

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, model_validator
 
 from modelyard.api.media.load import ImageReference, Reference
 from modelyard.api.media.parts import Said, read_part
@@ -14,7 +14,12 @@ from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Detail
 
-_IMAGE_PARTS = ("input_image", "computer_screenshot")
+_IMAGE_PARTS = ("input_image", "image_url", "computer_screenshot")
+
+
+def _address(value: Any) -> Any:
+    """Return the address of chat completions' ``image_url``, an object, as this API writes it."""
+    return value["url"] if isinstance(value, dict) and isinstance(value.get("url"), str) else value
 
 
 class ContentPart(BaseModel):
@@ -23,9 +28,17 @@ class ContentPart(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
     known_extras: ClassVar = PASSED_ON
 
+    @model_validator(mode="before")
+    @classmethod
+    def _with_detail(cls, part: Any) -> Any:
+        """Move the detail of chat completions' ``image_url`` to where this API has it."""
+        if isinstance(part, dict) and isinstance(image := part.get("image_url"), dict) and "detail" in image:
+            return {**part, "detail": part.get("detail") or image["detail"]}
+        return part
+
     type: str
     text: str | None = None
-    image_url: str | None = None
+    image_url: Annotated[str | None, BeforeValidator(_address, json_schema_input_type=str | None)] = None
     input_audio: InputAudio | None = None
     detail: Detail | None = None
 
