@@ -158,6 +158,11 @@ class RecordTable:
         self._database.execute("UPDATE records SET used = ? WHERE id = ?", (self._clock(), id))
         return Record(id, owner, *map(_parsed, row))
 
+    def size(self, id: str, owner: bytes | None) -> int | None:  # noqa: A002
+        """Return how many bytes the record of that id and owner has; None: there is none."""
+        row = self._database.execute("SELECT bytes FROM records WHERE id = ? AND owner IS ?", (id, owner)).fetchone()
+        return None if row is None else int(row[0])
+
     def items(self, ids: Iterable[str], owner: bytes | None) -> dict[str, Mapping[str, Any]]:
         """Return the items of those ids in any records of the owner, by their ids; each record is read once."""
         wanted: defaultdict[str, set[str]] = defaultdict(set)

@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any, Final, TypeVar
 
 from modelyard.api.openai.responses.records import Record, RecordTable
+from modelyard.api.serving.request_memory import LEASE
 from modelyard.config.paths import make_own_folder
 from modelyard.errors import InvalidRequest, StoreUnavailable
 
@@ -24,6 +25,10 @@ _FORGOTTEN: Final = (
     "%s cannot be used, so responses and conversations are kept in memory, and a restart loses them: %s. Make the "
     "folder writable and the file a database or delete it, or set [server] keep_responses to 'memory'."
 )
+
+
+PARSED_BYTES: Final = 4
+"""Memory of what is stored, for each of its bytes: the JSON, the values in it, and the turns that are made of them."""
 
 
 class ResponseStore:
@@ -61,11 +66,15 @@ class ResponseStore:
         await asyncio.get_running_loop().run_in_executor(self._thread, self._put, record)
 
     async def find(self, id: str, owner: bytes | None) -> Record | None:  # noqa: A002 (OpenAI's own word)
-        """Return the record of that id and owner; None: there is none.
+        """Return the record of that id and owner; None: there is none. It counts as memory of the current request.
 
         Raises:
             StoreUnavailable: the file cannot be read.
+            ServerOverloaded: the memory for requests is used up.
         """
+        if (lease := LEASE.get()) is not None:
+            size = await self._run(lambda table: table.size(id, owner))
+            await lease.add(PARSED_BYTES * (size or 0))
         return await self._run(lambda table: table.find(id, owner))
 
     async def items(self, ids: Sequence[str], owner: bytes | None) -> dict[str, Mapping[str, Any]]:
@@ -80,6 +89,8 @@ class ResponseStore:
             found.update(table.items([each for each in ids if each not in found], owner))
 
         await self._run(add)
+        if (lease := LEASE.get()) is not None:
+            await lease.add(PARSED_BYTES * sum(map(_length, found.values())))
         return found
 
     async def delete(self, id: str, owner: bytes | None) -> bool:  # noqa: A002 (OpenAI's own word)
@@ -189,6 +200,18 @@ class ResponseStore:
             for table in tables:
                 if table is not None:
                     table.close()
+
+
+def _length(value: Any) -> int:
+    """Return about as many bytes as ``value`` has as JSON."""
+    match value:
+        case str():
+            return len(value)
+        case dict():
+            return sum(map(_length, value)) + sum(map(_length, value.values()))
+        case list():
+            return sum(map(_length, value))
+    return 1
 
 
 def _new_thread() -> ThreadPoolExecutor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ import pytest
 from modelyard.api.openai.responses import records
 from modelyard.api.openai.responses.records import Record, RecordTable
 from modelyard.api.openai.responses.store import ResponseStore
-from modelyard.errors import InvalidRequest, StoreUnavailable
+from modelyard.api.serving.request_memory import LEASE, RequestMemory
+from modelyard.errors import InvalidRequest, ServerOverloaded, StoreUnavailable
 
 A, B = b"a" * 32, b"b" * 32
 
@@ -220,3 +221,29 @@ async def test_where_the_file_cannot_be_used_records_are_in_memory_and_the_log_s
     assert str(path) in caplog.text
     assert path.read_bytes().startswith(b"This is no database.")
     store.close()
+
+
+async def test_what_is_read_counts_as_memory_of_the_request_that_reads_it() -> None:
+    store, memory = ResponseStore(), RequestMemory(100 << 20, max_wait_s=0.01)
+    text = "x" * (1 << 20)
+    await store.put(Record("resp_1", None, {"output": [{"id": "msg_1", "text": text}]}))
+
+    async def used(read: Callable[[], Awaitable[object]]) -> int:
+        with memory.lease() as lease:
+            outer = LEASE.set(lease)
+            try:
+                assert await read()
+                return memory.used
+            finally:
+                LEASE.reset(outer)
+
+    try:
+        assert await used(lambda: store.find("resp_1", None)) > len(text)
+        assert await used(lambda: store.items(["msg_1"], None)) > len(text)
+        assert memory.used == 0
+        with memory.lease() as other:
+            await other.grow(99 << 20)
+            with pytest.raises(ServerOverloaded):
+                await used(lambda: store.find("resp_1", None))
+    finally:
+        store.close()
