@@ -22,7 +22,7 @@ from modelyard.engine.hosts.stalls import StallBounds
 from modelyard.engine.hosts.step_watch import StepWatch
 from modelyard.protocol.events import Died, Embedded, Failed, LoadFailed, Returned, Suspended, Tokenized
 from modelyard.protocol.messages import Restore, Resume
-from modelyard.protocol.prompts import Sampling, Text
+from modelyard.protocol.prompts import Chat, Sampling, Text
 from modelyard.protocol.requests import Cancel, Embed, Stop, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.system.shared_memory import SharedArray
@@ -123,6 +123,35 @@ def test_a_state_goes_from_process_to_process_and_to_a_thread_without_being_comp
         driven.send(Resume(state))
     assert driven.finished().usage.completion_tokens == 48
     assert text + driven.texts.get(FIRST, "") == texts[1]
+    driven.stopped(Stop())
+
+
+def test_a_budget_of_reasoning_holds_across_processes_and_suspensions(
+    smollm2: Path, processes: EngineProcesses
+) -> None:
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}<think>\n"
+    settings = {"chat_template": template, "reasoning_format": "think"}
+    chat = Chat(({"role": "user", "content": PROMPT},))
+    undisturbed = Driven(smollm2, **settings)
+    expected = undisturbed.answer(chat, GREEDY, reasoning_budget=32)
+    usage = undisturbed.finished().usage
+    assert expected.count("</think>") == 1
+    assert 32 < usage.reasoning_tokens < 32 + 10
+    undisturbed.stopped(Stop())
+
+    driven = Driven(smollm2, processes=processes, **settings)
+    driven.submit(0, chat, GREEDY, reasoning_budget=32)
+    text = ""
+    # The second engine has what it needs only from the state that was written; the third gets that without its KV.
+    for host, is_bare in ((None, False), (processes, True)):
+        driven.until(lambda driven=driven: len(driven.texts.get(FIRST, "")) > 8)
+        (state,) = driven.suspended(SUSPEND)
+        text += driven.texts[FIRST]
+        driven = Driven(smollm2, processes=host, **settings)
+        driven.send(Resume(state.without_kv() if is_bare else state))
+    finished = driven.finished()
+    assert text + driven.texts.get(FIRST, "") == expected
+    assert finished.usage.reasoning_tokens == usage.reasoning_tokens
     driven.stopped(Stop())
 
 

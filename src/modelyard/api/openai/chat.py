@@ -132,8 +132,11 @@ async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest)
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
     identity = Identity("chatcmpl")
+    # All choices have one prompt, which is scored once.
+    first, *others = choices_of(request, body.choices)
+    requests = [first, *(replace(each, prompt_logprobs=None) for each in others)]
     choices = [
         ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
-        for index, choice in enumerate(choices_of(request, body.choices))
+        for index, choice in enumerate(requests)
     ]
     return respond(services.yard, choices, stream=bool(body.stream))
