@@ -46,6 +46,9 @@
     ├── InsufficientMemory          507 insufficient_memory
     ├── Closed                      503 closed: a model of the Python API was used after its close
     ├── ForkedProcess               500 forked_process: a model of the Python API was used in a forked child
+    ├── WrongEventLoop              500 wrong_event_loop: a model of the Python API was used on another event loop
+    ├── MissingExtra                500 missing_extra: a package that the Python API needs is not installed
+    ├── AnswerInvalid               500 answer_invalid: a structured answer breaks a rule that no JSON schema expresses
     ├── GrammarUntried              503 grammar_untried: no process was available to test a grammar
     ├── MediaUndecoded              503 media_undecoded: no process was available to decode an image or a clip of sound
     └── EngineError                 500 engine_error
@@ -75,11 +78,13 @@ from modelyard.errors.base import (
     restore_error,
 )
 from modelyard.errors.model import (
+    AnswerInvalid,
     Closed,
     EngineError,
     ForkedProcess,
     HarmfulRequest,
     InsufficientMemory,
+    MissingExtra,
     ModelBusy,
     ModelFileChanged,
     ModelLoadFailed,
@@ -88,6 +93,7 @@ from modelyard.errors.model import (
     NoFreeSlot,
     PromptUnread,
     QueueFull,
+    WrongEventLoop,
 )
 from modelyard.errors.request import (
     ContextLengthExceeded,
@@ -128,6 +134,7 @@ from modelyard.errors.startup import (
 __all__ = [
     "MAX_MESSAGE_CHARS",
     "MAX_RETRY_AFTER_S",
+    "AnswerInvalid",
     "Closed",
     "ConcurrencyLimited",
     "ConfigError",
@@ -148,6 +155,7 @@ __all__ = [
     "InvalidApiKey",
     "InvalidRequest",
     "MediaUndecoded",
+    "MissingExtra",
     "ModelBusy",
     "ModelFileChanged",
     "ModelLoadFailed",
@@ -179,6 +187,7 @@ __all__ = [
     "UnsupportedOperation",
     "UnusableModel",
     "UriTooLong",
+    "WrongEventLoop",
     "restore_error",
 ]
 

@@ -212,3 +212,61 @@ class ForkedProcess(ModelyardError):
             f"The model was built in process {self.parent}, and a fork copies no threads: it cannot answer here. "
             "Build it in this process, start processes with the method 'spawn', or serve it over HTTP."
         )
+
+
+class WrongEventLoop(ModelyardError, RuntimeError):
+    """A model of the Python API was called from a place where the call could not return.
+
+    Args:
+        message: where the call came from, and where it belongs.
+    """
+
+    code = "wrong_event_loop"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class MissingExtra(ModelyardError, ImportError):
+    """A part of the Python API needs a package that is not installed.
+
+    Args:
+        what: the part.
+        package: the package that cannot be imported.
+        extra: the extra of Modelyard that installs it.
+    """
+
+    code = "missing_extra"
+
+    def __init__(self, what: str, package: str, extra: str) -> None:
+        super().__init__(what, package, extra)
+        self.what, self.package, self.extra = what, package, extra
+
+    def __str__(self) -> str:
+        return f"{self.what} needs the package '{self.package}': pip install 'modelyard[{self.extra}]'"
+
+
+class AnswerInvalid(ModelyardError):
+    """A structured answer follows its JSON schema, but breaks a rule that no schema expresses.
+
+    Args:
+        structure: name of the class that refused the answer.
+        problem: what its validation reports.
+        answer: the text of the answer.
+    """
+
+    code = "answer_invalid"
+
+    def __init__(self, structure: str, problem: str, answer: str) -> None:
+        super().__init__(structure, problem, answer)
+        self.structure, self.problem, self.answer = structure, problem, answer
+
+    def __str__(self) -> str:
+        return (
+            f"The answer is no valid {self.structure}: {self.problem}. Ask again, or state the rule in the request. "
+            f"The answer was {self.answer!r}."
+        )
