@@ -68,6 +68,7 @@ audit: .venv/installed-dev ## look for known vulnerabilities of what the lock fi
 	@$(BIN)/python scripts/audit.py
 
 docs: .venv/installed-dev ## write the generated parts of docs/ again, and Model from AsyncModel
+	@$(BIN)/python scripts/write_fields.py
 	@$(BIN)/python scripts/write_model.py
 	@$(BIN)/python scripts/write_docs.py
 

@@ -1,4 +1,4 @@
-"""Write the methods of ``Model`` from those of ``AsyncModel``; a test fails when they are stale.
+"""Write the methods of ``Model`` from those of ``AsyncModel``, and its requests; a test fails when they are stale.
 
 A method of ``Model`` has the signature and the docstring of its twin. It runs the twin on the thread of the model's
 event loop, and blocks until it returns.
@@ -7,16 +7,19 @@ event loop, and blocks until it returns.
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 INPROCESS = Path(__file__).parent.parent / "src" / "modelyard" / "inprocess"
-TWIN = INPROCESS / "async_model.py"
-MODEL = INPROCESS / "model.py"
+# What is written -> what it is written from.
+TWINS = {
+    INPROCESS / "model.py": INPROCESS / "async_model.py",
+    INPROCESS / "blocking_requests.py": INPROCESS / "async_requests.py",
+}
 
-BEGIN = "    # Generated from async_model.py by `make docs`\n"
 END = "    # End of the generated methods\n"
 
 # Methods of AsyncModel that Model lacks, or has in a form of its own.
@@ -25,12 +28,14 @@ _NOT_GENERATED = frozenset({"aclose", "async_openai_client", "load_progress", "s
 _Method = ast.FunctionDef | ast.AsyncFunctionDef
 
 
-def render_model() -> str:
-    """Return model.py with its methods generated again. The formatter has yet to break lines that are too long."""
-    head, _, rest = MODEL.read_text("utf-8").partition(BEGIN)
+def render(path: Path) -> str:
+    """Return a module of ``TWINS`` with its methods generated again. The formatter has yet to break long lines."""
+    twin = TWINS[path]
+    begin = f"    # Generated from {twin.name} by `make docs`\n"
+    head, _, rest = path.read_text("utf-8").partition(begin)
     _, _, tail = rest.partition(END)
-    methods = "\n".join(_methods(TWIN.read_text("utf-8")))
-    return f"{head}{BEGIN}\n{methods}\n{END}{tail}"
+    methods = "\n".join(_methods(twin.read_text("utf-8")))
+    return f"{head}{begin}\n{methods}\n{END}{tail}"
 
 
 def _methods(source: str) -> Iterator[str]:
@@ -43,7 +48,8 @@ def _methods(source: str) -> Iterator[str]:
             continue
         docstring = method.body[0]
         signature = "".join(lines[method.lineno - 1 : docstring.lineno - 1])
-        head = signature.replace("async def", "def").replace("AsyncChatStream", "ChatStream")
+        head = signature.replace("async def", "def")
+        head = re.sub(r"Async(\w+Stream)", r"\1", head)
         documentation = "".join(lines[docstring.lineno - 1 : docstring.end_lineno])
         if f"{method.name}_with_model" in names:
             body = ast.unparse(method.body[-1]).replace("await ", "")
@@ -61,13 +67,14 @@ def _blocking_call(method: _Method) -> str:
     call = f"lambda twin: twin.{method.name}({', '.join(arguments)})"
     assert method.returns is not None
     returned = ast.unparse(method.returns)
-    if returned == "AsyncChatStream":
-        return f"return ChatStream(self, self.thread, {call})"
+    if returned.endswith("Stream"):
+        return f"return {returned.removeprefix('Async')}(self, self.thread, {call})"
     run = "call" if isinstance(method, ast.AsyncFunctionDef) else "call_sync"
     return f"{'' if returned == 'None' else 'return '}self.thread.{run}({call})"
 
 
 if __name__ == "__main__":
-    MODEL.write_text(render_model(), "utf-8")
-    subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(MODEL)], check=True)
-    print(f"Wrote {MODEL.name}")
+    for path in TWINS:
+        path.write_text(render(path), "utf-8")
+        subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", str(path)], check=True)
+        print(f"Wrote {path.name}")

@@ -7,40 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar, Unpack, get_args
+import warnings
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
-from pydantic import BaseModel
-
-from modelyard.api.media.load import MediaLoader
 from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
-from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed
+from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed, WrongEventLoop
 from modelyard.hub import Progress
-from modelyard.inprocess.answers import (
-    ChatCompletion,
-    CompletionUsage,
-    EmbeddingResponse,
-    RankedDocument,
-    RerankResponse,
-)
-from modelyard.inprocess.chat import Chats, to_request
+from modelyard.inprocess.async_requests import AsyncRequests
 from modelyard.inprocess.model_table import ModelDescription, model_table
-from modelyard.inprocess.requests import (
-    ChatFields,
-    ChatRequest,
-    EmbeddingInput,
-    Message,
-    chat_request,
-    detokenize_request,
-    embedding_request,
-    rerank_request,
-    structure_format,
-    tokenize_request,
-)
-from modelyard.inprocess.streams import AsyncChatStream
-from modelyard.protocol.values import Usage
-from modelyard.yard.requests.requests import EmbeddingRequest, WaitOptions
+from modelyard.inprocess.progress import ProgressDisplay, Shown
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
@@ -48,29 +25,28 @@ from modelyard.yard.yard import Yard
 if TYPE_CHECKING:
     import openai
 
-Structure = TypeVar("Structure", bound=BaseModel)
 Mode = Literal["drain", "suspend", "force", "park"]
 
 
-class AsyncModel:
+class AsyncModel(AsyncRequests):
     """The models of a configuration, on the event loop that it was started on.
 
     A request names a model by id or alias; a request that names none goes to the default model. A model that is not
     loaded is loaded first. ``await builder.build_async()`` returns an AsyncModel; leave its context, or ``aclose`` it,
     to free everything.
 
-    Each method raises ``Closed`` after ``aclose``, ``ForkedProcess`` in a forked child, and RuntimeError on another
-    event loop.
+    Each method raises ``Closed`` after ``aclose``, ``ForkedProcess`` in a forked child, and ``WrongEventLoop`` on
+    another event loop.
 
     Args:
         config: the models, and how each is served.
         make_yard: makes the yard; tests pass another one.
+        progress: where the progress of loads is shown; see ``Buildable.with_progress``.
     """
 
-    def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard) -> None:
+    def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard, *, progress: Shown = False) -> None:
         self._yard = make_yard(config)
-        self._media = MediaLoader(self._yard)
-        self._chats = Chats(self._yard, self._media)
+        super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress))
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._is_closed = False
@@ -86,7 +62,7 @@ class AsyncModel:
         """
         self._loop = asyncio.get_running_loop()
         try:
-            await self._yard.start()
+            await self._display.during(self._yard.start())
         except BaseException:
             await self.aclose()
             raise
@@ -112,189 +88,37 @@ class AsyncModel:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
+    def __repr__(self) -> str:
+        return described(type(self).__name__, None if self._is_closed else self._yard)
+
+    def __del__(self) -> None:
+        # An attribute is missing if the constructor failed.
+        loop: asyncio.AbstractEventLoop | None = getattr(self, "_loop", None)
+        if loop is None or self._is_closed or os.getpid() != self._pid:
+            return
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(_close_later, self._yard)
+        warnings.warn("An AsyncModel was not closed: use it as a context, or aclose it.", ResourceWarning, stacklevel=2)
+
     @property
     def yard(self) -> Yard:
         """The yard that runs the models.
 
         Raises:
             Closed, ForkedProcess: the model was closed, or belongs to the parent process.
-            RuntimeError: the caller is not on the event loop of the model.
+            WrongEventLoop: the caller is not on the event loop of the model.
         """
         if os.getpid() != self._pid:
             raise ForkedProcess(self._pid)
         if self._is_closed:
             raise Closed
-        if self._loop is not asyncio.get_running_loop():
-            raise RuntimeError(
+        if self._loop is None:
+            raise WrongEventLoop("This AsyncModel was not started. Enter its context, or get one from build_async().")
+        if self._loop is not _running_loop():
+            raise WrongEventLoop(
                 "An AsyncModel is used on the event loop that it was started on. Build a Model to use it elsewhere."
             )
         return self._yard
-
-    # Requests
-
-    async def send_chat_request(self, request: ChatRequest, **fields: Unpack[ChatFields]) -> ChatCompletion:
-        """Call ``send_chat_request_with_model`` with the model that ``request`` names, else the default."""
-        return await self.send_chat_request_with_model(request, None, **fields)
-
-    async def send_chat_request_with_model(
-        self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
-    ) -> ChatCompletion:
-        """Return the whole answer to a conversation.
-
-        Args:
-            request: the text of a user message, or messages, or a whole request in OpenAI's shape.
-            model: id or alias; None: the model that ``request`` names, else the default.
-            fields: fields of OpenAI and of mistral.rs, such as ``max_tokens`` and ``temperature``.
-
-        Raises:
-            ModelNotFound: no model has that name; the error lists the known names.
-            ModelRequired: the request names no model, and there is no default.
-            InvalidRequest: a field cannot be honoured, or the prompt does not suit the model.
-            UnsupportedOperation: the model is an embedding model.
-            QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: the model is not available in time.
-            EngineError: the engine failed while it computed the answer.
-        """
-        body = chat_request(request, model, fields, stream=False)
-        self.yard.configured(body.model)
-        return await self._chats.whole(body)
-
-    def stream_chat_request(self, request: ChatRequest, **fields: Unpack[ChatFields]) -> AsyncChatStream:
-        """Call ``stream_chat_request_with_model`` with the model that ``request`` names, else the default."""
-        return self.stream_chat_request_with_model(request, None, **fields)
-
-    def stream_chat_request_with_model(
-        self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
-    ) -> AsyncChatStream:
-        """Return the answer to a conversation as a stream. It takes the arguments of ``send_chat_request_with_model``.
-
-        Raises:
-            InvalidRequest, ModelNotFound, ModelRequired: at once. The stream raises the other errors of
-                ``send_chat_request_with_model``.
-        """
-        body = chat_request(request, model, fields, stream=True)
-        self.yard.configured(body.model)
-        return AsyncChatStream(self._chats.chunks(body, to_request(body)))
-
-    async def generate_structured(
-        self, structure: type[Structure], request: ChatRequest, **fields: Unpack[ChatFields]
-    ) -> Structure:
-        """Call ``generate_structured_with_model`` with the model that ``request`` names, else the default."""
-        return await self.generate_structured_with_model(structure, request, None, **fields)
-
-    async def generate_structured_with_model(
-        self, structure: type[Structure], request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
-    ) -> Structure:
-        """Return the answer as an instance of a pydantic model. A grammar holds the answer to the model's schema.
-
-        Raises:
-            InvalidRequest: the schema cannot be enforced, or ``max_tokens`` cut the answer off.
-            pydantic.ValidationError: the answer breaks a rule that no JSON schema expresses, such as a validator's.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        fields["response_format"] = structure_format(structure)
-        completion = await self.send_chat_request_with_model(request, model, **fields)
-        choice = completion.choices[0]
-        if choice.finish_reason == "length":
-            raise InvalidRequest(
-                f"The answer was cut off after {completion.usage.completion_tokens} tokens, before its JSON was whole. "
-                "Raise max_tokens, or bound the strings and lists of the structure.",
-                "max_tokens",
-            )
-        return structure.model_validate_json(choice.message.content or "")
-
-    async def generate_embeddings(self, inputs: EmbeddingInput) -> EmbeddingResponse:
-        """Call ``generate_embeddings_with_model`` with the default model."""
-        return await self.generate_embeddings_with_model(inputs)
-
-    async def generate_embeddings_with_model(
-        self, inputs: EmbeddingInput, model: str | None = None
-    ) -> EmbeddingResponse:
-        """Return texts as vectors: ``vectors`` of the response is [inputs, dimensions], each row of length 1.
-
-        Args:
-            inputs: a text, texts, token ids, or lists of token ids.
-            model: id or alias; None: the default.
-
-        Raises:
-            InvalidRequest: an input is empty or too long.
-            UnsupportedOperation: the model is no embedding model; the error lists the embedding models.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        body = embedding_request(inputs, model)
-        request = EmbeddingRequest(body.inputs(), body.model, WaitOptions())
-        embeddings = await self.yard.embed(request)
-        usage = Usage(embeddings.prompt_tokens, 0, 0)
-        return EmbeddingResponse(embeddings.vectors, embeddings.model, CompletionUsage.of(usage))
-
-    async def rerank(
-        self, query: str, documents: Sequence[str], *, top_n: int | None = None, max_tokens_per_doc: int | None = None
-    ) -> RerankResponse:
-        """Call ``rerank_with_model`` with the default model."""
-        return await self.rerank_with_model(query, documents, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
-
-    async def rerank_with_model(
-        self,
-        query: str,
-        documents: Sequence[str],
-        model: str | None = None,
-        *,
-        top_n: int | None = None,
-        max_tokens_per_doc: int | None = None,
-    ) -> RerankResponse:
-        """Rank documents by how well they answer a query, the best first.
-
-        Args:
-            query: the question.
-            documents: texts that may answer it.
-            model: id or alias of a reranker; None: the default.
-            top_n: how many of the best documents to return; None: all.
-            max_tokens_per_doc: cut documents that are longer, or that do not fit; None: refuse documents that do not
-                fit.
-
-        Raises:
-            InvalidRequest: a text is empty or too long.
-            UnsupportedOperation: the model is no reranker; the error lists the rerankers.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        body = rerank_request(query, documents, model, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
-        ranking = await self.yard.rank(body.request(WaitOptions()))
-        results = tuple(RankedDocument(index, float(ranking.scores[index])) for index in ranking.best(top_n))
-        return RerankResponse(results, ranking.model, CompletionUsage.of(Usage(ranking.prompt_tokens, 0, 0)))
-
-    async def tokenize(self, text: str | Sequence[Message], *, add_special: bool = True) -> list[int]:
-        """Call ``tokenize_with_model`` with the default model."""
-        return await self.tokenize_with_model(text, add_special=add_special)
-
-    async def tokenize_with_model(
-        self, text: str | Sequence[Message], model: str | None = None, *, add_special: bool = True
-    ) -> list[int]:
-        """Return the token ids of a text, or of a conversation as the model's chat template renders it.
-
-        Args:
-            text: a text, which no template changes, or messages.
-            model: id or alias; None: the default.
-            add_special: whether to add the model's begin and end tokens to a text.
-
-        Raises:
-            InvalidRequest: a message is malformed, or the template refuses the messages.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        request = await self._media.resolved(tokenize_request(text, model, add_special=add_special))
-        return list((await self.yard.tokenize(request)).tokens)
-
-    async def detokenize(self, tokens: Sequence[int]) -> str:
-        """Call ``detokenize_with_model`` with the default model."""
-        return await self.detokenize_with_model(tokens)
-
-    async def detokenize_with_model(self, tokens: Sequence[int], model: str | None = None) -> str:
-        """Return the text of token ids, in which special tokens are visible.
-
-        Raises:
-            InvalidRequest: an id is not in the model's vocabulary.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        tokenization = await self.yard.tokenize(detokenize_request(tokens, model))
-        return b"".join(tokenization.pieces).decode("utf-8", "replace")
 
     def max_sequence_length(self) -> int | None:
         """Call ``max_sequence_length_with_model`` with the default model."""
@@ -318,7 +142,7 @@ class AsyncModel:
             options: arguments of ``openai.AsyncOpenAI``.
 
         Raises:
-            ImportError: the package ``openai`` is not installed: ``pip install 'modelyard[openai]'``.
+            MissingExtra: the package ``openai`` is not installed: ``pip install 'modelyard[openai]'``.
         """
         from modelyard.inprocess.asgi import UsableApp, in_process_app
         from modelyard.inprocess.transport import async_openai_client
@@ -408,7 +232,7 @@ class AsyncModel:
             ModelNotFound: no model has that name.
             ModelLoadFailed, InsufficientMemory, ModelLoading: the model cannot be loaded, or not in time.
         """
-        await self.yard.reload(model)
+        await self._display.during(self.yard.reload(model))
 
     async def plan(self, model: str) -> Plan:
         """Return what a load of a model, by id or alias, would do now: its memory, and what it would evict.
@@ -425,11 +249,11 @@ class AsyncModel:
             config = yard.config
             extended = revise(config, (*config.models, table), default_model(config), "add_model")
             try:
-                await yard.reconfigure(extended)
+                await self._display.during(yard.reconfigure(extended))
                 if reason := yard.failed().get(table.id):
                     raise ModelLoadFailed(table.id, reason)
                 if table.load == "startup":
-                    await yard.reload(table.id)
+                    await self._display.during(yard.reload(table.id))
             except BaseException:
                 if not self._is_closed and yard.config is extended:
                     await self._remove(table.id)
@@ -443,3 +267,29 @@ class AsyncModel:
             raise InvalidRequest(f"'{model}' is the only model. Add another before you remove it, or close them all.")
         default = default_model(config)
         await yard.reconfigure(revise(config, remaining, None if default == model else default, "remove_model"))
+
+
+def described(name: str, yard: Yard | None) -> str:
+    """Return the ``repr`` of a model: the ids and states of the models of ``yard``; None: it was closed."""
+    if yard is None:
+        return f"<{name}: closed>"
+    default = default_model(yard.config)
+    try:
+        models = [(each.id, str(each.status)) for each in yard.models()]
+    except RuntimeError:
+        models = [(each.id, "not started") for each in yard.config.models]
+    listed = (f"{model} ({status}{', default' if model == default else ''})" for model, status in models)
+    return f"<{name}: {', '.join(listed)}>"
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+def _close_later(yard: Yard) -> None:
+    closing = asyncio.ensure_future(yard.close())
+    # Nobody else reads how it ends.
+    closing.add_done_callback(lambda done: done.cancelled() or done.exception())

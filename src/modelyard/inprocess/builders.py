@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from modelyard.config import Config, load_config, validate_config
 from modelyard.errors import ConfigError
+from modelyard.inprocess.model_table import check_builder
+from modelyard.inprocess.progress import Shown
 
 if TYPE_CHECKING:
     from modelyard.inprocess.async_model import AsyncModel
@@ -61,6 +63,21 @@ class Buildable(ABC):
             ConfigError: the description is invalid; the error lists every problem.
         """
 
+    _progress: Shown = True
+
+    def with_progress(self, progress: Shown = True) -> Self:
+        """Set where downloads, conversions and loads are shown.
+
+        Args:
+            progress: True, the default: bars in a terminal or a notebook, and nothing elsewhere. False: nothing. A
+                function: it is called with a ``LoadProgress`` whenever a load has come further, on the thread of the
+                model's event loop, so it must not block; an exception of it ends the load.
+        """
+        if not (isinstance(progress, bool) or callable(progress)):
+            raise ConfigError(type(self).__name__, [f"with_progress takes a function or a bool, not {progress!r}."])
+        self._progress = progress
+        return self
+
     def build(self) -> Model:
         """Load the models, and return when they serve. After an error or an interrupt, everything is freed.
 
@@ -71,13 +88,13 @@ class Buildable(ABC):
         """
         from modelyard.inprocess.model import Model
 
-        return Model(self.config())
+        return Model(self.config(), progress=self._progress)
 
     async def build_async(self) -> AsyncModel:
         """Load the models like ``build``, for the event loop of the caller: the AsyncModel works on that loop alone."""
         from modelyard.inprocess.async_model import AsyncModel
 
-        model = AsyncModel(self.config())
+        model = AsyncModel(self.config(), progress=self._progress)
         await model.start()
         return model
 
@@ -93,7 +110,18 @@ class ModelBuilder(Buildable):
     _kind = "auto"
 
     def __init__(self, model_id: str | Path) -> None:
+        if not isinstance(model_id, str | Path):
+            raise ConfigError(type(self).__name__, [f"model_id must be a text or a path, not {model_id!r}."])
         self._table: dict[str, Any] = {"model_id": str(model_id), "kind": self._kind}
+
+    def __repr__(self) -> str:
+        shown = {**self._table, **{key: value for table in self._tables() for key, value in table.items()}}
+        keys = [f"{key}={value!r}" for key, value in shown.items() if key not in ("model_id", "kind")]
+        keys = [key for key in keys if not key.endswith("={}")]
+        return f"{type(self).__name__}({', '.join([repr(self._table['model_id']), *keys])})"
+
+    def _tables(self) -> list[dict[str, Any]]:
+        return [value for value in self._table.values() if isinstance(value, dict)]
 
     def with_isq(self, isq: IsqType | str) -> Self:
         """Quantise full-precision weights on this machine. A string may also be a number of bits."""
@@ -131,7 +159,9 @@ class ModelBuilder(Buildable):
 
     def with_device_layers(self, layers: int | Sequence[str]) -> Self:
         """Put this many layers on the first accelerator, or per device as in ``["0:20", "1:12"]``."""
-        return self._with("device", device_layers=layers if isinstance(layers, int) else list(layers))
+        if isinstance(layers, Sequence) and not isinstance(layers, str):
+            return self._with("device", device_layers=list(layers))
+        return self._with("device", device_layers=layers)
 
     def with_max_seq_len(self, tokens: int) -> Self:
         """Set the length of the context in tokens; for an embedding model, the longest input."""
@@ -250,14 +280,29 @@ class MultiModelBuilder(Buildable):
         self._hub: dict[str, Any] = {}
 
     def add_model(self, builder: ModelBuilder) -> Self:
-        """Add a model, whose id is the ``model_id`` of its builder."""
-        self._models.append((builder, None))
-        return self
+        """Add a model, whose id is the ``model_id`` of its builder.
+
+        Raises:
+            ConfigError: ``builder`` is no builder of one model.
+        """
+        return self._add(builder, None, "add_model")
 
     def add_model_with_alias(self, alias: str, builder: ModelBuilder) -> Self:
-        """Add a model whose id is ``alias``; the ``model_id`` of its builder is another name for it."""
+        """Add a model whose id is ``alias``; the ``model_id`` of its builder is another name for it.
+
+        Raises:
+            ConfigError: ``builder`` is no builder of one model.
+        """
+        return self._add(builder, alias, "add_model_with_alias")
+
+    def _add(self, builder: ModelBuilder, alias: str | None, method: str) -> Self:
+        check_builder(builder, method)
         self._models.append((builder, alias))
         return self
+
+    def __repr__(self) -> str:
+        models = [repr(model) if alias is None else f"{alias}: {model!r}" for model, alias in self._models]
+        return f"{type(self).__name__}({', '.join(models)})"
 
     def with_default_model(self, model: str) -> Self:
         """Set the model, by id or alias, for requests that name none."""
@@ -304,7 +349,12 @@ class ConfigFile(Buildable):
     """All models of a TOML file, as ``modelyard from-config`` serves them."""
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(path, str | Path):
+            raise ConfigError(type(self).__name__, [f"path must be a text or a path, not {path!r}."])
         self._path = Path(path)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self._path)!r})"
 
     def config(self) -> Config:
         """Read the file and return its configuration.

@@ -1,36 +1,27 @@
-"""Chats in process, whole and as streams of typed chunks, through the same calls of the yard as over HTTP.
+"""Chats in process, whole and as streams of chunks, through the same calls of the yard as over HTTP.
 
-Hot path: ``_ChunkWriter.pieces`` runs once a chunk, whose text is everything that has arrived since the last chunk.
+Hot path: ``_ChatWriter.pieces`` runs once a chunk.
 """
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, aclosing
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import replace
+from typing import Any
 
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.chat import ChatEncoder
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
-from modelyard.api.openai.usage import total_usage
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import ChoiceRequest, whole_answer
-from modelyard.inprocess.answers import (
-    ChatCompletion,
-    ChatCompletionChunk,
-    Choice,
-    ChoiceDelta,
-    ChoiceLogprobs,
-    ChunkChoice,
-    CompletionUsage,
-)
+from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk
+from modelyard.inprocess.choices import Accepting, chunk_fields
 from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
-from modelyard.protocol.values import Usage
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
@@ -55,57 +46,37 @@ class Chats:
             ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
             for index, choice in enumerate(choices_of(request, body.choices))
         ]
-        answer, finished = await whole_answer(self._yard, requests)
-        return ChatCompletion(
-            id=answer["id"],
-            created=answer["created"],
-            model=answer["model"],
-            system_fingerprint=answer["system_fingerprint"],
-            choices=tuple(map(Choice.of, answer["choices"])),
-            usage=CompletionUsage.of(total_usage(finished, body.choices)),
-        )
+        answer, _ = await whole_answer(self._yard, requests)
+        return ChatCompletion.model_validate(answer)
 
-    async def chunks(self, body: ChatCompletionRequest, request: Request) -> AsyncGenerator[ChatCompletionChunk]:
+    async def chunks(
+        self, body: ChatCompletionRequest, request: Request, accepting: Accepting
+    ) -> AsyncGenerator[ChatCompletionChunk]:
         """Yield the answer to ``body`` as chunks; closing the generator cancels the generation.
 
         Args:
             body: the request as it came.
             request: the same request for the yard.
+            accepting: waits until the answer begins.
 
         Raises:
             ModelyardError: as ``Yard.generate``, also in the middle of the answer.
         """
         request = await self._media.resolved(request)
-        assert isinstance(request.prompt, Chat)
-        await self._yard.check(request.model, "text")
-        with ExitStack() as submitted:
-            generations = [
-                submitted.enter_context(self._yard.submit(choice)) for choice in choices_of(request, body.choices)
-            ]
-            for generation in generations:
-                await generation.accepted()
-            identity = Identity("chatcmpl").of(generations[0])
-            writers = [
-                _ChunkWriter(generation, request.prompt, index, has_logprobs=bool(body.logprobs))
-                for index, generation in enumerate(generations)
-            ]
-            for writer in writers:
-                yield ChatCompletionChunk(**identity, choices=(writer.opening(),))
-            finished: dict[int, Finished] = {}
-            async with aclosing(_texts(generations)) as texts:
-                async for index, text in texts:
-                    if text is not None:
-                        for choice in writers[index].pieces(text):
-                            yield ChatCompletionChunk(**identity, choices=(choice,))
-                        continue
-                    finished[index] = generations[index].outcome()
-                    *others, last = writers[index].closing(finished[index])
-                    for choice in others:
-                        yield ChatCompletionChunk(**identity, choices=(choice,))
-                    usage = None
-                    if len(finished) == len(generations):
-                        usage = CompletionUsage.of(_usage(finished))
-                    yield ChatCompletionChunk(**identity, choices=(last,), usage=usage)
+        chat = request.prompt
+        assert isinstance(chat, Chat)
+        fields = chunk_fields(
+            self._yard,
+            choices_of(request, body.choices),
+            Identity("chatcmpl"),
+            lambda generation, index: _ChatWriter(generation, chat, index, has_logprobs=bool(body.logprobs)),
+            accepting,
+            choices=body.choices,
+            timings_per_token=bool(body.timings_per_token),
+        )
+        async with aclosing(fields):
+            async for each in fields:
+                yield ChatCompletionChunk.model_validate(each)
 
 
 def to_request(body: ChatCompletionRequest) -> Request:
@@ -117,75 +88,38 @@ def to_request(body: ChatCompletionRequest) -> Request:
     return replace(body.checked(), wait_options=WaitOptions(keep_alive_s=body.keep_alive))
 
 
-def _usage(finished: dict[int, Finished]) -> Usage:
-    return total_usage([finished[index] for index in sorted(finished)], len(finished))
-
-
-async def _texts(generations: Sequence[TokenStream]) -> AsyncGenerator[tuple[int, str | None]]:
-    """Yield the texts of all generations as they arrive, each with the index of its generation; None marks its end."""
-    if len(generations) == 1:
-        async for text in generations[0]:
-            yield 0, text
-        yield 0, None
-        return
-    reading = {index: asyncio.create_task(_next(generation)) for index, generation in enumerate(generations)}
-    try:
-        while reading:
-            await asyncio.wait(reading.values(), return_when=asyncio.FIRST_COMPLETED)
-            for index, task in [(index, task) for index, task in reading.items() if task.done()]:
-                piece = task.result()
-                if piece is None:
-                    del reading[index]
-                else:
-                    reading[index] = asyncio.create_task(_next(generations[index]))
-                yield index, piece
-    finally:
-        for task in reading.values():
-            task.cancel()
-        await asyncio.gather(*reading.values(), return_exceptions=True)
-
-
-async def _next(generation: AsyncIterator[str]) -> str | None:
-    return await anext(generation, None)
-
-
-class _ChunkWriter:
-    """Turns the text of one generation into chunks of its choice."""
-
+class _ChatWriter:
     def __init__(self, generation: TokenStream, chat: Chat, index: int, *, has_logprobs: bool) -> None:
         self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
         self._reader = OutputReader(generation, chat)
         self._is_bare = self._reader.is_plain and not has_logprobs
 
-    def opening(self) -> ChunkChoice:
-        """Return the first chunk, which has the role."""
-        return ChunkChoice(self._index, ChoiceDelta(content="", role="assistant"))
+    def opening(self) -> Iterator[Mapping[str, Any]]:
+        yield {"index": self._index, "delta": {"role": "assistant", "content": ""}}
 
-    def pieces(self, text: str) -> Iterator[ChunkChoice]:
-        """Yield the chunks that ``text`` completes."""
+    def pieces(self, text: str) -> Iterator[Mapping[str, Any]]:
         if self._is_bare:
-            yield ChunkChoice(self._index, ChoiceDelta(text))
+            yield {"index": self._index, "delta": {"content": text}}
         else:
             yield from self._written(self._reader.push(text))
 
-    def closing(self, finished: Finished) -> Iterator[ChunkChoice]:
-        """Yield the chunks of text that the reader held back, and the last chunk, which has the finish reason."""
+    def closing(self, finished: Finished) -> Iterator[Mapping[str, Any]]:
         yield from self._written(self._reader.finish(finished))
-        yield ChunkChoice(
-            self._index,
-            ChoiceDelta(),
-            "tool_calls" if self._reader.ends_with_calls(finished) else finished.reason,
-            self._logprobs(),
-        )
+        yield {
+            "index": self._index,
+            "delta": {},
+            "finish_reason": "tool_calls" if self._reader.ends_with_calls(finished) else finished.reason,
+            "logprobs": self._logprobs(),
+        }
 
-    def _written(self, deltas: Sequence[Delta]) -> Iterator[ChunkChoice]:
-        objects = [each for delta in deltas if (each := delta_object(delta)) is not None]
-        for each in objects:
-            yield ChunkChoice(self._index, ChoiceDelta.of(each), logprobs=self._logprobs())
+    def _written(self, deltas: Sequence[Delta]) -> Iterator[Mapping[str, Any]]:
+        for delta in map(delta_object, deltas):
+            if delta is not None:
+                yield {"index": self._index, "delta": delta, "logprobs": self._logprobs()}
 
-    def _logprobs(self) -> ChoiceLogprobs | None:
+    def _logprobs(self) -> Mapping[str, Any] | None:
         """Return the log-probabilities of the tokens since the last chunk that had any."""
         if not self._has_logprobs or not self._generation.logprobs:
             return None
         logprobs, self._generation.logprobs = self._generation.logprobs, []
-        return ChoiceLogprobs.of(logprobs_object(logprobs))
+        return logprobs_object(logprobs)

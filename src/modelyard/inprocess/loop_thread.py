@@ -12,16 +12,16 @@ from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
-from modelyard.errors import Closed, ForkedProcess
+from modelyard.errors import Closed, ForkedProcess, WrongEventLoop
 
 _T = TypeVar("_T")
-_Value = TypeVar("_Value")
+_Value_co = TypeVar("_Value_co", covariant=True)
 
 # How long the exit of the interpreter waits for the context to be left.
 EXIT_S = 15.0
 
 
-class LoopThread(Generic[_Value]):
+class LoopThread(Generic[_Value_co]):
     """A thread that enters a context on an event loop, and leaves it on ``close`` or when the interpreter exits.
 
     Args:
@@ -36,14 +36,14 @@ class LoopThread(Generic[_Value]):
             entering. The thread has ended then.
     """
 
-    def __init__(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]], name: str) -> None:
+    def __init__(self, make_context: Callable[[], AbstractAsyncContextManager[_Value_co]], name: str) -> None:
         self._pid = os.getpid()
         self._lock = threading.Lock()
         self._is_closed = False
         self.loop = asyncio.new_event_loop()
         # The interpreter joins threads that are no daemons before it runs atexit functions.
         self._thread = threading.Thread(target=self._run, args=(make_context,), name=name, daemon=True)
-        self._entered: Future[_Value] = Future()
+        self._entered: Future[_Value_co] = Future()
         self._closing, self._leaving = asyncio.Event(), asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         atexit.register(self._exit)
@@ -54,7 +54,7 @@ class LoopThread(Generic[_Value]):
             self.close()
             raise
 
-    def call(self, work: Callable[[_Value], Coroutine[Any, Any, _T]]) -> _T:
+    def call(self, work: Callable[[_Value_co], Coroutine[Any, Any, _T]]) -> _T:
         """Run ``work`` on the event loop and wait for it. An exception that interrupts the wait cancels the work.
 
         Raises:
@@ -71,31 +71,40 @@ class LoopThread(Generic[_Value]):
             future.cancel()
             raise
 
-    def submit(self, work: Callable[[_Value], Coroutine[Any, Any, _T]]) -> Future[_T]:
+    def submit(self, work: Callable[[_Value_co], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Start ``work`` on the event loop.
 
         Raises:
             Closed, ForkedProcess: as ``call``.
+            WrongEventLoop: the caller is on the event loop itself.
         """
         self.check()
         if threading.current_thread() is self._thread:
-            raise RuntimeError("This call would wait for its own thread. Call the AsyncModel, or another thread.")
+            raise WrongEventLoop(
+                "This call came from the thread of the model's own event loop, and would wait for itself for ever. "
+                "Call the model from another thread."
+            )
         with self._lock:
             if self._is_closed:
                 raise Closed
             return asyncio.run_coroutine_threadsafe(self._do(work), self.loop)
 
-    def call_sync(self, function: Callable[[_Value], _T]) -> _T:
+    def call_sync(self, function: Callable[[_Value_co], _T]) -> _T:
         """Run ``function``, which does not block, on the event loop and return its result.
 
         Raises:
             BaseException: as ``call``.
         """
 
-        async def run(value: _Value) -> _T:
+        async def run(value: Any) -> _T:
             return function(value)
 
         return self.call(run)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no more work can be submitted."""
+        return self._is_closed
 
     def check(self) -> None:
         """Raise an error if no more work can be submitted.
@@ -124,12 +133,12 @@ class LoopThread(Generic[_Value]):
     def _exit(self) -> None:
         self.close(EXIT_S)
 
-    def _run(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]]) -> None:
+    def _run(self, make_context: Callable[[], AbstractAsyncContextManager[_Value_co]]) -> None:
         with asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             runner.run(self._main(make_context))
         atexit.unregister(self._exit)
 
-    async def _do(self, work: Callable[[_Value], Coroutine[Any, Any, _T]]) -> _T:
+    async def _do(self, work: Callable[[_Value_co], Coroutine[Any, Any, _T]]) -> _T:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
@@ -138,7 +147,7 @@ class LoopThread(Generic[_Value]):
         finally:
             self._tasks.discard(task)
 
-    async def _main(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]]) -> None:
+    async def _main(self, make_context: Callable[[], AbstractAsyncContextManager[_Value_co]]) -> None:
         holding = asyncio.create_task(self._hold_context(make_context))
         closing = asyncio.create_task(self._closing.wait())
         await asyncio.wait((holding, closing), return_when=asyncio.FIRST_COMPLETED)
@@ -156,7 +165,7 @@ class LoopThread(Generic[_Value]):
         if not self._entered.done():
             self._entered.set_exception(Closed())
 
-    async def _hold_context(self, make_context: Callable[[], AbstractAsyncContextManager[_Value]]) -> None:
+    async def _hold_context(self, make_context: Callable[[], AbstractAsyncContextManager[_Value_co]]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             try:
                 value = await stack.enter_async_context(make_context())

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Self, Unpack
+import warnings
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.config import Config
-from modelyard.inprocess.answers import ChatCompletion, EmbeddingResponse, RerankResponse
-from modelyard.inprocess.async_model import AsyncModel, Mode, Structure
+from modelyard.errors import ModelyardError
+from modelyard.inprocess.async_model import AsyncModel, Mode, described
+from modelyard.inprocess.blocking_requests import BlockingRequests
 from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.inprocess.model_table import ModelDescription
-from modelyard.inprocess.requests import ChatFields, ChatRequest, EmbeddingInput, Message
-from modelyard.inprocess.streams import ChatStream
+from modelyard.inprocess.progress import Shown
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
 
@@ -19,8 +21,11 @@ if TYPE_CHECKING:
     import openai
     from starlette.types import ASGIApp
 
+# How long a ``repr`` waits for an event loop that is busy.
+_REPR_S = 1.0
 
-class Model:
+
+class Model(BlockingRequests):
     """The models of a configuration, on an event loop in a thread of its own. All methods are thread-safe.
 
     A request names a model by id or alias; a request that names none goes to the default model. A model that is not
@@ -32,13 +37,16 @@ class Model:
     Args:
         config: the models, and how each is served.
         make_yard: makes the yard; tests pass another one.
+        progress: where the progress of loads is shown; see ``Buildable.with_progress``.
 
     Raises:
         ConfigError, InsufficientMemory, ModelLoadFailed: as ``Buildable.build``.
     """
 
-    def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard) -> None:
-        self.thread: LoopThread[AsyncModel] = LoopThread(lambda: AsyncModel(config, make_yard), "modelyard")
+    thread: LoopThread[AsyncModel]
+
+    def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard, *, progress: Shown = False) -> None:
+        self.thread = LoopThread(lambda: AsyncModel(config, make_yard, progress=progress), "modelyard")
 
     def close(self) -> None:
         """End running requests with an error, free every model, and end the thread. Idempotent."""
@@ -52,8 +60,19 @@ class Model:
 
     def __del__(self) -> None:
         # The attribute is missing if the constructor failed. A finalizer may run on any thread, so it must not block.
-        if hasattr(self, "thread"):
+        if hasattr(self, "thread") and not self.thread.is_closed:
             self.thread.request_close()
+            warnings.warn("A Model was not closed: use it as a context, or close it.", ResourceWarning, stacklevel=2)
+
+    def __repr__(self) -> str:
+        name = type(self).__name__
+        try:
+            described_models: Future[str] = self.thread.submit(lambda twin: _described(name, twin))
+            return described_models.result(_REPR_S)
+        except ModelyardError as unusable:
+            return f"<{name}: {unusable.code}>"
+        except TimeoutError:
+            return f"<{name}: busy>"
 
     def openai_client(self, **options: Any) -> openai.OpenAI:
         """Return OpenAI's own client on these models, without a socket: code that takes such a client runs in process.
@@ -65,7 +84,7 @@ class Model:
             options: arguments of ``openai.OpenAI``.
 
         Raises:
-            ImportError: the package ``openai`` is not installed: ``pip install 'modelyard[openai]'``.
+            MissingExtra: the package ``openai`` is not installed: ``pip install 'modelyard[openai]'``.
         """
         from modelyard.inprocess.transport import openai_client
 
@@ -83,150 +102,6 @@ class Model:
         return OtherLoopApp(self.thread.call_sync(lambda twin: in_process_app(twin.yard)), self.thread)
 
     # Generated from async_model.py by `make docs`
-
-    def send_chat_request(self, request: ChatRequest, **fields: Unpack[ChatFields]) -> ChatCompletion:
-        """Call ``send_chat_request_with_model`` with the model that ``request`` names, else the default."""
-        return self.send_chat_request_with_model(request, None, **fields)
-
-    def send_chat_request_with_model(
-        self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
-    ) -> ChatCompletion:
-        """Return the whole answer to a conversation.
-
-        Args:
-            request: the text of a user message, or messages, or a whole request in OpenAI's shape.
-            model: id or alias; None: the model that ``request`` names, else the default.
-            fields: fields of OpenAI and of mistral.rs, such as ``max_tokens`` and ``temperature``.
-
-        Raises:
-            ModelNotFound: no model has that name; the error lists the known names.
-            ModelRequired: the request names no model, and there is no default.
-            InvalidRequest: a field cannot be honoured, or the prompt does not suit the model.
-            UnsupportedOperation: the model is an embedding model.
-            QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: the model is not available in time.
-            EngineError: the engine failed while it computed the answer.
-        """
-        return self.thread.call(lambda twin: twin.send_chat_request_with_model(request, model, **fields))
-
-    def stream_chat_request(self, request: ChatRequest, **fields: Unpack[ChatFields]) -> ChatStream:
-        """Call ``stream_chat_request_with_model`` with the model that ``request`` names, else the default."""
-        return self.stream_chat_request_with_model(request, None, **fields)
-
-    def stream_chat_request_with_model(
-        self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
-    ) -> ChatStream:
-        """Return the answer to a conversation as a stream. It takes the arguments of ``send_chat_request_with_model``.
-
-        Raises:
-            InvalidRequest, ModelNotFound, ModelRequired: at once. The stream raises the other errors of
-                ``send_chat_request_with_model``.
-        """
-        return ChatStream(self, self.thread, lambda twin: twin.stream_chat_request_with_model(request, model, **fields))
-
-    def generate_structured(
-        self, structure: type[Structure], request: ChatRequest, **fields: Unpack[ChatFields]
-    ) -> Structure:
-        """Call ``generate_structured_with_model`` with the model that ``request`` names, else the default."""
-        return self.generate_structured_with_model(structure, request, None, **fields)
-
-    def generate_structured_with_model(
-        self, structure: type[Structure], request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
-    ) -> Structure:
-        """Return the answer as an instance of a pydantic model. A grammar holds the answer to the model's schema.
-
-        Raises:
-            InvalidRequest: the schema cannot be enforced, or ``max_tokens`` cut the answer off.
-            pydantic.ValidationError: the answer breaks a rule that no JSON schema expresses, such as a validator's.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        return self.thread.call(lambda twin: twin.generate_structured_with_model(structure, request, model, **fields))
-
-    def generate_embeddings(self, inputs: EmbeddingInput) -> EmbeddingResponse:
-        """Call ``generate_embeddings_with_model`` with the default model."""
-        return self.generate_embeddings_with_model(inputs)
-
-    def generate_embeddings_with_model(self, inputs: EmbeddingInput, model: str | None = None) -> EmbeddingResponse:
-        """Return texts as vectors: ``vectors`` of the response is [inputs, dimensions], each row of length 1.
-
-        Args:
-            inputs: a text, texts, token ids, or lists of token ids.
-            model: id or alias; None: the default.
-
-        Raises:
-            InvalidRequest: an input is empty or too long.
-            UnsupportedOperation: the model is no embedding model; the error lists the embedding models.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        return self.thread.call(lambda twin: twin.generate_embeddings_with_model(inputs, model))
-
-    def rerank(
-        self, query: str, documents: Sequence[str], *, top_n: int | None = None, max_tokens_per_doc: int | None = None
-    ) -> RerankResponse:
-        """Call ``rerank_with_model`` with the default model."""
-        return self.rerank_with_model(query, documents, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc)
-
-    def rerank_with_model(
-        self,
-        query: str,
-        documents: Sequence[str],
-        model: str | None = None,
-        *,
-        top_n: int | None = None,
-        max_tokens_per_doc: int | None = None,
-    ) -> RerankResponse:
-        """Rank documents by how well they answer a query, the best first.
-
-        Args:
-            query: the question.
-            documents: texts that may answer it.
-            model: id or alias of a reranker; None: the default.
-            top_n: how many of the best documents to return; None: all.
-            max_tokens_per_doc: cut documents that are longer, or that do not fit; None: refuse documents that do not
-                fit.
-
-        Raises:
-            InvalidRequest: a text is empty or too long.
-            UnsupportedOperation: the model is no reranker; the error lists the rerankers.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        return self.thread.call(
-            lambda twin: twin.rerank_with_model(
-                query, documents, model, top_n=top_n, max_tokens_per_doc=max_tokens_per_doc
-            )
-        )
-
-    def tokenize(self, text: str | Sequence[Message], *, add_special: bool = True) -> list[int]:
-        """Call ``tokenize_with_model`` with the default model."""
-        return self.tokenize_with_model(text, add_special=add_special)
-
-    def tokenize_with_model(
-        self, text: str | Sequence[Message], model: str | None = None, *, add_special: bool = True
-    ) -> list[int]:
-        """Return the token ids of a text, or of a conversation as the model's chat template renders it.
-
-        Args:
-            text: a text, which no template changes, or messages.
-            model: id or alias; None: the default.
-            add_special: whether to add the model's begin and end tokens to a text.
-
-        Raises:
-            InvalidRequest: a message is malformed, or the template refuses the messages.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        return self.thread.call(lambda twin: twin.tokenize_with_model(text, model, add_special=add_special))
-
-    def detokenize(self, tokens: Sequence[int]) -> str:
-        """Call ``detokenize_with_model`` with the default model."""
-        return self.detokenize_with_model(tokens)
-
-    def detokenize_with_model(self, tokens: Sequence[int], model: str | None = None) -> str:
-        """Return the text of token ids, in which special tokens are visible.
-
-        Raises:
-            InvalidRequest: an id is not in the model's vocabulary.
-            ModelyardError: the errors of ``send_chat_request_with_model``.
-        """
-        return self.thread.call(lambda twin: twin.detokenize_with_model(tokens, model))
 
     def max_sequence_length(self) -> int | None:
         """Call ``max_sequence_length_with_model`` with the default model."""
@@ -326,3 +201,7 @@ class Model:
         return self.thread.call(lambda twin: twin.plan(model))
 
     # End of the generated methods
+
+
+async def _described(name: str, twin: AsyncModel) -> str:
+    return described(name, twin.yard)

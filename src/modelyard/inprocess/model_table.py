@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 from modelyard.config import Model as ModelTable
 from modelyard.config import validate_config
+from modelyard.errors import ConfigError
 
 
 class ModelDescription(Protocol):
@@ -15,12 +16,25 @@ class ModelDescription(Protocol):
         """Return the description as a ``[[models]]`` table; ``alias`` is its id if it is not None."""
 
 
+def check_builder(builder: object, method: str) -> None:
+    """Refuse what describes no single model.
+
+    Raises:
+        ConfigError: ``builder`` is no builder of one model.
+    """
+    if not callable(getattr(builder, "table", None)) or isinstance(builder, type):
+        raise ConfigError(
+            method, [f"It takes the builder of one model, such as ModelBuilder('org/model'), not {builder!r}."]
+        )
+
+
 def model_table(builder: ModelDescription, alias: str | None) -> ModelTable:
     """Return the validated table of ``builder``.
 
     Raises:
         ConfigError: the description is invalid; the error lists every problem.
     """
+    check_builder(builder, "add_model")
     written = builder.table(alias)
     # ``draft`` names another model, and ``revise`` checks it against those.
     table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]

@@ -1,23 +1,26 @@
-"""Requests in process: OpenAI's fields as keywords, or a whole request, validated by the schemas of the HTTP API."""
+"""Requests in process: the fields of the HTTP API as keywords, or a whole request, validated by its schemas."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Container, Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 from difflib import get_close_matches
-from typing import Any, Literal, TypedDict, TypeVar
+from reprlib import Repr
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from modelyard.api.errors.responses import field_path
 from modelyard.api.llama_cpp.tokenize import DetokenizeBody, TokenizeBody
 from modelyard.api.openai.embeddings import EmbeddingsBody
-from modelyard.api.openai.reasoning_fields import Effort
-from modelyard.api.openai.schema import ChatCompletionRequest
+from modelyard.api.openai.schema import ChatCompletionRequest, CompletionRequest
 from modelyard.api.rerank.routes import RerankBody
+from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
 from modelyard.protocol.prompts import Tokens
-from modelyard.yard.requests.requests import TokenizeRequest
+from modelyard.yard.requests.requests import TokenizeRequest, WaitOptions
 
 Message = Mapping[str, Any] | ChatCompletionMessage
 """A message of OpenAI, ``{"role": "user", "content": "Hello!"}``, or the message of an answer."""
@@ -25,85 +28,11 @@ Message = Mapping[str, Any] | ChatCompletionMessage
 ChatRequest = str | Sequence[Message] | Mapping[str, Any] | ChatCompletionRequest
 """A conversation: the text of a user message, or messages, or a whole body of ``/v1/chat/completions``."""
 
+TextRequest = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]] | Mapping[str, Any] | CompletionRequest
+"""What is continued: a text, texts, token ids, lists of token ids, or a whole body of ``/v1/completions``."""
+
 EmbeddingInput = str | Sequence[str] | Sequence[int] | Sequence[Sequence[int]]
 """A text, texts, token ids, or lists of token ids."""
-
-
-class ChatFields(TypedDict, total=False):
-    """Keyword arguments of a chat beside its messages; None leaves a field out.
-
-    Each field has the meaning and the bounds of its namesake in ``ChatCompletionRequest``; a test keeps the names
-    equal.
-    """
-
-    max_tokens: int | None
-    max_completion_tokens: int | None
-    n_predict: int | None
-    min_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    top_k: int | None
-    min_p: float | None
-    typical_p: float | None
-    top_n_sigma: float | None
-    xtc_probability: float | None
-    xtc_threshold: float | None
-    dynatemp_range: float | None
-    dynatemp_exponent: float | None
-    mirostat: int | None
-    mirostat_tau: float | None
-    mirostat_eta: float | None
-    samplers: str | list[str] | None
-    repetition_penalty: float | None
-    repeat_penalty: float | None
-    repeat_last_n: int | None
-    presence_penalty: float | None
-    frequency_penalty: float | None
-    seed: int | None
-    logit_bias: Mapping[int, float] | Mapping[str, float] | None
-    stop: str | list[str] | None
-    stop_token_ids: list[int] | None
-    include_stop_str_in_output: bool | None
-    skip_special_tokens: bool | None
-    dry_multiplier: float | None
-    dry_base: float | None
-    dry_allowed_length: int | None
-    dry_penalty_last_n: int | None
-    dry_sequence_breakers: list[str] | None
-    n: int | None
-    tools: list[dict[str, Any]] | None
-    tool_choice: str | dict[str, Any] | None
-    parallel_tool_calls: bool | None
-    response_format: dict[str, Any] | None
-    grammar: dict[str, Any] | str | None
-    json_schema: dict[str, Any] | None
-    structured_outputs: dict[str, Any] | None
-    guided_json: dict[str, Any] | str | None
-    guided_regex: str | None
-    guided_choice: list[str] | None
-    guided_grammar: str | None
-    logprobs: bool | None
-    top_logprobs: int | None
-    prediction: dict[str, Any] | None
-    reasoning_effort: Effort | None
-    enable_thinking: bool | None
-    reasoning: dict[str, Any] | None
-    thinking: dict[str, Any] | None
-    thinking_budget: int | None
-    reasoning_budget: int | None
-    reasoning_budget_tokens: int | None
-    thinking_budget_tokens: int | None
-    chat_template_kwargs: dict[str, Any] | None
-    continue_final_message: bool | None
-    add_generation_prompt: bool | None
-    ignore_eos: bool | None
-    store: bool | None
-    verbosity: Literal["low", "medium", "high"] | None
-    web_search_options: dict[str, Any] | None
-    keep_alive: float | str | None
-
-
-_KEYWORDS = tuple(ChatFields.__annotations__)
 
 _Body = TypeVar("_Body", bound=BaseModel)
 
@@ -119,55 +48,79 @@ def chat_request(
     match request:
         case ChatCompletionRequest():
             values = request.model_dump(exclude_unset=True, by_alias=True)
+        case ChatCompletionMessage() | {"role": _}:
+            values = {"messages": [request]}
+        case Mapping():
+            values = dict(request)
+        case str() | Sequence():
+            values = {"messages": request}
+        case _:
+            raise InvalidRequest(
+                f"A chat is the text of a user message, a list of messages, or a mapping with 'messages'; "
+                f"this is {_shown(request)}.",
+                "messages",
+            )
+    if "messages" not in values:
+        hint = _hint("messages", values)
+        raise InvalidRequest(
+            hint or "'messages' is missing: the text of a user message, or a list of messages.", "messages"
+        )
+    body = _request(ChatCompletionRequest, values, model, fields, stream=stream)
+    _check_contents(values["messages"])
+    return body
+
+
+def completion_request(
+    request: TextRequest, model: str | None, fields: Mapping[str, Any], *, stream: bool
+) -> CompletionRequest:
+    """Return ``request`` with ``fields`` in place of its own; ``model``, if given, replaces its model.
+
+    Raises:
+        InvalidRequest: the request is invalid; the error names the field at fault.
+    """
+    match request:
+        case CompletionRequest():
+            values = request.model_dump(exclude_unset=True, by_alias=True)
         case Mapping():
             values = dict(request)
         case _:
-            values = {"messages": request}
-    if unknown := next((name for name in fields if name not in _KEYWORDS), None):
-        matches = get_close_matches(unknown, _KEYWORDS, n=1)
-        hint = f" Did you mean '{matches[0]}'?" if matches else ""
-        raise InvalidRequest(f"'{unknown}' is no field of a chat request.{hint}", unknown)
-    values |= {**fields, "stream": stream}
-    if not isinstance(values.get("messages"), str):
-        values["messages"] = [_message_as_dict(message) for message in values.get("messages", ())]
-    if model is not None:
-        values["model"] = model
-    return _validate(ChatCompletionRequest, values)
+            values = {"prompt": request}
+    if "messages" in values:
+        raise InvalidRequest("A text completion has no 'messages'. Call send_chat_request to answer them.", "messages")
+    return _request(CompletionRequest, values, model, fields, stream=stream)
 
 
-def embedding_request(inputs: EmbeddingInput, model: str | None) -> EmbeddingsBody:
+def embedding_request(inputs: EmbeddingInput, model: str | None, fields: Mapping[str, Any]) -> EmbeddingsBody:
     """Return the request to embed ``inputs``.
 
     Raises:
-        InvalidRequest: the inputs are neither texts nor token ids, or too many.
+        InvalidRequest: the inputs are neither texts nor token ids, or too many, or a field is invalid.
     """
-    values = inputs if isinstance(inputs, str) else [one if isinstance(one, str | int) else list(one) for one in inputs]
-    return _validate(EmbeddingsBody, {"input": values, "model": model})
+    return _request(EmbeddingsBody, {"input": inputs}, model, fields)
 
 
-def rerank_request(
-    query: str, documents: Sequence[str], model: str | None, *, top_n: int | None, max_tokens_per_doc: int | None
-) -> RerankBody:
+def rerank_request(query: str, documents: Sequence[str], model: str | None, fields: Mapping[str, Any]) -> RerankBody:
     """Return the request to rank ``documents``.
 
     Raises:
-        InvalidRequest: there are no documents or too many, or one of them is no text.
+        InvalidRequest: there are no documents or too many, one of them is no text, or a field is invalid.
     """
-    values = {"query": query, "documents": list(documents), "model": model}
-    return _validate(RerankBody, {**values, "top_n": top_n, "max_tokens_per_doc": max_tokens_per_doc})
+    if isinstance(documents, str):
+        raise InvalidRequest("'documents' must be a list of texts; this is one text.", "documents")
+    body = _request(RerankBody, {"query": query, "documents": documents}, model, fields)
+    body.checked()
+    return body
 
 
-def tokenize_request(text: str | Sequence[Message], model: str | None, *, add_special: bool) -> TokenizeRequest:
+def tokenize_request(text: str | Sequence[Message], model: str | None, fields: Mapping[str, Any]) -> TokenizeRequest:
     """Return the request to tokenize a text or a conversation.
 
     Raises:
-        InvalidRequest: a message is malformed.
+        InvalidRequest: a message is malformed, or a field is invalid.
     """
-    if isinstance(text, str):
-        return _validate(TokenizeBody, {"prompt": text, "model": model, "add_special": add_special}).checked()
-    return _validate(
-        TokenizeBody, {"messages": [_message_as_dict(message) for message in text], "model": model}
-    ).checked()
+    values = {"prompt" if isinstance(text, str) else "messages": text}
+    body = _request(TokenizeBody, values, model, fields)
+    return replace(body.checked(), wait_options=WaitOptions(keep_alive_s=body.keep_alive))
 
 
 def detokenize_request(tokens: Sequence[int], model: str | None) -> TokenizeRequest:
@@ -176,7 +129,7 @@ def detokenize_request(tokens: Sequence[int], model: str | None) -> TokenizeRequ
     Raises:
         InvalidRequest: ``tokens`` are no token ids.
     """
-    body = _validate(DetokenizeBody, {"tokens": list(tokens), "model": model})
+    body = _request(DetokenizeBody, {"tokens": tokens}, model, {})
     return TokenizeRequest(Tokens(tuple(body.tokens)), body.model)
 
 
@@ -184,22 +137,110 @@ def structure_format(structure: type[BaseModel]) -> dict[str, Any]:
     """Return the ``response_format`` whose answers are instances of ``structure``.
 
     It is not strict: the structure checks what no grammar can hold, such as a pattern with a look-ahead.
+
+    Raises:
+        InvalidRequest: ``structure`` is no pydantic model.
     """
+    if not (isinstance(structure, type) and issubclass(structure, BaseModel)):
+        raise InvalidRequest(f"A structure is a class derived from pydantic.BaseModel; this is {_shown(structure)}.")
     schema = structure.model_json_schema()
     return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema}}
 
 
-def _message_as_dict(message: Any) -> Any:
-    if isinstance(message, ChatCompletionMessage):
-        return message.as_request()
-    return dict(message) if isinstance(message, Mapping) else message
+def _request(
+    body: type[_Body],
+    values: Mapping[str, Any],
+    model: str | None,
+    fields: Mapping[str, Any],
+    *,
+    stream: bool | None = None,
+) -> _Body:
+    """Return the request of ``values`` and ``fields``; warn of parts that have no effect."""
+    if "stream" in fields:
+        raise InvalidRequest(
+            "'stream' is no keyword: stream_chat_request and stream_completion_request return streams.", "stream"
+        )
+    given = {**values, **fields}
+    _check_names(body, given)
+    if stream is not None:
+        given["stream"] = stream
+    if model is not None:
+        given["model"] = model
+    request = _validate(body, {name: as_json(value) for name, value in given.items()})
+    if ignored := ignored_fields(request):
+        warnings.warn(f"Without effect on the answer: {', '.join(ignored)}", stacklevel=4)
+    return request
+
+
+def _check_names(body: type[BaseModel], given: Mapping[str, Any]) -> None:
+    known = {info.alias or name for name, info in body.model_fields.items()}
+    # Names of other servers, which the schema refuses with a reason of their own, or which change nothing.
+    others: Container[str] = getattr(body, "known_extras", ())
+    for name in given:
+        if name not in known and name not in others:
+            what = body.__name__.removesuffix("Body").removesuffix("Request")
+            raise InvalidRequest(_hint(name, known) or f"'{name}' is no field of {what}Request.", str(name))
+
+
+def _hint(name: str, known: Mapping[str, Any] | Set[str]) -> str:
+    matches = get_close_matches(str(name), list(known), n=1)
+    if not matches:
+        return ""
+    if name == "messages":
+        return f"'messages' is missing. Did you mean it where you wrote '{matches[0]}'?"
+    return f"There is no field '{name}'. Did you mean '{matches[0]}'?"
+
+
+def _check_contents(messages: Any) -> None:
+    """Refuse messages that say nothing because their content has another name."""
+    if isinstance(messages, str):
+        return
+    for index, message in enumerate(messages):
+        if isinstance(message, Mapping) and message.get("role") != "assistant" and "content" not in message:
+            matches = get_close_matches("content", [str(key) for key in message if key != "role"], n=1)
+            hint = f" Did you mean it where you wrote '{matches[0]}'?" if matches else ""
+            raise InvalidRequest(f"'messages[{index}].content' is missing.{hint}", f"messages[{index}].content")
+
+
+def as_json(value: Any) -> Any:
+    """Return ``value`` as the schemas of the HTTP API take it: of dicts, lists, texts and numbers.
+
+    Tuples and other sequences become lists, NumPy's numbers and arrays Python's, messages of answers and other
+    pydantic models dicts, and a class derived from ``BaseModel`` the ``response_format`` of its instances.
+    """
+    if value is None or type(value) in (str, bool, int, float):
+        return value
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, type):
+        return structure_format(value)
+    if isinstance(value, ChatCompletionMessage):
+        return value.as_request()
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json", by_alias=True, exclude_none=True)
+    if isinstance(value, Mapping):
+        return {str(key): as_json(each) for key, each in value.items()}
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if isinstance(value, Sequence | Set | Iterator) and not isinstance(value, bytes | bytearray):
+        return [as_json(each) for each in value]
+    return value
 
 
 def _validate(body: type[_Body], values: Mapping[str, Any]) -> _Body:
     try:
         return body.model_validate(values)
     except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
+        problem = error.errors(include_url=False)[0]
         param = field_path(problem["loc"])
-        # The message repeats the problem; the rest of pydantic's error describes internal types.
-        raise InvalidRequest(f"'{param}': {problem['msg']}", param) from None
+        # The rest of pydantic's error describes internal types.
+        given = "" if problem["type"] == "missing" else f"; it is {_shown(problem['input'])}"
+        raise InvalidRequest(f"'{param}': {problem['msg']}{given}.", param) from None
+
+
+_SHORT = Repr()
+_SHORT.maxstring = _SHORT.maxother = 60
+
+
+def _shown(value: object) -> str:
+    return f"{_SHORT.repr(value)} ({type(value).__name__})"

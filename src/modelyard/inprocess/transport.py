@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import httpx2
 from starlette.types import ASGIApp, Message
 
+from modelyard.errors import MissingExtra
+
 if TYPE_CHECKING:
     import openai
 
@@ -33,20 +35,40 @@ Call = Callable[[Callable[[], Coroutine[Any, Any, Any]]], Any]
 
 def openai_client(app: ASGIApp, call: Call, **options: Any) -> openai.OpenAI:
     """Return OpenAI's client on ``app``; see ``Model.openai_client``."""
-    from openai import OpenAI
+    client: type[openai.OpenAI] = _openai("openai_client").OpenAI
 
     transport = _Transport(app, call)
-    return OpenAI(**{**_DEFAULTS, **options}, http_client=httpx2.Client(transport=transport, base_url=_BASE_URL))
+    return client(**{**_DEFAULTS, **options}, http_client=httpx2.Client(transport=transport, base_url=_BASE_URL))
 
 
 def async_openai_client(app: ASGIApp, **options: Any) -> openai.AsyncOpenAI:
     """Return OpenAI's asynchronous client on ``app``; see ``Model.async_openai_client``."""
-    from openai import AsyncOpenAI
+    client: type[openai.AsyncOpenAI] = _openai("async_openai_client").AsyncOpenAI
 
     transport = _AsyncTransport(app)
-    return AsyncOpenAI(
-        **{**_DEFAULTS, **options}, http_client=httpx2.AsyncClient(transport=transport, base_url=_BASE_URL)
-    )
+    return client(**{**_DEFAULTS, **options}, http_client=httpx2.AsyncClient(transport=transport, base_url=_BASE_URL))
+
+
+# The first version that takes the HTTP client of this module.
+_MIN_OPENAI = (3, 54)
+
+
+def _openai(method: str) -> Any:
+    """Return the package ``openai``.
+
+    Raises:
+        MissingExtra: it is not installed, or too old.
+    """
+    needed = f"model.{method}()"
+    try:
+        import openai
+    except ImportError as missing:
+        raise MissingExtra(needed, "openai", "openai") from missing
+    version = tuple(int(part) for part in openai.__version__.split(".")[:2] if part.isdigit())
+    if version < _MIN_OPENAI:
+        wanted = ".".join(map(str, _MIN_OPENAI))
+        raise MissingExtra(needed, f"openai>={wanted} (installed: {openai.__version__})", "openai")
+    return openai
 
 
 # No retries: in process there are no network errors to retry.

@@ -97,9 +97,14 @@ class CompletionEncoder(EventEncoder):
             "timings": timings_object(self._generation),
         }
 
-    def _chunk(self, text: str, finish_reason: FinishReason | None) -> bytes:
+    def part(self, text: str, finish_reason: FinishReason | None) -> TextChunkChoice:
+        """Return a piece of the choice, with the log-probabilities of its tokens."""
         choice = self._choice_of(text, finish_reason)
         choice["logprobs"] = self._logprobs()
+        return choice
+
+    def _chunk(self, text: str, finish_reason: FinishReason | None) -> bytes:
+        choice = self.part(text, finish_reason)
         has_timings = finish_reason is not None or self._body.timings_per_token
         return self._chunks.of(choice, timings_object(self._generation) if has_timings else None)
 
