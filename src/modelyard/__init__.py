@@ -17,7 +17,7 @@ In a program, builders say which models, and ``build()`` loads them:
 ``Model`` is for any number of threads, ``AsyncModel`` (``await … .build_async()``) for an event loop; their methods
 have the same names, and each that asks a model has a twin with ``_with_model``, where None means the default. Both are
 contexts that free everything when they are left. ``model.openai_client()`` is OpenAI's own client, without a socket;
-``serve`` puts an HTTP server on a model, ``create_app`` gives it as an ASGI application. Every error is a
+``serve`` and ``start_server`` put an HTTP server on a model, ``create_app`` returns an ASGI application. Every error is a
 ``ModelyardError`` (``modelyard.errors`` draws the tree), with a ``code`` and a text that says what to do.
 
 Nothing heavy is imported before it is used.
@@ -32,11 +32,12 @@ from modelyard.errors import ModelyardError
 from modelyard.version import __version__
 
 if TYPE_CHECKING:
-    from modelyard.api.openai.schema import ChatCompletionRequest
+    from modelyard.api.openai.schema import ChatCompletionRequest, CompletionRequest
     from modelyard.inprocess.answers import (
         ChatCompletion,
         ChatCompletionChunk,
         ChatCompletionMessage,
+        Completion,
         EmbeddingResponse,
         RerankResponse,
     )
@@ -54,23 +55,29 @@ if TYPE_CHECKING:
         from_config,
     )
     from modelyard.inprocess.model import Model
-    from modelyard.inprocess.serve import serve, serve_async
-    from modelyard.inprocess.streams import AsyncChatStream, ChatStream
+    from modelyard.inprocess.progress import LoadProgress
+    from modelyard.inprocess.serve import Server, serve, serve_async, start_server
+    from modelyard.inprocess.streams import AsyncChatStream, AsyncCompletionStream, ChatStream, CompletionStream
     from modelyard.yard.stats.status import Plan
 
 __all__ = [
     "AsyncChatStream",
+    "AsyncCompletionStream",
     "AsyncModel",
     "ChatCompletion",
     "ChatCompletionChunk",
     "ChatCompletionMessage",
     "ChatCompletionRequest",
     "ChatStream",
+    "Completion",
+    "CompletionRequest",
+    "CompletionStream",
     "ConfigFile",
     "EmbeddingModelBuilder",
     "EmbeddingResponse",
     "GgufModelBuilder",
     "IsqType",
+    "LoadProgress",
     "Model",
     "ModelBuilder",
     "ModelyardError",
@@ -78,12 +85,14 @@ __all__ = [
     "MultimodalModelBuilder",
     "Plan",
     "RerankResponse",
+    "Server",
     "TextModelBuilder",
     "__version__",
     "create_app",
     "from_config",
     "serve",
     "serve_async",
+    "start_server",
 ]
 
 
@@ -97,4 +106,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted(__all__)

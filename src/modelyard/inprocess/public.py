@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 _NAMES = {
-    "modelyard.api.openai.schema": ("ChatCompletionRequest",),
+    "modelyard.api.openai.schema": ("ChatCompletionRequest", "CompletionRequest"),
     "modelyard.inprocess.answers": (
         "ChatCompletion",
         "ChatCompletionChunk",
         "ChatCompletionMessage",
+        "Completion",
         "EmbeddingResponse",
         "RerankResponse",
     ),
@@ -28,8 +29,14 @@ _NAMES = {
         "from_config",
     ),
     "modelyard.inprocess.model": ("Model",),
-    "modelyard.inprocess.serve": ("serve", "serve_async"),
-    "modelyard.inprocess.streams": ("AsyncChatStream", "ChatStream"),
+    "modelyard.inprocess.serve": ("Server", "serve", "serve_async", "start_server"),
+    "modelyard.inprocess.streams": (
+        "AsyncChatStream",
+        "AsyncCompletionStream",
+        "ChatStream",
+        "CompletionStream",
+    ),
+    "modelyard.inprocess.progress": ("LoadProgress",),
     "modelyard.yard.stats.status": ("Plan",),
 }
 

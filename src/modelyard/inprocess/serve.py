@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from typing import Any, Self, cast
 
 from modelyard.api.app import create_app
 from modelyard.config import read_keys
-from modelyard.errors import Closed
+from modelyard.errors import Closed, InvalidRequest
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import certificate_of
@@ -15,12 +18,67 @@ from modelyard.inprocess.listen import listen
 from modelyard.inprocess.model import Model
 
 
-def serve(model: Model, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve ``model`` over HTTP until an interrupt (Ctrl-C). The model stays open; the caller closes it.
+class Server:
+    """A running HTTP server on a model, as ``start_server`` returns it. Leave its context, or ``stop`` it.
 
-    After an interrupt, running answers have 30 seconds to finish; a second interrupt ends them.
+    Attributes:
+        url: its address, such as ``http://127.0.0.1:1234``; OpenAI's clients take ``url + "/v1"``.
+    """
+
+    def __init__(self, model: Model, host: str | None, port: int | None) -> None:
+        if not isinstance(model, Model):
+            raise InvalidRequest(f"A server is started on a Model; this is {model!r}. An AsyncModel has serve_async.")
+        self._thread = model.thread
+        self._stopping = asyncio.Event()
+        address: Future[str] = Future()
+        self._serving = self._thread.submit(lambda twin: _serve(twin, host, port, self._stopping, address.set_result))
+        try:
+            wait([cast(Future[Any], address), self._serving], return_when=FIRST_COMPLETED)
+        except BaseException:
+            self._serving.cancel()
+            raise
+        if not address.done():
+            self._ended()
+        self.url = address.result()
+
+    def wait(self) -> None:
+        """Return when the server has stopped."""
+        self._ended()
+
+    def stop(self) -> None:
+        """Accept no more requests; running answers have 30 seconds to finish. Idempotent. The model stays open.
+
+        An interrupt (Ctrl-C) ends the running answers.
+        """
+        # A model that is closed has stopped its servers.
+        with contextlib.suppress(Closed):
+            self._thread.call_sync(lambda _: self._stopping.set())
+            try:
+                self._ended()
+            except KeyboardInterrupt:
+                self._serving.cancel()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        return f"<Server at {self.url}{', stopped' if self._serving.done() else ''}>"
+
+    def _ended(self) -> None:
+        try:
+            self._serving.result()
+        except CancelledError:
+            raise Closed from None
+
+
+def start_server(model: Model, *, host: str | None = None, port: int | None = None) -> Server:
+    """Start to serve ``model`` over HTTP, and return at once: a notebook goes on beside the server.
 
     Args:
+        model: stays open when the server stops; its ``close`` ends the server.
         host, port: address to listen on; None: as in the configuration's ``[server]``, by default 127.0.0.1:1234.
             Port 0 takes any free port.
 
@@ -29,24 +87,25 @@ def serve(model: Model, *, host: str | None = None, port: int | None = None) -> 
         ConfigError: the source of a key cannot be read, or the certificate cannot be used.
         Closed, ForkedProcess: as the model's methods.
     """
-    stopping = asyncio.Event()
-    serving = model.thread.submit(lambda twin: _serve(twin, host, port, stopping))
+    return Server(model, host, port)
+
+
+def serve(model: Model, *, host: str | None = None, port: int | None = None) -> None:
+    """Serve ``model`` over HTTP until an interrupt (Ctrl-C); see ``start_server``. The caller closes the model.
+
+    After an interrupt, running answers have 30 seconds to finish; a second interrupt ends them.
+    """
+    server = Server(model, host, port)
     try:
-        serving.result()
+        server.wait()
     except KeyboardInterrupt:
-        model.thread.call_sync(lambda _: stopping.set())
-        try:
-            serving.result()
-        except KeyboardInterrupt:
-            serving.cancel()
-    finally:
-        serving.cancel()
+        server.stop()
 
 
 async def serve_async(model: AsyncModel, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve ``model`` over HTTP until the task is cancelled; see ``serve``."""
+    """Serve ``model`` over HTTP until the task is cancelled; see ``start_server``."""
     stopping = asyncio.Event()
-    serving = asyncio.create_task(_serve(model, host, port, stopping))
+    serving = asyncio.create_task(_serve(model, host, port, stopping, lambda _: None))
     try:
         await asyncio.shield(serving)
     finally:
@@ -54,7 +113,14 @@ async def serve_async(model: AsyncModel, *, host: str | None = None, port: int |
         await serving
 
 
-async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping: asyncio.Event) -> None:
+async def _serve(
+    model: AsyncModel,
+    host: str | None,
+    port: int | None,
+    stopping: asyncio.Event,
+    on_start: Callable[[str], None],
+) -> None:
+    """Serve until ``stopping``; ``on_start`` is called with the address."""
     server = model.yard.config.server
     keys = read_keys(model.yard.config)
     host = host or server.host
@@ -66,6 +132,9 @@ async def _serve(model: AsyncModel, host: str | None, port: int | None, stopping
         http = HttpServer(app, listener, server, models=models, tls=tls)
         try:
             await http.start()
+            bound = listener.getsockname()[1]
+            shown = f"[{host}]" if ":" in host else host
+            on_start(f"{'http' if tls is None else 'https'}://{shown}:{bound}")
             await finishes_before(stopping, http.serving)
         finally:
             http.ask_to_stop()
