@@ -33,6 +33,7 @@ check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/mypy examples/*.py
 	$(BIN)/lint-imports
 
 fix: .venv/installed-dev ## repair what ruff can repair, then format

@@ -17,8 +17,8 @@ In a program, builders say which models, and ``build()`` loads them:
 ``Model`` is for any number of threads, ``AsyncModel`` (``await … .build_async()``) for an event loop; their methods
 have the same names, and each that asks a model has a twin with ``_with_model``, where None means the default. Both are
 contexts that free everything when they are left. ``model.openai_client()`` is OpenAI's own client, without a socket;
-``serve`` and ``start_server`` put an HTTP server on a model, ``create_app`` returns an ASGI application. Every error is a
-``ModelyardError`` (``modelyard.errors`` draws the tree), with a ``code`` and a text that says what to do.
+``serve`` and ``start_server`` put an HTTP server on a model, ``create_app`` returns an ASGI application. Every
+error is a ``ModelyardError`` (``modelyard.errors`` draws the tree), with a ``code`` and a text that says what to do.
 
 Nothing heavy is imported before it is used.
 """

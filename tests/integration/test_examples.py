@@ -34,9 +34,13 @@ def _short_answers(monkeypatch: pytest.MonkeyPatch) -> None:
             r"2 \+ 2\? \((easy|hard), so \w+\): [\s\S]*primes\. \((easy|hard), so \w+\): ",
         ),
         ("draft_review.py", r"a haiku about rain: [\s\S]*a slogan for a bakery: "),
+        ("completions.py", r"red[\s\S]*bits per token: The capital of France is purple"),
     ],
 )
-def test_an_example_runs(script: str, says: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_example_runs(
+    script: str, says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", [script])
     runpy.run_path(str(EXAMPLES / script), run_name="__main__")
     assert re.search(says, capsys.readouterr().out)
 

@@ -18,6 +18,7 @@ from modelyard.hub import Progress
 from modelyard.inprocess.async_requests import AsyncRequests
 from modelyard.inprocess.model_table import ModelDescription, model_table
 from modelyard.inprocess.progress import ProgressDisplay, Shown
+from modelyard.inprocess.requests import shown
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
@@ -130,7 +131,7 @@ class AsyncModel(AsyncRequests):
         Raises:
             ModelNotFound, ModelRequired: as ``send_chat_request_with_model``.
         """
-        return self.yard.model(self.yard.configured(model).id).context_length
+        return self.yard.model(self.yard.configured(None if model is None else _named(model)).id).context_length
 
     def async_openai_client(self, **options: Any) -> openai.AsyncOpenAI:
         """Return OpenAI's own client on these models, without a socket: code that takes such a client runs in process.
@@ -166,7 +167,7 @@ class AsyncModel(AsyncRequests):
         Raises:
             ModelNotFound: no model has that name.
         """
-        return self.yard.model(model).status == "loaded"
+        return self.yard.model(_named(model)).status == "loaded"
 
     def get_default_model_id(self) -> str | None:
         """Return the id of the model for requests that name none; None: such requests are refused."""
@@ -180,7 +181,7 @@ class AsyncModel(AsyncRequests):
         """
         async with self._change_lock:
             yard = self.yard
-            model_id = yard.model(model).id
+            model_id = yard.model(_named(model)).id
             yard.directory.replace_config(revise(yard.config, yard.config.models, model_id, "set_default_model_id"))
 
     async def add_model(self, builder: ModelDescription) -> None:
@@ -207,7 +208,7 @@ class AsyncModel(AsyncRequests):
             ConfigError: another model uses it as its draft model.
         """
         async with self._change_lock:
-            await self._remove(self.yard.model(model).id)
+            await self._remove(self.yard.model(_named(model)).id)
 
     async def unload_model(self, model: str, mode: Mode = "drain") -> None:
         """Free the memory of a model, by id or alias; its next request loads it again. Idempotent.
@@ -223,7 +224,7 @@ class AsyncModel(AsyncRequests):
         """
         if mode not in get_args(Mode):
             raise InvalidRequest(f"'{mode}' is no mode. Choose one of {', '.join(get_args(Mode))}.", "mode")
-        await self.yard.unload(model, UnloadMode(mode))
+        await self.yard.unload(_named(model), UnloadMode(mode))
 
     async def reload_model(self, model: str) -> None:
         """Load a model, by id or alias, unless it is loaded. Idempotent.
@@ -232,7 +233,7 @@ class AsyncModel(AsyncRequests):
             ModelNotFound: no model has that name.
             ModelLoadFailed, InsufficientMemory, ModelLoading: the model cannot be loaded, or not in time.
         """
-        await self._display.during(self.yard.reload(model))
+        await self._display.during(self.yard.reload(_named(model)))
 
     async def plan(self, model: str) -> Plan:
         """Return what a load of a model, by id or alias, would do now: its memory, and what it would evict.
@@ -241,7 +242,7 @@ class AsyncModel(AsyncRequests):
             ModelNotFound: no model has that name.
             ModelLoadFailed: files of the model are missing or unusable.
         """
-        return await self.yard.plan(model)
+        return await self.yard.plan(_named(model))
 
     async def _add(self, table: ModelTable) -> None:
         async with self._change_lock:
@@ -267,6 +268,17 @@ class AsyncModel(AsyncRequests):
             raise InvalidRequest(f"'{model}' is the only model. Add another before you remove it, or close them all.")
         default = default_model(config)
         await yard.reconfigure(revise(config, remaining, None if default == model else default, "remove_model"))
+
+
+def _named(model: str) -> str:
+    """Return the name of a model.
+
+    Raises:
+        InvalidRequest: it is no text.
+    """
+    if not isinstance(model, str):
+        raise InvalidRequest(f"A model is named by its id or alias, a text; this is {shown(model)}.", "model")
+    return model
 
 
 def described(name: str, yard: Yard | None) -> str:

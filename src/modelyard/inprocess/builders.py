@@ -115,13 +115,12 @@ class ModelBuilder(Buildable):
         self._table: dict[str, Any] = {"model_id": str(model_id), "kind": self._kind}
 
     def __repr__(self) -> str:
-        shown = {**self._table, **{key: value for table in self._tables() for key, value in table.items()}}
-        keys = [f"{key}={value!r}" for key, value in shown.items() if key not in ("model_id", "kind")]
-        keys = [key for key in keys if not key.endswith("={}")]
-        return f"{type(self).__name__}({', '.join([repr(self._table['model_id']), *keys])})"
-
-    def _tables(self) -> list[dict[str, Any]]:
-        return [value for value in self._table.values() if isinstance(value, dict)]
+        keys: dict[str, Any] = {}
+        for key, value in self._table.items():
+            keys |= value if isinstance(value, dict) else {key: value}
+        model_id, _ = keys.pop("model_id"), keys.pop("kind")
+        written = [repr(model_id), *(f"{key}={value!r}" for key, value in keys.items())]
+        return f"{type(self).__name__}({', '.join(written)})"
 
     def with_isq(self, isq: IsqType | str) -> Self:
         """Quantise full-precision weights on this machine. A string may also be a number of bits."""
@@ -263,6 +262,8 @@ class GgufModelBuilder(ModelBuilder):
     def __init__(self, model_id: str | Path, files: Sequence[str]) -> None:
         super().__init__(model_id)
         names = [files] if isinstance(files, str) else files
+        if not (isinstance(names, Sequence) and names and all(isinstance(name, str) for name in names)):
+            raise ConfigError(type(self).__name__, [f"files must be the names of files, not {files!r}."])
         self._with("format", format="gguf", quantized_file=";".join(names))
 
 

@@ -112,17 +112,19 @@ def _terminal_bars() -> Iterator[OnLoadProgress]:
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
+    from rich.table import Column
 
-    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    # An id is folded where the terminal is narrow, never cut.
+    name = TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+    columns = (name, BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Bars(*columns, console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(load: LoadProgress) -> None:
             if load.model not in tasks:
                 tasks[load.model] = bars.add_task(load.model, total=1.0)
-            bars.update(
-                tasks[load.model], completed=load.fraction, description=f"{load.step.capitalize()} {load.model}"
-            )
+            description = f"{load.step.capitalize()} {load.model}"
+            bars.update(tasks[load.model], completed=load.fraction, description=description, refresh=True)
 
         yield report
 

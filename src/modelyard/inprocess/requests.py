@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
@@ -57,7 +58,7 @@ def chat_request(
         case _:
             raise InvalidRequest(
                 f"A chat is the text of a user message, a list of messages, or a mapping with 'messages'; "
-                f"this is {_shown(request)}.",
+                f"this is {shown(request)}.",
                 "messages",
             )
     if "messages" not in values:
@@ -142,7 +143,7 @@ def structure_format(structure: type[BaseModel]) -> dict[str, Any]:
         InvalidRequest: ``structure`` is no pydantic model.
     """
     if not (isinstance(structure, type) and issubclass(structure, BaseModel)):
-        raise InvalidRequest(f"A structure is a class derived from pydantic.BaseModel; this is {_shown(structure)}.")
+        raise InvalidRequest(f"A structure is a class derived from pydantic.BaseModel; this is {shown(structure)}.")
     schema = structure.model_json_schema()
     return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema}}
 
@@ -233,14 +234,16 @@ def _validate(body: type[_Body], values: Mapping[str, Any]) -> _Body:
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         param = field_path(problem["loc"])
-        # The rest of pydantic's error describes internal types.
-        given = "" if problem["type"] == "missing" else f"; it is {_shown(problem['input'])}"
-        raise InvalidRequest(f"'{param}': {problem['msg']}{given}.", param) from None
+        given = "" if problem["type"] == "missing" else f"; it is {shown(problem['input'])}"
+        # The names of internal types say nothing to a caller.
+        message = re.sub(r" or instance of \w+| after validation", "", problem["msg"])
+        raise InvalidRequest(f"'{param}': {message}{given}.", param) from None
 
 
 _SHORT = Repr()
 _SHORT.maxstring = _SHORT.maxother = 60
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """Return a value of a caller as an error shows it: shortened, and with its type."""
     return f"{_SHORT.repr(value)} ({type(value).__name__})"

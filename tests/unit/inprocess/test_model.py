@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -49,23 +50,10 @@ from support.scripted_engines import ScriptedEngines
 WAIT_S = 20.0
 
 
-@pytest.fixture
-def engines() -> Iterator[ScriptedEngines]:
-    engines = ScriptedEngines()
-    yield engines
-    assert engines.end()
-
-
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
     assert not [thread for thread in threading.enumerate() if thread.name == "modelyard"]
-
-
-@pytest.fixture
-def tiny(tmp_path: Path) -> Callable[[], ModelBuilder]:
-    path = write(tmp_path / "tiny.gguf", tiny_model())
-    return lambda: ModelBuilder(path)
 
 
 def two(tiny: Callable[[], ModelBuilder]) -> MultiModelBuilder:
@@ -322,9 +310,10 @@ def test_who_waits_when_the_model_is_closed_is_told(tiny: Callable[[], ModelBuil
 def test_a_model_that_nobody_holds_goes(tiny: Callable[[], ModelBuilder], engines: ScriptedEngines) -> None:
     model = model_of(two(tiny), engines)
     thread = model.thread
+    gone = weakref.ref(model)
     with pytest.warns(ResourceWarning, match="not closed"):
         del model
-        gc.collect()
+    assert gone() is None
     thread.close(WAIT_S)
     assert all(engine.join(WAIT_S) for name in ("a", "b") for engine in engines.of(name))
 

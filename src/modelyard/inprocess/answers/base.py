@@ -45,6 +45,9 @@ class Answer(BaseModel):
     def __contains__(self, key: object) -> bool:
         return key in self.keys()
 
+    def __str__(self) -> str:
+        return repr(self)
+
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value of a field; ``default`` where there is no such field, or it has no value."""
         value = getattr(self, key) if key in self else None
@@ -65,8 +68,5 @@ class Answer(BaseModel):
 
 
 def shortened(text: str | None) -> str | None:
-    """Return ``text`` as a ``repr`` shows it: on one line, cut to ``MAX_SHOWN_CHARS``."""
-    if text is None:
-        return None
-    line = " ".join(text[: 2 * MAX_SHOWN_CHARS].split())
-    return line if len(line) <= MAX_SHOWN_CHARS and len(text) <= 2 * MAX_SHOWN_CHARS else f"{line[:MAX_SHOWN_CHARS]}…"
+    """Return ``text`` as a ``repr`` shows it: cut to ``MAX_SHOWN_CHARS``."""
+    return text if text is None or len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"

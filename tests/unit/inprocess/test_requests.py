@@ -1,0 +1,150 @@
+"""What a program passes as a request: what is taken, and what an error says of what is not."""
+
+from __future__ import annotations
+
+import math
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import openai.types.chat
+import pytest
+from pydantic import BaseModel
+
+from modelyard import ChatCompletionMessage, ChatCompletionRequest, CompletionRequest
+from modelyard.errors import InvalidRequest
+from modelyard.inprocess.requests import (
+    chat_request,
+    completion_request,
+    detokenize_request,
+    embedding_request,
+    rerank_request,
+    structure_format,
+    tokenize_request,
+)
+
+USER = {"role": "user", "content": "Hi"}
+
+
+class Sentiment(BaseModel):
+    is_good: bool
+
+
+class Effort(StrEnum):
+    LOW = "low"
+
+
+def chat(request: Any, **fields: Any) -> ChatCompletionRequest:
+    return chat_request(request, None, fields, stream=False)
+
+
+@pytest.mark.parametrize(
+    "request_",
+    ["Hi", [USER], (USER,), USER, {"messages": [USER]}, {"messages": "Hi"}, ChatCompletionRequest(messages="Hi")],  # type: ignore[arg-type]
+    ids=repr,
+)
+def test_a_chat_may_be_written_in_many_ways(request_: Any) -> None:
+    (message,) = chat(request_).messages
+    assert (message.role, message.content) == ("user", "Hi")
+
+
+def test_messages_of_answers_are_messages_of_requests() -> None:
+    theirs = openai.types.chat.ChatCompletionMessage(role="assistant", content="Hello")
+    body = chat([USER, ChatCompletionMessage(content="Hello"), theirs, USER])
+    assert [message.content for message in body.messages] == ["Hi", "Hello", "Hello", "Hi"]
+
+
+def test_values_of_pythons_other_types_are_taken() -> None:
+    body = chat(
+        "Hi",
+        max_tokens=np.int64(4),
+        temperature=np.float32(0.5),
+        stop=("a", "b"),
+        reasoning_effort=Effort.LOW,
+        logit_bias={15: -1},
+        response_format=Sentiment,
+        seed=None,
+    )
+    assert (body.max_tokens, body.temperature, body.stop) == (4, 0.5, ["a", "b"])
+    assert (type(body.reasoning_effort), body.reasoning_effort) == (str, "low")
+    assert body.logit_bias == {"15": -1}
+    assert body.response_format == chat("Hi", response_format=structure_format(Sentiment)).response_format
+
+
+def test_keywords_replace_what_a_whole_request_says() -> None:
+    whole = {"messages": "Hi", "model": "a", "max_tokens": 4, "stream": True}
+    body = chat_request(whole, "b", {"max_tokens": 8}, stream=False)
+    assert (body.model, body.max_tokens, body.stream) == ("b", 8, False)
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields", "says"),
+    [
+        (3, {}, r"text of a user message, .*this is 3 \(int\)"),
+        (None, {}, "this is None"),
+        ({}, {}, "'messages' is missing"),
+        ({"mesages": []}, {}, "'messages' is missing. Did you mean it where you wrote 'mesages'"),
+        ([], {}, "'messages': List should have at least 1 item"),
+        (["Hi"], {}, r"'messages\[0\]': Input should be a valid dictionary; it is 'Hi' \(str\)"),
+        ([{"role": "usr", "content": ""}], {}, r"'messages\[0\]\.role': .*'user'.*it is 'usr'"),
+        ([{"role": "user", "contnet": "Hi"}], {}, r"'messages\[0\].content' is missing. .*'contnet'"),
+        ([{"content": "Hi"}], {}, r"'messages\[0\]\.role': Field required"),
+        ("Hi", {"temprature": 1}, "no field 'temprature'. Did you mean 'temperature'"),
+        ({"messages": "Hi", "temprature": 1}, {}, "Did you mean 'temperature'"),
+        ("Hi", {"zzz": 1}, "'zzz' is no field"),
+        ("Hi", {"temperature": math.nan}, "'temperature': Input should be a finite number; it is nan"),
+        ("Hi", {"max_tokens": -5}, r"'max_tokens': .*it is -5 \(int\)"),
+        ("Hi", {"max_tokens": "many"}, "'max_tokens': .*it is 'many'"),
+        ("Hi", {"stream": True}, "stream_chat_request"),
+        ("Hi", {"response_format": dict}, "derived from pydantic.BaseModel"),
+    ],
+)
+def test_an_invalid_chat_is_refused_with_the_field_and_its_value(
+    request_: Any, fields: dict[str, Any], says: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        chat(request_, **fields)
+
+
+def test_a_field_of_another_server_is_refused_with_its_own_reason() -> None:
+    with pytest.raises(InvalidRequest, match="'lora' is not supported"):
+        chat("Hi", lora=[1]).checked()
+
+
+def test_a_part_without_effect_is_warned_of() -> None:
+    with pytest.warns(UserWarning, match="Without effect on the answer: store"):
+        chat("Hi", store=True)
+    with pytest.warns(UserWarning, match=r"prediction\.note"):
+        chat("Hi", prediction={"type": "content", "content": "Hello", "note": 1})
+
+
+def completion(request: Any, **fields: Any) -> CompletionRequest:
+    return completion_request(request, None, fields, stream=False)
+
+
+def test_a_completion_takes_texts_token_ids_and_whole_requests() -> None:
+    assert completion(["a", "b"]).prompt == ["a", "b"]
+    assert completion(np.array([1, 2])).prompt == [1, 2]
+    assert completion(CompletionRequest(prompt="a"), echo=True).echo
+    assert completion({"prompt": "a", "suffix": "c"}).suffix == "c"
+    with pytest.raises(InvalidRequest, match="send_chat_request"):
+        completion({"messages": "Hi"})
+    with pytest.raises(InvalidRequest, match=r"'prompt': .*it is 3"):
+        completion(3)
+    with pytest.raises(InvalidRequest, match="Did you mean 'echo'"):
+        completion("a", ecoh=True)
+
+
+def test_other_requests_refuse_what_they_cannot_take() -> None:
+    assert embedding_request(np.array([[1, 2], [3, 4]]), None, {}).input == [[1, 2], [3, 4]]  # type: ignore[arg-type]
+    assert rerank_request("q", ("a", "b"), None, {"top_n": 1}).ranked == ["a", "b"]
+    with pytest.raises(InvalidRequest, match="must be a list of texts"):
+        rerank_request("q", "abc", None, {})
+    with pytest.raises(InvalidRequest, match="Did you mean 'dimensions'"):
+        embedding_request("a", None, {"dimension": 3})
+    with pytest.raises(InvalidRequest, match="'tokens'"):
+        detokenize_request("abc", None)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="Did you mean 'add_special'"):
+        tokenize_request("a", None, {"addspecial": False})
+    with pytest.raises(InvalidRequest, match=r"this is <class 'dict'>"):
+        structure_format(dict)  # type: ignore[arg-type]
