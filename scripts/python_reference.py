@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import modelyard
+from modelyard.inprocess.answers import Answer
 
 # The order in which a reader meets them; what is not named here has no page of its own.
 _CLASSES = (
@@ -21,16 +22,21 @@ _CLASSES = (
     "IsqType",
     "Model",
     "ChatStream",
+    "CompletionStream",
     "AsyncModel",
     "AsyncChatStream",
+    "AsyncCompletionStream",
     "ChatCompletion",
     "ChatCompletionMessage",
     "ChatCompletionChunk",
+    "Completion",
     "EmbeddingResponse",
     "RerankResponse",
+    "LoadProgress",
     "Plan",
+    "Server",
 )
-_FUNCTIONS = ("from_config", "serve", "serve_async", "create_app")
+_FUNCTIONS = ("from_config", "start_server", "serve", "serve_async", "create_app")
 # Whose methods differ from those of another in that they are awaited.
 _TWINS = {"AsyncModel": "Model"}
 
@@ -51,22 +57,22 @@ def _class(name: str) -> Iterator[str]:
     yield _markdown(inspect.getdoc(kind) or "")
     if name == "IsqType":
         yield ", ".join(f"`{each.name}`" for each in kind) + "."
-    twin = vars(getattr(modelyard, _TWINS[name])) if name in _TWINS else {}
+    twin = getattr(modelyard, _TWINS[name]) if name in _TWINS else None
     for method, function in _methods(kind):
-        if method not in twin or inspect.getdoc(function) != inspect.getdoc(twin[method]):
+        if inspect.getdoc(function) != inspect.getdoc(getattr(twin, method, None)):
             yield from _callable(f"{name}.{method}", function, "####")
 
 
 def _methods(kind: type) -> Iterator[tuple[str, Any]]:
     inherited = {} if any(base.__name__ in modelyard.__all__ for base in kind.__mro__[1:]) else _common(kind)
-    for name, member in {**vars(kind), **inherited}.items():
+    for name, member in {**inherited, **vars(kind)}.items():
         if not name.startswith("_") and inspect.isfunction(member):
             yield name, member
 
 
 def _common(kind: type) -> dict[str, Any]:
     """What a class has of bases that are not public."""
-    ours = [base for base in kind.__mro__[1:] if base.__module__.startswith("modelyard.")]
+    ours = [base for base in kind.__mro__[1:] if base.__module__.startswith("modelyard.") and base is not Answer]
     return {
         name: member
         for base in ours
@@ -101,7 +107,7 @@ def _signature(function: Any) -> str:
     written = signature.replace(
         parameters=parameters, return_annotation=_Written(returned) if isinstance(returned, str) else returned
     )
-    return str(written).replace("**fields: Unpack[ChatFields]", "**fields")
+    return re.sub(r"\*\*fields: Unpack\[\w+\]", "**fields", str(written))
 
 
 def _markdown(docstring: str) -> str:

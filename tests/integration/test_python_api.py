@@ -178,13 +178,13 @@ def test_a_call_is_typed_and_can_be_answered(model: Model) -> None:
         "temperature": 0,
     }
     answer = model.send_chat_request(asked, max_tokens=64, **calling)
-    (call,) = answer.choices[0].message.tool_calls
+    (call,) = answer.choices[0].message.tool_calls or ()
     assert (answer.choices[0].finish_reason, call.function.name) == ("tool_calls", "weather")
     told = {"role": "tool", "tool_call_id": call.id, "content": "Sunny."}
     again = model.send_chat_request([*asked, answer.choices[0].message, told], tools=tools, max_tokens=4)
     assert again.usage.completion_tokens >= 1
     chunks = list(model.stream_chat_request(asked, max_tokens=64, **calling))
-    pieces = [piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls]
+    pieces = [piece for chunk in chunks for piece in chunk.choices[0].delta.tool_calls or ()]
     assert "".join(piece.function.arguments for piece in pieces) == call.function.arguments
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
 

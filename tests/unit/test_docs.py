@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -50,6 +52,27 @@ def test_the_configurations_to_start_with_are_valid() -> None:
 
 def test_the_demo_configuration_is_valid() -> None:
     assert load_config(ROOT / "examples" / "demo.toml").default_model_id == "smollm2"
+
+
+def needed(program: str) -> set[str]:
+    """What must be installed for a program, by the names of its imports, beside Python and Modelyard."""
+    modules = {"openai"} if ".openai_client(" in program else set()
+    for node in ast.walk(ast.parse(program)):
+        if isinstance(node, ast.Import):
+            modules |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            modules.add((node.module or "").partition(".")[0])
+    return modules - sys.stdlib_module_names - {"modelyard"}
+
+
+def test_what_a_program_of_a_page_needs_is_installed_with_modelyard_or_named_there() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    installed = {re.split(r"[^\w-]", each, maxsplit=1)[0].replace("-", "_") for each in project["dependencies"]}
+    for page in PAGES:
+        text = page.read_text("utf-8")
+        named = set(re.findall(r"[\w-]+", " ".join(re.findall(r"pip install [^`\n]+", text))))
+        for program in blocks(str(page.relative_to(ROOT)), "python"):
+            assert needed(program) <= installed | named, page.name
 
 
 PAGES = [*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")]

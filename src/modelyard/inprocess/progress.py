@@ -25,7 +25,7 @@ class LoadProgress:
 
     Attributes:
         model: id of the model.
-        step: what is done now: "downloading", "converting", "quantising" or "loading".
+        step: what is done now, such as "downloading", "converting" or "loading".
         fraction: the part of the step that is done, from 0 to 1.
     """
 
@@ -122,8 +122,8 @@ def _terminal_bars() -> Iterator[OnLoadProgress]:
 
         def report(load: LoadProgress) -> None:
             if load.model not in tasks:
-                tasks[load.model] = bars.add_task(load.model, total=1.0)
-            description = f"{load.step.capitalize()} {load.model}"
+                tasks[load.model] = bars.add_task("", total=1.0)
+            description = f"{load.model}: {load.step}"
             bars.update(tasks[load.model], completed=load.fraction, description=description, refresh=True)
 
         yield report
@@ -155,7 +155,7 @@ def _notebook_bars() -> Iterator[OnLoadProgress]:
 
 def _bars_html(loads: Any) -> str:
     return "".join(
-        f"<div>{html.escape(f'{load.step.capitalize()} {load.model}')} "
+        f"<div>{html.escape(f'{load.model}: {load.step}')} "
         f'<progress max="1" value="{load.fraction:.3f}"></progress> {load.fraction:.0%}</div>'
         for load in loads
     )

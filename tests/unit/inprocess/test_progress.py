@@ -104,7 +104,7 @@ def test_a_terminal_shows_bars_that_cut_no_id_and_are_gone_at_the_end(
         terminal.truncate(0)
     stream.feed(terminal.getvalue().replace("\n", "\r\n"))
     assert "25%" in lines[0]
-    assert "".join(line.partition(" ━")[0].strip() for line in lines) in (f"Quantising {ID}", f"Quantising{ID}")
+    assert "".join(line.partition(" ━")[0].strip() for line in lines) in (f"{ID}: quantising", f"{ID}:quantising")
     assert "".join(screen.display).strip() == ""
 
 
@@ -133,7 +133,7 @@ def test_a_notebook_shows_bars_without_widgets_and_clears_them(monkeypatch: pyte
         report(LoadProgress("<smol>", "loading", 0.5))
     first, second, last = notebook.shown
     assert 'value="0.250"' in first
-    assert "Loading &lt;smol&gt;" in second
+    assert "&lt;smol&gt;: loading" in second
     assert last == ""
 
 
@@ -145,4 +145,4 @@ async def test_a_load_in_a_notebook_is_shown_there(monkeypatch: pytest.MonkeyPat
     load.progress["smol"] = Progress("converting", 0.5)
     load.ended.set()
     await waiting
-    assert "Converting smol" in notebook.shown[0]
+    assert "smol: converting" in notebook.shown[0]
