@@ -103,8 +103,8 @@ class LoopThread(Generic[_Value_co]):
 
     @property
     def is_closed(self) -> bool:
-        """Whether no more work can be submitted."""
-        return self._is_closed
+        """Whether no more work can be submitted: it was closed, or belongs to the parent of this process."""
+        return self._is_closed or os.getpid() != self._pid
 
     def check(self) -> None:
         """Raise an error if no more work can be submitted.
