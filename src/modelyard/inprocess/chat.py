@@ -69,7 +69,7 @@ class Chats:
             self._yard,
             choices_of(request, body.choices),
             Identity("chatcmpl"),
-            lambda generation, index: _ChatWriter(generation, chat, index, has_logprobs=bool(body.logprobs)),
+            lambda generation, index: _ChatWriter(body, generation, chat, index),
             accepting,
             choices=body.choices,
             timings_per_token=bool(body.timings_per_token),
@@ -89,10 +89,11 @@ def to_request(body: ChatCompletionRequest) -> Request:
 
 
 class _ChatWriter:
-    def __init__(self, generation: TokenStream, chat: Chat, index: int, *, has_logprobs: bool) -> None:
-        self._generation, self._index, self._has_logprobs = generation, index, has_logprobs
+    def __init__(self, body: ChatCompletionRequest, generation: TokenStream, chat: Chat, index: int) -> None:
+        self._generation, self._index, self._has_logprobs = generation, index, bool(body.logprobs)
+        self._as_ids = bool(body.return_tokens_as_token_ids)
         self._reader = OutputReader(generation, chat)
-        self._is_bare = self._reader.is_plain and not has_logprobs
+        self._is_bare = self._reader.is_plain and not self._has_logprobs
 
     def opening(self) -> Iterator[Mapping[str, Any]]:
         yield {"index": self._index, "delta": {"role": "assistant", "content": ""}}
@@ -122,4 +123,4 @@ class _ChatWriter:
         if not self._has_logprobs or not self._generation.logprobs:
             return None
         logprobs, self._generation.logprobs = self._generation.logprobs, []
-        return logprobs_object(logprobs)
+        return logprobs_object(logprobs, as_ids=self._as_ids)

@@ -6,12 +6,12 @@ Hot path: ``chunk_fields`` yields once a chunk, whose text is everything that ha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from typing import Any, Protocol
 
 from modelyard.api.openai.chunks import Identity
-from modelyard.api.openai.timings import timings_object
+from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.requests import Request
@@ -71,8 +71,11 @@ async def chunk_fields(
         finished: dict[int, Finished] = {}
         async with aclosing(_texts(generations)) as texts:
             async for index, text in texts:
+                if progress := take_progress(generations[index]):
+                    choice = {"index": index, "text": "", "delta": {}}
+                    yield {**common, "choices": [choice], "prompt_progress": progress}
                 if text is not None:
-                    for choice in writers[index].pieces(text):
+                    for choice in writers[index].pieces(text) if text else ():
                         fields: dict[str, Any] = {**common, "choices": [choice]}
                         if timings_per_token:
                             fields["timings"] = timings_object(generations[index])
@@ -97,7 +100,7 @@ async def _accepted(generations: Sequence[TokenStream]) -> None:
 async def _texts(generations: Sequence[TokenStream]) -> AsyncGenerator[tuple[int, str | None]]:
     """Yield the texts of all generations as they arrive, each with the index of its generation; None marks its end."""
     if len(generations) == 1:
-        async for text in generations[0]:
+        while (text := await _next(generations[0])) is not None:
             yield 0, text
         yield 0, None
         return
@@ -118,5 +121,14 @@ async def _texts(generations: Sequence[TokenStream]) -> AsyncGenerator[tuple[int
         await asyncio.gather(*reading.values(), return_exceptions=True)
 
 
-async def _next(generation: AsyncIterator[str]) -> str | None:
-    return await anext(generation, None)
+async def _next(generation: TokenStream) -> str | None:
+    """Return the text that has arrived, "" where there is news of the prompt alone; None at the end."""
+    taken: list[str] = []
+
+    def has_news() -> bool:
+        if text := generation.take_text():
+            taken.append(text)
+        return bool(taken) or generation.computed is not None or generation.is_over
+
+    await generation.until(has_news)
+    return "".join(taken) if taken or not generation.is_over else None

@@ -31,9 +31,9 @@ class Completions:
         Raises:
             ModelyardError: as ``Yard.generate``.
         """
-        identity = Identity("cmpl")
+        identity, means = Identity("cmpl"), list[float]()
         requests = [
-            ChoiceRequest(request, CompletionEncoder(body, identity, index))
+            ChoiceRequest(request, CompletionEncoder(body, identity, means, index))
             for index, request in enumerate(to_requests(body))
         ]
         answer, _ = await whole_answer(self._yard, requests)
@@ -55,7 +55,7 @@ class Completions:
         identity = Identity("cmpl")
 
         def make_writer(generation: TokenStream, index: int) -> _CompletionWriter:
-            encoder = CompletionEncoder(body, identity, index)
+            encoder = CompletionEncoder(body, identity, [], index)
             encoder.open(generation)
             return _CompletionWriter(encoder)
 
@@ -83,7 +83,7 @@ def to_requests(body: CompletionRequest) -> list[Request]:
     return [
         choice
         for request in body.checked()
-        for choice in choices_of(replace(request, wait_options=options), body.choices)
+        for choice in choices_of(replace(request, wait_options=options), body.generated)
     ]
 
 

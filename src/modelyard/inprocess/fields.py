@@ -32,6 +32,8 @@ class ChatFields(TypedDict, total=False):
     guided_regex: str | None
     guided_choice: Sequence[str] | None
     guided_grammar: str | None
+    prompt_logprobs: int | None
+    return_tokens_as_token_ids: bool | None
     temperature: float | None
     top_p: float | None
     top_k: int | None
@@ -74,6 +76,11 @@ class ChatFields(TypedDict, total=False):
     n: int | None
     user: str | None
     keep_alive: float | str | None
+    allowed_token_ids: Sequence[int] | None
+    bad_words: Sequence[str] | None
+    truncate_prompt_tokens: int | None
+    t_max_predict_ms: int | None
+    return_progress: bool | None
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Literal["none", "auto", "required"] | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
@@ -104,6 +111,8 @@ class CompletionFields(TypedDict, total=False):
     guided_regex: str | None
     guided_choice: Sequence[str] | None
     guided_grammar: str | None
+    prompt_logprobs: int | None
+    return_tokens_as_token_ids: bool | None
     temperature: float | None
     top_p: float | None
     top_k: int | None
@@ -146,6 +155,11 @@ class CompletionFields(TypedDict, total=False):
     n: int | None
     user: str | None
     keep_alive: float | str | None
+    allowed_token_ids: Sequence[int] | None
+    bad_words: Sequence[str] | None
+    truncate_prompt_tokens: int | None
+    t_max_predict_ms: int | None
+    return_progress: bool | None
     suffix: str | None
     echo: bool | None
     logprobs: int | None

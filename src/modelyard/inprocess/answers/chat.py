@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from modelyard.inprocess.answers.base import Answer, shortened
 from modelyard.inprocess.answers.notebook import answer_html
-from modelyard.inprocess.answers.usage import CompletionUsage, Timings
+from modelyard.inprocess.answers.usage import CompletionUsage, PromptToken, Timings
 
 FinishReason = Literal["stop", "length", "tool_calls"]
 
@@ -111,6 +111,7 @@ class ChatCompletion(Answer):
         model: id of the model that answered.
         system_fingerprint: identifies the weights and settings of the model.
         timings: counts and speeds, as llama.cpp has them.
+        prompt_logprobs: at each place of the prompt the likely tokens, by id, if the request has ``prompt_logprobs``.
     """
 
     id: str
@@ -120,6 +121,7 @@ class ChatCompletion(Answer):
     choices: list[Choice]
     usage: CompletionUsage
     timings: Timings | None = None
+    prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
     object: Literal["chat.completion"] = "chat.completion"
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from modelyard.inprocess.answers.base import Answer, shortened
 from modelyard.inprocess.answers.chat import ChoiceLogprobs, FinishReason
-from modelyard.inprocess.answers.usage import CompletionUsage, Timings
+from modelyard.inprocess.answers.usage import CompletionUsage, PromptProgress, Timings
 
 
 class FunctionCallDelta(Answer):
@@ -68,6 +68,7 @@ class ChatCompletionChunk(Answer):
         choices: always one choice.
         usage: tokens of all choices, in the last chunk; None before.
         timings: in the last chunk of a choice, and in every chunk if the request has ``timings_per_token``.
+        prompt_progress: in chunks before the text, if the request has ``return_progress``.
     """
 
     id: str
@@ -77,6 +78,7 @@ class ChatCompletionChunk(Answer):
     choices: list[ChunkChoice]
     usage: CompletionUsage | None = None
     timings: Timings | None = None
+    prompt_progress: PromptProgress | None = None
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from modelyard.inprocess.answers.base import Answer, shortened
 from modelyard.inprocess.answers.chat import FinishReason
 from modelyard.inprocess.answers.notebook import plain_html
-from modelyard.inprocess.answers.usage import CompletionUsage, Timings
+from modelyard.inprocess.answers.usage import CompletionUsage, PromptProgress, PromptToken, Timings
 
 
 class CompletionLogprobs(Answer):
@@ -33,6 +33,7 @@ class CompletionChoice(Answer):
     index: int
     text: str
     logprobs: CompletionLogprobs | None = None
+    prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
     finish_reason: FinishReason | None = None
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
@@ -53,6 +54,7 @@ class Completion(Answer):
         choices: every continuation; a piece of a stream has one.
         usage: tokens of all choices; of a stream, in the last piece.
         timings: counts and speeds, as llama.cpp has them.
+        prompt_progress: in pieces before the text, if the request has ``return_progress``.
     """
 
     id: str
@@ -62,6 +64,7 @@ class Completion(Answer):
     choices: list[CompletionChoice]
     usage: CompletionUsage | None = None
     timings: Timings | None = None
+    prompt_progress: PromptProgress | None = None
     object: Literal["text_completion"] = "text_completion"
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:

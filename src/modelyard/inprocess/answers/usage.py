@@ -41,6 +41,23 @@ class PooledUsage(Answer):
     total_tokens: int
 
 
+class PromptProgress(Answer):
+    """llama.cpp's ``prompt_progress``: how much of a prompt is computed, from ``cache`` to ``total`` tokens."""
+
+    total: int
+    cache: int
+    processed: int
+    time_ms: int
+
+
+class PromptToken(Answer):
+    """A token that is possible at a place of the prompt. vLLM's ``Logprob``."""
+
+    logprob: float
+    rank: int
+    decoded_token: str
+
+
 class Timings(Answer):
     """llama.cpp's counts and speeds of an answer: ``predicted_per_second`` is the speed of generation.
 
