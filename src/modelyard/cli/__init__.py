@@ -1,4 +1,4 @@
-"""The command line: one file per command."""
+"""The command line: one file per command, which ``commands.py`` lists."""
 
 from __future__ import annotations
 
@@ -6,36 +6,21 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from modelyard.cli.cache import cache
-from modelyard.cli.doctor import doctor
-from modelyard.cli.from_config import from_config
-from modelyard.cli.install_converter import install_converter
-from modelyard.cli.quantize import quantize
-from modelyard.cli.resolve import resolve
-from modelyard.cli.run import run
-from modelyard.cli.serve import serve
-from modelyard.errors import ConfigError, ModelyardError, PortUnavailable
+from modelyard.cli.command_line import CommandLine
 from modelyard.system import standard_streams
 from modelyard.version import __version__
 
 app = typer.Typer(
+    cls=CommandLine,
     name="modelyard",
     help="Run many language models in one process, behind one OpenAI-compatible address.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(serve)
-app.command("from-config")(from_config)
-app.command()(run)
-app.command()(resolve)
-app.command()(quantize)
-app.command("install-converter")(install_converter)
-app.command()(doctor)
-app.add_typer(cache, name="cache")
 
 
 def _print_version(wanted: bool) -> None:
@@ -55,29 +40,13 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line. Exit code 2 means an error in the input, 1 another failure.
+    """Run the command line, and end with one of the exit codes of ``exit_codes.py``.
 
     When the reader of the output has ended, as with ``| head -1``, every command but a server ends with exit code 141.
     """
     standard_streams.watch()
     try:
-        _run()
+        app()
     finally:
         if standard_streams.was_cut():
             sys.exit(standard_streams.CUT_STATUS)
-
-
-def _run() -> None:
-    try:
-        app()
-    except (ConfigError, PortUnavailable) as error:
-        _fail(error, 2)
-    except ModelyardError as error:
-        _fail(error, 1)
-
-
-def _fail(error: ModelyardError, code: int) -> None:
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(str(error), markup=False)
-    sys.exit(code)
