@@ -14,7 +14,7 @@ from modelyard.config import rules
 from modelyard.config.bounded_read import NotReadable, read_regular
 from modelyard.config.paths import exists, is_file
 from modelyard.config.problems import schema_problems
-from modelyard.config.schema import Config, Model
+from modelyard.config.schema import Config, Model, list_apart
 from modelyard.config.tables import label
 from modelyard.errors import ConfigError
 
@@ -119,10 +119,9 @@ def _sound_parts(
 ) -> tuple[Config, dict[int, Model]]:
     """Return what remains of a mapping without its faults: the top level, and the models by number in the file."""
     top_level = {key: value for key, value in given.items() if key != "models"}
-    return (
-        Config.model_validate(_without(faults, top_level), context=context),
-        dict(_sound_models(given.get("models"), faults, context)),
-    )
+    models = dict(_sound_models(given.get("models"), faults, context))
+    list_apart(tuple(models.values()))
+    return Config.model_validate(_without(faults, top_level), context=context), models
 
 
 def _sound_models(tables: object, faults: Sequence[Location], context: dict[str, Path]) -> Iterator[tuple[int, Model]]:

@@ -7,8 +7,6 @@ from pathlib import Path
 
 from modelyard.system.private_files import make_private_folder
 
-_PATH_BEGINNINGS = ("./", "../", "~")
-
 
 def absolute(path: str | Path, base: Path) -> Path:
     """Return ``path`` as an absolute path: ``~`` is the home folder, relative paths start at ``base``.
@@ -27,19 +25,6 @@ def base_of(context: object) -> Path:
     """Return the folder where relative paths start: that of the validation context, else the working directory."""
     base = context.get("base") if isinstance(context, dict) else None
     return base if isinstance(base, Path) else Path.cwd()
-
-
-def source_of(model_id: str, base: Path) -> str:
-    """Return where a model comes from: an absolute path if ``model_id`` is a path, else the hub id, unchanged.
-
-    It is a path if it looks like one (absolute, ``./``, ``../``, ``~``, ``.gguf``) or if ``base`` has an entry of that
-    name.
-    """
-    path = absolute(model_id, base)
-    looks_like_path = (
-        Path(model_id).is_absolute() or model_id.startswith(_PATH_BEGINNINGS) or model_id.lower().endswith(".gguf")
-    )
-    return str(path) if looks_like_path or exists(path) else model_id
 
 
 def user_cache() -> Path:

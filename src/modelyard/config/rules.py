@@ -135,7 +135,19 @@ def bad_quantisation(models: Mapping[int, Model]) -> list[str]:
         given = [key for key in ("quant", "isq", "from_uqff") if getattr(chosen, key) is not None]
         if len(given) > 1:
             problems.append(f"{where}: {' and '.join(given)} exclude each other. Keep one of them.")
+        if given and (named := _named_weights(model)):
+            problems.append(f"{where}: {given[0]} and {named} exclude each other. Keep one of them.")
     return problems
+
+
+def _named_weights(model: Model) -> str:
+    """Return what ``model_id`` itself says about the weights, for a message; "" if that is nothing but ``quant``."""
+    reference = model.reference
+    if reference.file is not None:
+        return f"the file {shown(reference.file)} in model_id"
+    if reference.quant in (None, model.quantization.quant):
+        return ""
+    return f"the tag {shown(reference.quant)} in model_id"
 
 
 def bad_format(models: Mapping[int, Model]) -> list[str]:
@@ -165,7 +177,7 @@ def _format_problems(model: Model) -> list[str]:
         ]
         if model.source.lower().endswith(".gguf"):
             problems.append(f'format "plain" is full precision in safetensors, and {shown(model.model_id)} is GGUF.')
-    if names and model.source.lower().endswith(".gguf"):
+    if names and (model.source.lower().endswith(".gguf") or model.reference.file is not None):
         problems.append("quantized_file names a file of a folder or repository, and model_id names a file already.")
     problems += [
         f"quantized_file and {key} exclude each other: the file that is named is served as it is. Keep one of them."

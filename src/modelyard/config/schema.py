@@ -6,6 +6,7 @@ HTTP schema refuses exactly what this one refuses. Rules across tables are in ``
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -26,7 +27,8 @@ from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
 from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
 from modelyard.config.hub import check_sibling, check_token_source
-from modelyard.config.paths import absolute, base_of, own_cache, source_of
+from modelyard.config.model_reference import ModelReference, parse_model_reference, unique_ids
+from modelyard.config.paths import absolute, base_of, own_cache
 from modelyard.config.server import Server
 from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
 
@@ -305,10 +307,16 @@ class Model(Table):
     Relative paths start at the folder that the validation context gives as ``base``, else at the working directory.
     """
 
-    model_id: _Text = Field(description="Hugging Face id, or path of a GGUF file or a model folder.")
+    model_id: _Text = Field(
+        description="The model: a path of a GGUF file or a model folder; a repository of the Hugging Face Hub, "
+        "`org/name`, `org/name:Q4_K_M`, `hf.co/org/name` or its URL; or `ollama:name`, a model that Ollama has on this "
+        "machine."
+    )
     kind: Kind = Field(default="auto", description="What the model does. `auto` reads it from the model's files.")
     alias: _Text | None = Field(
-        default=None, description="Id under which the model is listed instead of `model_id`. Both route to it."
+        default=None,
+        description="Id under which the model is listed. Unset: the name of the file without `.gguf`, the name of the "
+        "folder, or `org/name`. `model_id` routes to the model, too.",
     )
     aliases: _List[_Text] = Field(default=(), description="Further names that route to the model. They are not listed.")
     dtype: Dtype = Field(
@@ -366,7 +374,8 @@ class Model(Table):
     multimodal: Multimodal = Field(default=Multimodal(), description="Limits of images and sound.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
 
-    _source: str = PrivateAttr(default="")
+    _reference: ModelReference = PrivateAttr()
+    _short_id: str = PrivateAttr()
 
     @field_validator("chat_template")
     @classmethod
@@ -375,17 +384,27 @@ class Model(Table):
 
     def model_post_init(self, context: object, /) -> None:
         """Resolve ``model_id`` while the base folder is known: only the validation context has it."""
-        self._source = source_of(self.model_id, base_of(context))
+        self._reference = parse_model_reference(self.model_id, base_of(context))
+        self._short_id = self._reference.id
+
+    @property
+    def reference(self) -> ModelReference:
+        """What ``model_id`` means."""
+        return self._reference
 
     @property
     def source(self) -> str:
-        """Where the model comes from: an absolute path, or the Hugging Face id as typed."""
-        return self._source
+        """Where the model comes from: an absolute path, ``org/name[@revision]``, or ``ollama:name:tag``."""
+        return self._reference.source
 
     @property
     def id(self) -> str:
-        """The id under which the model is listed: its alias if it has one, else its model_id."""
-        return self.alias or self.model_id
+        """The id under which the model is listed: its alias if it has one, else that of its reference."""
+        return self.alias or self._short_id
+
+    def list_as(self, short_id: str) -> None:
+        """List the model under another id than its reference's, where that is another model's; an alias prevails."""
+        self._short_id = short_id
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -475,3 +494,15 @@ class Config(Table):
     memory: Memory = Field(default=Memory(), description="How much memory the models may take.")
     hub: Hub = Field(default=Hub(), description="Where models come from that are named by a Hugging Face id.")
     models: _List[Model] = Field(default=(), description="The models, one table each.")
+
+    def model_post_init(self, context: object, /) -> None:  # noqa: ARG002
+        """List models whose files have the same name under ids that differ."""
+        list_apart(self.models)
+
+
+def list_apart(models: Sequence[Model]) -> None:
+    """List models without an alias under ids that differ, even if their files have the same name."""
+    taken = {name for model in models for name in (model.alias, *model.aliases) if name is not None}
+    unnamed = [model for model in models if model.alias is None]
+    for model, short_id in zip(unnamed, unique_ids([model.reference for model in unnamed], taken), strict=True):
+        model.list_as(short_id)

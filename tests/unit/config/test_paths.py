@@ -5,40 +5,7 @@ from pathlib import Path
 import pytest
 
 from modelyard.config import Config, Model, load_config, validate_config
-from modelyard.config.paths import absolute, exists, is_file, source_of
-
-
-def test_a_hub_id_stays_as_typed(tmp_path):
-    assert source_of("google/gemma-4-E4B-it", tmp_path) == "google/gemma-4-E4B-it"
-
-
-def test_an_id_that_names_something_in_the_base_folder_is_its_path(tmp_path):
-    (tmp_path / "google" / "gemma").mkdir(parents=True)
-    assert source_of("google/gemma", tmp_path) == str(tmp_path / "google/gemma")
-
-
-@pytest.mark.parametrize("typed", ["./smol", "../smol", "smol.gguf", "models/Smol.GGUF"])
-def test_an_id_that_looks_like_a_path_is_one_even_if_nothing_is_there(tmp_path, typed):
-    assert source_of(typed, tmp_path) == str(tmp_path / typed)
-
-
-def test_an_absolute_id_is_a_path(tmp_path):
-    assert source_of("/models/smol", tmp_path) == "/models/smol"
-
-
-def test_a_tilde_is_the_home_folder(tmp_path, monkeypatch):
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert source_of("~/smol", tmp_path) == str(tmp_path / "home/smol")
-
-
-def test_a_tilde_of_nobody_is_an_ordinary_name(tmp_path):
-    assert source_of("~nobody-of-that-name/smol", tmp_path) == str(tmp_path / "~nobody-of-that-name/smol")
-
-
-def test_links_are_kept_because_a_cached_file_has_its_ending_only_as_a_link(tmp_path):
-    (tmp_path / "blob").write_bytes(b"")
-    (tmp_path / "smol.gguf").symlink_to("blob")
-    assert source_of("smol.gguf", tmp_path) == str(tmp_path / "smol.gguf")
+from modelyard.config.paths import absolute, exists, is_file
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "nul\0byte"])
@@ -46,7 +13,6 @@ def test_a_name_that_no_file_can_have_is_not_there(tmp_path, name):
     path = absolute(name, tmp_path)
     assert not exists(path)
     assert not is_file(path)
-    assert source_of(name, tmp_path) == name
 
 
 def test_paths_in_a_file_are_relative_to_the_folder_of_the_file(tmp_path, monkeypatch):

@@ -60,8 +60,8 @@ def test_what_is_no_name_is_refused(source: str):
 
 
 def test_names_that_the_system_refuses_are_refused(monkeypatch: pytest.MonkeyPatch):
-    assert "cannot be looked up" in refusal("x" * 5000)
-    assert "cannot be looked up" in refusal("~nobody-by-that-name/x.gguf")
+    assert "is neither a path that exists nor a hub id" in refusal("x" * 5000)
+    assert "does not exist (looked for " in refusal("~nobody-by-that-name/x.gguf")
 
 
 @pytest.mark.parametrize("source", ["tiny", "org/name/file", "org/na me", "org/../name", "org/name@"])

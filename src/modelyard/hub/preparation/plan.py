@@ -23,6 +23,7 @@ from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.huggingface import Hub
 from modelyard.hub.sources.listing import ListedFile, Listing
 from modelyard.hub.sources.locate import locate
+from modelyard.hub.sources.ollama_store import PREFIX, read_ollama_model
 
 _MAX_REPORT_LENGTH: Final = 2**24
 
@@ -88,6 +89,7 @@ def plan_files(request: FileRequest, stores: Stores, fits: Callable[[FilePlan], 
         UnusableModel: the request cannot be fulfilled; the message contains the reason and a remedy.
     """
     check_kind(request.kind)
+    request = _with_ollama_files(request)
     is_auto = request.quant == "auto"
     if request.quant is not None and not is_auto and request.quant.strip().lower() not in TYPES:
         parse_quant(request.quant)
@@ -112,6 +114,15 @@ def plan_files(request: FileRequest, stores: Stores, fits: Callable[[FilePlan], 
             return replace(plan, request=replace(request, quant=quant), decision=decision)
         considered.append(f"{level}: it does not fit the memory budget.")
     raise UnusableModel(f"'{request.source}': quant = 'auto' finds nothing. {' '.join(considered)}")
+
+
+def _with_ollama_files(request: FileRequest) -> FileRequest:
+    """Return the request for the files of a model of Ollama, where it names one."""
+    if not request.source.startswith(PREFIX):
+        return request
+    model = read_ollama_model(request.source)
+    projector = None if model.projector is None else model.projector.name
+    return replace(request, source=str(model.path), mmproj=request.mmproj or projector)
 
 
 def _plan(

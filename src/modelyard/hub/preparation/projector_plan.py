@@ -74,7 +74,9 @@ def plan_projector(request: FileRequest, decision: Decision, hub: Hub, converted
     if request.kind not in KINDS_WITH_PROJECTOR:
         return NO_PROJECTOR
     listing = decision.listing
-    names = _names_beside(listing) if listing.hub_id is None and listing.folder is not None else listing.names
+    names = listing.names
+    if listing.hub_id is None and listing.folder is not None:
+        names = _names_beside(listing, request.mmproj)
     try:
         choice = choose_projector(names, decision.names[0], request.mmproj)
     except UnusableModel as error:
@@ -121,10 +123,11 @@ def _checkpoint_projector(
     return ProjectorPlan(conversion=ProjectorConversion(key, label, converted.find(key), size, modalities))
 
 
-def _names_beside(listing: Listing) -> tuple[str, ...]:
+def _names_beside(listing: Listing, mmproj: str | None) -> tuple[str, ...]:
     """Return the names of the listing, with the GGUF files in the folder of a file that was named directly.
 
-    If the folder has other models too, only projectors that are named after the file are included.
+    If the folder has other models too, only projectors that are named after the file are included, and the file of the
+    name ``mmproj``.
     """
     assert listing.folder is not None
     if Path(listing.source).expanduser().is_dir():
@@ -133,4 +136,6 @@ def _names_beside(listing: Listing) -> tuple[str, ...]:
     others = [name for name in beside if name not in listing.names]
     if not all(map(is_auxiliary, others)):
         others = [name for name in others if is_auxiliary(name) and is_named_after(name, listing.names[0])]
+    if mmproj is not None and mmproj not in others and (listing.folder / mmproj).is_file():
+        others.append(mmproj)
     return (*listing.names, *others)

@@ -1,48 +1,37 @@
-"""Tells whether a model is named by a path or by a repository of the hub."""
+"""Finds where a model is: a path on this machine, or a repository of the hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
+from modelyard.config.model_reference import parse_model_reference
 from modelyard.errors import UnusableModel
 from modelyard.hub.sources.hub_id import HubId
-
-_PATH_STARTS: Final = ("/", "./", "../", "~")
-_WEIGHT_SUFFIXES: Final = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".uqff", ".ggml")
 
 
 def locate(source: str) -> Path | HubId:
     """Return the absolute path that ``source`` names, else the repository.
 
-    A source that starts with / ./ ../ ~, ends like a weight file, or exists as a file or folder is a path.
+    Args:
+        source: in one of the forms of ``parse_model_reference``, except for models of Ollama, a tag and a file's name.
 
     Raises:
         UnusableModel: ``source`` is neither a path that exists nor a hub id.
     """
-    path = _as_path(source)
-    if path is not None:
-        return path
-    hub_id = HubId.parse(source)
+    reference = parse_model_reference(source)
+    if reference.kind == "path":
+        _check_existence(source, Path(reference.source))
+        return Path(reference.source)
+    hub_id = HubId.parse(reference.source) if reference.kind == "hub" else None
     if hub_id is None:
-        raise UnusableModel(
-            f"'{source}' is neither a path that exists nor a hub id (org/name). Check the spelling; "
-            "start a relative path with './'."
-        )
+        raise UnusableModel(reference.problem or f"'{source}' names a file of a repository, or a tag.")
     return hub_id
 
 
-def _as_path(source: str) -> Path | None:
-    """Return the path that ``source`` names; None if it can only be a hub id."""
-    if not source.strip() or "\0" in source:
-        raise UnusableModel(f"{source!r} is not a model. Name a GGUF file, a folder or a hub id (org/name).")
+def _check_existence(source: str, path: Path) -> None:
     try:
-        path = Path(source).expanduser().absolute()
         exists = path.exists()
-    except (OSError, RuntimeError) as error:  # RuntimeError: the user in ~user does not exist
+    except OSError as error:
         raise UnusableModel(f"'{source}' cannot be looked up: {error}. Check the path.") from error
-    if exists:
-        return path
-    if source in (".", "..") or source.startswith(_PATH_STARTS) or source.lower().endswith(_WEIGHT_SUFFIXES):
+    if not exists:
         raise UnusableModel(f"The path '{source}' does not exist (looked for {path}). Check the spelling.")
-    return None

@@ -418,16 +418,17 @@ def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePl
 
 
 def _file_request(config: Config, model: Model) -> FileRequest:
-    quantization = model.quantization
+    quantization, file = model.quantization, model.reference.file
+    is_uqff = file is not None and file.lower().endswith(".uqff")
     return FileRequest(
         model.source,
         kind=model.kind,
-        quant=quantization.quant,
+        quant=quantization.quant or model.reference.quant,
         isq=quantization.isq,
-        from_uqff=quantization.from_uqff,
+        from_uqff=file if is_uqff else quantization.from_uqff,
         dtype=model.dtype,
         file_format=model.format.format,
-        quantized_file=model.format.quantized_files,
+        quantized_file=(file,) if file is not None and not is_uqff else model.format.quantized_files,
         mmproj=model.format.mmproj,
         imatrix=quantization.imatrix,
         mirror_repos=config.hub.siblings,
