@@ -1,4 +1,4 @@
-"""The command line: one file per command, which ``commands.py`` lists."""
+"""The command line: one file per command; ``commands.py`` lists them."""
 
 from __future__ import annotations
 
@@ -15,10 +15,9 @@ app = typer.Typer(
     cls=CommandLine,
     name="modelyard",
     help="Run many language models in one process, behind one OpenAI-compatible address.",
-    no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
@@ -30,13 +29,15 @@ def _print_version(wanted: bool) -> None:
 
 
 @app.callback()
-def _options(
-    version: Annotated[
-        bool | None,
-        typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit."),
-    ] = None,
+def _without_command(
+    ctx: typer.Context,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", "-V", callback=_print_version, is_eager=True, help="Print the version."),
+    ] = False,
 ) -> None:
-    pass
+    if ctx.invoked_subcommand is None:
+        typer.echo(ctx.get_help())
 
 
 def main() -> None:

@@ -12,9 +12,15 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.command_line import CommandGroup, SingleCommand
 from modelyard.errors import UnusableModel
 
-cache = typer.Typer(help="Show and delete converted and downloaded models.", no_args_is_help=True)
+cache = typer.Typer(
+    cls=CommandGroup,
+    help="List and delete converted and downloaded models.",
+    add_completion=False,
+    no_args_is_help=True,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +42,7 @@ class _Row:
     delete: Callable[[], None]
 
 
-@cache.command("list")
+@cache.command("list", cls=SingleCommand)
 def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
     """List converted and downloaded models, the most recently used first."""
     rows = _rows()
@@ -50,20 +56,29 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
     if not rows:
         typer.echo("Nothing is in the cache.")
         return
-    from modelyard.cli.tables import plain_table, size, table_console
+    from modelyard.cli.tables import print_table, size, table_console
 
-    table = plain_table("Model", "Size", "Last used", "What", right=("Size",), fold="Model")
-    for row in rows:
-        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(row.used_at))
-        table.add_row(row.names[0], size(row.size_bytes), used, row.description)
-    table.columns[-1].no_wrap = False
     console = table_console()
-    console.print(table)
+    print_table(
+        console,
+        ("Model", "Size", "Last used", "What"),
+        [
+            (
+                row.names[0],
+                size(row.size_bytes),
+                time.strftime("%Y-%m-%d %H:%M", time.localtime(row.used_at)),
+                row.description,
+            )
+            for row in rows
+        ],
+        right=("Size",),
+        prose=True,
+    )
     models = "1 model" if len(rows) == 1 else f"{len(rows)} models"
     console.print(f"\n{models}, {size(sum(row.size_bytes for row in rows))}. Delete one: modelyard cache delete MODEL")
 
 
-@cache.command("delete")
+@cache.command("delete", cls=SingleCommand)
 def delete_model(
     model: Annotated[str, typer.Argument(help="Name of the model in the list.")],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,

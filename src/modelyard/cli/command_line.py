@@ -3,19 +3,95 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from modelyard.cli import foreign
 from modelyard.cli.commands import BY_NAME, COMMANDS, Command
-from modelyard.cli.exit_codes import FAILURE, OK, exit_code
+from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, OK, exit_code
+from modelyard.cli.usage import UsageError, bad_value, nearest
 from modelyard.errors import ModelyardError
 
 
-class CommandLine(TyperGroup):
+class SingleCommand(TyperCommand):
+    """A command that refuses options which are given twice, and explains those of other tools."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments of the command.
+
+        Raises:
+            UsageError, TyperException: they are wrong.
+        """
+        if ctx.resilient_parsing:  # completes a word in a shell
+            return super().parse_args(ctx, args)
+        params = self.get_params(ctx)
+        _refuse_foreign(ctx, params, args)
+        given: dict[str, Any] = {}
+        try:
+            given, _, order = self.make_parser(ctx).parse_args(args=list(args))
+            _refuse_repetition(ctx, order)
+            return super().parse_args(ctx, args)
+        except UsageError:
+            raise
+        except typer.TyperException as error:
+            raise _explained(ctx, params, given, error) from error
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
+            raise
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the command."""
+        from modelyard.cli.help_text import command_help
+
+        is_top = ctx.parent is not None and ctx.parent.parent is None
+        formatter.write(command_help(ctx, BY_NAME.get(ctx.info_name) if is_top else None))
+
+
+class CommandGroup(TyperGroup):
+    """Commands below a common name, such as ``cache``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments up to the name of the command.
+
+        Raises:
+            UsageError, TyperException: they are wrong.
+        """
+        try:
+            return super().parse_args(ctx, args)
+        except typer.TyperException as error:
+            if ctx.resilient_parsing:
+                raise
+            raise _explained(ctx, self.get_params(ctx), {}, error) from error
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that the first argument names.
+
+        Raises:
+            UsageError: there is none; the message names the nearest, or what takes the place of another tool's command.
+        """
+        name = args[0]
+        if self.get_command(ctx, name) is None and not ctx.resilient_parsing:
+            raise UsageError(_unknown_command(name, self.list_commands(ctx), is_top=ctx.parent is None), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of the commands."""
+        from modelyard.cli.help_text import command_help
+
+        formatter.write(command_help(ctx, BY_NAME.get(ctx.info_name)))
+
+
+class CommandLine(CommandGroup):
     """The whole command line: the commands of ``COMMANDS``."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002
@@ -27,6 +103,18 @@ class CommandLine(TyperGroup):
         """Return the names of all commands, as the help shows them."""
         return [command.name for command in COMMANDS]
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help of all commands, without importing them."""
+        from modelyard.cli.help_text import overview
+
+        formatter.write(overview(ctx, COMMANDS))
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:  # noqa: ARG002
+        """Return the names of commands that begin with ``incomplete``, without importing them."""
+        # typer takes it from click, or brings its own.
+        item = import_module("typer.core").CompletionItem
+        return [item(each.name, help=each.summary) for each in COMMANDS if each.name.startswith(incomplete)]
+
     def main(self, args: Sequence[str] | None = None, *_: Any, standalone_mode: bool = True, **extra: Any) -> Any:
         """Run the command line, and end the process with one of the exit codes of ``exit_codes``."""
         extra["prog_name"] = "modelyard"
@@ -35,11 +123,13 @@ class CommandLine(TyperGroup):
         try:
             sys.exit(super().main(args, standalone_mode=False, **extra) or OK)
         except typer.TyperException as error:
-            _fail(error.format_message(), error.exit_code)
+            _fail(error.format_message(), error.exit_code, getattr(error, "ctx", None))
         except typer.Abort:
             _fail("Nothing was done.", FAILURE)
         except ModelyardError as error:
             _fail(str(error), exit_code(error))
+        except KeyboardInterrupt:
+            sys.exit(INTERRUPTED)
 
 
 def load(command: Command) -> Any:
@@ -48,17 +138,102 @@ def load(command: Command) -> Any:
     home = getattr(import_module(module), name)
     if not isinstance(home, typer.Typer):
         app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        app.command(command.name, cls=TyperCommand)(home)
+        app.command(command.name, cls=SingleCommand)(home)
         home = app
     loaded = typer.main.get_command(home)
     loaded.name = command.name
     return loaded
 
 
-def _fail(message: str, code: int) -> NoReturn:
+def _unknown_command(name: str, known: Sequence[str], *, is_top: bool) -> str:
+    problem = f"'{name}' is not a command."
+    if not is_top:
+        return problem + (nearest(name, known) or f" There are: {', '.join(known)}.")
+    if name.lower() in foreign.COMMANDS:
+        return f"{problem} {foreign.COMMANDS[name.lower()]}"
+    if Path(name).suffix.lower() in (".gguf", ".toml", ".uqff") or "/" in name:
+        return f"{problem} To serve it, write: modelyard serve {name}"
+    return problem + nearest(name.lower(), known)
+
+
+def _refuse_foreign(ctx: Any, params: Sequence[Any], args: Sequence[str]) -> None:
+    """Refuse options of other tools by name, before a parser that takes ``-ngl`` for ``-n gl``.
+
+    Raises:
+        UsageError: there is one.
+    """
+    own = {name for param in params for name in (*param.opts, *param.secondary_opts)}
+    for option in _options(params, args):
+        if option in foreign.OPTIONS and option not in own:
+            raise UsageError(f"{option} is not an option of {ctx.info_name}. {foreign.OPTIONS[option]}.", ctx)
+
+
+def _options(params: Sequence[Any], args: Sequence[str]) -> Iterator[str]:
+    """Yield the arguments that are options, without the values of options."""
+    with_value = {name for param in params if not getattr(param, "is_flag", True) for name in param.opts}
+    is_value = False
+    for argument in args:
+        if argument == "--":
+            return
+        name = argument.partition("=")[0]
+        if not is_value and argument.startswith("-") and len(argument) > 1:
+            yield name
+            is_value = argument in with_value
+        else:
+            is_value = False
+
+
+def _refuse_repetition(ctx: Any, order: Sequence[Any]) -> None:
+    """Refuse an option that takes one value and is given twice.
+
+    Raises:
+        UsageError: there is one.
+    """
+    seen: set[int] = set()
+    for param in order:
+        if param.param_type_name == "argument":
+            continue
+        takes_one = not param.multiple and (not param.is_flag or param.secondary_opts)
+        if takes_one and id(param) in seen:
+            name = next((name for name in param.opts if name.startswith("--")), param.opts[0])
+            raise UsageError(f"{name} is given twice, and takes one value.", ctx)
+        seen.add(id(param))
+
+
+def _explained(
+    ctx: Any, params: Sequence[Any], given: Mapping[str, Any], error: typer.TyperException
+) -> typer.TyperException:
+    """Return an error of the parser in words of ours: with the nearest option, and with the value that was given."""
+    option = getattr(error, "option_name", None)
+    if option is not None:
+        known = [name for param in params for name in (*param.opts, *param.secondary_opts)]
+        if option in known:
+            return UsageError(f"{option} needs a value.", ctx)
+        if ctx.parent is None:
+            problem = f"{option} is not an option of modelyard itself; options of a command follow its name."
+            return UsageError(f"{problem}{_nearest_option(option, known)}", ctx)
+        return UsageError(f"{option} is not an option of {ctx.info_name}.{_nearest_option(option, known)}", ctx)
+    param = getattr(error, "param", None)
+    if param is not None:
+        return UsageError(bad_value(param, given.get(param.name), error), ctx)
+    if "unexpected extra argument" in str(error):
+        names = [param.metavar or param.name.upper() for param in params if param.param_type_name == "argument"]
+        taken = f"takes {' and '.join(names)}" if names else "takes none"
+        extra = str(error).rpartition("(")[2].rstrip(")")
+        return UsageError(f"'{extra}' is an argument too many: {ctx.info_name} {taken}.", ctx)
+    return error
+
+
+def _nearest_option(option: str, known: Collection[str]) -> str:
+    return nearest(option, [name for name in known if name.startswith("--") or not option.startswith("--")])
+
+
+def _fail(message: str, code: int, ctx: Any = None) -> NoReturn:
     from rich.console import Console
 
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     console.print("[bold red]error:[/] ", end="")
     console.print(message, markup=False)
+    if ctx is not None:
+        console.print(f"Help: {ctx.command_path} --help", markup=False, style="dim")
     sys.exit(code)

@@ -39,18 +39,90 @@ class Command:
 
 
 COMMANDS: Final = (
-    Command("serve", "modelyard.cli.serve:serve", "Serve models over HTTP.", SERVE),
-    Command("from-config", "modelyard.cli.from_config:from_config", "Serve the models of a TOML file.", SERVE),
-    Command("run", "modelyard.cli.run:run", "Chat with a model, or ask it one question.", SERVE),
-    Command("resolve", "modelyard.cli.resolve:resolve", "Show a model's files and memory, without loading it.", FILES),
-    Command("quantize", "modelyard.cli.quantize:quantize", "Quantise a model.", FILES, aliases=("quantise",)),
-    Command("cache", "modelyard.cli.cache:cache", "List and delete models on disk.", FILES),
-    Command("doctor", "modelyard.cli.doctor:doctor", "Check this machine and installation.", MACHINE),
+    Command(
+        "serve",
+        "modelyard.cli.serve:serve",
+        "Serve models over HTTP.",
+        SERVE,
+        examples=(
+            "modelyard serve ./smollm2.gguf",
+            "modelyard serve ./smollm2.gguf ./gemma3.gguf --ctx 4096",
+            "modelyard serve ./models",
+            "modelyard serve Qwen/Qwen3-4B-GGUF:Q4_K_M",
+            "modelyard serve ollama:llama3.2 --port 8080",
+            "modelyard serve models.toml",
+        ),
+    ),
+    Command(
+        "run",
+        "modelyard.cli.run:run",
+        "Chat with a model, or ask it one question.",
+        SERVE,
+        examples=("modelyard run ./smollm2.gguf", "modelyard run ./smollm2.gguf -i 'Why is the sky blue?'"),
+    ),
+    Command(
+        "from-config",
+        "modelyard.cli.from_config:from_config",
+        "Start what a TOML file describes.",
+        SERVE,
+        examples=("modelyard from-config models.toml", "modelyard from-config -f models.toml --port 8080"),
+    ),
+    Command(
+        "resolve",
+        "modelyard.cli.resolve:resolve",
+        "Show a model's files and memory, without loading it.",
+        FILES,
+        examples=(
+            "modelyard resolve ./smollm2.gguf",
+            "modelyard resolve Qwen/Qwen3-4B --quant auto",
+            "modelyard resolve models.toml --json",
+        ),
+    ),
+    Command(
+        "quantize",
+        "modelyard.cli.quantize:quantize",
+        "Quantise a model into a file.",
+        FILES,
+        examples=(
+            "modelyard quantize ./Qwen3-4B -o qwen3-4b-q4_k_m.gguf --isq 4",
+            "modelyard quantize Qwen/Qwen3-4B -o uqff --isq q4k,q8_0",
+        ),
+        aliases=("quantise",),
+    ),
+    Command(
+        "cache",
+        "modelyard.cli.cache:cache",
+        "List and delete models on disk.",
+        FILES,
+        examples=("modelyard cache list", "modelyard cache delete Qwen/Qwen3-4B"),
+    ),
+    Command(
+        "doctor",
+        "modelyard.cli.doctor:doctor",
+        "Check this machine and installation.",
+        MACHINE,
+        examples=("modelyard doctor", "modelyard doctor models.toml --json"),
+    ),
     Command(
         "install-converter",
         "modelyard.cli.install_converter:install_converter",
-        "Install llama.cpp's converter from safetensors to GGUF.",
+        "Install llama.cpp's converter from safetensors.",
         MACHINE,
+        examples=("modelyard install-converter",),
+    ),
+    Command(
+        "help",
+        "modelyard.cli.help_command:show_help",
+        "Show the help of a command.",
+        MACHINE,
+        examples=("modelyard help serve", "modelyard help exit-codes"),
+    ),
+    Command(
+        "version",
+        "modelyard.cli.help_command:show_version",
+        "Print the version.",
+        MACHINE,
+        examples=("modelyard version",),
     ),
 )
 

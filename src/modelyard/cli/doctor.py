@@ -9,21 +9,29 @@ from typing import Annotated, Final
 
 import typer
 
+from modelyard.cli.options import ConfigOption
+
 _STYLES: Final = {"ok": "green", "note": "yellow", "problem": "bold red"}
 
 
 def doctor(
-    file: Annotated[
-        Path | None, typer.Option("--file", "-f", metavar="TOML", help="Check this configuration's models and hub too.")
+    name: Annotated[
+        Path | None, typer.Argument(metavar="TOML", help="A configuration, whose models and hub are checked too.")
     ] = None,
+    config_file: ConfigOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Check devices, memory, versions, caches and the hub, and give advice. Exit code 1: no model can be served."""
+    """Check devices, memory, versions, caches and the hub, and give advice.
+
+    Exit code 1: no model can be served.
+    """
+    from modelyard.cli.model_names import config_path
     from modelyard.config import Config, load_config
     from modelyard.config.reader import ConfigReader
     from modelyard.doctor.checks import check_facts, is_usable
     from modelyard.doctor.collect import collect_facts
 
+    file = config_path(name, config_file, command="doctor") if name or config_file else None
     config = Config() if file is None else ConfigReader(lambda: load_config(file)).read()
     findings = check_facts(collect_facts(config, file))
     usable = is_usable(findings)
@@ -32,19 +40,18 @@ def doctor(
         raise typer.Exit(0 if usable else 1)
     from rich.text import Text
 
-    from modelyard.cli.tables import plain_table, table_console
+    from modelyard.cli.tables import print_table, table_console
 
-    table = plain_table("", "", "", fold="")
-    table.show_header = False
-    table.columns[0].no_wrap = table.columns[1].no_wrap = True
+    rows = []
     for finding in findings:
         text = Text(finding.value)
         if finding.advice:
             hint = " The command is below." if finding.command else ""
             text.append(f"\n{finding.advice}{hint}", style="dim")
-        table.add_row(Text(finding.verdict, style=_STYLES[finding.verdict]), finding.label, text)
+        verdict = Text(finding.verdict, style=_STYLES[finding.verdict])
+        rows.append((verdict, finding.label, text))
     console = table_console()
-    console.print(table)
+    print_table(console, ("", "", ""), rows, prose=True)
     for finding in findings:
         if finding.command:
             # Not wrapped, so that the command can be pasted.

@@ -14,6 +14,7 @@ from modelyard.errors import (
     OutOfMemory,
     PortUnavailable,
     UnusableModel,
+    UnusableModels,
 )
 
 OK: Final = 0
@@ -47,6 +48,7 @@ _KINDS: Final[tuple[tuple[type[ModelyardError], int], ...]] = (
     (InsufficientMemory, MEMORY),
     (OutOfMemory, MEMORY),
     (UnusableModel, MODEL),
+    (UnusableModels, MODEL),
     (ModelLoadFailed, MODEL),
     (ModelNotFound, MODEL),
     (ConfigError, CONFIGURATION),
@@ -55,5 +57,8 @@ _KINDS: Final[tuple[tuple[type[ModelyardError], int], ...]] = (
 
 
 def exit_code(error: ModelyardError) -> int:
-    """Return the exit code of a command that fails with ``error``."""
+    """Return the exit code of a command that fails with ``error``; an error may bring its own as ``exit_code``."""
+    own = getattr(error, "exit_code", None)
+    if isinstance(own, int):
+        return own
     return next((code for kind, code in _KINDS if isinstance(error, kind)), FAILURE)

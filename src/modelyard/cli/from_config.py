@@ -3,31 +3,84 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from modelyard.cli.model_names import config_path
+from modelyard.cli.options import (
+    AllowedHostOption,
+    ConfigArgument,
+    ConfigOption,
+    HostOption,
+    NoSupervisorOption,
+    PortOption,
+    without_unset,
+)
 
-from modelyard.cli.hosting import host_server
-from modelyard.cli.options import HostOption, NoSupervisorOption, PortOption, without_unset
-from modelyard.config import Config, load_config
-from modelyard.config.reader import ConfigReader
+if TYPE_CHECKING:
+    from modelyard.config import Config
 
 
 def from_config(
-    file: Annotated[Path, typer.Option("--file", "-f", metavar="TOML", help="The configuration file.")],
+    file: ConfigArgument = None,
+    config: ConfigOption = None,
     host: HostOption = None,
     port: PortOption = None,
+    allowed_host: AllowedHostOption = None,
     no_supervisor: NoSupervisorOption = False,
 ) -> None:
-    """Serve, or chat with, the models of a TOML file."""
+    """Serve the models of a TOML file, or chat with them where it says ``command = "run"``.
+
+    ``modelyard serve models.toml`` serves them in either case.
+    """
+    serve_file(
+        config_path(file, config, command="from-config"),
+        host=host,
+        port=port,
+        allowed_hosts=allowed_host,
+        is_supervised=not no_supervisor,
+        may_chat=True,
+    )
+
+
+def serve_file(
+    file: Path,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    allowed_hosts: list[str] | None = None,
+    is_supervised: bool = True,
+    may_chat: bool = False,
+) -> None:
+    """Serve the models of a TOML file.
+
+    Args:
+        file: the file.
+        host, port, allowed_hosts: take the place of the file's.
+        is_supervised: as for ``host_server``.
+        may_chat: whether ``command = "run"`` in the file starts a chat instead.
+
+    Raises:
+        ConfigError: the file is missing or wrong, or see ``host_server``.
+        OptionError: the value of an option is invalid.
+    """
+    from modelyard.cli.typed_names import options_as_typed
+    from modelyard.config import load_config, validate_config
+    from modelyard.config.reader import ConfigReader
+
+    server = without_unset(host=host, port=port, allowed_hosts=allowed_hosts or None)
+    with options_as_typed():
+        # By itself, so that an error names the option, and not a key that is not in the file.
+        validate_config({"server": server, "models": [{"model_id": "org/name"}]})
 
     def read_config() -> Config:
-        return load_config(file, server=without_unset(host=host, port=port))
+        return load_config(file, server=server)
 
     config = ConfigReader(read_config).read()
-    if config.command == "run":
+    if may_chat and config.command == "run":
         from modelyard.cli.chat import chat
 
         chat(config, None)
-    else:
-        host_server(config, read_config, is_supervised=not no_supervisor)
+        return
+    from modelyard.cli.hosting import host_server
+
+    host_server(config, read_config, is_supervised=is_supervised)

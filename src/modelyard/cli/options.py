@@ -3,21 +3,54 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, Final, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
 
-from modelyard.config import Config, validate_config
+if TYPE_CHECKING:
+    from modelyard.config import Config
 
-ModelOption = Annotated[
-    str, typer.Option("--model", "-m", metavar="PATH|ID", help="GGUF file, model folder, or Hugging Face id.")
+MODEL_FORMS: Final = (
+    "a GGUF file, a folder, a Hugging Face id with or without a quantisation (org/name:Q4_K_M), a URL of the hub, or "
+    "ollama:NAME"
+)
+ModelArgument = Annotated[
+    str | None, typer.Argument(metavar="MODEL", help=f"The model: {MODEL_FORMS}.", show_default=False)
 ]
-HostOption = Annotated[str | None, typer.Option(help="Address to listen on. [dim]\\[default: 127.0.0.1][/]")]
-PortOption = Annotated[int | None, typer.Option(help="Port to listen on. [dim]\\[default: 1234][/]")]
+ModelOption = Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model, as an option.")]
+ModelsArgument = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="MODEL",
+        help=f"Models, each {MODEL_FORMS}; or a configuration that ends in .toml.",
+        show_default=False,
+    ),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option("--model", "-m", metavar="MODEL", help="A model, as an option; can be repeated."),
+]
+ConfigArgument = Annotated[
+    Path | None, typer.Argument(metavar="TOML", help="The configuration file.", show_default=False)
+]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", "-f", metavar="TOML", help="The configuration file, as an option.")
+]
+WEIGHTS: Final = "Options of the weights"
+DEVICE: Final = "Options of memory and device"
+HostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--host", metavar="ADDRESS", help="Address to listen on; 0.0.0.0 is all. [dim]\\[default: 127.0.0.1][/]"
+    ),
+]
+PortOption = Annotated[
+    int | None, typer.Option("--port", "-p", metavar="PORT", help="Port to listen on. [dim]\\[default: 1234][/]")
+]
 AllowedHostOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -32,7 +65,9 @@ NoSupervisorOption = Annotated[
         "--no-supervisor", help="Run without the supervisor, the parent process that restarts a crashed server."
     ),
 ]
-CpuOption = Annotated[bool, typer.Option("--cpu", help="Use only the CPU, even if there is an accelerator.")]
+CpuOption = Annotated[
+    bool, typer.Option("--cpu", help="Use only the CPU, even if there is an accelerator.", rich_help_panel=DEVICE)
+]
 DeviceLayersOption = Annotated[
     str | None,
     typer.Option(
@@ -40,10 +75,17 @@ DeviceLayersOption = Annotated[
         "-n",
         metavar="LAYERS",
         help="Number of layers on the accelerator, or on each device: 0:20;1:12. Untested.",
+        rich_help_panel=DEVICE,
     ),
 ]
 MaxSeqsOption = Annotated[
-    int | None, typer.Option(help="Requests that the model computes at the same time. [dim]\\[default: 32][/]")
+    int | None,
+    typer.Option(
+        "--max-seqs",
+        metavar="N",
+        help="Requests that the model computes at the same time. [dim]\\[default: 32][/]",
+        rich_help_panel=DEVICE,
+    ),
 ]
 CtxOption = Annotated[
     int | None,
@@ -51,6 +93,7 @@ CtxOption = Annotated[
         "--ctx",
         metavar="TOKENS",
         help="Context length. [dim]\\[default: the model's training context, at most 8192][/]",
+        rich_help_panel=DEVICE,
     ),
 ]
 QuantOption = Annotated[
@@ -59,39 +102,58 @@ QuantOption = Annotated[
         metavar="LEVEL",
         help="Bits (2 to 8) or a type such as q4_k_m: use a published file, else quantise on this machine. auto: the "
         "most bits that fit.",
+        rich_help_panel=WEIGHTS,
     ),
 ]
 IsqOption = Annotated[
-    str | None, typer.Option(metavar="LEVEL", help="Quantise on this machine: bits (2 to 8) or a type such as q4k.")
+    str | None,
+    typer.Option(
+        metavar="LEVEL", help="Quantise on this machine: bits (2 to 8) or a type such as q4k.", rich_help_panel=WEIGHTS
+    ),
 ]
 FormatOption = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORMAT", help="Format of the files to use: gguf, or plain for safetensors."),
+    typer.Option(
+        "--format",
+        metavar="FORMAT",
+        help="Format of the files to use: gguf, or plain for safetensors.",
+        rich_help_panel=WEIGHTS,
+    ),
 ]
 QuantizedFileOption = Annotated[
     str | None,
     typer.Option(
         "--quantized-file",
-        "-f",
         metavar="NAME",
         help="GGUF file of the folder or repository to use, instead of --quant.",
+        rich_help_panel=WEIGHTS,
     ),
 ]
 MmprojOption = Annotated[
     str | None,
-    typer.Option(metavar="NAME", help="GGUF file of the projector, which encodes images or sound for the model."),
+    typer.Option(
+        metavar="NAME",
+        help="GGUF file of the projector, which encodes images or sound for the model.",
+        rich_help_panel=WEIGHTS,
+    ),
 ]
 FromUqffOption = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME", help="UQFF weights of the folder or repository to use: a file, a type such as q4k, or bits."
+        metavar="NAME",
+        help="UQFF weights of the folder or repository to use: a file, a type such as q4k, or bits.",
+        rich_help_panel=WEIGHTS,
     ),
 ]
 ImatrixOption = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="Importance matrix for quantisation on this machine.")
+    Path | None,
+    typer.Option(metavar="FILE", help="Importance matrix for quantisation on this machine.", rich_help_panel=WEIGHTS),
 ]
 DtypeOption = Annotated[
-    str | None, typer.Option(metavar="TYPE", help="Type of the weights that are not quantised: bf16, f16 or f32.")
+    str | None,
+    typer.Option(
+        metavar="TYPE", help="Type of the weights that are not quantised: bf16, f16 or f32.", rich_help_panel=WEIGHTS
+    ),
 ]
 KindOption = Annotated[
     str | None,
@@ -180,46 +242,132 @@ def one_model(
     port: int | None = None,
     allowed_hosts: list[str] | None = None,
 ) -> Config:
-    """Return the configuration of a command that names a single model.
-
-    The id of a model at a path is its file's or folder's name, without the rest of the path.
+    """Return the configuration of a command that names a single model, in a form of ``parse_model_reference``.
 
     Raises:
-        ConfigError: the value of an option is invalid.
+        OptionError: the value of an option is invalid, or Ollama's store does not have the model.
     """
-    path = Path(model).expanduser()
-    alias = (path.stem if path.is_file() else path.resolve().name) if path.exists() else None
-    entry = without_unset(
-        model_id=model,
-        alias=alias,
-        kind=options.kind,
-        dtype=options.dtype,
-        chat_template=None if options.chat_template is None else str(options.chat_template),
-        format=without_unset(format=options.file_format, quantized_file=options.quantized_file, mmproj=options.mmproj),
-        device=without_unset(
-            cpu=options.cpu or None, device_layers=_layers(options.device_layers), max_seq_len=options.ctx
+    return models_config([model_table(model, options)], options, host=host, port=port, allowed_hosts=allowed_hosts)
+
+
+def models_config(
+    tables: Sequence[Mapping[str, Any]],
+    options: ModelOptions,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    allowed_hosts: list[str] | None = None,
+) -> Config:
+    """Return the configuration of models that are named on the command line; the first is the default.
+
+    Args:
+        tables: of ``model_table``.
+        options: those of all models.
+        host, port, allowed_hosts: as in ``[server]``.
+
+    Raises:
+        OptionError: the value of an option is invalid; the error lists every problem.
+    """
+    from modelyard.cli.typed_names import options_as_typed
+    from modelyard.config import validate_config
+
+    with options_as_typed():
+        return validate_config(
+            {
+                **({"default_model_id": tables[0]["model_id"]} if len(tables) > 1 else {}),
+                "models": list(tables),
+                "server": without_unset(host=host, port=port, allowed_hosts=allowed_hosts or None),
+                "runtime": without_unset(max_seqs=options.max_seqs),
+                "hub": without_unset(token_source=options.token_source),
+            },
+            source="command line",
+            base=Path.cwd(),
+        )
+
+
+def model_table(model: str, options: ModelOptions) -> dict[str, Any]:
+    """Return the ``[[models]]`` table of a model on the command line.
+
+    A model of Ollama has the sampling defaults and the context length that its parameters give.
+
+    Raises:
+        OptionError: Ollama's store does not have the model.
+    """
+    sampling, context = _parameters_of(model)
+    return {
+        **without_unset(
+            model_id=model,
+            kind=options.kind,
+            dtype=options.dtype,
+            chat_template=None if options.chat_template is None else str(options.chat_template),
         ),
-        quantization=without_unset(
+        "format": without_unset(
+            format=options.file_format, quantized_file=options.quantized_file, mmproj=options.mmproj
+        ),
+        "device": without_unset(
+            cpu=options.cpu or None,
+            device_layers=_layers(options.device_layers),
+            max_seq_len=context if options.ctx is None else options.ctx,
+        ),
+        "quantization": without_unset(
             quant=options.quant,
             isq=options.isq,
             from_uqff=options.from_uqff,
             imatrix=None if options.imatrix is None else str(options.imatrix),
         ),
-    )
-    return validate_config(
-        {
-            "models": [entry],
-            "server": without_unset(host=host, port=port, allowed_hosts=allowed_hosts or None),
-            "runtime": without_unset(max_seqs=options.max_seqs),
-            "hub": without_unset(token_source=options.token_source),
-        },
-        source="command line",
-        base=Path.cwd(),
-    )
+        "sampling": sampling,
+    }
+
+
+# Ollama's parameters -> keys of [models.sampling]. Source: Ollama, docs/modelfile.mdx, PARAMETER.
+_SAMPLING: Final = {
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repeat_penalty": "repetition_penalty",
+    "presence_penalty": "presence_penalty",
+    "frequency_penalty": "frequency_penalty",
+    "seed": "seed",
+}
+
+
+def _parameters_of(model: str) -> tuple[dict[str, Any], int | None]:
+    """Return the sampling defaults and the context length of a model of Ollama; neither for another model."""
+    from modelyard.cli.typed_names import options_as_typed
+    from modelyard.config.model_reference import parse_model_reference
+    from modelyard.hub.sources.ollama_store import read_ollama_model
+
+    reference = parse_model_reference(model)
+    if reference.kind != "ollama":
+        return {}, None
+    with options_as_typed():
+        parameters = read_ollama_model(reference.source).parameters
+    numbers = {
+        name: value for name, value in parameters.items() if isinstance(value, int | float) and type(value) is not bool
+    }
+    context = numbers.get("num_ctx")
+    sampling = {key: numbers[name] for name, key in _SAMPLING.items() if name in numbers}
+    return sampling, context if isinstance(context, int) else None
 
 
 def _layers(text: str | None) -> int | list[str] | None:
-    """Return the value of --device-layers in the form of the configuration's ``device_layers``."""
+    """Return the value of --device-layers in the form of the configuration's ``device_layers``.
+
+    Raises:
+        UsageError: it is neither a number nor numbers by device.
+    """
     if text is None:
         return None
-    return int(text) if text.isdecimal() else text.split(";")
+    from modelyard.cli.usage import UsageError
+    from modelyard.config.device_layers import MAX_DEVICES, MAX_LAYERS, read_device_layers
+
+    layers = int(text) if text.isdecimal() and len(text) < 10 else text.split(";")
+    try:
+        read_device_layers(layers)
+    except ValueError:
+        raise UsageError(
+            f"--device-layers must be a number of layers up to {MAX_LAYERS}, or layers by device from 0 to "
+            f"{MAX_DEVICES - 1}, such as '0:20;1:12', not '{text}'. 'modelyard doctor' lists the devices."
+        ) from None
+    return layers

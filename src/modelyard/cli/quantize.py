@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelyard.cli.options import DtypeOption, ImatrixOption, ModelOption, ModelOptions, TokenSourceOption, one_model
+from modelyard.cli.model_names import one_model_name
+from modelyard.cli.options import (
+    DtypeOption,
+    ImatrixOption,
+    ModelArgument,
+    ModelOption,
+    ModelOptions,
+    TokenSourceOption,
+    one_model,
+)
+from modelyard.cli.usage import UsageError
 from modelyard.errors import UnusableModel
 
 if TYPE_CHECKING:
@@ -18,7 +28,9 @@ _GGUF, _UQFF = "gguf", "uqff"
 
 
 def quantize(
-    model: ModelOption,
+    name: ModelArgument = None,
+    model: ModelOption = None,
+    *,
     out: Annotated[
         Path,
         typer.Option(
@@ -55,31 +67,35 @@ def quantize(
     token_source: TokenSourceOption = None,
 ) -> None:
     """Quantise a model to a UQFF folder, or to a GGUF file and a second file for its projector, if it has one."""
+    from modelyard.cli.typed_names import options_as_typed
+
+    source = one_model_name(name, model, command="quantize")
     output_format = _output_format(out, format_)
     levels = [word.strip() for level in isq or [] for word in level.split(",")]
     if output_format == _GGUF and len(levels) > 1:
-        raise UnusableModel(f"A GGUF file has one type, not {len(levels)}. Call the command once for each of them.")
+        raise UsageError(f"A GGUF file has one type, not {len(levels)}. Call the command once for each of them.")
     options = ModelOptions(isq=levels[0] if levels else None, imatrix=imatrix, dtype=dtype, token_source=token_source)
-    config = one_model(model, options)
-    if output_format == _GGUF:
-        _write_gguf(config, model, out)
-    else:
-        _write_uqff(config, levels, out, readme, uqff_base_model, uqff_repo_id)
+    with options_as_typed():
+        config = one_model(source, options)
+        if output_format == _GGUF:
+            _write_gguf(config, source, out)
+        else:
+            _write_uqff(config, levels, out, readme, uqff_base_model, uqff_repo_id)
 
 
 def _output_format(out: Path, format_: str | None) -> str:
     by_suffix = {".gguf": _GGUF, ".uqff": _UQFF}.get(out.suffix.lower())
     if format_ not in (None, _GGUF, _UQFF):
-        raise UnusableModel(f"--format {format_} is not known. Choose gguf or uqff.")
+        raise UsageError(f"--format must be gguf or uqff, not '{format_}'.")
     if format_ is not None and by_suffix not in (None, format_):
-        raise UnusableModel(f"--out {out} ends like {by_suffix}, but --format is {format_}. Leave one of them out.")
+        raise UsageError(f"--out {out} ends like {by_suffix}, but --format is {format_}. Leave one of them out.")
     return format_ or by_suffix or _UQFF
 
 
 def _write_gguf(config: Config, model: str, out: Path) -> None:
     original = Path(model).expanduser()
     if out.is_file() and original.is_file() and out.samefile(original):
-        raise UnusableModel(f"{out} is the model itself, and would be lost. Choose another place with --out.")
+        raise UsageError(f"{out} is the model itself, and would be lost. Choose another place with --out.")
     from rich.console import Console
 
     from modelyard.cli.preparing import prepare_visibly
@@ -134,8 +150,10 @@ def _write_uqff(
     types = parse_types(levels)
     is_file = out.suffix.lower() == ".uqff"
     if is_file and len(types) > 1:
-        raise UnusableModel(f"{out} is a name for one type, not for {len(types)}. Name a folder for all of them.")
+        raise UsageError(f"{out} is a name for one type, not for {len(types)}. Name a folder for all of them.")
     (model,) = config.models
+    if model.reference.quant is not None or model.reference.file is not None:
+        raise UsageError(f"UQFF is made from full precision. Name the repository alone: {model.source}")
     export = UqffExport(
         types,
         (out.parent if is_file else out).absolute(),

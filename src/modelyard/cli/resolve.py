@@ -3,57 +3,106 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelyard.cli.options import ModelOptions, one_model, takes_model_options
+from modelyard.cli.model_names import is_config, one_model_name, read_names
+from modelyard.cli.options import (
+    ConfigOption,
+    ModelArgument,
+    ModelOption,
+    ModelOptions,
+    one_model,
+    takes_model_options,
+)
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from modelyard.config import Config
+    from modelyard.yard.estimate import ModelEstimate
 
 
 @takes_model_options(without=("cpu", "device_layers", "max_seqs", "chat_template"))
 def resolve(
-    model: Annotated[str, typer.Argument(metavar="PATH|ID", help="GGUF file, model folder, or Hugging Face id.")],
+    name: ModelArgument = None,
+    model: ModelOption = None,
+    config: ConfigOption = None,
     *,
     options: ModelOptions,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Show the files that a model is served from, the reasons, and the memory it needs. Downloads and loads nothing."""
-    config = one_model(model, options)
-    from rich.markup import escape
+    """Show the files that a model is served from, the reasons, and the memory it needs.
 
+    Nothing is downloaded or loaded. Of a configuration, each model is shown.
+    """
+    from modelyard.cli.typed_names import options_as_typed
     from modelyard.yard.estimate import estimate_model
 
-    forecast = estimate_model(config)
-    if as_json:
-        typer.echo(json.dumps(forecast.as_facts(), indent=2))
-        return
-    from modelyard.cli.tables import plain_table, size, table_console
+    if config is not None or (name is not None and is_config(name)):
+        estimates = _of_file(name, model, config, options)
+        if as_json:
+            typer.echo(json.dumps([estimate.as_facts() for estimate in estimates], indent=2))
+            return
+    else:
+        with options_as_typed():
+            estimates = [estimate_model(one_model(one_model_name(name, model, command="resolve"), options))]
+        if as_json:
+            typer.echo(json.dumps(estimates[0].as_facts(), indent=2))
+            return
+    from modelyard.cli.tables import table_console
 
     console = table_console()
-    for reason in forecast.reasons:
+    for number, estimate in enumerate(estimates):
+        if len(estimates) > 1:
+            console.print(f"{chr(10) if number else ''}{estimate.source}", style="bold", markup=False)
+        _show(console, estimate)
+
+
+def _of_file(name: str | None, model: str | None, config: Any, options: ModelOptions) -> list[ModelEstimate]:
+    from modelyard.cli.served_models import refuse_model_options
+    from modelyard.config import load_config
+    from modelyard.yard.estimate import estimate_model
+
+    named = read_names([name] if name else [], [model] if model else [], config, command="resolve")
+    assert named.config is not None
+    refuse_model_options(options, named.config)
+    whole: Config = load_config(named.config)
+    return [estimate_model(whole.model_copy(update={"models": (each,)})) for each in whole.models]
+
+
+def _show(console: Console, estimate: ModelEstimate) -> None:
+    from rich.markup import escape
+
+    from modelyard.cli.tables import print_table, size
+
+    for reason in estimate.reasons:
         console.print(reason, markup=False)
-    files = plain_table("File", "Size", "Where", right=("Size",), fold="File")
-    for file in forecast.files:
-        files.add_row(file.name, size(file.size_bytes), "here" if file.is_here else "to be downloaded")
-    summary = plain_table("", "", fold="")
-    summary.show_header = False
-    memory = forecast.weights_bytes + forecast.context_bytes
-    fits = "fits" if memory <= forecast.budget_bytes else "does not fit"
-    for label, text in (
-        ("From", forecast.origin + (f", commit {forecast.commit[:12]}" if forecast.commit else "")),
-        ("Weights", forecast.quantization),
-        ("Download", size(forecast.download_bytes) if forecast.download_bytes else "nothing"),
-        ("Conversion", forecast.conversion or "none"),
-        *([("Projector", forecast.projector)] if forecast.projector else []),
-        (
-            "Memory",
-            f"{size(memory)} (weights {size(forecast.weights_bytes)}, context and buffers "
-            f"{size(forecast.context_bytes)}), which {fits} the budget of {size(forecast.budget_bytes)}",
-        ),
-    ):
-        summary.add_row(f"{label}:", text)
-    for table in (files, summary):
-        console.print()
-        console.print(table, markup=False)
-    for warning in forecast.warnings:
+    console.print()
+    rows = [
+        (file.name, size(file.size_bytes), "here" if file.is_here else "to be downloaded") for file in estimate.files
+    ]
+    print_table(console, ("File", "Size", "Where"), rows, right=("Size",))
+    memory = estimate.weights_bytes + estimate.context_bytes
+    fits = "fits" if memory <= estimate.budget_bytes else "does not fit"
+    console.print()
+    print_table(
+        console,
+        ("", ""),
+        [
+            ("From:", estimate.origin + (f", commit {estimate.commit[:12]}" if estimate.commit else "")),
+            ("Weights:", estimate.quantization),
+            ("Download:", size(estimate.download_bytes) if estimate.download_bytes else "nothing"),
+            ("Conversion:", estimate.conversion or "none"),
+            *([("Projector:", estimate.projector)] if estimate.projector else []),
+            (
+                "Memory:",
+                f"{size(memory)} (weights {size(estimate.weights_bytes)}, context and buffers "
+                f"{size(estimate.context_bytes)}), which {fits} the budget of {size(estimate.budget_bytes)}",
+            ),
+        ],
+        prose=True,
+    )
+    for warning in estimate.warnings:
         console.print(f"\n[yellow]warning:[/] {escape(warning)}")

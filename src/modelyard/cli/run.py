@@ -8,12 +8,14 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import ModelOption, ModelOptions, one_model, takes_model_options
+from modelyard.cli.model_names import one_model_name
+from modelyard.cli.options import ModelArgument, ModelOption, ModelOptions, one_model, takes_model_options
 
 
 @takes_model_options(without=("max_seqs",))
 def run(
-    model: ModelOption,
+    name: ModelArgument = None,
+    model: ModelOption = None,
     question: Annotated[
         str | None, typer.Option("--input", "-i", metavar="TEXT", help="Ask this question, print the answer, and exit.")
     ] = None,
@@ -33,7 +35,7 @@ def run(
         raise typer.BadParameter("Images need a question: give it with -i.", param_hint="--image")
     if audio and question is None:
         raise typer.BadParameter("Sound needs a question: give it with -i.", param_hint="--audio")
-    config = one_model(model, replace(options, max_seqs=1))
+    config = one_model(one_model_name(name, model, command="run"), replace(options, max_seqs=1))
     from modelyard.cli.chat import chat
 
     chat(config, question, image or [], audio or [])

@@ -1,23 +1,29 @@
-"""``modelyard serve``: an HTTP server with one model."""
+"""``modelyard serve``: an HTTP server with models of the command line, or of a TOML file."""
 
 from __future__ import annotations
 
-from modelyard.cli.hosting import host_server
+from pathlib import Path
+
+from modelyard.cli.model_names import read_names
 from modelyard.cli.options import (
     AllowedHostOption,
+    ConfigOption,
     HostOption,
-    ModelOption,
     ModelOptions,
+    ModelsArgument,
+    ModelsOption,
     NoSupervisorOption,
     PortOption,
-    one_model,
     takes_model_options,
 )
+from modelyard.cli.usage import UsageError
 
 
 @takes_model_options()
 def serve(
-    model: ModelOption,
+    names: ModelsArgument = None,
+    model: ModelsOption = None,
+    config: ConfigOption = None,
     host: HostOption = None,
     port: PortOption = None,
     allowed_host: AllowedHostOption = None,
@@ -25,6 +31,26 @@ def serve(
     *,
     options: ModelOptions,
 ) -> None:
-    """Serve one model over HTTP. For several, see [bold]from-config[/]."""
-    config = one_model(model, options, host=host, port=port, allowed_hosts=allowed_host)
-    host_server(config, is_supervised=not no_supervisor)
+    """Serve models over HTTP, in the dialects of OpenAI, Anthropic, Ollama and llama.cpp.
+
+    The first model is the default. Of a folder with several models, each is loaded when it is first asked for.
+    """
+    named = read_names(names or (), model or (), config, command="serve")
+    if named.config is not None:
+        from modelyard.cli.from_config import serve_file
+        from modelyard.cli.served_models import refuse_model_options
+
+        refuse_model_options(options, named.config)
+        serve_file(named.config, host=host, port=port, allowed_hosts=allowed_host, is_supervised=not no_supervisor)
+        return
+    if not named.models:
+        from modelyard.cli.offers import nothing_given
+
+        raise UsageError(nothing_given(Path.cwd()))
+    from modelyard.cli.hosting import host_server
+    from modelyard.cli.served_models import served_models
+    from modelyard.cli.typed_names import options_as_typed
+
+    with options_as_typed():
+        served = served_models(named.models, options, host=host, port=port, allowed_hosts=allowed_host)
+        host_server(served, is_supervised=not no_supervisor)

@@ -3,36 +3,76 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import Final
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 # Width of tables that are not shown on a terminal, where no row is wrapped.
-_UNBOUNDED_WIDTH = 10_000
+_UNBOUNDED_WIDTH: Final = 10_000
+_GAP: Final = 2
+# Prose in the last column is wrapped, down to this width.
+_MIN_PROSE_WIDTH: Final = 24
+
+Cell = str | Text
 
 
 def table_console() -> Console:
     """Return a console whose tables fit the terminal, or are not wrapped if the output is no terminal."""
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH)
+    return Console(highlight=False, emoji=False, width=None if sys.stdout.isatty() else _UNBOUNDED_WIDTH)
 
 
-def plain_table(*headings: str, right: tuple[str, ...] = (), fold: str = "") -> Table:
-    """Return a table without lines.
+def print_table(
+    console: Console,
+    headings: Sequence[str],
+    rows: Sequence[Sequence[Cell]],
+    *,
+    right: Sequence[str] = (),
+    prose: bool = False,
+) -> None:
+    """Print a table without lines, whose cells are never cut.
+
+    Where the table is wider than the console, each row becomes a block: its first cell, and below it the others, each
+    with its heading. Lines of a block that are still too long are left to the terminal, so that names can be copied.
 
     Args:
-        headings: headings of the columns.
+        console: where to print.
+        headings: headings of the columns; all empty for a table without them.
+        rows: the cells of each row.
         right: headings of the columns that are aligned to the right.
-        fold: heading of the column that is folded if the terminal is too narrow.
+        prose: whether the last column is prose, which may be wrapped at words.
     """
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in headings:
-        table.add_column(
-            heading,
-            justify="right" if heading in right else "left",
-            no_wrap=heading != fold,
-            overflow="fold",
-        )
-    return table
+    cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
+    widths = [max((_width(row[column]) for row in cells), default=0) for column in range(len(headings))]
+    widths = [max(width, len(heading)) for width, heading in zip(widths, headings, strict=True)]
+    rest = sum(widths[:-1]) + _GAP * (len(widths) - 1)
+    needed = rest + min(widths[-1], _MIN_PROSE_WIDTH if prose else widths[-1])
+    if needed > console.width:
+        _print_blocks(console, headings, cells)
+        return
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=any(headings))
+    for number, heading in enumerate(headings):
+        is_prose = prose and number == len(headings) - 1
+        table.add_column(heading, justify="right" if heading in right else "left", no_wrap=not is_prose)
+    for row in cells:
+        table.add_row(*row)
+    console.print(table)
+
+
+def _print_blocks(console: Console, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    for row in rows:
+        console.print(row[0], soft_wrap=True)
+        for heading, cell in zip(headings[1:], row[1:], strict=True):
+            if not cell.plain:
+                continue
+            for line in cell.split("\n"):
+                console.print(Text(f"  {heading}: " if heading else "  ") + line, soft_wrap=not line.plain.count(" "))
+
+
+def _width(cell: Text) -> int:
+    return max(line.cell_len for line in cell.split("\n"))
 
 
 def size(count: int | None) -> str:

@@ -2,6 +2,7 @@
 
     ModelyardError
     ├── ConfigError                 400 config_error: the TOML file or the command line is invalid
+    │   └── UnusableModels          its files of models are missing, damaged or not supported
     ├── UnusableModel               files of a model are missing, damaged or not supported
     │   ├── ConversionFailed        llama.cpp cannot convert the files
     │   └── RepositoryUnavailable   a repository of the hub is missing, gated, unreachable, or not cached while offline
@@ -129,6 +130,7 @@ from modelyard.errors.startup import (
     PortUnavailable,
     RepositoryUnavailable,
     UnusableModel,
+    UnusableModels,
 )
 
 __all__ = [
@@ -186,6 +188,7 @@ __all__ = [
     "TooManyConnections",
     "UnsupportedOperation",
     "UnusableModel",
+    "UnusableModels",
     "UriTooLong",
     "WrongEventLoop",
     "restore_error",

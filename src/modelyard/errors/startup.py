@@ -26,6 +26,10 @@ class ConfigError(ModelyardError):
         return "\n".join([f"{self.source}: {len(self.problems)} problems", *(f"  - {p}" for p in self.problems)])
 
 
+class UnusableModels(ConfigError):
+    """Models of a configuration are unusable: their files are missing, damaged, ambiguous or not supported."""
+
+
 class UnusableModel(MessageError):
     """Files of a model are missing, damaged, ambiguous or not supported."""
 

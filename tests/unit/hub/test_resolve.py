@@ -51,7 +51,7 @@ def test_paths_may_be_relative_or_at_home(model: Path, monkeypatch: pytest.Monke
 @pytest.mark.parametrize("source", ["/no/model", "./org/name", "../a/b", "~/org/name", "org/name.gguf", "x/y.PTH"])
 def test_what_looks_like_a_path_is_never_a_hub_id(source: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.chdir(tmp_path)
-    assert refusal(source).startswith(f"The path '{source}' does not exist (looked for ")
+    assert refusal(source).startswith(f"The path '{source}' does not exist")
 
 
 @pytest.mark.parametrize("source", ["", "  ", "a\0b"])

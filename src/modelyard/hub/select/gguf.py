@@ -152,6 +152,11 @@ def expand_shards(shard: Shard, present: Iterable[str]) -> tuple[str, ...]:
     return tuple(by_number[number] for number in range(1, shard.count + 1))
 
 
+def gguf_models(names: Sequence[str]) -> list[str]:
+    """Return the GGUF models among the names, sorted: each by its file, or by the first of its shards."""
+    return [candidate.names[0] for candidate in _group(names)]
+
+
 def _group(names: Sequence[str]) -> list[_Candidate]:
     """Return the models among the names, sorted by name."""
     groups: defaultdict[tuple[str, int], list[str]] = defaultdict(list)

@@ -34,4 +34,5 @@ def _check_existence(source: str, path: Path) -> None:
     except OSError as error:
         raise UnusableModel(f"'{source}' cannot be looked up: {error}. Check the path.") from error
     if not exists:
-        raise UnusableModel(f"The path '{source}' does not exist (looked for {path}). Check the spelling.")
+        looked_for = "" if source == str(path) else f" (looked for {path})"
+        raise UnusableModel(f"The path '{source}' does not exist{looked_for}. Check the spelling.")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from modelyard.config import Config, Model, effective_cpu, isolation_of, running_at_once
 from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
-from modelyard.errors import ConfigError, UnusableModel
+from modelyard.errors import ConfigError, UnusableModel, UnusableModels
 from modelyard.hub import (
     POOLED_KINDS,
     FilePlan,
@@ -112,7 +112,7 @@ class EngineFactory:
             for size in sizes:
                 size.cancel()
         if problems:
-            raise ConfigError("models", problems)
+            raise UnusableModels("models", problems)
         return footprints
 
     def kind(self, model: str) -> Kind | None:

@@ -1,0 +1,96 @@
+"""Commands and options of Ollama, LM Studio, llama.cpp and vLLM, and what takes their place here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+_SERVE = "Write: modelyard serve MODEL"
+_RUN = "Write: modelyard run MODEL"
+_PREPARES = "serve and run download what is missing; 'modelyard resolve MODEL' shows what that is, and how large"
+_RESOLVE = "Write: modelyard resolve MODEL"
+_DELETE = "Write: modelyard cache delete MODEL"
+_CONFIG = "Models are described in a TOML file (docs/config.md): modelyard serve models.toml"
+
+COMMANDS: Final[Mapping[str, str]] = {
+    "pull": f"{_PREPARES}.",
+    "get": f"{_PREPARES}.",
+    "download": f"{_PREPARES}.",
+    "rm": f"{_DELETE}.",
+    "remove": f"{_DELETE}.",
+    "delete": f"{_DELETE}.",
+    "cp": "Give a model a second name with aliases in a TOML file (docs/config.md).",
+    "create": f"There are no Modelfiles. {_CONFIG}.",
+    "show": f"{_RESOLVE}.",
+    "info": f"{_RESOLVE}.",
+    "inspect": f"{_RESOLVE}.",
+    "start": f"{_SERVE}.",
+    "up": f"{_SERVE}.",
+    "server": f"{_SERVE}.",
+    "api": f"{_SERVE}.",
+    "llama-server": f"{_SERVE}.",
+    "down": "Write: modelyard stop.",
+    "chat": f"{_RUN}.",
+    "cli": f"{_RUN}.",
+    "ask": f"{_RUN} 'question'.",
+    "generate": f"{_RUN} 'question'.",
+    "complete": f"{_RUN} 'question'.",
+    "embed": "Serve a model that embeds, and send texts to /v1/embeddings (docs/embeddings.md).",
+    "push": "Upload with the hub's own command: hf upload.",
+    "login": "Log in to the Hugging Face Hub with its own command: hf auth login.",
+    "signin": "Log in to the Hugging Face Hub with its own command: hf auth login.",
+    "search": "Search at https://huggingface.co/models?library=gguf, and name a model as org/name.",
+    "convert": "serve converts safetensors by itself; to keep a file, write: modelyard quantize MODEL -o FILE.gguf.",
+    "config": f"{_CONFIG}.",
+    "status": "Write: modelyard ps.",
+    "bench": "Measure a running server with a benchmark for OpenAI's API, such as vllm bench serve.",
+    "update": "Update with pip: pip install --upgrade modelyard.",
+    "upgrade": "Update with pip: pip install --upgrade modelyard.",
+}
+"""Command of another tool -> what to do here. Source: the help of ollama, lms, llama.cpp and docker compose."""
+
+_CTX = "The context length is --ctx"
+_LAYERS = "Layers on an accelerator are --device-layers; unset, all of them are there"
+_SEQS = "The number of requests that are computed at the same time is --max-seqs"
+_HUB = "Name the repository as the model, with the quantisation as its tag: org/name:Q4_K_M"
+_ALIAS = "In a TOML file, write alias under [[models]]; on the command line, the id is the name of the file"
+_TOML = "It is a key of the TOML file"
+
+OPTIONS: Final[Mapping[str, str]] = {
+    **dict.fromkeys(("--ctx-size", "--num-ctx", "--n-ctx", "--context-length", "--context", "--max-model-len"), _CTX),
+    **dict.fromkeys(("--max-seq-len", "--num_ctx", "--ctx_size"), _CTX),
+    **dict.fromkeys(("-ngl", "--n-gpu-layers", "--gpu-layers", "--num-gpu", "--n_gpu_layers", "--gpu"), _LAYERS),
+    **dict.fromkeys(("-np", "--parallel", "--n-parallel", "--max-num-seqs", "--num-parallel"), _SEQS),
+    **dict.fromkeys(("-hf", "-hfr", "--hf-repo", "-hff", "--hf-file", "--repo", "--hf"), _HUB),
+    **dict.fromkeys(("-mu", "--model-url"), "Name the URL of the hub as the model"),
+    **dict.fromkeys(("--alias", "-a", "--served-model-name", "--identifier", "--name"), _ALIAS),
+    **dict.fromkeys(
+        ("-t", "--threads", "-tb", "--threads-batch"),
+        "Engines use all cores that the process may use: choose them with taskset or a container's cpuset",
+    ),
+    **dict.fromkeys(("-fa", "--flash-attn"), f"{_TOML}: flash_attn under [runtime]; unset, it is used where it can be"),
+    **dict.fromkeys(("-ctk", "-ctv", "--cache-type-k", "--cache-type-v"), f"{_TOML}: kv_type under [runtime]"),
+    **dict.fromkeys(("-b", "-ub", "--batch-size", "--ubatch-size"), f"{_TOML}: batch_tokens under [runtime]"),
+    **dict.fromkeys(("--api-key", "--api-keys"), f"{_TOML}: api_keys under [server], see docs/security.md"),
+    **dict.fromkeys(("--ttl", "--keep-alive", "--keepalive"), f"{_TOML}: idle_unload_seconds under [[models]]"),
+    **dict.fromkeys(
+        ("--temp", "--temperature", "--top-k", "--top-p", "--min-p", "--repeat-penalty", "--seed"),
+        "A request carries it; the default of a model is a key under [models.sampling] of the TOML file",
+    ),
+    **dict.fromkeys(("--gpu-memory-utilization", "--memory"), f"{_TOML}: budget under [memory]"),
+    **dict.fromkeys(("-md", "--model-draft", "--draft-model"), f"{_TOML}: draft under [[models]]"),
+    **dict.fromkeys(("--embedding", "--embeddings"), "Write --kind embedding"),
+    **dict.fromkeys(("--rerank", "--reranking"), "Write --kind rerank"),
+    **dict.fromkeys(("--chat-template-file",), "Write --chat-template FILE"),
+    **dict.fromkeys(("-mm", "--mmproj-url"), "Write --mmproj NAME"),
+    **dict.fromkeys(("--lora", "--lora-scaled"), "Adapters are not supported: merge them into the weights"),
+    **dict.fromkeys(("--jinja",), "Leave it out: chat templates are always rendered as Jinja"),
+    **dict.fromkeys(("--mlock", "--no-mmap", "--mmap"), "Leave it out: weights of a loaded model are always in memory"),
+    **dict.fromkeys(("--quantization",), "Write --quant LEVEL"),
+    **dict.fromkeys(("--models-dir", "--model-dir", "--models"), "Name the folder: modelyard serve FOLDER"),
+    **dict.fromkeys(("--ssl-key-file", "--ssl-cert-file"), f"{_TOML}: ssl_certfile and ssl_keyfile under [server]"),
+    **dict.fromkeys(("--metrics", "--slots"), "Leave it out: metrics are always at /metrics"),
+    **dict.fromkeys(("--cors", "--cors-origins", "--allow-origins"), f"{_TOML}: cors_origins under [server]"),
+    **dict.fromkeys(("--file", "-f"), "A configuration is --config or -f, a GGUF file in a folder --quantized-file"),
+}  # fmt: skip
+"""Option of another tool -> what takes its place. Source: the help of llama-server, ollama, lms and vllm."""

@@ -1,0 +1,100 @@
+"""What a command serves: models and configurations, named by arguments or by options.
+
+In every command a model is an argument or ``-m``, and a configuration an argument that ends in .toml or ``-f``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from modelyard.cli.usage import UsageError
+
+# Suffixes of configurations, also of other tools: the reader of configurations explains what to do with those.
+_CONFIG_SUFFIXES: Final = (".toml", ".yaml", ".yml", ".json", ".ini")
+_CONFIG_NAMES: Final = ("modelfile",)
+_MODEL_SUFFIXES: Final = (".gguf", ".safetensors", ".uqff")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """What a command line names: models, or a configuration, or nothing."""
+
+    models: tuple[str, ...] = ()
+    config: Path | None = None
+
+
+def read_names(arguments: Sequence[str], models: Sequence[str], config: Path | None, *, command: str) -> Named:
+    """Return what a command line names, each model once.
+
+    Args:
+        arguments: the arguments.
+        models: the values of ``-m``.
+        config: the value of ``-f``.
+        command: the command, for errors.
+
+    Raises:
+        UsageError: there are two configurations, or a configuration and a model.
+    """
+    configs = [*(argument for argument in arguments if is_config(argument)), *([] if config is None else [str(config)])]
+    for name in models:
+        if is_config(name):
+            raise UsageError(f"-m {name}: this is a configuration. Write: modelyard {command} {name}")
+    if config is not None and str(config).lower().endswith(_MODEL_SUFFIXES):
+        raise UsageError(
+            f"-f {config}: this is a model, and -f is the configuration. Write: modelyard {command} {config}; to "
+            "choose a file of a folder or repository, use --quantized-file."
+        )
+    named = tuple(dict.fromkeys((*(argument for argument in arguments if not is_config(argument)), *models)))
+    if len(set(map(Path, configs))) > 1:
+        raise UsageError(f"{command} takes one configuration, not {' and '.join(configs)}. Write all models into one.")
+    if configs and named:
+        raise UsageError(
+            f"{configs[0]} is a configuration, and {named[0]} is a model. Name one of them; a further model is a "
+            f"[[models]] table in {configs[0]}."
+        )
+    return Named(named, Path(configs[0]) if configs else None)
+
+
+def one_model_name(argument: str | None, option: str | None, *, command: str) -> str:
+    """Return the model of a command that takes one.
+
+    Raises:
+        UsageError: none is given, two are, or it is a configuration.
+    """
+    if argument is not None and option is not None and argument != option:
+        raise UsageError(
+            f"{argument} and --model {option} are two models, and {command} takes one. Leave one of them out."
+        )
+    name = argument if argument is not None else option
+    if name is None:
+        raise UsageError(f"No model is given. Write: modelyard {command} MODEL, such as ./model.gguf or org/name.")
+    if is_config(name):
+        raise UsageError(f"{name} is a configuration, and {command} takes a model.")
+    return name
+
+
+def config_path(argument: Path | None, option: Path | None, *, command: str) -> Path:
+    """Return the configuration of a command that takes nothing else.
+
+    Raises:
+        UsageError: none is given, or two are.
+    """
+    if argument is not None and option is not None and argument != option:
+        raise UsageError(f"{argument} and --config {option} are two configurations. Leave one of them out.")
+    path = argument if argument is not None else option
+    if path is None:
+        raise UsageError(f"No configuration is given. Write: modelyard {command} models.toml")
+    if str(path).lower().endswith(_MODEL_SUFFIXES):
+        raise UsageError(f"{path} is a model, and {command} takes a configuration. Write: modelyard serve {path}")
+    return path
+
+
+def is_config(name: str) -> bool:
+    """Whether the name is one of a configuration, also of another tool."""
+    path = Path(name)
+    if path.suffix.lower() == ".toml":
+        return True
+    return path.suffix.lower() in _CONFIG_SUFFIXES or path.name.lower() in _CONFIG_NAMES

