@@ -117,7 +117,7 @@ def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp
         assert url
         small, gemma = httpx.get(f"{url[0]}/models", timeout=WAIT_S).json()["data"]
         assert (small["id"], small["status"], small["default"]) == ("small", "loaded", True)
-        assert (gemma["id"], gemma["status"]) == (weights["gemma3"].name, "unloaded")
+        assert (gemma["id"], gemma["status"]) == (weights["gemma3"].stem, "unloaded")
         chat = {"model": gemma["id"], "messages": "Hi"}
         refused = httpx.post(f"{url[0]}/chat/completions", json=chat, timeout=WAIT_S)
         assert refused.json()["error"]["code"] == "unsupported_operation"

@@ -75,7 +75,7 @@ OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--ttl", "--keep-alive", "--keepalive"), f"{_TOML}: idle_unload_seconds under [[models]]"),
     **dict.fromkeys(
         ("--temp", "--temperature", "--top-k", "--top-p", "--min-p", "--repeat-penalty", "--seed"),
-        "A request carries it; the default of a model is a key under [models.sampling] of the TOML file",
+        "A request carries it; a TOML file has defaults in its table [models.sampling]",
     ),
     **dict.fromkeys(("--gpu-memory-utilization", "--memory"), f"{_TOML}: budget under [memory]"),
     **dict.fromkeys(("-md", "--model-draft", "--draft-model"), f"{_TOML}: draft under [[models]]"),

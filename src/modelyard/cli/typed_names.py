@@ -90,11 +90,11 @@ def as_typed(message: str) -> str:
     ``[models.device] of model 1 ('x.gguf'): max_seq_len must be …, not -5.`` becomes ``--ctx must be …, not -5.``
     """
     text = _LABEL.sub("", message)
+    text = _SWITCH.sub("--cpu", text)
+    text = _ASSIGNED.sub(_assigned, text)
     begins_with = text.partition(" ")[0].rstrip(":,.")
     if begins_with in _WORDS:
         text = OPTIONS[begins_with] + text[len(begins_with) :]
-    text = _SWITCH.sub("--cpu", text)
-    text = _ASSIGNED.sub(_assigned, text)
     text = _QUOTED.sub(lambda match: _bare(match, match[1]), text)
     text = _BARE.sub(lambda match: _bare(match, match[1]), text)
     return text[:1].upper() + text[1:] if text.startswith("the model") else text
