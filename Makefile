@@ -12,15 +12,17 @@ N ?= 10000
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: .venv/installed ## make .venv, with the command modelyard and the demo weights in it
+install: .venv/installed ## make .venv, with the command modelyard, and .weights, with the demo weights
+	@$(BIN)/python scripts/demo_weights.py .weights
 	@echo "Installed: $(BIN)/modelyard"
 
 convert: .venv/installed-convert ## install, with what converts safetensors checkpoints (1 GB, most of it torch)
+	@$(BIN)/python scripts/demo_weights.py .weights
 	@echo "Installed: $(BIN)/modelyard, and the converter"
 
 serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1234 until Ctrl-C
 	@$(BIN)/python scripts/demo_weights.py .weights
-	@$(BIN)/python scripts/foreground.py $(BIN)/modelyard from-config -f examples/demo.toml
+	@$(BIN)/python scripts/foreground.py $(BIN)/modelyard serve examples/demo.toml
 
 test: .venv/installed-dev ## run the tests, two files at a time; ARGS="-k name" passes options to pytest
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from command_line_reference import render_command_line
 from draw_packages import render_packages
 from http_reference import render_http_api
 from python_reference import render_python_reference
@@ -16,6 +17,7 @@ from modelyard.config.reference import render_reference
 DOCS = Path(__file__).parent.parent / "docs"
 GENERATED: dict[Path, Callable[[], str]] = {
     DOCS / "architecture.md": render_packages,
+    DOCS / "command-line.md": render_command_line,
     DOCS / "config.md": render_reference,
     DOCS / "operations.md": render_metrics,
     DOCS / "http-api.md": render_http_api,

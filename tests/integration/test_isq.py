@@ -135,7 +135,7 @@ def test_dtype_is_the_precision_of_the_weights_and_is_quantised_without_another_
     assert "reading the checkpoint" in steps
     converted.delete(published)
     assert "Q8_0" in types_of(isq="8")
-    assert "quantizing" in steps
+    assert "quantising" in steps
     assert "reading the checkpoint" not in steps
 
 
@@ -201,7 +201,7 @@ def test_two_processes_that_want_the_same_make_it_once(made: Callable[..., Model
         one, other = pool.map(run, range(2))
     assert one[-1] == other[-1]
     assert Path(one[-1]).is_file()
-    assert sum("quantizing" in said for said in (one, other)) == 1
+    assert sum("quantising" in said for said in (one, other)) == 1
     assert len(ConvertedModels(tmp_path / "converted").list()) == 1
 
 
@@ -243,7 +243,7 @@ def test_a_model_is_quantised_while_another_serves(
             assert answer(server, "there") != ""
         steps = {event.get("stage") for event in _until_loaded(server, "coming")}
         assert late.result(WAIT_S) != ""
-        assert "quantizing" in steps
+        assert "quantising" in steps
         assert "stage" not in server.get("/v1/models/coming").json()
 
 
@@ -266,7 +266,7 @@ def test_a_server_that_stops_gives_a_quantisation_up(
     with ThreadPoolExecutor(1) as pool:
         with serving(models) as server:
             late = pool.submit(server.post, "/v1/models/reload", {"model_id": "coming"})
-            next(event for event in Events(server) if event.get("stage") == "quantizing")
+            next(event for event in Events(server) if event.get("stage") == "quantising")
             ending = Ending(converting(os.getpid()))
         assert ending.wait()
         assert late.result(WAIT_S).status_code >= 500

@@ -58,7 +58,10 @@ def print_table(
         table.add_column(heading, justify="right" if heading in right else "left", no_wrap=not is_prose)
     for row in cells:
         table.add_row(*row)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    # Without the blanks that fill up the last column.
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _print_blocks(console: Console, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:

@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> None:
     @lib.llama_log_callback  # type: ignore[untyped-decorator]
     def on_log(level: int, text: bytes, _user_data: object) -> None:
         if (match := _TENSOR.match(text)) is not None:
-            report(step="quantizing", fraction=(int(match[1]) - 1) / int(match[2]))
+            report(step="quantising", fraction=(int(match[1]) - 1) / int(match[2]))
         elif (match := _FELL_BACK.search(text)) is not None:
             report(
                 notice=f"{int(match[1])} of {int(match[2])} tensors have rows that do not fit the blocks of this type, "

@@ -187,19 +187,19 @@ def _processor(facts: Facts) -> Finding:
 
 
 def _devices(facts: Facts) -> Finding:
-    found = [device for device in facts.llama.devices if device["kind"] in ("gpu", "igpu")]
+    listed = facts.llama.devices
+    own = [device for device in listed if device["kind"] == "gpu"]
+    # Integrated ones count only where there are no others, as in device_layers.
+    found = own or [device for device in listed if device["kind"] == "igpu"]
+    rest = [f"also seen: {_device(device)}" for device in listed if device not in found]
     known = {
         "devices": [dict(device) for device in facts.llama.devices],
         "can_offload": facts.llama.can_offload,
         "present": list(facts.accelerators),
     }
     if found:
-        value = "; ".join(
-            f"{device['name']} ({device['description']}, {device['free_bytes'] / 1e9:.1f} of "
-            f"{device['total_bytes'] / 1e9:.1f} GB free)"
-            for device in found
-        )
-        return Finding("devices", "Accelerators", value, facts=known)
+        lines = [*(f"{number}: {_device(device)}" for number, device in enumerate(found)), *rest]
+        return Finding("devices", "Accelerators", "\n".join(lines), facts=known)
     if facts.accelerators and not facts.llama.can_offload and not facts.llama.problem:
         present = " and ".join("a GPU" if maker == "other" else f"a GPU of {maker}" for maker in facts.accelerators)
         return Finding(
@@ -215,7 +215,17 @@ def _devices(facts: Facts) -> Finding:
         advice = "Check the accelerator's driver. Until then the CPU computes."
         value = "llama.cpp was built for one, but finds none"
         return Finding("devices", "Accelerators", value, "note", advice, known)
-    return Finding("devices", "Accelerators", "none; the CPU computes", facts=known)
+    value = "none; the CPU computes all layers, and --device-layers has no device to give them to"
+    if not facts.llama.can_offload and not facts.llama.problem:
+        value += ". For an accelerator, llama.cpp is built with one of " + ", ".join(
+            f"{option} ({maker})" for maker, option in _BUILDS.items()
+        )
+    return Finding("devices", "Accelerators", "\n".join((value, *rest)), facts=known)
+
+
+def _device(device: Mapping[str, Any]) -> str:
+    name = f"{device['name']} ({device['description']})" if device["description"] else str(device["name"])
+    return f"{name}, {device['free_bytes'] / 1e9:.1f} of {device['total_bytes'] / 1e9:.1f} GB free"
 
 
 def _cores(facts: Facts) -> Finding:

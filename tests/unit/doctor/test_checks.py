@@ -109,7 +109,16 @@ def test_an_accelerator_that_llama_cpp_was_not_built_for_says_what_to_build(make
 def test_an_accelerator_that_is_used_is_shown_with_its_memory():
     llama = replace(WELL.llama, can_offload=True, devices=(CPU, GPU))
     found = finding("devices", llama=llama, accelerators=("NVIDIA",))
-    assert (found.verdict, found.value) == ("ok", "CUDA0 (RTX, 20.0 of 24.0 GB free)")
+    assert found.verdict == "ok"
+    assert found.value == "0: CUDA0 (RTX), 20.0 of 24.0 GB free\nalso seen: CPU (Xeon), 30.0 of 32.0 GB free"
+
+
+def test_without_an_accelerator_it_is_said_what_llama_cpp_is_built_with_for_one():
+    found = finding("devices")
+    assert found.verdict == "ok"
+    assert "--device-layers has no device" in found.value
+    assert "-DGGML_CUDA=on (NVIDIA)" in found.value
+    assert "also seen: CPU (Xeon)" in found.value
 
 
 def test_a_build_for_an_accelerator_that_is_not_seen_is_noted():

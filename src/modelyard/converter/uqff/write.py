@@ -65,7 +65,7 @@ def main(arguments: list[str]) -> None:
         for layer in layers:
             known = importance.of(layer) if importance is not None else [None] * len(layer.parts)
             for output in outputs:
-                report(step="quantizing", fraction=done / total)
+                report(step="quantising", fraction=done / total)
                 choice = choose_stored(output.type, layer)
                 output.add(layer, choice, layer_tensors(layer, choice.stored, options.dtype, known))
                 done += layer.size_bytes

@@ -147,7 +147,7 @@ def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_
     arguments = [str(source), str(out), str(target.file_type)]
     if imatrix is not None:
         arguments += ["--imatrix", str(imatrix)]
-    on_progress(Progress("quantizing", 0.0))
+    on_progress(Progress("quantising", 0.0))
     run_converter("quantize", arguments, on_progress, log_notice)
 
 
