@@ -169,20 +169,20 @@ def test_resolve_tells_programs_the_same_and_what_is_here(hub: LoopbackHub, shel
 
 def test_resolve_takes_a_file_by_name_and_a_format(hub: LoopbackHub, shell: Shell):
     published(hub)
-    facts = json.loads(shell.out("resolve", "org/tiny-GGUF", "-f", "tiny-Q8_0.gguf", "--json"))
+    facts = json.loads(shell.out("resolve", "org/tiny-GGUF", "--quantized-file", "tiny-Q8_0.gguf", "--json"))
     assert facts["reasons"] == ["tiny-Q8_0.gguf: it is named by quantized_file."]
-    wrong = shell.run("resolve", "org/tiny-GGUF", "-f", "tiny-Q8_0.gguf", "--quant", "8")
+    wrong = shell.run("resolve", "org/tiny-GGUF", "--quantized-file", "tiny-Q8_0.gguf", "--quant", "8")
     assert wrong.returncode == 2
-    assert "quantized_file and quant exclude each other" in wrong.stderr
+    assert "--quantized-file and --quant exclude each other" in wrong.stderr
     plain = shell.run("resolve", "org/tiny-GGUF", "--format", "plain")
-    assert plain.returncode == 1
+    assert plain.returncode == 4
     assert "has no weights of the format 'plain'" in plain.stderr
 
 
 def test_resolve_says_why_a_repository_cannot_be_had(hub: LoopbackHub, shell: Shell):
     hub.add("org/gated", {"tiny.gguf": model(Q8_0)}, gated=True, token=TOKEN)
     refused = shell.run("resolve", "org/gated")
-    assert refused.returncode == 1
+    assert refused.returncode == 4
     assert f"Accept them at {hub.url}/org/gated" in refused.stderr
     opened = shell.run("resolve", "org/gated", "--token-source", f"literal:{TOKEN}")
     assert opened.returncode == 0
@@ -195,8 +195,9 @@ def test_what_is_said_fits_a_terminal(hub: LoopbackHub, shell: Shell):
     for args in (("resolve", "org/long-GGUF"), ("doctor",)):
         lines = shell.on_terminal(*args)
         assert len(lines) > 5
-        # What is to be pasted is not wrapped.
-        assert max(len(line) for line in lines if not line.startswith("CMAKE_ARGS")) <= 80
+        # What is to be pasted is not wrapped, and a name is not cut.
+        assert max(len(line) for line in lines if not line.startswith("CMAKE_ARGS") and line != name) <= 80
+    assert name in shell.on_terminal("resolve", "org/long-GGUF")
 
 
 def test_a_download_is_shown_on_a_terminal_as_it_goes_on(hub: LoopbackHub, shell: Shell):
@@ -264,10 +265,10 @@ def test_a_name_that_is_unknown_or_not_the_only_one_deletes_nothing(shell: Shell
     both = {f"{'a' * 24}/tiny-Q4_K_M.gguf", f"{'b' * 24}/tiny-Q4_K_M.gguf"}
     assert set(listed(shell)) == both
     ambiguous = shell.run("cache", "delete", "tiny-Q4_K_M.gguf", "--yes")
-    assert ambiguous.returncode == 1
+    assert ambiguous.returncode == 4
     assert "'tiny-Q4_K_M.gguf' is 2 models: " in ambiguous.stderr
     unknown = shell.run("cache", "delete", "org/other", "--yes")
-    assert unknown.returncode == 1
+    assert unknown.returncode == 4
     assert "'org/other' is not in the cache. There is: " in unknown.stderr
     assert len(shell.converted.list()) == 2
     shell.out("cache", "delete", f"{'a' * 24}/tiny-Q4_K_M.gguf", "--yes")
@@ -280,7 +281,7 @@ def test_what_somebody_is_making_or_downloading_is_not_deleted(hub: LoopbackHub,
 
     def refused(name: str) -> str:
         done = shell.run("cache", "delete", name, "--yes")
-        assert done.returncode == 1
+        assert done.returncode == 4
         return done.stderr
 
     (lock,) = (shell.cache / ".locks" / "models--org--tiny-GGUF").glob("*.lock")
@@ -312,7 +313,7 @@ def test_data_sets_in_the_same_cache_are_nobodys_models(hub: LoopbackHub, shell:
     download(hub, shell)
     (shell.cache / "models--org--tiny-GGUF").rename(shell.cache / "datasets--org--tiny-GGUF")
     assert listed(shell) == {}
-    assert shell.run("cache", "delete", "org/tiny-GGUF", "--yes").returncode == 1
+    assert shell.run("cache", "delete", "org/tiny-GGUF", "--yes").returncode == 4
     assert (shell.cache / "datasets--org--tiny-GGUF" / "snapshots").is_dir()
 
 
@@ -358,7 +359,7 @@ def test_doctor_works_where_llama_cpp_does_not(shell: Shell, tmp_path: Path):
 
 
 def test_layers_on_the_command_line_are_those_of_the_configuration(shell: Shell):
-    for written, problem in (("0:x", "device_layers must be"), ("15:9", "device_layers gives "), ("600", "must be")):
+    for written, problem in (("0:x", "not '0:x'"), ("15:9", "--device-layers gives "), ("600", "not '600'")):
         # In this process, which is not to become the supervisor of another.
         refused = shell.run("serve", "-m", "org/tiny", "--port", "0", "--no-supervisor", "-n", written)
         assert refused.returncode == 2
@@ -366,4 +367,4 @@ def test_layers_on_the_command_line_are_those_of_the_configuration(shell: Shell)
     # A server that has ended, in this process, has left Ctrl-C to others.
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     both = shell.run("run", "-m", "org/tiny", "--cpu", "-n", "4")
-    assert "cpu = true" in both.stderr
+    assert "--cpu keeps all models on the CPU" in both.stderr

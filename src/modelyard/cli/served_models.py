@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -114,5 +115,6 @@ def _without_repetition(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]
     kept: dict[object, dict[str, Any]] = {}
     for table in tables:
         reference = parse_model_reference(table["model_id"])
-        kept.setdefault((reference.source, reference.quant, reference.file), table)
+        source = os.path.realpath(reference.source) if reference.kind == "path" else reference.source
+        kept.setdefault((source, reference.quant, reference.file), table)
     return list(kept.values())

@@ -6,7 +6,9 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from rich.cells import cell_len
 from rich.console import Console
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -58,20 +60,35 @@ def print_table(
         table.add_column(heading, justify="right" if heading in right else "left", no_wrap=not is_prose)
     for row in cells:
         table.add_row(*row)
-    with console.capture() as captured:
-        console.print(table)
-    # Without the blanks that fill up the last column.
-    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
+    _print_without_padding(console, table)
 
 
 def _print_blocks(console: Console, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+    # Without headings the first cells are short, and name the row together.
+    first = 1 if any(headings) else max(1, len(headings) - 1)
     for row in rows:
-        console.print(row[0], soft_wrap=True)
-        for heading, cell in zip(headings[1:], row[1:], strict=True):
+        whole = Text("  ").join(cell for cell in row if cell.plain)
+        if not any(headings) and "\n" not in whole.plain and whole.cell_len <= console.width:
+            console.print(whole)
+            continue
+        console.print(Text("  ").join(cell for cell in row[:first] if cell.plain), soft_wrap=True)
+        for heading, cell in zip(headings[first:], row[first:], strict=True):
             if not cell.plain:
                 continue
             for line in cell.split("\n"):
-                console.print(Text(f"  {heading}: " if heading else "  ") + line, soft_wrap=not line.plain.count(" "))
+                text = Text(f"{heading}: " if heading else "") + line
+                is_wrappable = all(cell_len(word) <= console.width - 2 for word in text.plain.split())
+                if is_wrappable:
+                    _print_without_padding(console, Padding(text, (0, 0, 0, 2)))
+                else:
+                    console.print(Text("  ") + text, soft_wrap=True)
+
+
+def _print_without_padding(console: Console, block: Table | Padding) -> None:
+    """Print a block without the blanks that fill up its lines, which would be copied with them."""
+    with console.capture() as captured:
+        console.print(block)
+    console.file.write("".join(f"{line.rstrip()}\n" for line in captured.get().splitlines()))
 
 
 def _width(cell: Text) -> int:

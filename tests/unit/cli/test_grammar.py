@@ -74,7 +74,7 @@ def test_a_folder_of_several_models_serves_each_on_demand(tmp_path: Path, served
     (tmp_path / "models").mkdir()
     for name in ("a.gguf", "big-00001-of-00002.gguf", "big-00002-of-00002.gguf", "mmproj-a-F16.gguf"):
         (tmp_path / "models" / name).touch()
-    assert modelyard("serve", "models", "first.gguf", "models/a.gguf")[0] == OK
+    assert modelyard("serve", "models", "first.gguf", "models/a.gguf", "./models/../models/a.gguf")[0] == OK
     assert [(model.id, model.load) for model in served[0].models] == [
         ("a", "on-demand"),
         ("big", "on-demand"),
