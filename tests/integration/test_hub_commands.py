@@ -176,7 +176,7 @@ def test_resolve_takes_a_file_by_name_and_a_format(hub: LoopbackHub, shell: Shel
     assert "--quantized-file and --quant exclude each other" in wrong.stderr
     plain = shell.run("resolve", "org/tiny-GGUF", "--format", "plain")
     assert plain.returncode == 4
-    assert "has no weights of the format 'plain'" in plain.stderr
+    assert "has no weights of the format 'plain'. Remove --format" in plain.stderr
 
 
 def test_resolve_says_why_a_repository_cannot_be_had(hub: LoopbackHub, shell: Shell):

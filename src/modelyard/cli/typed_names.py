@@ -39,6 +39,7 @@ _WORDS: Final = frozenset({"format", "kind", "host", "port", "dtype"})
 _LABEL: Final = re.compile(r"^(?:\[+[\w.]+\]+(?: of model)?(?: (?P<number>\d+)(?: \((?P<model>'[^']*')\))?)?: )")
 _SWITCH: Final = re.compile(r"\bcpu = true(?: \((?:[^()]|\([^()]*\))*\))?")
 _ASSIGNED: Final = re.compile(r"""(?<![\w/.-])(\w+)(?: = | )(?:'([^'\s]*)'|"([^"\s]*)")""")
+_ORDERED: Final = re.compile(r"\b(Remove|Set) (format|kind|host|port|dtype)\b")
 _QUOTED: Final = re.compile(r"'(\w+)'")
 _BARE: Final = re.compile(r"(?<![\w/.'\"-])(\w+)(?![\w/'\"-]|\.\w)")
 
@@ -95,6 +96,7 @@ def as_typed(message: str) -> str:
     begins_with = text.partition(" ")[0].rstrip(":,.")
     if begins_with in _WORDS:
         text = OPTIONS[begins_with] + text[len(begins_with) :]
+    text = _ORDERED.sub(lambda match: f"{match[1]} {OPTIONS[match[2]]}", text)
     text = _QUOTED.sub(lambda match: _bare(match, match[1]), text)
     text = _BARE.sub(lambda match: _bare(match, match[1]), text)
     return text[:1].upper() + text[1:] if text.startswith("the model") else text
@@ -102,7 +104,7 @@ def as_typed(message: str) -> str:
 
 def _assigned(match: re.Match[str]) -> str:
     key, value = match[1], match[2] if match[2] is not None else match[3]
-    if key not in OPTIONS or key == "model_id":
+    if key not in OPTIONS or key == "model_id" or (key in _WORDS and " = " not in match[0] and match[3] is None):
         return match[0]
     is_value = " = " in match[0] or key in _WORDS
     return f"{OPTIONS[key]} {value}" if is_value else f"{OPTIONS[key]}{match[0][len(key) :]}"
