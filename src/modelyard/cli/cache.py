@@ -78,9 +78,16 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
     console.print(f"\n{models}, {size(sum(row.size_bytes for row in rows))}. Delete one: modelyard cache delete MODEL")
 
 
+def _cached_names() -> list[str]:
+    return [row.names[0] for row in _rows()]
+
+
 @cache.command("delete", cls=SingleCommand)
 def delete_model(
-    model: Annotated[str, typer.Argument(help="Name of the model in the list.")],
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="Name of the model in the list.", autocompletion=_cached_names),
+    ],
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
 ) -> None:
     """Delete a converted model, or all downloaded revisions of a repository."""

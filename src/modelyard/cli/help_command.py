@@ -6,7 +6,7 @@ from typing import Annotated, Final
 
 import typer
 
-from modelyard.cli.commands import BY_NAME
+from modelyard.cli.commands import BY_NAME, COMMANDS
 from modelyard.cli.exit_codes import MEANINGS
 from modelyard.cli.usage import UsageError, nearest
 from modelyard.version import __version__
@@ -14,10 +14,17 @@ from modelyard.version import __version__
 _EXIT_CODES: Final = "exit-codes"
 
 
+def _topics() -> list[str]:
+    return [*(command.name for command in COMMANDS), _EXIT_CODES]
+
+
 def show_help(
     ctx: typer.Context,
     words: Annotated[
-        list[str] | None, typer.Argument(metavar="COMMAND", help=f"A command, or {_EXIT_CODES}.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="COMMAND", help=f"A command, or {_EXIT_CODES}.", show_default=False, autocompletion=_topics
+        ),
     ] = None,
 ) -> None:
     """Show the help of a command, or what the exit codes mean."""

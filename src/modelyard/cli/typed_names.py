@@ -57,10 +57,10 @@ class OptionError(ModelyardError):
 
     def __str__(self) -> str:
         if isinstance(self.original, UnusableModels):
-            return "\n".join(as_typed(problem) for problem in self.original.problems)
+            return "\n".join(as_typed(str(problem)) for problem in self.original.problems)
         if not isinstance(self.original, ConfigError):
             return as_typed(str(self.original))
-        return "\n".join(as_typed(problem) for problem in self.original.problems)
+        return "\n".join(as_typed(str(problem)) for problem in self.original.problems)
 
     @property
     def exit_code(self) -> int:

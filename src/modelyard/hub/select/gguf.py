@@ -27,6 +27,8 @@ _FAMILIES: Final[Mapping[str, tuple[str, ...]]] = {
     "Q5K": ("Q5KM", "Q5KS", "Q5KL", "Q5K"),
 }
 
+_DEFAULT_WIDTHS: Final = ("4", "5", "6", "8", "3", "2")
+
 _SHARD: Final = re.compile(r"(?P<stem>.*)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf", re.IGNORECASE | re.DOTALL)
 
 
@@ -107,6 +109,34 @@ def choose_gguf(names: Sequence[str], quant: str | None) -> FileChoice:
         if matches := [candidate for candidate in candidates if candidate.key == label]:
             return _single(matches, f"its type is the '{quant}' that was asked for")
     raise UnusableModel(f"There is no '{quant}' file. {_available(candidates)}")
+
+
+def default_gguf(names: Sequence[str]) -> FileChoice | None:
+    """Choose among several quantisations of one model where none was asked for; None where there is no such choice.
+
+    It is a type of 4 bits, else the next wider one, as users of llama.cpp and Ollama expect of a repository.
+
+    Source: llama.cpp, common/arg.cpp, --hf-repo: "default to Q4_K_M".
+    """
+    candidates = _group(names)
+    if len(candidates) < 2 or len({_unlabelled(candidate.names[0]) for candidate in candidates}) > 1:
+        return None
+    for width in _DEFAULT_WIDTHS:
+        try:
+            choice = _choose_width(candidates, width)
+        except UnusableModel:
+            continue
+        reason = f"no quantisation was asked for, and {choice.label} is the default of the {len(candidates)} there."
+        return FileChoice(choice.names, f"{choice.names[0]}: {reason}", choice.label)
+    return None
+
+
+def _unlabelled(name: str) -> str:
+    """Return the name of a model's file in small letters, without its quantisation, folder and number of a shard."""
+    shard = Shard.parse(name)
+    stem = PurePosixPath(shard.stem if shard else name.rpartition(".")[0]).name
+    label = label_in(stem)
+    return (stem if label is None else stem.replace(label, "")).strip("-_.").lower()
 
 
 def parse_quant(quant: str) -> str:

@@ -12,7 +12,7 @@ from typing import Final, Literal, TypeAlias
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
 from modelyard.formats.uqff.constants import RESIDUAL
-from modelyard.hub.select.gguf import FileChoice, Shard, choose_gguf, expand_shards
+from modelyard.hub.select.gguf import FileChoice, Shard, choose_gguf, default_gguf, expand_shards
 from modelyard.hub.select.isq import FULL_PRECISION, Target, target_of
 from modelyard.hub.select.uqff import choose_uqff, gguf_label, is_artifact, parse_report
 from modelyard.hub.sources.hub_id import HubId
@@ -179,6 +179,8 @@ def _full_precision(listing: Listing, dtype: Dtype) -> Decision:
             reason = f"The full-precision weights of '{listing.source}' keep the precision that they have."
             return _checkpoint(listing, Target(""), (reason,))
         return _published(listing, choose_gguf(full, None), ())
+    if listing.hub_id is not None and (choice := default_gguf(listing.names)) is not None:
+        return _published(listing, choice, ())
     return _published(listing, _choose(listing, None), ())
 
 

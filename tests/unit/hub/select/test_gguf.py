@@ -6,6 +6,7 @@ import pytest
 
 from modelyard.errors import UnusableModel
 from modelyard.hub import FileChoice, choose_gguf
+from modelyard.hub.select.gguf import default_gguf
 from modelyard.hub.sources.quant_labels import bits, label_in
 
 
@@ -182,3 +183,20 @@ def test_labels_are_found_in_names(name: str, label: str | None):
 )  # fmt: skip
 def test_labels_have_a_width(label: str, width: int | None):
     assert bits(label) == width
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["x-Q8_0.gguf", "x-Q4_K_M.gguf", "x-Q4_K_S.gguf", "mmproj-x-F16.gguf"], "x-Q4_K_M.gguf"),
+        (["x-Q8_0.gguf", "x-Q6_K.gguf", "x-F16.gguf"], "x-Q6_K.gguf"),
+        (["Q8_0/x-Q8_0-00001-of-00001.gguf", "Q4_0/X.Q4_0.gguf"], "Q4_0/X.Q4_0.gguf"),
+        (["x-Q8_0.gguf", "y-Q4_K_M.gguf"], None),
+        (["x-Q8_0.gguf"], None),
+        (["x-F16.gguf", "x-BF16.gguf"], None),
+    ],
+)
+def test_of_several_quantisations_of_one_model_one_of_4_bits_is_the_default(names: list[str], chosen: str | None):
+    choice = default_gguf(names)
+    assert (None if choice is None else choice.names[0]) == chosen
+    assert choice is None or "no quantisation was asked for" in choice.reason
