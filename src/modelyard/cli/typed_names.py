@@ -91,6 +91,8 @@ def as_typed(message: str) -> str:
     ``[models.device] of model 1 ('x.gguf'): max_seq_len must be …, not -5.`` becomes ``--ctx must be …, not -5.``
     """
     text = _LABEL.sub("", message)
+    # Only TOML has quotes around them.
+    text = text.replace("non-empty text in quotes", "non-empty text").replace("a path in quotes", "a path")
     text = _SWITCH.sub("--cpu", text)
     text = _ASSIGNED.sub(_assigned, text)
     begins_with = text.partition(" ")[0].rstrip(":,.")

@@ -10,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from modelyard.errors import UnusableModel
+from modelyard.formats.uqff.constants import TYPES
 from modelyard.hub.sources.quant_labels import bits, is_auxiliary, is_label, label_in, normalise
 
 # Normalised labels, best first, for each number of bits in ``quant``. Source: mistral.rs, selection of published GGUF.
@@ -163,6 +164,22 @@ def parse_quant(quant: str) -> str:
     return wanted
 
 
+def check_tag(model_id: str, tag: str) -> None:
+    """Refuse a tag, as in ``org/name:Q4_K_M``, that names no quantisation.
+
+    Raises:
+        UnusableModel: the message names the tag as it was written.
+    """
+    if tag in ("auto", *TYPES):
+        return
+    try:
+        parse_quant(tag)
+    except UnusableModel:
+        raise UnusableModel(
+            f"'{model_id}': The tag '{tag}' is not a quantisation. Write one after the colon, such as Q4_K_M, or none."
+        ) from None
+
+
 def expand_shards(shard: Shard, present: Iterable[str]) -> tuple[str, ...]:
     """Return the names of all shards of the model of ``shard``, in order.
 
@@ -255,7 +272,8 @@ def _available(candidates: Sequence[_Candidate]) -> str:
     """Return a sentence that lists the candidates and how to select one: by type where types differ, else by path."""
     listed = ", ".join(candidate.description for candidate in candidates)
     by_key = {candidate.key: candidate.label for candidate in candidates}
-    if len(by_key) == len(candidates) and None not in by_key.values():
+    is_one_model = len({_unlabelled(candidate.names[0]) for candidate in candidates}) == 1
+    if is_one_model and len(by_key) == len(candidates) and None not in by_key.values():
         levels = ", ".join(f"'{label.lower()}'" for label in sorted(filter(None, by_key.values())))
         return f"There are: {listed}. Set quant to one of {levels}, or name the file itself."
     return f"There are: {listed}. Name the file itself."

@@ -26,6 +26,7 @@ from modelyard.hub import (
     Stores,
     plan_files,
 )
+from modelyard.hub.select.gguf import check_tag
 from modelyard.protocol.events import Publish
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
@@ -414,6 +415,8 @@ def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePl
     Raises:
         UnusableModel: they cannot be obtained; the message says what to do.
     """
+    if model.reference.quant is not None:
+        check_tag(model.model_id, model.reference.quant)
     return plan_files(_file_request(config, model), stores, fits)
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from modelyard.errors import UnusableModel
 from modelyard.hub import FileChoice, choose_gguf
-from modelyard.hub.select.gguf import default_gguf
+from modelyard.hub.select.gguf import check_tag, default_gguf
 from modelyard.hub.sources.quant_labels import bits, label_in
 
 
@@ -43,10 +43,11 @@ def test_nothing_but_auxiliary_files_is_no_model():
 
 
 def test_several_models_without_quant_are_listed_with_what_to_write():
-    assert refusal(["b-Q8_0.gguf", "a-Q4_K_M.gguf"], None) == (
-        "There are 2 models, and no 'quant' selects one. There are: a-Q4_K_M.gguf (Q4_K_M), b-Q8_0.gguf (Q8_0). "
+    assert refusal(["a-Q8_0.gguf", "a-Q4_K_M.gguf"], None) == (
+        "There are 2 models, and no 'quant' selects one. There are: a-Q4_K_M.gguf (Q4_K_M), a-Q8_0.gguf (Q8_0). "
         "Set quant to one of 'q4_k_m', 'q8_0', or name the file itself."
     )
+    assert refusal(["b-Q8_0.gguf", "a-Q4_K_M.gguf"], None).endswith("b-Q8_0.gguf (Q8_0). Name the file itself.")
 
 
 def test_models_that_no_quant_can_tell_apart_are_to_be_named():
@@ -200,3 +201,13 @@ def test_of_several_quantisations_of_one_model_one_of_4_bits_is_the_default(name
     choice = default_gguf(names)
     assert (None if choice is None else choice.names[0]) == chosen
     assert choice is None or "no quantisation was asked for" in choice.reason
+
+
+@pytest.mark.parametrize("tag", ["q4_k_m", "ud-q4_k_xl", "4", "auto", "afq4", "bf16"])
+def test_a_tag_is_a_quantisation(tag: str):
+    check_tag(f"org/name:{tag}", tag)
+
+
+def test_another_tag_is_refused_as_it_was_written():
+    with pytest.raises(UnusableModel, match="'org/name:3B': The tag '3b' is not a quantisation"):
+        check_tag("org/name:3B", "3b")
