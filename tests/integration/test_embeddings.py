@@ -277,7 +277,7 @@ async def test_it_takes_turns_with_a_model_that_generates_where_only_one_of_them
         told, vectors = await tell(yard), await embed(yard, TEXTS, "m")
         asked = [tell(yard), embed(yard, TEXTS, "m"), tell(yard), embed(yard, TEXTS, "m")]
         first, one, second, other = await asyncio.gather(*asked)
-        needed = [model.memory_bytes or 0 for model in yard.models()]
+        needed = [model.predicted_bytes or 0 for model in yard.models()]
     assert max(needed) < 250e6 < sum(needed)
     assert first == second == told
     assert max(distances(one, vectors) + distances(other, vectors)) < 1e-6

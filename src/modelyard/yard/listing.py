@@ -14,22 +14,29 @@ from modelyard.yard.residency.state import LoadState
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
+from modelyard.yard.survey import FileSurvey
 
 
 class ModelListing:
     """Answers what state the models are in, and changes nothing. Use it on the yard's event loop.
 
     Args:
-        directory, factory, controller: of the yard.
+        directory, factory, controller, survey: of the yard.
         created: when the yard was made, in seconds of the epoch.
     """
 
     def __init__(
-        self, directory: ModelDirectory, factory: EngineFactory, controller: LifecycleController, created: int
+        self,
+        directory: ModelDirectory,
+        factory: EngineFactory,
+        controller: LifecycleController,
+        survey: FileSurvey,
+        created: int,
     ) -> None:
         self._directory = directory
         self._factory = factory
         self._controller = controller
+        self._survey = survey
         self._created = created
 
     def models(self) -> list[ModelStatus]:
@@ -90,7 +97,12 @@ class ModelListing:
         name, controller, caller = self._directory.residency_names[model.id], self._controller, self._directory.caller()
         state, profile = controller.state.models[name], controller.profiles.get(name)
         modalities = self._factory.modalities(name)
-        memory_bytes, shared_bytes = memory_of(controller.state, name)
+        facts, memory = self._factory.facts(name), memory_of(controller.state, name)
+        estimate = self._survey.estimates.get(name)
+        predicted_bytes = memory.predicted_bytes
+        if predicted_bytes is None and estimate is not None:
+            predicted_bytes = estimate.total_bytes
+        known = profile or facts
         return ModelStatus(
             id=model.id,
             aliases=tuple(name for name in model.names if name != model.id),
@@ -98,11 +110,11 @@ class ModelListing:
             status=STATUS[state.load_state],
             is_default=model.id == self._directory.router.default,
             created=self._created,
-            context_length=profile.context_length if profile else None,
-            quantization=profile.quantization if profile else None,
-            size_bytes=profile.size_bytes if profile else None,
-            can_chat=profile.can_chat if profile else None,
-            architecture=profile.architecture if profile else None,
+            context_length=known.context_length if known else None,
+            quantization=known.quantization if known else None,
+            size_bytes=known.size_bytes if known else None,
+            can_chat=known.can_chat if known else None,
+            architecture=known.architecture if known else None,
             dimensions=(profile.dimensions or None) if profile else None,
             can_see=profile.can_see if profile else None if modalities is None else modalities.has_vision,
             can_hear=profile.can_hear if profile else None if modalities is None else modalities.has_audio,
@@ -111,14 +123,16 @@ class ModelListing:
             leaves_in_s=leaves_in_s(state, time.monotonic()),
             reason=None if state.failure is None else caller.visible_reason(state.failure),
             warnings=self._factory.warnings(name),
-            memory_bytes=memory_bytes,
-            shared_bytes=shared_bytes,
+            predicted_bytes=predicted_bytes,
+            resident_bytes=memory.resident_bytes,
+            shared_bytes=memory.shared_bytes,
             is_pinned=state.policy.is_pinned,
             is_parked=state.load_state is LoadState.PARKED,
             load_s=state.load_s,
             restarts=state.restarts,
             last_death=caller.visible_reason(state.last_death) if state.last_death else None,
             is_isolated=state.is_isolated,
+            files="here" if facts is not None else self._survey.states.get(name),
             progress=self._progress(name) if STATUS[state.load_state] == "reloading" else None,
         )
 

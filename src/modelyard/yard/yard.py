@@ -36,6 +36,7 @@ from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import Observer
 from modelyard.yard.submission import RequestSubmitter
+from modelyard.yard.survey import FileSurvey
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ class Yard:
         self.available_bytes = 0
         self._policy = policy or WaitPolicy()
         self._created = int(time.time())
+        self._survey = FileSurvey(self.factory)
         self._checks = CapabilityChecks(self.directory, self.factory)
         self._started: _Started | None = None
         self._reconfiguring = asyncio.Lock()
@@ -101,7 +103,7 @@ class Yard:
         self._started = _Started(
             controller,
             RequestSubmitter(self.directory, controller),
-            ModelListing(self.directory, self.factory, controller, self._created),
+            ModelListing(self.directory, self.factory, controller, self._survey, self._created),
             ModelOperations(self.directory, controller),
         )
         self.factory.files.on_progress = controller.preparing
@@ -110,6 +112,16 @@ class Yard:
             if isinstance(outcome, BaseException):
                 await self.close()
                 raise outcome
+
+    async def survey(self) -> dict[str, str]:
+        """Read the headers of all models whose files were not read yet, as far as the files are on this machine.
+
+        Returns:
+            The ids of models that cannot be served as they are configured, with the reason.
+        """
+        names = {key: model for model, key in self.directory.residency_names.items()}
+        unread = [name for name in names if self.factory.facts(name) is None]
+        return {names[name]: problem for name, problem in (await self._survey.look_into(unread)).items()}
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """End all requests, free every model, refuse what comes. What is not free in time is freed with the process."""

@@ -16,10 +16,18 @@ def shown(**fields: object) -> dict[str, object]:
     unknown = dict.fromkeys(
         (
             *("kind", "context_length", "quantization", "size_bytes", "can_chat", "architecture", "dimensions"),
-            *("can_see", "can_hear", "can_reason", "can_fill", "reason", "memory_bytes", "load_s"),
+            *("can_see", "can_hear", "can_reason", "can_fill", "reason", "predicted_bytes", "load_s"),
         )
     )
-    plain = {"id": "m", "aliases": (), "status": "loaded", "is_default": False, "created": 0, "shared_bytes": 0}
+    plain = {
+        "id": "m",
+        "aliases": (),
+        "status": "loaded",
+        "is_default": False,
+        "created": 0,
+        "shared_bytes": 0,
+        "resident_bytes": 0,
+    }
     return model_object(ModelStatus(**{**unknown, **plain, "is_pinned": False, "is_parked": False, **fields}))
 
 

@@ -17,7 +17,7 @@ URL = "http://localhost:1234/v1"
 def a_model(kind: Kind | None, *, can_chat: bool | None) -> ModelStatus:
     unknown = dict.fromkeys(
         (
-            *("context_length", "quantization", "size_bytes", "architecture", "dimensions", "memory_bytes"),
+            *("context_length", "quantization", "size_bytes", "architecture", "dimensions", "predicted_bytes"),
             *("can_see", "can_hear", "can_reason", "can_fill", "reason", "load_s"),
         )
     )
@@ -30,6 +30,7 @@ def a_model(kind: Kind | None, *, can_chat: bool | None) -> ModelStatus:
         created=0,
         can_chat=can_chat,
         shared_bytes=0,
+        resident_bytes=0,
         is_pinned=False,
         is_parked=False,
         **unknown,

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.openai.models import input_modalities
+from modelyard.api.openai.models import input_modalities, memory_fields
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
 from modelyard.api.serving.ignored_fields import report_ignored
@@ -59,6 +59,7 @@ def router_object(model: ModelStatus) -> dict[str, Any]:
             "input_modalities": input_modalities(model),
             "output_modalities": [_OUTPUT.get(model.kind or "text", "text")],
         },
+        **{name: size for name, size in memory_fields(model).items() if size is not None},
     }
 
 

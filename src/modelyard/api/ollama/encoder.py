@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +24,7 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import TokenLogprob
+from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.requests.token_stream import TokenStream
 
 
@@ -42,20 +42,16 @@ class OllamaEncoder:
     def __init__(self, prompt: Prompt, name: str | None, *, is_chat: bool) -> None:
         self._prompt, self._name, self._is_chat = prompt, name, is_chat
         self._calls: dict[int, tuple[str, list[str]]] = {}
-        self._submitted_ns = self._accepted_ns = self._first_text_ns = time.monotonic_ns()
 
     def open(self, generation: TokenStream) -> bytes:
         """Return nothing: an answer begins with its first words."""
         self._generation = generation
         self._model = self._name or generation.model
-        self._accepted_ns = self._first_text_ns = time.monotonic_ns()
         self._reader = OutputReader(generation, self._prompt)
         return b""
 
     def text(self, text: str) -> bytes:
         """Return the lines of the deltas that the reader finds in ``text``."""
-        if self._first_text_ns == self._accepted_ns:
-            self._first_text_ns = time.monotonic_ns()
         return b"".join(map(self._encode, self._reader.push(text)))
 
     def close(self, finished: Finished) -> bytes:
@@ -125,17 +121,30 @@ class OllamaEncoder:
         return {"message": message, **logprobs}
 
     def _final_fields(self, finished: Finished) -> dict[str, Any]:
-        now_ns = time.monotonic_ns()
         return {
             "done": True,
             "done_reason": finished.reason,
-            "total_duration": now_ns - self._submitted_ns,
-            "load_duration": self._accepted_ns - self._submitted_ns,
+            **durations(self._generation.times),
             "prompt_eval_count": finished.usage.prompt_tokens,
-            "prompt_eval_duration": self._first_text_ns - self._accepted_ns,
             "eval_count": finished.usage.completion_tokens,
-            "eval_duration": now_ns - self._first_text_ns,
         }
+
+
+def durations(times: RequestTimings) -> dict[str, int]:
+    """Return Ollama's durations of an answer that has ended, in nanoseconds; the total is the sum of the others.
+
+    ``load_duration`` has all the time in which the answer was not computed: Ollama, too, counts there what a request
+    waits for a place. A cached prompt costs little, but no duration is 0, because clients divide by them.
+
+    Source: Ollama, api/types.go, Metrics; server/routes.go, ChatHandler.
+    """
+    parts = {
+        "load_duration": times.waited_s,
+        "prompt_eval_duration": times.prefill_s or 0.0,
+        "eval_duration": times.decode_s or 0.0,
+    }
+    nanoseconds = {name: max(1, round(seconds * 1e9)) for name, seconds in parts.items()}
+    return {"total_duration": sum(nanoseconds.values()), **nanoseconds}
 
 
 def _logprob(each: TokenLogprob) -> dict[str, Any]:

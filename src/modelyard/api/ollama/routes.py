@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -16,7 +15,7 @@ from fastapi.responses import Response
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import AnyTypeJsonRoute, AnyTypeRoute
-from modelyard.api.ollama.encoder import OllamaEncoder
+from modelyard.api.ollama.encoder import OllamaEncoder, durations
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
 from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.request_context import RequestContext
@@ -59,8 +58,9 @@ async def list_models(http: HttpRequest) -> dict[str, Any]:
 
 @router.get("/ps")
 async def list_loaded_models(http: HttpRequest) -> dict[str, Any]:
-    """The models that are loaded."""
-    return {"models": [_loaded_entry(model) for model in Services.of(http).yard.models() if model.status == "loaded"]}
+    """The models that are loaded, and those that are parked."""
+    models = Services.of(http).yard.models()
+    return {"models": [_loaded_entry(model) for model in models if model.status == "loaded" or model.is_parked]}
 
 
 @router.post("/show")
@@ -105,25 +105,27 @@ def _generate(request: Request, body: ChatRequest | GenerateRequest, http: HttpR
 @json_router.post("/embed", response_model=None)
 async def embed(body: EmbedRequest, http: HttpRequest) -> Response:
     """Turn texts into vectors; without one, load the model or unload it."""
-    started_ns = time.monotonic_ns()
     yard = Services.of(http).yard
     name, texts = model_id_of(yard, body.model), body.texts()
     if not texts:
         return await _load_or_unload(name, body, http, {"embeddings": []})
     options = wait_options_of(http, body.keep_alive)
     request = EmbeddingRequest(texts, name, options, truncates=body.truncate is not False)
-    return JsonResponse(partial(_embed, yard, request, body, started_ns))
+    return JsonResponse(partial(_embed, yard, request, body, RequestContext.of(http.scope)))
 
 
-async def _embed(yard: Yard, request: EmbeddingRequest, body: EmbedRequest, started_ns: int) -> bytes:
+async def _embed(yard: Yard, request: EmbeddingRequest, body: EmbedRequest, context: RequestContext) -> bytes:
     """Compute the body of /api/embed."""
     embeddings = await yard.embed(request)
     check_dimensions(embeddings, body.dimensions or None)
+    times = context.times
+    assert times is not None
+    spent = durations(times)
     answer = {
         "model": body.model or request.model,
         "embeddings": embeddings.vectors,
-        "total_duration": time.monotonic_ns() - started_ns,
-        "load_duration": 0,
+        "total_duration": spent["total_duration"],
+        "load_duration": spent["load_duration"],
         "prompt_eval_count": embeddings.prompt_tokens,
     }
     return orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -215,12 +217,15 @@ def _details(model: ModelStatus) -> dict[str, Any]:
 def _loaded_entry(model: ModelStatus) -> dict[str, Any]:
     # Clients require a time, also for a model that stays until another one needs its memory.
     expires = datetime.now(UTC) + timedelta(seconds=NO_EXPIRY_S if model.leaves_in_s is None else model.leaves_in_s)
+    parked = {"parked": True} if model.is_parked else {}
     return {
         **_model_entry(model),
-        "size": model.memory_bytes or model.size_bytes or 0,
+        # What the model holds: Ollama's clients show it as the size of a running model.
+        "size": model.resident_bytes or model.size_bytes or 0,
         "size_vram": 0,
         "expires_at": expires.isoformat().replace("+00:00", "Z"),
         "context_length": model.context_length or 0,
+        **parked,
     }
 
 

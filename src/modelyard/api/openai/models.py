@@ -59,7 +59,9 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "input_modalities": input_modalities(model) if model.can_see or model.can_hear else None,
         "quantization": model.quantization,
         "size_bytes": model.size_bytes,
-        "memory_bytes": model.memory_bytes,
+        **memory_fields(model),
+        # The name of earlier versions for what a model holds.
+        "memory_bytes": model.resident_bytes or None,
         "shared_bytes": model.shared_bytes or None,
         "stage": None if model.progress is None else model.progress.step,
         "progress": None if model.progress is None else round(model.progress.fraction, 4),
@@ -96,6 +98,11 @@ def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
     """Return mistral.rs's ModelStatusResponse: the requested ``name``, and the status of its model."""
     answer = {"model_id": name, "status": model.status}
     return answer if model.reason is None else {**answer, "error": model.reason}
+
+
+def memory_fields(model: ModelStatus) -> dict[str, int | None]:
+    """Return the memory that a model takes now, and the memory that it takes when it is loaded; None: not known yet."""
+    return {"resident_bytes": model.resident_bytes, "predicted_bytes": model.predicted_bytes}
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
@@ -221,7 +228,9 @@ async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
 async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
     """The status of a model."""
     report_ignored(http.scope, body)
-    return status_object(body.model_id, Services.of(http).yard.model(body.model_id))
+    model = Services.of(http).yard.model(body.model_id)
+    known = {name: size for name, size in memory_fields(model).items() if size is not None}
+    return {**status_object(body.model_id, model), **known}
 
 
 @router.post("/v1/models/plan")

@@ -14,14 +14,15 @@ from modelyard.yard.requests.token_stream import TokenStream
 def timings_object(generation: TokenStream) -> Timings:
     """Return the counts and speeds of ``generation`` up to now.
 
-    Durations are those that the server observes: up to the first text for the prompt, and from there for the answer.
+    Durations are those that the server observes: up to the first token for the prompt, and from there for the answer,
+    without the time in which it was suspended.
     """
     times, finished = generation.times, generation.finished
     cached = generation.cached_tokens if finished is None else finished.usage.cached_tokens
     predicted = generation.generated if finished is None else finished.usage.completion_tokens
     prompt = generation.prompt_tokens - cached
     prompt_ms = 1000 * (times.prefill_s or 0.0)
-    predicted_ms = 1000 * max(0.0, times.last - times.first)
+    predicted_ms = 1000 * (times.decode_s or 0.0)
     return {
         "cache_n": cached,
         "prompt_n": prompt,

@@ -59,6 +59,8 @@ class RouterModel(TypedDict):
     aliases: list[str]
     status: RouterStatus
     architecture: Modalities
+    resident_bytes: int
+    predicted_bytes: NotRequired[int]
 
 
 class RouterModels(TypedDict):

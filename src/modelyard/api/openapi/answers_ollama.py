@@ -44,15 +44,16 @@ class ListedModels(TypedDict):
 
 
 class LoadedModel(ListedModel):
-    """A model that is loaded."""
+    """A model that is loaded or parked."""
 
     size_vram: int
     expires_at: str
     context_length: int
+    parked: NotRequired[bool]
 
 
 class LoadedModels(TypedDict):
-    """The models that are loaded."""
+    """The models that are loaded or parked."""
 
     models: list[LoadedModel]
 

@@ -23,6 +23,8 @@ class ModelObject(TypedDict):
     input_modalities: NotRequired[list[str]]
     quantization: NotRequired[str]
     size_bytes: NotRequired[int]
+    resident_bytes: int
+    predicted_bytes: NotRequired[int]
     memory_bytes: NotRequired[int]
     shared_bytes: NotRequired[int]
     stage: NotRequired[str]
@@ -51,6 +53,8 @@ class ModelState(TypedDict):
     model_id: str
     status: str
     error: NotRequired[str]
+    resident_bytes: NotRequired[int]
+    predicted_bytes: NotRequired[int]
 
 
 class Evicted(TypedDict):

@@ -35,10 +35,22 @@ class Hub:
         cache: the cache folder; None: the cache that huggingface_hub uses (HF_HUB_CACHE, HF_HOME).
         token: a token; None: the token that the user has logged in with; False: no token.
         endpoint: URL of the hub; None: the endpoint that huggingface_hub uses (HF_ENDPOINT).
+        is_offline: whether the cache alone is used.
     """
 
-    def __init__(self, cache: Path | None = None, token: str | bool | None = None, endpoint: str | None = None) -> None:
-        self._cache, self._token, self._endpoint = cache, token, endpoint
+    def __init__(
+        self,
+        cache: Path | None = None,
+        token: str | bool | None = None,
+        endpoint: str | None = None,
+        *,
+        is_offline: bool = False,
+    ) -> None:
+        self._cache, self._token, self._endpoint, self._is_offline = cache, token, endpoint, is_offline
+
+    def offline(self) -> Hub:
+        """Return the hub as far as it is on this machine: nothing is fetched, nor asked for."""
+        return Hub(self._cache, self._token, self._endpoint, is_offline=True)
 
     def list(self, hub_id: HubId) -> Listing:
         """Return the files of a repository: those on the hub, or those in the cache if the hub is unavailable.
@@ -106,9 +118,11 @@ class Hub:
         Raises:
             RepositoryUnavailable: the file cannot be read.
         """
+        assert listing.hub_id is not None
+        if self._is_offline:
+            raise _not_here(listing.hub_id)
         from huggingface_hub import HfFileSystem
 
-        assert listing.hub_id is not None
         try:
             files = HfFileSystem(endpoint=self._endpoint, token=self._token, skip_instance_cache=True)
             path = f"{listing.hub_id.repo}@{listing.commit}/{name}"
@@ -188,6 +202,8 @@ class Hub:
         check_disk_space(cache, needed_bytes, f"'{listing.source}' cannot be downloaded")
 
     def _model_info(self, hub_id: HubId) -> ModelInfo:
+        if self._is_offline:
+            raise _not_here(hub_id)
         # Imported here, because importing huggingface_hub takes longer than the rest of Modelyard together.
         from huggingface_hub import HfApi
 
@@ -286,6 +302,10 @@ class _Transfer:
                 return None
 
         return Bar
+
+
+def _not_here(hub_id: HubId) -> RepositoryUnavailable:
+    return RepositoryUnavailable("offline", f"'{hub_id}' is not on this machine yet.")
 
 
 def _explain(hub_id: HubId, failure: BaseException, endpoint: str | None) -> RepositoryUnavailable | None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 from modelyard.config import Config, Model, effective_cpu, isolation_of, running_at_once
 from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
-from modelyard.errors import ConfigError, UnusableModel, UnusableModels
+from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel, UnusableModels
 from modelyard.hub import (
     POOLED_KINDS,
     FilePlan,
@@ -35,6 +35,7 @@ from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.footprint import Footprint, predict
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
+from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_files import ModelFileProvider
@@ -91,6 +92,7 @@ class EngineFactory:
         self._kinds: dict[str, Kind] = {}
         self._modalities: dict[str, Modalities] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
+        self._facts: dict[str, HeaderFacts] = {}
 
     async def check(self, names: list[str]) -> dict[str, Footprint]:
         """Return the footprints of all ``names``.
@@ -135,6 +137,10 @@ class EngineFactory:
         """Return what the model cannot do here although its makers promise it; () until its files were read."""
         return self._warnings.get(model, ())
 
+    def facts(self, model: str) -> HeaderFacts | None:
+        """Return what the header of the model's file tells of it; None until its files were read."""
+        return self._facts.get(model)
+
     async def size(self, model: str) -> Footprint:
         """Return the memory that the model will take.
 
@@ -146,15 +152,23 @@ class EngineFactory:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
 
-    async def estimate(self, model: str) -> Footprint:
+    async def estimate(self, model: str, *, is_offline: bool = False) -> Footprint:
         """Return about what the model will take, also where its files are not on this machine. Prepares nothing.
 
+        Args:
+            model: its name in the residency.
+            is_offline: whether only files count that are on this machine.
+
         Raises:
+            RepositoryUnavailable: ``is_offline``, and its files are not on this machine.
             UnusableModel: its files are missing or unusable.
         """
         spec = self.specs[model]
+        provider = self.files.offline() if is_offline else self.files
         try:
-            files = await self._files(spec, self.files.estimate)
+            files = await self._files(spec, provider.estimate)
+        except RepositoryUnavailable:
+            raise
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         self._note(model, files)
@@ -258,6 +272,7 @@ class EngineFactory:
         self._kinds.pop(model, None)
         self._modalities.pop(model, None)
         self._warnings.pop(model, None)
+        self._facts.pop(model, None)
 
     def close(self) -> None:
         """End the processes that held engines. All engines must have ended."""
@@ -267,6 +282,8 @@ class EngineFactory:
     def _note(self, model: str, files: _Files) -> None:
         self._kinds[model], self._modalities[model] = files.model.kind, files.model.modalities
         self._warnings[model] = files.model.warnings
+        if (spec := self.specs.get(model)) is not None:
+            self._facts[model] = header_facts(files.model, spec.model)
 
     async def _size(self, name: str) -> Footprint:
         spec = self.specs[name]

@@ -215,7 +215,8 @@ class InflightRequests:
                     generation.add(event)
                     self._published[generation] = None
                     times = generation.times
-                    if not times.last:
+                    # The echo of a prompt, which has no ids, may come before the prompt is computed.
+                    if not times.last or (event.ids and generation.generated == len(event.ids)):
                         times.first = now
                     last_times.append(times.last)
                     times.last = now
@@ -228,7 +229,7 @@ class InflightRequests:
                 case Started(sequence, cached_tokens):
                     inflight = self.open.get(RequestId(sequence))
                     if inflight is not None:
-                        inflight.result.times.started = now
+                        inflight.result.times.start(now)
                         if isinstance(inflight.result, TokenStream):
                             inflight.result.cached_tokens = cached_tokens
                 case Finished() | Embedded() | Ranked() | Tokenized() | Failed() | Cancelled():
@@ -270,12 +271,13 @@ class InflightRequests:
             return
         self._alone.discard(request)
         inflight.engine, inflight.suspended, inflight.resumed = None, suspended, None
+        inflight.result.times.pause(time.monotonic())
         self._feed(events.RequestSuspended(inflight.model, request, 0 if suspended is None else suspended.size_bytes))
 
     def _finish(self, inflight: InflightRequest, event: Ending) -> None:
         """Count the last event of a request, and pass it to the reader."""
         result = inflight.result
-        result.times.ended = time.monotonic()
+        result.times.end(time.monotonic())
         self._alone.discard(RequestId(inflight.submit.sequence))
         self._release(inflight)
         self._tally[result.model].record_end(event, result.times)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from modelyard.hub import FilePlan, FileRequest, ModelFiles, Progress, Stores, estimate_files, plan_files, prepare
@@ -66,6 +67,10 @@ class ModelFileProvider:
         """Note the progress of the files of a model. May be called on any thread."""
         self.progress[name] = progress
         self.on_progress(name, progress)
+
+    def offline(self) -> ModelFileProvider:
+        """Return a provider of the files that are on this machine already."""
+        return ModelFileProvider(replace(self._stores, hub=self._stores.hub.offline()))
 
     async def estimate(self, request: FileRequest, fits: Callable[[ModelFiles], bool]) -> ModelFiles:
         """Return the files as they will be, without preparing them.

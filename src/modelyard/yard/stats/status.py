@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from modelyard.hub import Kind
 from modelyard.hub.sources.listing import Progress
@@ -13,6 +13,9 @@ from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds, p
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
 
 Status = Literal["loaded", "unloaded", "reloading"]
+
+FileState = Literal["here", "remote", "unusable"]
+"""Whether the files of a model are on this machine, are yet to be downloaded, or cannot be served."""
 
 STATUS: dict[LoadState, Status] = {
     LoadState.UNLOADED: "unloaded",
@@ -46,8 +49,10 @@ class ModelStatus:
         can_reason: whether it reasons before it answers; None until it was loaded once.
         can_fill: whether it fills gaps in text; None until it was loaded once.
         reason: why its last load or its engine failed; None where neither did.
-        memory_bytes: memory that it takes when it is loaded; None until its files were read.
-        shared_bytes: the part of ``memory_bytes`` that are weights which another loaded model uses, too.
+        predicted_bytes: memory that it takes when it is loaded, by its header or as its last load measured; None until
+            its files were read.
+        resident_bytes: memory that it takes now: 0 for an unloaded model, the weights alone for a parked one.
+        shared_bytes: the part of ``resident_bytes`` that are weights which another loaded model uses, too.
         is_pinned: whether it is never evicted.
         is_parked: whether it is unloaded, with its weights in memory.
         load_s: seconds that its last load took; None before the first.
@@ -57,6 +62,7 @@ class ModelStatus:
         restarts: how many of its engines have died since the server began.
         last_death: why the last of them died; None where none did.
         is_isolated: whether its engine runs, or ran last, in a process of its own.
+        files: where its files are; None while that was not looked into.
     """
 
     id: str
@@ -76,7 +82,8 @@ class ModelStatus:
     can_reason: bool | None
     can_fill: bool | None
     reason: str | None
-    memory_bytes: int | None
+    predicted_bytes: int | None
+    resident_bytes: int
     shared_bytes: int
     is_pinned: bool
     is_parked: bool
@@ -87,23 +94,34 @@ class ModelStatus:
     restarts: int = 0
     last_death: str | None = None
     is_isolated: bool = False
+    files: FileState | None = None
 
 
-def memory_of(state: Residency, name: str) -> tuple[int | None, int]:
-    """Return the bytes that a model takes, and how many of them are weights that other loaded models use, too."""
+class ModelMemory(NamedTuple):
+    """Memory of one model; see the fields of these names in ``ModelStatus``."""
+
+    predicted_bytes: int | None
+    resident_bytes: int
+    shared_bytes: int
+
+
+def memory_of(state: Residency, name: str) -> ModelMemory:
+    """Return the bytes that a model takes when it is loaded and now, and how many of these other loaded models use."""
     footprint = state.models[name].footprint
     if footprint is None:
-        return None, 0
+        return ModelMemory(None, 0, 0)
     if not state.models[name].is_resident:
-        return footprint.total_bytes, 0
+        return ModelMemory(footprint.total_bytes, 0, 0)
     others = (state.models[other].footprint or NO_FOOTPRINT for other in state.resident() if other != name)
     shared = {key for other in others for key in other.weights}
-    return footprint.total_bytes, sum(size for key, size in footprint.weights.items() if key in shared)
+    shared_bytes = sum(size for key, size in footprint.weights.items() if key in shared)
+    return ModelMemory(footprint.total_bytes, state.taken_bytes([name], state.weights_alone()), shared_bytes)
 
 
 def leaves_in_s(model: ModelState, now: float) -> float | None:
-    """Return the seconds until a loaded model is unloaded if it is not used again; None: only eviction unloads it."""
-    if model.policy.is_pinned or model.load_state is not LoadState.LOADED or model.idle_unload_s == math.inf:
+    """Return the seconds until a loaded or parked model is freed if it stays unused; None: only eviction frees it."""
+    holds = model.load_state in (LoadState.LOADED, LoadState.PARKED)
+    if model.policy.is_pinned or not holds or model.idle_unload_s == math.inf:
         return None
     return max(0.0, model.last_used + model.idle_unload_s - now) if model.is_unused else model.idle_unload_s
 

@@ -65,3 +65,11 @@ async def test_a_request_with_tokens_since_its_resumption_ends_and_repeats_nothi
     assert fed[-1] == events.RequestEnded("m", REQUEST)
     assert generation.take_text() == "xy"
     assert isinstance(generation._error, EngineError)
+
+
+async def test_the_echo_of_a_prompt_is_not_its_first_token() -> None:
+    streams, generation = InflightRequests(Counters(), lambda _: None, lambda: False), TokenStream("m")
+    streams.add(REQUEST, "m", SUBMIT, generation)
+    for now, ids in ((1.0, ()), (2.0, (5,)), (3.0, (6,))):
+        list(streams.receive("m", [Token(SEQUENCE, "x", (), ids)], now))
+    assert (generation.times.first, generation.times.last) == (2.0, 3.0)

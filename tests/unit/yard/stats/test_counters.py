@@ -78,6 +78,37 @@ def test_the_parts_of_the_way_add_up_to_the_whole() -> None:
     assert times.first_token_s == 7.0
 
 
+def test_an_answer_that_was_suspended_is_not_slower_for_it() -> None:
+    times = RequestTimings(arrived=100.0)
+    times.grant(now=101.0, load_began=0.0, loaded_at=0.0)
+    times.start(102.0)
+    times.first = times.last = 104.0
+    times.pause(105.0)
+    times.grant(now=135.0, load_began=106.0, loaded_at=135.0)
+    times.start(136.0)
+    times.end(139.0)
+    assert (times.prefill_s, times.decode_s, times.waited_s) == (2.0, 5.0, 32.0)
+
+
+def test_a_prompt_that_was_suspended_waits_until_it_goes_on() -> None:
+    times = RequestTimings(arrived=100.0)
+    times.grant(now=101.0, load_began=0.0, loaded_at=0.0)
+    times.start(102.0)
+    times.pause(103.0)
+    times.grant(now=110.0, load_began=0.0, loaded_at=0.0)
+    times.first = times.last = 111.0
+    times.end(113.0)
+    assert (times.prefill_s, times.decode_s, times.waited_s) == (1.0, 2.0, 10.0)
+
+
+def test_an_empty_answer_took_as_long_as_its_prompt() -> None:
+    times = RequestTimings(arrived=100.0)
+    assert times.waited_s == 0.0
+    times.grant(now=101.0, load_began=0.0, loaded_at=0.0)
+    times.end(104.0)
+    assert (times.prefill_s, times.decode_s, times.waited_s) == (3.0, None, 1.0)
+
+
 def test_a_load_before_it_came_and_a_second_grant_are_not_its_own() -> None:
     times = RequestTimings(arrived=100.0)
     times.grant(now=100.1, load_began=50.0, loaded_at=60.0)

@@ -50,33 +50,45 @@ def test_only_a_model_that_serves_is_listed_as_loaded():
 
 
 def test_a_model_whose_files_were_not_looked_at_has_no_size():
-    assert memory_of(yard(model("a", footprint=None)), "a") == (None, 0)
+    assert memory_of(yard(model("a", footprint=None)), "a") == (None, 0, 0)
 
 
-@pytest.mark.parametrize("load_state", [LoadState.UNLOADED, LoadState.LOADING, LoadState.LOADED])
-def test_a_model_alone_takes_its_weights_and_its_context_and_shares_nothing(load_state):
-    assert memory_of(yard(model("a", load_state)), "a") == (100, 0)
+@pytest.mark.parametrize(
+    ("load_state", "resident"),
+    [
+        (LoadState.UNLOADED, 0),
+        (LoadState.SIZING, 0),
+        (LoadState.FAILED, 0),
+        (LoadState.LOADING, 100),
+        (LoadState.LOADED, 100),
+        (LoadState.FREEING, 100),
+        (LoadState.PARKED, 60),
+    ],
+)
+def test_a_model_alone_takes_what_its_state_holds_and_shares_nothing(load_state, resident):
+    assert memory_of(yard(model("a", load_state)), "a") == (100, resident, 0)
 
 
 def test_weights_that_another_loaded_model_uses_are_shared_from_both_sides():
     state = yard(loaded("a", weights="w", footprint=(60, 40)), loaded("b", weights="w", footprint=(60, 10)))
-    assert memory_of(state, "a") == (100, 60)
-    assert memory_of(state, "b") == (70, 60)
+    assert memory_of(state, "a") == (100, 100, 60)
+    assert memory_of(state, "b") == (70, 70, 60)
 
 
 def test_nothing_is_shared_with_other_weights():
-    assert memory_of(yard(loaded("a"), loaded("b")), "a") == (100, 0)
+    assert memory_of(yard(loaded("a"), loaded("b")), "a") == (100, 100, 0)
 
 
 def test_nothing_is_shared_with_or_by_a_model_that_is_not_there():
     state = yard(loaded("a", weights="w"), model("b", weights="w"))
-    assert memory_of(state, "a") == memory_of(state, "b") == (100, 0)
+    assert memory_of(state, "a") == (100, 100, 0)
+    assert memory_of(state, "b") == (100, 0, 0)
 
 
 def test_a_model_that_is_not_looked_at_yet_shares_nothing():
     state = yard(loaded("a"), model("b", LoadState.SIZING, footprint=None))
-    assert memory_of(state, "a") == (100, 0)
-    assert memory_of(state, "b") == (None, 0)
+    assert memory_of(state, "a") == (100, 100, 0)
+    assert memory_of(state, "b") == (None, 0, 0)
 
 
 # Plans

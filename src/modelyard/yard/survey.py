@@ -1,0 +1,47 @@
+"""Looks into the files of models that were not loaded yet, so that listings know what they are."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final
+
+from modelyard.errors import RepositoryUnavailable, UnusableModel
+from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.runtime.engine_factory import EngineFactory
+from modelyard.yard.stats.status import FileState
+
+# Headers are read on threads, whose work shares the cores with the loads of the start.
+MAX_READ_AT_ONCE: Final = 2
+
+
+class FileSurvey:
+    """What was found of the files of models that are loaded on demand. Nothing is downloaded or asked of the hub.
+
+    Attributes:
+        states: where the files of each model are, by its name in the residency.
+        estimates: what each model will take about, by its name in the residency.
+    """
+
+    def __init__(self, factory: EngineFactory) -> None:
+        self.states: dict[str, FileState] = {}
+        self.estimates: dict[str, Footprint] = {}
+        self._factory = factory
+
+    async def look_into(self, names: Sequence[str]) -> dict[str, str]:
+        """Read the headers of models; return the names of those whose files cannot be served, with the reason."""
+        slots, problems = asyncio.Semaphore(MAX_READ_AT_ONCE), {}
+
+        async def look(name: str) -> None:
+            async with slots:
+                try:
+                    self.estimates[name] = await self._factory.estimate(name, is_offline=True)
+                    self.states[name] = "here"
+                except RepositoryUnavailable as unavailable:
+                    # One that is here, but derives from a repository that is not, is downloaded from there.
+                    self.states[name] = "remote" if unavailable.why == "offline" else "unusable"
+                except UnusableModel as unusable:
+                    self.states[name], problems[name] = "unusable", str(unusable)
+
+        await asyncio.gather(*(look(name) for name in names if name in self._factory.specs))
+        return problems
