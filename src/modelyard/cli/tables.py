@@ -12,6 +12,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from modelyard.system.quantities import size_text
+
 # Width of tables that are not shown on a terminal, where no row is wrapped.
 _UNBOUNDED_WIDTH: Final = 10_000
 _GAP: Final = 2
@@ -97,9 +99,4 @@ def _width(cell: Text) -> int:
 
 def size(count: int | None) -> str:
     """Return a number of bytes with a unit; "?" if it is None."""
-    if count is None:
-        return "?"
-    for unit, factor in (("GB", 1e9), ("MB", 1e6)):
-        if count >= 0.9995 * factor:
-            return f"{count / factor:,.1f} {unit}" if unit == "GB" else f"{count / factor:,.0f} {unit}"
-    return f"{count / 1e3:,.0f} kB" if count >= 1000 else f"{count} B"
+    return "?" if count is None else size_text(count)

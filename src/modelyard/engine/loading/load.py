@@ -163,7 +163,7 @@ def load(
     except BaseException:
         pool.release(key)
         raise
-    logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
+    logger.debug("The engine of %s was made in %.2f s", settings.name, time.perf_counter() - started)
     return loaded
 
 

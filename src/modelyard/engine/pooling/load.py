@@ -91,7 +91,7 @@ def load_pooling_model(
         weights_key=str(key),
         dimensions=0 if settings.kind == "rerank" else context.dimensions,
     )
-    logger.info("Loaded %s in %.2f s", settings.name, time.perf_counter() - started)
+    logger.debug("The engine of %s was made in %.2f s", settings.name, time.perf_counter() - started)
     return LoadedPoolingModel(key, pool, model, context, inputs, profile, tokenizers)
 
 

@@ -37,7 +37,9 @@ from modelyard.yard.residency.state import LoadState, RequestId, Residency, Unlo
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
 from modelyard.yard.runtime.inflight import InflightRequests
 from modelyard.yard.runtime.interfaces import EngineSource
+from modelyard.yard.stats import log_lines
 from modelyard.yard.stats.counters import Counters
+from modelyard.yard.stats.log_lines import is_waiting
 from modelyard.yard.stats.status import after_death
 from modelyard.yard.stats.status_broadcaster import StatusBroadcaster
 
@@ -75,6 +77,8 @@ class LifecycleController:
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
         self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
+        # Models of which the log says that they wait for memory.
+        self._reported_waits: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._requests = 0
         self._all_freed = asyncio.Event()
@@ -207,6 +211,15 @@ class LifecycleController:
         finally:
             self._is_running_effects = False
             self._set_timer(self.state.due_at)
+        self._log_waits()
+
+    def _log_waits(self) -> None:
+        """Log which models begin to wait for memory that others use, once for each wait."""
+        models = self.state.models
+        self._reported_waits = {name for name in self._reported_waits if name in models and is_waiting(models[name])}
+        for name, line in log_lines.waits(self.state, self._reported_waits).items():
+            self._reported_waits.add(name)
+            logger.info("%s", line)
 
     def _set_timer(self, due_at: float) -> None:
         if self._timer is not None:
@@ -242,10 +255,10 @@ class LifecycleController:
             case events.StartLoad(model):
                 self.load_progress[model] = 0.0
                 self.counters[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
+                logger.info("%s", log_lines.loading(self.state, model))
                 self._engines.load(model)
-            case events.Free(model, suspends, keep_bytes, why, keeps_weights, reason):
-                done = "Parking" if keeps_weights else "Unloading"
-                logger.info("%s %s: %s", done, self._display_name(model), why)
+            case events.Free(model, suspends, keep_bytes, _, keeps_weights, reason):
+                logger.info("%s", log_lines.freeing(self.state, effect))
                 self.counters[self._display_name(model)].unloads[reason] += 1
                 self._engines.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
             case events.DiscardKept(model):
@@ -270,6 +283,8 @@ class LifecycleController:
         elif isinstance(event, events.EngineDied):
             self._count_death(event.model)
         self.feed(event)
+        if isinstance(event, events.EngineLoadFailed) and event.model in self.state.models:
+            logger.error("%s", log_lines.failed(self.state, event.model, event.reason))
         if isinstance(event, events.EngineDied) and event.model in self.state.models:
             model = self.state.models[event.model]
             what = after_death(self.state, model)
@@ -306,8 +321,11 @@ class LifecycleController:
                 case Loaded(profile):
                     self._engines.loaded(model)
                     self.profiles[model] = profile
-                    self.counters[self._display_name(model)].record_load(now - self.state.models[model].load_began)
+                    took_s = now - self.state.models[model].load_began
+                    self.counters[self._display_name(model)].record_load(took_s)
                     self.feed(events.EngineLoaded(model, self._measured(model, profile), profile.is_isolated))
+                    if model in self.state.models:
+                        logger.info("%s", log_lines.loaded(self.state, model, took_s))
                 case LoadFailed(reason):
                     self._discard_engine(model)
                     self._engines.conclude(events.EngineLoadFailed(model, reason))
