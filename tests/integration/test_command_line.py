@@ -101,7 +101,9 @@ def test_a_second_signal_ends_what_still_runs_at_once_and_an_observer_holds_up_n
             assert b"loaded" in b"".join(events.iter_bytes())
             process.send_signal(signal.SIGTERM)
             assert '"shutting_down"' in [line for line in lines if line][-1]
-        assert process.wait(WAIT_S) == 0
+        assert process.wait(WAIT_S) == 130
+        assert process.stdout is not None
+        assert "1 answer is running (model " in process.stdout.read()
 
 
 def test_from_config_serves_all_models_of_the_file(weights: dict[str, Path], tmp_path: Path) -> None:

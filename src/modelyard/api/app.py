@@ -39,7 +39,7 @@ from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
 from modelyard.api.rerank import routes as rerank
-from modelyard.api.server import config, health, metrics
+from modelyard.api.server import config, health, metrics, root
 from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
 from modelyard.config import AccessKey, Config, Server, is_loopback
@@ -74,6 +74,7 @@ _ROUTERS: Final = (
     model_events.router,
     config.router,
     health.router,
+    root.router,
     unserved.router,
 )
 

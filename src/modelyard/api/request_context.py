@@ -56,6 +56,8 @@ class RequestContext:
         is_strict: whether a request with such parts is refused; ``strict`` in ``[server]``.
         status: HTTP status of the answer; None before it is sent.
         error_code: code of the error that the request was refused with before its answer began; None: of none.
+        error_param: the field that the error names; None: it names none.
+        unknown_model: the model that the request names, where there is none of that name.
         body_bytes: bytes of the body received so far.
         began: start of the request in seconds of ``time.monotonic``.
         ended: end of the answer in the same seconds; 0 before.
@@ -73,6 +75,8 @@ class RequestContext:
         self.is_strict = False
         self.status: int | None = None
         self.error_code: str | None = None
+        self.error_param: str | None = None
+        self.unknown_model: str | None = None
         self.body_bytes = 0
         self.began = time.monotonic()
         self.ended = 0.0
@@ -134,6 +138,12 @@ class RequestContext:
     def route(self) -> str:
         """The pattern of the route, such as ``/v1/models/{model_id:path}``; never the path itself."""
         return getattr(self._scope.get("route"), "path", NO_ROUTE)
+
+    @property
+    def path(self) -> str:
+        """The path as the client sent it, without its query."""
+        path: str = self._scope["path"]
+        return path
 
     @property
     def model(self) -> str:

@@ -1,16 +1,22 @@
-"""Prints the served models, and a command to try one, when the server has started."""
+"""Prints the served models, their memory, the addresses, and a command to try one, when the server has started."""
 
 from __future__ import annotations
 
 import json
 import logging
 import shlex
+import socket
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
 from modelyard.config import Config, is_loopback
+from modelyard.system.quantities import part_text, size_text
 from modelyard.version import __version__
 from modelyard.yard.stats.status import ModelStatus
 
@@ -20,19 +26,55 @@ logger = logging.getLogger(__name__)
 MAX_SHOWN: Final = 30
 _ALL_HOSTS: Final = frozenset({"0.0.0.0", "::"})
 
+_HEADINGS: Final = ("Model", "Status", "Quantisation", "Context", "Size", "Memory")
+_RIGHT: Final = frozenset({"Context", "Size", "Memory"})
+_GAP: Final = 2
 
-def greet(console: Console, config: Config, models: list[ModelStatus], port: int, *, needs_key: bool) -> None:
-    """Print the ``models`` that are served on ``port``, and a command, to be pasted, that tries one."""
+_STYLES: Final = {"loaded": "green", "unusable": "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryUse:
+    """Memory of all models together, in bytes.
+
+    Attributes:
+        used_bytes: what they take now.
+        budget_bytes: what they may take.
+        machine_bytes: what the machine has, or the control group of the server.
+    """
+
+    used_bytes: int
+    budget_bytes: int
+    machine_bytes: int
+
+
+def greet(
+    console: Console, config: Config, models: Sequence[ModelStatus], memory: MemoryUse, port: int, *, needs_key: bool
+) -> None:
+    """Print the ``models`` that are served on ``port``, where, and a command, to be pasted, that tries one."""
     host = config.server.host
-    reachable = "localhost" if host in _ALL_HOSTS else f"[{host}]" if ":" in host else host
-    scheme = "http" if config.server.ssl_certfile is None else "https"
-    url = f"{scheme}://{reachable}:{port}/v1"
-    console.print(f"[bold]Modelyard {__version__}[/] serves {_count(models)} at [bold]{url}[/]\n")
-    console.print(_table(models))
-    shown = next((model for model in models if model.is_default), models[0])
-    console.print("\n[bold]Try it:[/]")
+    urls = [f"{url}/v1" for url in addresses(config, port)]
+    console.print(
+        Text.assemble((f"Modelyard {__version__}", "bold"), f" serves {_count(models)} at ", (urls[0], "bold")),
+        soft_wrap=True,
+    )
+    for url in urls[1:]:
+        console.print(f"Other machines reach it at {url}", soft_wrap=True, markup=False)
+    shown, load = models[:MAX_SHOWN], {model.id: model.load for model in config.models}
+    rows = [_cells(model, is_on_demand=load.get(model.id) == "on-demand") for model in shown]
+    console.print()
+    width = console.width if console.is_terminal else None
+    for line in model_lines(rows, width):
+        console.print(line, soft_wrap=True)
+    if len(models) > MAX_SHOWN:
+        console.print(f"and {len(models) - MAX_SHOWN} more: GET /v1/models lists all")
+    console.print()
+    console.print(memory_line(memory), soft_wrap=True)
+    console.print(f"Docs: {urls[0].removesuffix('/v1')}/docs", soft_wrap=True, markup=False)
+    example = next((model for model in models if model.is_default), models[0])
+    console.print(Text("\nTry it:", "bold"))
     # Printed without the console, because a wrapped or marked-up command could not be pasted.
-    print(curl_line(url, shown, needs_key=needs_key), flush=True)  # noqa: T201
+    print(curl_line(urls[0], example, needs_key=needs_key), flush=True)  # noqa: T201
     if not needs_key and not is_loopback(host):
         logger.warning(
             "Any client that reaches this machine can use the models: the server listens on %s, and there are no API "
@@ -42,26 +84,83 @@ def greet(console: Console, config: Config, models: list[ModelStatus], port: int
     console.print("\nCtrl-C stops it.")
 
 
-def _count(models: list[ModelStatus]) -> str:
+def addresses(config: Config, port: int) -> list[str]:
+    """Return the URLs of the server: for this machine first, then, where all of its interfaces listen, for others."""
+    host = config.server.host
+    scheme = "http" if config.server.ssl_certfile is None else "https"
+    if host not in _ALL_HOSTS:
+        return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"]
+    own = socket.gethostname()
+    return [f"{scheme}://{name}:{port}" for name in dict.fromkeys(("localhost", own))]
+
+
+def memory_line(memory: MemoryUse) -> str:
+    """Return what the models may take of the machine's memory, and what they take."""
+    budget = part_text(memory.budget_bytes, memory.machine_bytes)
+    return f"Memory: {budget} for models, {size_text(memory.used_bytes)} in use"
+
+
+def _count(models: Sequence[ModelStatus]) -> str:
     return "1 model" if len(models) == 1 else f"{len(models)} models"
 
 
-def _table(models: list[ModelStatus]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
-    for heading in ("Model", "Status", "Quantisation", "Context", "Weights", ""):
-        table.add_column(heading, justify="right" if heading in ("Context", "Weights") else "left", no_wrap=True)
-    for model in models[:MAX_SHOWN]:
-        table.add_row(
-            model.id,
-            model.status,
-            model.quantization or "",
-            str(model.context_length or ""),
-            "" if model.size_bytes is None else f"{model.size_bytes / 1e6:,.0f} MB",
-            "default" if model.is_default else "",
-        )
-    if len(models) > MAX_SHOWN:
-        table.add_row(f"and {len(models) - MAX_SHOWN} more")
-    return table
+def _status(model: ModelStatus, *, is_on_demand: bool) -> str:
+    if model.status == "loaded":
+        return "loaded"
+    if model.files == "unusable":
+        return "unusable"
+    if model.files == "remote":
+        return "not downloaded"
+    if model.is_parked:
+        return "parked"
+    return "on demand" if is_on_demand else "when asked"
+
+
+def _cells(model: ModelStatus, *, is_on_demand: bool) -> tuple[str, ...]:
+    """Return the cells of a model, in the order of ``_HEADINGS``, and what else there is to say of it."""
+    memory = model.resident_bytes or model.predicted_bytes
+    return (
+        model.id,
+        _status(model, is_on_demand=is_on_demand),
+        model.quantization or "",
+        "" if model.context_length is None else f"{model.context_length:,}",
+        "" if model.size_bytes is None else size_text(model.size_bytes),
+        "" if memory is None else size_text(memory),
+        "default" if model.is_default else "",
+    )
+
+
+def model_lines(rows: Sequence[Sequence[str]], width: int | None) -> list[Text]:
+    """Return the lines of a table; where that is wider than ``width``, a few lines for each model. No id is cut."""
+    table = [(*_HEADINGS, ""), *rows]
+    widths = [max(map(cell_len, column)) for column in zip(*table, strict=True)]
+    if width is not None and sum(widths) + _GAP * (len(widths) - 1) > width:
+        return [line for row in rows for line in _stacked(row, width)]
+    lines = []
+    for number, row in enumerate(table):
+        line = Text(style="bold" if number == 0 else "")
+        for heading, cell, cells in zip((*_HEADINGS, ""), row, widths, strict=True):
+            space = " " * (cells - cell_len(cell))
+            style = _STYLES.get(cell, "") if heading == "Status" else ""
+            line.append(f"{space}{cell}" if heading in _RIGHT else f"{cell}{space}", style).append(" " * _GAP)
+        line.rstrip()
+        lines.append(line)
+    return lines
+
+
+def _stacked(row: Sequence[str], width: int) -> list[Text]:
+    name, status, quantization, context, size, memory, note = row
+    facts = (
+        status,
+        note,
+        quantization,
+        f"context {context}" if context else "",
+        f"file {size}" if size else "",
+        f"memory {memory}" if memory else "",
+    )
+    details = ", ".join(fact.replace(" ", "\xa0") for fact in facts if fact)
+    wrapped = textwrap.wrap(details, max(20, width - 2), break_long_words=False)
+    return [Text(name, "bold"), *(Text(f"  {line}".replace("\xa0", " ")) for line in wrapped)]
 
 
 def curl_line(url: str, model: ModelStatus, *, needs_key: bool) -> str:

@@ -1,39 +1,152 @@
-"""Shows the progress of loading models as bars on a terminal."""
+"""Shows the progress of loading models: bars on a terminal, lines of the log elsewhere."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
+from modelyard.hub import Progress as Step
 from modelyard.inprocess.async_model import AsyncModel
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.yard import Yard
 
-_REFRESH_S = 0.1
+logger = logging.getLogger(__name__)
+
+_REFRESH_S: Final = 0.1
+
+# Terminals that are narrower have no room for a bar beside the id of a model.
+_MIN_BAR_COLUMNS: Final = 60
+
+# Between two lines of the log about one long step, where there are no bars.
+_PAUSE_S: Final = 15.0
+
+# Steps that the log has lines of its own about, or that are over at once.
+_WITHOUT_LINE: Final = frozenset({"loading", "reading files"})
+
+_COMING: Final = frozenset({LoadState.SIZING, LoadState.LOADING})
 
 
-async def start_visibly(model: AsyncModel, console: Console) -> None:
+class LoadBars:
+    """The bars of the models that are being loaded, a line each. Nothing is drawn where the console is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bars: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+
+    def show(self, steps: Mapping[str, Step]) -> None:
+        """Show ``steps``, by model; a model that is not among them has no bar any more."""
+        if not self._console.is_terminal or self._console.is_dumb_terminal:
+            return
+        if not steps:
+            self.close()
+            return
+        if self._bars is None:
+            self._bars = self._new_bars()
+            self._bars.start()
+        for model in self._tasks.keys() - steps.keys():
+            self._bars.remove_task(self._tasks.pop(model))
+        for model, step in steps.items():
+            text = f"{step.step.capitalize()} {model}"
+            if model not in self._tasks:
+                self._tasks[model] = self._bars.add_task(text, total=1.0)
+            self._bars.update(self._tasks[model], completed=step.fraction, description=text)
+
+    def close(self) -> None:
+        """Remove all bars."""
+        if self._bars is not None:
+            self._bars.stop()
+        self._bars = None
+        self._tasks.clear()
+
+    def _new_bars(self) -> Progress:
+        # An id is folded where it does not fit, and never cut.
+        text = TextColumn("{task.description}", markup=False, table_column=Column(overflow="fold"))
+        bar = [BarColumn(bar_width=30)] if self._console.width >= _MIN_BAR_COLUMNS else []
+        columns = (text, *bar, TaskProgressColumn(), TimeElapsedColumn())
+        return Progress(*columns, console=self._console, transient=True)
+
+
+class StepLines:
+    """Lines of the log about the steps before a load, such as a download."""
+
+    def __init__(self, pause_s: float = _PAUSE_S) -> None:
+        self._pause_s = pause_s
+        self._last: dict[str, tuple[str, float]] = {}
+
+    def of(self, steps: Mapping[str, Step], now: float) -> list[str]:
+        """Return the lines that are due: one at the start of a step, and one now and then while it takes."""
+        lines = []
+        self._last = {model: last for model, last in self._last.items() if model in steps}
+        for model, step in steps.items():
+            name, logged_at = self._last.get(model, ("", 0.0))
+            if step.step in _WITHOUT_LINE:
+                continue
+            if step.step != name:
+                lines.append(f"{model}: {step.step}")
+            elif now >= logged_at + self._pause_s:
+                lines.append(f"{model}: {step.step}, {step.fraction:.0%}")
+            else:
+                continue
+            self._last[model] = (step.step, now)
+        return lines
+
+
+async def start_visibly(
+    model: AsyncModel, console: Console, drawing: AbstractContextManager[None] | None = None
+) -> None:
     """Start ``model`` and show the progress of its loads.
+
+    Args:
+        model: the models.
+        console: where bars are drawn.
+        drawing: entered while they are.
 
     Raises:
         ConfigError, ModelLoadFailed: see AsyncModel.start.
     """
     starting = asyncio.create_task(model.start())
+    bars, lines = LoadBars(console), StepLines()
     try:
-        if console.is_terminal:
-            await _draw_bars(model, console, starting)
+        with drawing or nullcontext():
+            while not starting.done():
+                steps = model.load_progress()
+                bars.show(steps)
+                _log(lines.of(steps, time.monotonic()))
+                await asyncio.wait((starting,), timeout=_REFRESH_S)
+            bars.close()
         await starting
     finally:
+        bars.close()
         starting.cancel()
 
 
-async def _draw_bars(model: AsyncModel, console: Console, starting: asyncio.Task[None]) -> None:
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bars = {}
-        while not starting.done():
-            for name, load in model.load_progress().items():
-                if name not in bars:
-                    bars[name] = progress.add_task(name, total=1.0)
-                progress.update(bars[name], completed=load.fraction, description=f"{load.step.capitalize()} {name}")
-            await asyncio.wait((starting,), timeout=_REFRESH_S)
+async def follow_loads(yard: Yard, console: Console, drawing: AbstractContextManager[None]) -> None:
+    """Show the progress of all loads from now on, until the yard dismisses its observers."""
+    bars, lines, steps = LoadBars(console), StepLines(), dict[str, Step]()
+    try:
+        with yard.observer() as observer, drawing:
+            async for change in observer:
+                if change.load_state in _COMING:
+                    steps[change.model] = Step(change.step or "loading", change.progress or 0.0)
+                elif change.model in steps:
+                    del steps[change.model]
+                else:
+                    continue
+                bars.show(steps)
+                _log(lines.of(steps, time.monotonic()))
+    finally:
+        bars.close()
+
+
+def _log(lines: list[str]) -> None:
+    for line in lines:
+        logger.info("%s", line)

@@ -8,30 +8,40 @@ import gc
 import logging
 import signal
 import socket
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import uvloop
 from rich.console import Console
 
 from modelyard.api.app import create_app
-from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
-from modelyard.cli.greeting import greet
-from modelyard.cli.loading import start_visibly
+from modelyard.cli.greeting import MemoryUse, greet
+from modelyard.cli.loading import follow_loads, start_visibly
+from modelyard.cli.log import ServerLog
+from modelyard.cli.stopping import ENDED_AT_ONCE, Stop, forced_line, stop_line
 from modelyard.config import AccessKey, Config
 from modelyard.config.reader import ConfigReader
 from modelyard.errors import ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import Certificate
+from modelyard.system.memory import total_bytes
+from modelyard.system.quantities import count_text
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
+from modelyard.version import __version__
 from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
 
-# Seconds in which engines free their models, after DRAIN_S in which requests end.
+# Seconds in which engines free their models, after DRAIN_S in which requests end; and after a second signal.
 CLOSE_S = 10.0
+FORCED_CLOSE_S = 2.0
+
+# How long the greeting waits for the headers of models that are not loaded. Reading goes on after it.
+MAX_SURVEY_S = 3.0
 
 
 def run_server(
@@ -49,23 +59,14 @@ def run_server(
 
     Raises:
         ConfigError, ModelLoadFailed: see Yard.start.
+        SystemExit: a second signal has ended requests that the first one waited for.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    for name in ("uvicorn.error", "httpx"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    if config.server.access_log_format == "json":
-        _log_messages_only(ACCESS_LOGGER)
+    log = ServerLog()
+    log.open(config.server)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve(config, keys, listener, read_config, link, tls))
-
-
-def _log_messages_only(name: str) -> None:
-    """Let a logger write its messages without time and level before them."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    log = logging.getLogger(name)
-    log.addHandler(handler)
-    log.propagate = False
+        was_forced = runner.run(_serve(config, keys, listener, read_config, link, tls, log))
+    if was_forced:
+        sys.exit(ENDED_AT_ONCE)
 
 
 async def _serve(
@@ -75,22 +76,27 @@ async def _serve(
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
     tls: Certificate | None,
-) -> None:
+    log: ServerLog,
+) -> bool:
+    """Serve until a signal stops it; return whether a second signal has ended what the stop waited for."""
     if tls is not None and read_config is not None:
         read_config = _with_renewed_certificate(tls, read_config)
-    stop, console = _Stop(link), Console(soft_wrap=True, highlight=False)
+    logger.info("Modelyard %s starts: %s", __version__, _planned(config))
+    stop = Stop(link)
     # Engines run in processes, so that a crash of one does not end the others; docs/performance.md has the cost.
     model = AsyncModel(config, partial(Yard, auto_host="process"))
-    loading = asyncio.create_task(start_visibly(model, console))
+    loading = asyncio.create_task(start_visibly(model, log.console, log.drawing()))
     reload = None if read_config is None else _reload_starter(model, loading, read_config)
     close_store: Callable[[], Awaitable[None]] | None = None
     with _signals_handled(stop, reload, link):
         try:
             if not await finishes_before(stop.requested, loading):
+                logger.info("Stopping, before all models were loaded")
                 loading.cancel()
-                await asyncio.gather(loading, return_exceptions=True)
-                return
+                await finishes_before(stop.forced, asyncio.ensure_future(_outcome(loading)))
+                return stop.forced.is_set()
             await loading
+            survey = asyncio.create_task(_survey(model.yard), name="read headers")
             address = config.server
             responses_file = address.responses_file(address.host, address.port)
             app = create_app(model.yard, keys, read_config, host=address.host, responses_file=responses_file)
@@ -105,25 +111,82 @@ async def _serve(
             if not server.serving.done():
                 if link is not None:
                     link.report_serving()
-                greet(console, config, model.yard.models(), listener.getsockname()[1], needs_key=bool(keys))
-            await finishes_before(stop.requested, server.serving)
-            server.ask_to_stop()
-            model.yard.dismiss_observers()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(DRAIN_S):
-                    await finishes_before(stop.forced, server.serving)
-            # Closing the model ends running requests with an error, and their connections close.
-            await model.aclose(CLOSE_S)
-            await server.serving
+                await asyncio.wait((survey,), timeout=MAX_SURVEY_S)
+                _greet(config, model.yard, listener, keys)
+            with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
+                await finishes_before(stop.requested, server.serving)
+                await _drain(model, server, stop, is_terminal=log.console.is_terminal)
         finally:
-            await model.aclose(CLOSE_S)
+            await _closed(model, stop)
             # After the models: responses in the background end with them, and are stored.
             if close_store is not None:
                 await close_store()
+    return stop.forced.is_set()
+
+
+def _planned(config: Config) -> str:
+    """Return which models are loaded at the start, in a few words."""
+    at_start = sum(model.load == "startup" for model in config.models)
+    if at_start == len(config.models):
+        return count_text(at_start, "model")
+    return f"{count_text(len(config.models), 'model')}, {at_start} of them loaded now"
+
+
+async def _outcome(task: asyncio.Task[None]) -> None:
+    """Wait until a task is over, whatever becomes of it."""
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @contextlib.contextmanager
-def _signals_handled(stop: _Stop, reload: Callable[[], None] | None, link: SupervisorLink | None) -> Iterator[None]:
+def _running(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> Iterator[None]:
+    """Run ``work`` beside the context, and cancel it at the end."""
+    task = work if isinstance(work, asyncio.Task) else asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        task.cancel()
+
+
+async def _survey(yard: Yard) -> None:
+    """Read the headers of the models that are not loaded, and log which of them cannot be."""
+    for model, problem in (await yard.survey()).items():
+        logger.warning("%s cannot be loaded as it is configured: %s", model, problem)
+
+
+def _greet(config: Config, yard: Yard, listener: socket.socket, keys: Sequence[AccessKey]) -> None:
+    metrics = yard.metrics()
+    memory = MemoryUse(metrics.used_bytes, metrics.budget_bytes, total_bytes())
+    greet(Console(highlight=False), config, yard.models(), memory, listener.getsockname()[1], needs_key=bool(keys))
+
+
+async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, *, is_terminal: bool) -> None:
+    """Let running requests end, for a while; then end those that are left, and stop the server."""
+    server.ask_to_stop()
+    model.yard.dismiss_observers()
+    logger.info("%s", stop_line(model.yard.running(), server.open_requests, DRAIN_S, is_terminal=is_terminal))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_S):
+            await finishes_before(stop.forced, server.serving)
+    if not server.serving.done():
+        logger.warning("%s", forced_line(model.yard.running()))
+    # Closing the model ends running requests with an error, and their connections close.
+    await _closed(model, stop)
+    await server.serving
+
+
+async def _closed(model: AsyncModel, stop: Stop) -> None:
+    """Free the models. Engines that do not end at once are left to the end of the process after a second signal."""
+    closing = asyncio.create_task(model.aclose(CLOSE_S))
+    if not await finishes_before(stop.forced, closing):
+        await asyncio.wait((closing,), timeout=FORCED_CLOSE_S)
+    if closing.done():
+        await closing
+    else:
+        closing.cancel()
+
+
+@contextlib.contextmanager
+def _signals_handled(stop: Stop, reload: Callable[[], None] | None, link: SupervisorLink | None) -> Iterator[None]:
     """Handle signals, and messages of the supervisor, on the event loop within the context.
 
     The handlers are removed at the end: uvloop leaves its own installed when it closes, where they do nothing.
@@ -174,11 +237,11 @@ def _reload_starter(
         if loading.cancelled() or loading.exception() is not None:
             return
         try:
-            await model.yard.reconfigure(await reader.read_async())
+            result = await model.yard.reconfigure(await reader.read_async())
         except ModelyardError as error:
             logger.error("The configuration was not reloaded, nothing has changed. %s", error)
         else:
-            logger.info("The configuration was reloaded")
+            logger.info("The configuration was reloaded: %s", result.summary())
 
     def start() -> None:
         task = asyncio.get_running_loop().create_task(reload(), name="reload the configuration")
@@ -186,25 +249,3 @@ def _reload_starter(
         task.add_done_callback(running.discard)
 
     return start
-
-
-class _Stop:
-    """The state of stopping: the first SIGINT or SIGTERM requests it, and the second ends running requests at once."""
-
-    def __init__(self, link: SupervisorLink | None) -> None:
-        self.requested = asyncio.Event()
-        self.forced = asyncio.Event()
-        self._link = link
-
-    def on_signal(self) -> None:
-        """Request stopping, or force it if it is requested already."""
-        if self.requested.is_set():
-            self.forced.set()
-        else:
-            self.request()
-
-    def request(self) -> None:
-        """Request stopping, which lets running requests end."""
-        if self._link is not None and not self.requested.is_set():
-            self._link.report_stopping()
-        self.requested.set()

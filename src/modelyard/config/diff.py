@@ -22,7 +22,7 @@ class ConfigDiff:
     Attributes:
         added, removed: models that are new, or gone.
         changed: models that need a new engine -> the keys that differ.
-        retuned: models that keep their engine, although keys differ.
+        retuned: models that keep their engine, although keys differ -> these keys.
         memory: keys of ``[memory]`` that differ.
         server: keys that differ, and take effect only when the process is started again.
     """
@@ -30,7 +30,7 @@ class ConfigDiff:
     added: tuple[str, ...]
     removed: tuple[str, ...]
     changed: Mapping[str, tuple[str, ...]]
-    retuned: tuple[str, ...]
+    retuned: Mapping[str, tuple[str, ...]]
     memory: tuple[str, ...]
     server: tuple[str, ...]
 
@@ -48,7 +48,11 @@ def diff(old: Config, new: Config) -> ConfigDiff:
         added=tuple(model for model in after if model not in before),
         removed=tuple(model for model in before if model not in after),
         changed=changed,
-        retuned=tuple(model for model in both if model not in changed and before[model] != after[model]),
+        retuned={
+            model: _differing(dict(before[model]), dict(after[model]))
+            for model in both
+            if model not in changed and before[model] != after[model]
+        },
         memory=_differing(old.memory.model_dump(), new.memory.model_dump()),
         server=_differing(_process_keys(old), _process_keys(new)),
     )

@@ -44,6 +44,24 @@ class Reconfiguration:
     replaced: dict[str, How]
     failed: dict[str, str]
 
+    def summary(self) -> str:
+        """Return what has changed, by models and keys, as one line for the log."""
+        changes = self.diff
+        parts = [
+            f"{what} {', '.join(models)}"
+            for what, models in (("added", changes.added), ("removed", changes.removed))
+            if models
+        ]
+        for model, keys in changes.changed.items():
+            how = "it serves on with the old settings" if model in self.failed else f"it {self.replaced[model]}"
+            parts.append(f"{model}: {', '.join(keys)} ({how})")
+        parts += [f"{model}: {', '.join(keys)}" for model, keys in changes.retuned.items()]
+        if changes.memory:
+            parts.append(f"memory: {', '.join(changes.memory)}")
+        if changes.server:
+            parts.append(f"takes effect with the next start: {', '.join(changes.server)}")
+        return "; ".join(parts) or "nothing has changed"
+
 
 async def reconfigure(
     directory: ModelDirectory,

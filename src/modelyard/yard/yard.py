@@ -30,6 +30,7 @@ from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime.capabilities import Task
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory, MakeEngine, ModelSpec
+from modelyard.yard.runtime.inflight import RunningAnswer
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.startup import load_what_fits
 from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
@@ -314,6 +315,10 @@ class Yard:
         loads = {} if self._started is None else self._started.controller.load_progress
         loading = {name: Progress("loading", fraction) for name, fraction in loads.items()}
         return loading | self.factory.files.progress
+
+    def running(self) -> list[RunningAnswer]:
+        """Return the requests that are not over, independent of the caller."""
+        return [] if self._started is None else self._started.controller.running()
 
     def observer(self) -> AbstractContextManager[Observer]:
         """Return a context with an observer of all changes of load state and of load progress.

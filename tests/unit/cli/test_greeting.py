@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 
 import pytest
 
-from modelyard.cli.greeting import curl_line
+from modelyard.cli.greeting import MemoryUse, addresses, curl_line, memory_line, model_lines
+from modelyard.config import Config, Server
 from modelyard.hub import Kind
 from modelyard.yard.stats.status import ModelStatus
 
@@ -61,3 +63,40 @@ def test_each_kind_is_asked_what_it_answers(
 def test_a_key_is_asked_for_where_one_is_needed() -> None:
     line = curl_line(URL, a_model("text", can_chat=True), needs_key=True)
     assert "Authorization: Bearer <one of the API keys>" in shlex.split(line)
+
+
+ROWS = [
+    ("small", "loaded", "Q4_1", "8,192", "97 MB", "437 MB", "default"),
+    ("an-id-that-is-longer-than-a-narrow-terminal-is-wide", "not downloaded", "", "", "", "", ""),
+    ("big", "on demand", "Q4_K_M", "131,072", "12.4 GB", "14.1 GB", ""),
+]
+
+
+@pytest.mark.parametrize("width", [None, 200])
+def test_models_are_a_table_where_it_fits_and_where_nothing_is_a_terminal(width: int | None) -> None:
+    lines = [line.plain for line in model_lines(ROWS, width)]
+    assert len(lines) == 1 + len(ROWS)
+    assert lines[0].split() == ["Model", "Status", "Quantisation", "Context", "Size", "Memory"]
+    assert lines[1].split() == ["small", "loaded", "Q4_1", "8,192", "97", "MB", "437", "MB", "default"]
+    assert lines[3].index("on demand") == lines[1].index("loaded")
+
+
+@pytest.mark.parametrize("width", [40, 80])
+def test_models_are_stacked_where_the_table_does_not_fit_and_no_id_is_cut(width: int) -> None:
+    lines = [line.plain for line in model_lines(ROWS, width)]
+    ids = {row[0] for row in ROWS}
+    assert [line for line in lines if not line.startswith(" ")] == [row[0] for row in ROWS]
+    assert all(len(line) <= width for line in lines if line not in ids)
+    assert "12.4 GB" in "\n".join(lines), "a number stays with its unit"
+
+
+def test_the_memory_of_the_models_is_named_beside_that_of_the_machine() -> None:
+    use = MemoryUse(used_bytes=437_000_000, budget_bytes=12_000_000_000, machine_bytes=15_600_000_000)
+    assert memory_line(use) == "Memory: 12.0 of 15.6 GB for models, 437 MB in use"
+
+
+def test_a_server_on_all_interfaces_is_found_under_the_name_of_the_machine_too() -> None:
+    config = Config.model_validate({"server": {"host": "0.0.0.0"}, "models": [{"model_id": "a.gguf"}]})
+    local, network = addresses(config, 99)
+    assert (local, network) == ("http://localhost:99", f"http://{socket.gethostname()}:99")
+    assert addresses(config.model_copy(update={"server": Server(host="::1")}), 99) == ["http://[::1]:99"]

@@ -5,7 +5,7 @@ import pytest
 from modelyard.config import validate_config
 from modelyard.config.diff import ConfigDiff, diff
 
-NOTHING = ConfigDiff((), (), {}, (), (), ())
+NOTHING = ConfigDiff((), (), {}, {}, (), ())
 SMOL = {"model_id": "org/smol", "alias": "smol"}
 GEMMA = {"model_id": "org/gemma", "alias": "gemma"}
 
@@ -36,7 +36,7 @@ def test_models_come_and_go_by_their_ids():
 def test_what_an_engine_depends_on_changes_its_model(change, keys):
     changes = diff(config(SMOL), config({**SMOL, **change}))
     assert changes.changed == {"smol": keys}
-    assert changes.retuned == ()
+    assert changes.retuned == {}
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_what_an_engine_depends_on_changes_its_model(change, keys):
 )
 def test_what_only_concerns_the_treatment_of_a_model_needs_no_other_engine(change):
     changes = diff(config(SMOL), config({**SMOL, **change}))
-    assert changes == ConfigDiff((), (), {}, ("smol",), (), ())
+    assert changes == ConfigDiff((), (), {}, {"smol": tuple(change)}, (), ())
 
 
 def test_what_holds_for_all_engines_changes_all_models():
@@ -65,11 +65,11 @@ def test_a_model_with_an_isolation_of_its_own_is_not_concerned_by_that_of_all_mo
 def test_an_isolation_needs_another_engine_where_it_differs_in_effect():
     assert diff(config(SMOL), config({**SMOL, "isolation": "process"})).changed == {"smol": ("isolation",)}
     found = diff(config(SMOL), config({**SMOL, "isolation": "auto"}))
-    assert (found.changed, found.retuned) == ({}, ("smol",))
+    assert (found.changed, found.retuned) == ({}, {"smol": ("isolation",)})
 
 
 def test_a_budget_changes_no_model():
-    assert diff(config(SMOL), config(SMOL, memory={"budget": 0.5})) == ConfigDiff((), (), {}, (), ("budget",), ())
+    assert diff(config(SMOL), config(SMOL, memory={"budget": 0.5})) == ConfigDiff((), (), {}, {}, ("budget",), ())
 
 
 def test_what_a_process_cannot_change_is_named():

@@ -62,7 +62,7 @@ async def test_another_weight_or_priority_holds_for_the_engine_that_runs_and_for
     yard = Yard(config(tmp_path), engines.make_handle)
     await yard.start()
     done = await yard.reconfigure(config(tmp_path, {"weight": 2.0, "priority": 7}))
-    assert (done.diff.retuned, done.replaced) == (("a",), {})
+    assert (done.diff.retuned, done.replaced) == ({"a": ("priority", "weight")}, {})
     (engine,) = engines.of("a")
     assert await asyncio.to_thread(engine.heard, SetShare)
     assert yard.factory.specs["a"].model.weight == 2.0

@@ -18,7 +18,14 @@ from starlette.types import Receive, Scope, Send
 from modelyard.api.errors.anthropic import error_body as anthropic_body
 from modelyard.api.errors.ollama import error_body as ollama_body
 from modelyard.api.request_context import RequestContext
-from modelyard.errors import MAX_RETRY_AFTER_S, HarmfulRequest, InvalidRequest, ModelyardError, OutOfMemory
+from modelyard.errors import (
+    MAX_RETRY_AFTER_S,
+    HarmfulRequest,
+    InvalidRequest,
+    ModelNotFound,
+    ModelyardError,
+    OutOfMemory,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -91,15 +98,16 @@ def error_response(error: ModelyardError, path: str) -> Response:
 
 
 class _ErrorResponse(Response):
-    """An error as a response, which notes the code of the error in the context of its request."""
+    """An error as a response, which notes the error in the context of its request."""
 
     def __init__(self, error: ModelyardError, body: bytes, headers: Mapping[str, str]) -> None:
         super().__init__(body, error.status, headers, media_type="application/json")
-        self._code = error.code
+        self._error = error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if (context := RequestContext.find(scope)) is not None:
-            context.error_code = self._code
+            context.error_code, context.error_param = self._error.code, self._error.param
+            context.unknown_model = self._error.model if isinstance(self._error, ModelNotFound) else None
         await super().__call__(scope, receive, send)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from fastapi import APIRouter
@@ -31,6 +32,8 @@ def reconfiguration_object(result: Reconfiguration, *, applied: bool) -> dict[st
     }
 
 
+logger = logging.getLogger(__name__)
+
 router = APIRouter()
 
 
@@ -42,4 +45,6 @@ async def reload_config(http: HttpRequest, dry_run: bool = False) -> dict[str, A
     if reader is None:
         raise InvalidRequest("The server was started without a configuration file, so there is none to read again.")
     result = await Services.of(http).yard.reconfigure(await reader.read_async(), dry_run=dry_run)
+    if not dry_run:
+        logger.info("The configuration was reloaded: %s", result.summary())
     return reconfiguration_object(result, applied=not dry_run)

@@ -16,7 +16,6 @@ from modelyard.yard.requests.context import current_caller
 router = APIRouter()
 
 
-@router.get("/", include_in_schema=False)
 @router.get("/v1/health", include_in_schema=False)
 @router.get("/health")
 async def health(http: HttpRequest, model: str | None = None) -> Response:

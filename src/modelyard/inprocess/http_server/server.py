@@ -99,6 +99,11 @@ class HttpServer:
         """The connections of the server."""
         return self._server.connections
 
+    @property
+    def open_requests(self) -> int:
+        """How many requests are being answered."""
+        return len(self._server.server_state.tasks)
+
     async def start(self) -> None:
         """Start to accept connections."""
         self.serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))

@@ -35,7 +35,7 @@ from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import LoadState, RequestId, Residency, UnloadMode
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
-from modelyard.yard.runtime.inflight import InflightRequests
+from modelyard.yard.runtime.inflight import InflightRequests, RunningAnswer
 from modelyard.yard.runtime.interfaces import EngineSource
 from modelyard.yard.stats import log_lines
 from modelyard.yard.stats.counters import Counters
@@ -138,6 +138,10 @@ class LifecycleController:
     def abandon(self, request: RequestId) -> None:
         """Cancel a request: it leaves the queue, or its sequence ends before its engine's next step."""
         self._inflight.abandon(request)
+
+    def running(self) -> list[RunningAnswer]:
+        """Return the requests that are not over."""
+        return self._inflight.running()
 
     def set_share(self, model: str, weight: float, priority: int) -> None:
         """Change the share of device time of the engine of ``model``, if it has one."""

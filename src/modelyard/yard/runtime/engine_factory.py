@@ -170,7 +170,7 @@ class EngineFactory:
         except RepositoryUnavailable:
             raise
         except UnusableModel as unusable:
-            raise self._without_path(model, unusable) from unusable
+            raise (unusable if is_offline else self._without_path(model, unusable)) from unusable
         self._note(model, files)
         return await asyncio.to_thread(self._footprint, spec, files)
 

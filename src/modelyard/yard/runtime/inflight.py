@@ -74,6 +74,21 @@ class InflightRequest:
         return self.suspended.usage if isinstance(self.suspended, SuspendedSequence) else None
 
 
+@dataclass(frozen=True, slots=True)
+class RunningAnswer:
+    """A request that is not over, for those who wait for it.
+
+    Attributes:
+        model: id of its model.
+        tokens: how many tokens of its answer have arrived.
+        is_waiting: whether no engine has it.
+    """
+
+    model: str
+    tokens: int
+    is_waiting: bool
+
+
 class InflightRequests:
     """All requests that are not over.
 
@@ -185,6 +200,18 @@ class InflightRequests:
                 self._end(Failed(inflight.submit.sequence, EngineError(result.model, reason)))
             else:
                 self._suspend(request, inflight.resumed)
+
+    def running(self) -> list[RunningAnswer]:
+        """Return the answers whose readers are still there, in the order in which they arrived."""
+        return [
+            RunningAnswer(
+                inflight.result.model,
+                inflight.result.generated if isinstance(inflight.result, TokenStream) else 0,
+                inflight.engine is None,
+            )
+            for inflight in self.open.values()
+            if not inflight.is_abandoned
+        ]
 
     def cancel_all(self) -> None:
         """End all requests, without waiting for their engines."""

@@ -1,0 +1,102 @@
+"""The log of a server: lines on standard error, which share a terminal with progress bars."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from rich.console import Console
+from rich.text import Text
+
+from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
+from modelyard.config import Server
+from modelyard.system.printable import printable
+
+# Libraries whose lines of level INFO repeat what the access log has, or have a line for each request to the hub.
+_QUIET: Final = ("uvicorn.error", "httpx", "httpx2")
+
+_STYLES: Final = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
+
+
+class LineFormatter(logging.Formatter):
+    """Formats a record as one line: control characters of its message, which clients may have sent, are escaped.
+
+    Only a traceback takes further lines.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line of a record, and its traceback."""
+        record.message = printable(record.getMessage())
+        if self.usesTime():
+            record.asctime = self.formatTime(record, self.datefmt)
+        parts = [self.formatMessage(record)]
+        # Not from the record's cache, which another handler may have filled with text that is not escaped.
+        if record.exc_info:
+            parts += map(printable, self.formatException(record.exc_info).splitlines())
+        return "\n".join(parts)
+
+
+class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
+    """Writes records to the console, above the bars that are drawn on it.
+
+    Attributes:
+        is_drawing: whether there are bars.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(console.file)
+        self.is_drawing = False
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write one record."""
+        style = _STYLES.get(record.levelno)
+        if not self._console.is_terminal or not (self.is_drawing or style):
+            super().emit(record)
+            return
+        try:
+            line = Text(self.format(record))
+            if style:
+                line.highlight_words([record.levelname], style)
+            self._console.print(line, soft_wrap=True)
+        except Exception:  # noqa: BLE001 (what logging does with a line that cannot be written)
+            self.handleError(record)
+
+
+class ServerLog:
+    """The console of a server on standard error, and the log on it."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True, highlight=False)
+        self._handlers: list[ConsoleHandler] = []
+
+    def open(self, server: Server) -> None:
+        """Write everything that is logged from now on to the console."""
+        root = logging.getLogger()
+        root.setLevel(logging.INFO)
+        root.addHandler(self._handler("%(asctime)s %(levelname)s %(message)s"))
+        for name in _QUIET:
+            logging.getLogger(name).setLevel(logging.WARNING)
+        if server.access_log_format == "json":
+            access = logging.getLogger(ACCESS_LOGGER)
+            access.addHandler(self._handler("%(message)s"))
+            access.propagate = False
+
+    def _handler(self, form: str) -> ConsoleHandler:
+        handler = ConsoleHandler(self.console)
+        handler.setFormatter(LineFormatter(form))
+        self._handlers.append(handler)
+        return handler
+
+    @contextmanager
+    def drawing(self) -> Iterator[None]:
+        """Enter while bars are drawn on the console."""
+        for handler in self._handlers:
+            handler.is_drawing = True
+        try:
+            yield
+        finally:
+            for handler in self._handlers:
+                handler.is_drawing = False

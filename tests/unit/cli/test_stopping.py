@@ -1,0 +1,58 @@
+"""What a stop says that it waits for."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelyard.cli.stopping import Stop, forced_line, stop_line
+from modelyard.yard.runtime.inflight import RunningAnswer
+
+ONE = RunningAnswer("smol", 320, is_waiting=False)
+WAITING = RunningAnswer("gemma", 0, is_waiting=True)
+
+
+@pytest.mark.parametrize(
+    ("answers", "requests", "line"),
+    [
+        ([], 0, "Stopping"),
+        (
+            [ONE],
+            1,
+            "Stopping, new connections are refused. 1 answer is running (model smol, 320 tokens so far): waiting up to "
+            "30 s; Ctrl-C again ends it",
+        ),
+        (
+            [ONE, WAITING, ONE, ONE, ONE],
+            5,
+            "Stopping, new connections are refused. 5 answers are running (model smol, 320 tokens so far; model gemma, "
+            "waiting; model smol, 320 tokens so far and 2 more): waiting up to 30 s; Ctrl-C again ends them",
+        ),
+        (
+            [],
+            2,
+            "Stopping, new connections are refused. 2 requests are being answered: waiting up to 30 s; Ctrl-C again "
+            "ends them",
+        ),
+    ],
+)
+def test_a_stop_says_what_it_waits_for_and_how_to_end_it(
+    answers: list[RunningAnswer], requests: int, line: str
+) -> None:
+    assert stop_line(answers, requests, 30.0, is_terminal=True) == line
+
+
+def test_without_a_terminal_the_signals_are_named() -> None:
+    assert "a second SIGINT or SIGTERM ends it" in stop_line([ONE], 1, 30.0, is_terminal=False)
+
+
+def test_what_is_ended_is_counted() -> None:
+    assert forced_line([ONE, WAITING]) == "Ending 2 answers"
+    assert forced_line([]) == "Closing all connections"
+
+
+async def test_the_first_signal_asks_and_the_second_forces() -> None:
+    stop = Stop(None)
+    stop.on_signal()
+    assert (stop.requested.is_set(), stop.forced.is_set()) == (True, False)
+    stop.on_signal()
+    assert stop.forced.is_set()
