@@ -20,7 +20,7 @@ from modelyard.api.app import create_app
 from modelyard.cli.greeting import MemoryUse, greet
 from modelyard.cli.loading import follow_loads, start_visibly
 from modelyard.cli.log import ServerLog
-from modelyard.cli.stopping import ENDED_AT_ONCE, Stop, forced_line, stop_line
+from modelyard.cli.stopping import Stop, forced_line, stop_line
 from modelyard.config import AccessKey, Config
 from modelyard.config.reader import ConfigReader
 from modelyard.errors import ModelyardError
@@ -29,6 +29,7 @@ from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes
 from modelyard.inprocess.http_server.tls import Certificate
 from modelyard.system.memory import total_bytes
 from modelyard.system.quantities import count_text
+from modelyard.system.restarts import ENDED_AT_ONCE
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
 from modelyard.version import __version__

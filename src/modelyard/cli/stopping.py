@@ -10,9 +10,6 @@ from modelyard.system.quantities import count_text
 from modelyard.system.supervised import SupervisorLink
 from modelyard.yard.runtime.inflight import RunningAnswer
 
-ENDED_AT_ONCE: Final = 130
-"""Exit code of a server whose answers a second signal has ended; it is that of a program that Ctrl-C has ended."""
-
 # Answers that the log names one by one.
 _MAX_NAMED: Final = 3
 

@@ -16,6 +16,9 @@ WINDOW_S: Final = 60.0
 RETRY_DELAY_S: Final = 0.5
 FAILED: Final = 1
 
+ENDED_AT_ONCE: Final = 130
+"""Exit status of a server whose answers a second signal has ended; it is that of a program that Ctrl-C has ended."""
+
 # Signals that are sent to end a process on purpose, never because of a fault.
 _STOP_SIGNALS: Final = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM})
 
@@ -72,7 +75,8 @@ def after_end(service: Service, status: int, now_s: float) -> tuple[Service, Sta
     start would only repeat it.
     """
     if service.is_stop_asked:
-        message = None if _is_intended(status) else f"The server {_describe(status)} while it was stopping."
+        is_intended = _is_intended(status) or status == ENDED_AT_ONCE
+        message = None if is_intended else f"The server {_describe(status)} while it was stopping."
         return service, End(status, message)
     if _is_intended(status) or (status > 0 and not service.has_served):
         return service, End(status)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from modelyard.system.restarts import (
+    ENDED_AT_ONCE,
     FAILED,
     MAX_DEATHS,
     RETRY_DELAY_S,
@@ -65,6 +66,10 @@ def test_an_error_before_it_served_again_is_a_death_as_well() -> None:
 @pytest.mark.parametrize("status", [0, *(-number for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))])
 def test_an_end_that_somebody_wanted_ends_the_supervisor_in_the_same_way(service: Service, status: int) -> None:
     assert after_end(service, status, 7.0)[1] == End(status)
+
+
+def test_answers_that_a_second_signal_has_ended_are_no_fault() -> None:
+    assert after_end(replace(SERVING, is_stop_asked=True), ENDED_AT_ONCE, 7.0)[1] == End(ENDED_AT_ONCE)
 
 
 def test_a_death_while_it_was_stopping_ends_with_its_status_and_says_so() -> None:
