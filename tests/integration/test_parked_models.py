@@ -98,6 +98,9 @@ def test_a_model_that_is_parked_answers_the_next_request_without_reading_its_fil
     assert park(server, SMOL).json() == {"model_id": SMOL, "status": "unloaded"}
     shown = server.get(f"/v1/models/{SMOL}").json()
     assert (shown["status"], shown["parked"]) == ("unloaded", True)
+    assert 0 < shown["resident_bytes"] < shown["predicted_bytes"]
+    held = {model["name"]: model for model in server.get("/api/ps").json()["models"]}
+    assert (held[SMOL]["size"], held[SMOL]["parked"]) == (shown["resident_bytes"], True)
     # The other one does not notice.
     assert ask(server, GEMMA)
     assert ask(server, SMOL)["choices"] == expected

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import signal
 import socket
 import sys
@@ -92,7 +93,7 @@ async def _serve(
     with _signals_handled(stop, reload, link):
         try:
             if not await finishes_before(stop.requested, loading):
-                logger.info("Stopping, before all models were loaded")
+                logger.info("Stopping, before all models were loaded; a second signal ends it at once")
                 loading.cancel()
                 await finishes_before(stop.forced, asyncio.ensure_future(_outcome(loading)))
                 return stop.forced.is_set()
@@ -118,10 +119,14 @@ async def _serve(
                 await finishes_before(stop.requested, server.serving)
                 await _drain(model, server, stop, is_terminal=log.console.is_terminal)
         finally:
-            await _closed(model, stop)
+            is_closed = await _closed(model, stop)
             # After the models: responses in the background end with them, and are stored.
             if close_store is not None:
                 await close_store()
+            if not is_closed:
+                # The end of the event loop would wait for threads that hang, or that read a large file.
+                logging.shutdown()
+                os._exit(ENDED_AT_ONCE)
     return stop.forced.is_set()
 
 
@@ -175,15 +180,15 @@ async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, *, is_termin
     await server.serving
 
 
-async def _closed(model: AsyncModel, stop: Stop) -> None:
-    """Free the models. Engines that do not end at once are left to the end of the process after a second signal."""
+async def _closed(model: AsyncModel, stop: Stop) -> bool:
+    """Free the models; return whether that is done, or was given up, soon after a second signal."""
     closing = asyncio.create_task(model.aclose(CLOSE_S))
     if not await finishes_before(stop.forced, closing):
         await asyncio.wait((closing,), timeout=FORCED_CLOSE_S)
-    if closing.done():
-        await closing
-    else:
-        closing.cancel()
+    if not closing.done():
+        return False
+    await closing
+    return True
 
 
 @contextlib.contextmanager
