@@ -29,11 +29,9 @@ from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import Certificate
 from modelyard.system.memory import total_bytes
-from modelyard.system.quantities import count_text
 from modelyard.system.restarts import ENDED_AT_ONCE
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
-from modelyard.version import __version__
 from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
@@ -83,7 +81,6 @@ async def _serve(
     """Serve until a signal stops it; return whether a second signal has ended what the stop waited for."""
     if tls is not None and read_config is not None:
         read_config = _with_renewed_certificate(tls, read_config)
-    logger.info("Modelyard %s starts: %s", __version__, _planned(config))
     stop = Stop(link)
     # Engines run in processes, so that a crash of one does not end the others; docs/performance.md has the cost.
     model = AsyncModel(config, partial(Yard, auto_host="process"))
@@ -128,14 +125,6 @@ async def _serve(
                 logging.shutdown()
                 os._exit(ENDED_AT_ONCE)
     return stop.forced.is_set()
-
-
-def _planned(config: Config) -> str:
-    """Return which models are loaded at the start, in a few words."""
-    at_start = sum(model.load == "startup" for model in config.models)
-    if at_start == len(config.models):
-        return count_text(at_start, "model")
-    return f"{count_text(len(config.models), 'model')}, {at_start} of them loaded now"
 
 
 async def _outcome(task: asyncio.Task[None]) -> None:
