@@ -41,7 +41,7 @@ CLOSE_S = 10.0
 FORCED_CLOSE_S = 2.0
 
 # How long the greeting waits for the headers of models that are not loaded. Reading goes on after it.
-MAX_SURVEY_S = 3.0
+MAX_SURVEY_S = 5.0
 
 
 def run_server(
@@ -86,6 +86,7 @@ async def _serve(
     model = AsyncModel(config, partial(Yard, auto_host="process"))
     loading = asyncio.create_task(start_visibly(model, log.console, log.drawing()))
     reload = None if read_config is None else _reload_starter(model, loading, read_config)
+    closing = _Closing(model, stop)
     close_store: Callable[[], Awaitable[None]] | None = None
     with _signals_handled(stop, reload, link):
         try:
@@ -115,16 +116,47 @@ async def _serve(
             with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
                 await finishes_before(stop.requested, server.serving)
                 await _drain(model, server, stop, is_terminal=log.console.is_terminal)
+                # Closing the models ends running requests with an error, and their connections close.
+                await closing.finish()
+                await closing.wait_for(server.serving)
         finally:
-            is_closed = await _closed(model, stop)
+            await closing.finish()
             # After the models: responses in the background end with them, and are stored.
             if close_store is not None:
                 await close_store()
-            if not is_closed:
+            if closing.was_given_up:
                 # The end of the event loop would wait for threads that hang, or that read a large file.
                 logging.shutdown()
                 os._exit(ENDED_AT_ONCE)
     return stop.forced.is_set()
+
+
+class _Closing:
+    """The close of the models, and what is waited for after it: not for long once a second signal has come.
+
+    Attributes:
+        was_given_up: whether something was not waited for.
+    """
+
+    def __init__(self, model: AsyncModel, stop: Stop) -> None:
+        self.was_given_up = False
+        self._model, self._stop = model, stop
+        self._task: asyncio.Task[None] | None = None
+
+    async def finish(self) -> None:
+        """Free all models. Idempotent."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._model.aclose(CLOSE_S))
+        await self.wait_for(self._task)
+
+    async def wait_for(self, work: asyncio.Task[None]) -> None:
+        """Wait until ``work`` is done, or is given up."""
+        if not await finishes_before(self._stop.forced, work):
+            await asyncio.wait((work,), timeout=0 if self.was_given_up else FORCED_CLOSE_S)
+        if work.done():
+            await work
+        else:
+            self.was_given_up = True
 
 
 async def _outcome(task: asyncio.Task[None]) -> None:
@@ -155,7 +187,7 @@ def _greet(config: Config, yard: Yard, listener: socket.socket, keys: Sequence[A
 
 
 async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, *, is_terminal: bool) -> None:
-    """Let running requests end, for a while; then end those that are left, and stop the server."""
+    """Accept no connections any more, and let running requests end, for a while."""
     server.ask_to_stop()
     model.yard.dismiss_observers()
     logger.info("%s", stop_line(model.yard.running(), server.open_requests, DRAIN_S, is_terminal=is_terminal))
@@ -164,20 +196,6 @@ async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, *, is_termin
             await finishes_before(stop.forced, server.serving)
     if not server.serving.done():
         logger.warning("%s", forced_line(model.yard.running()))
-    # Closing the model ends running requests with an error, and their connections close.
-    await _closed(model, stop)
-    await server.serving
-
-
-async def _closed(model: AsyncModel, stop: Stop) -> bool:
-    """Free the models; return whether that is done, or was given up, soon after a second signal."""
-    closing = asyncio.create_task(model.aclose(CLOSE_S))
-    if not await finishes_before(stop.forced, closing):
-        await asyncio.wait((closing,), timeout=FORCED_CLOSE_S)
-    if not closing.done():
-        return False
-    await closing
-    return True
 
 
 @contextlib.contextmanager
