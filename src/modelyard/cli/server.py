@@ -59,7 +59,7 @@ def run_server(
 
     Raises:
         ConfigError, ModelLoadFailed: see Yard.start.
-        SystemExit: a second signal has ended requests that the first one waited for.
+        SystemExit: a second signal has cut off what the first one waited for.
     """
     log = ServerLog()
     log.open(config.server)
@@ -78,7 +78,7 @@ async def _serve(
     tls: Certificate | None,
     log: ServerLog,
 ) -> bool:
-    """Serve until a signal stops it; return whether a second signal has ended what the stop waited for."""
+    """Serve until a signal stops it; return whether a second signal has cut off what the stop waited for."""
     if tls is not None and read_config is not None:
         read_config = _with_renewed_certificate(tls, read_config)
     stop = Stop(link)
@@ -93,8 +93,8 @@ async def _serve(
             if not await finishes_before(stop.requested, loading):
                 logger.info("Stopping, before all models were loaded; a second signal ends it at once")
                 loading.cancel()
-                await finishes_before(stop.forced, asyncio.ensure_future(_outcome(loading)))
-                return stop.forced.is_set()
+                stop.has_cut = not await finishes_before(stop.forced, asyncio.ensure_future(_outcome(loading)))
+                return stop.has_cut
             await loading
             survey = asyncio.create_task(_survey(model.yard), name="read headers")
             address = config.server
@@ -128,7 +128,7 @@ async def _serve(
                 # The end of the event loop would wait for threads that hang, or that read a large file.
                 logging.shutdown()
                 os._exit(ENDED_AT_ONCE)
-    return stop.forced.is_set()
+    return stop.has_cut
 
 
 class _Closing:
@@ -194,8 +194,9 @@ async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, *, is_termin
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
             await finishes_before(stop.forced, server.serving)
-    if not server.serving.done():
-        logger.warning("%s", forced_line(model.yard.running()))
+    if not server.serving.done() and (line := forced_line(model.yard.running(), server.open_requests)):
+        stop.has_cut = stop.forced.is_set()
+        logger.warning("%s", line)
 
 
 @contextlib.contextmanager

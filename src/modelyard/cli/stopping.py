@@ -15,11 +15,17 @@ _MAX_NAMED: Final = 3
 
 
 class Stop:
-    """The state of stopping: the first SIGINT or SIGTERM requests it, and the second ends running requests at once."""
+    """The state of stopping: the first SIGINT or SIGTERM requests it, and the second ends running requests at once.
+
+    Attributes:
+        requested, forced: set by the first and by the second signal.
+        has_cut: whether the second one has cut something off, and not come when nothing was left to wait for.
+    """
 
     def __init__(self, link: SupervisorLink | None) -> None:
         self.requested = asyncio.Event()
         self.forced = asyncio.Event()
+        self.has_cut = False
         self._link = link
 
     def on_signal(self) -> None:
@@ -67,6 +73,8 @@ def _named(answer: RunningAnswer) -> str:
     return f"model {answer.model}, {count_text(answer.tokens, 'token')} so far"
 
 
-def forced_line(answers: Sequence[RunningAnswer]) -> str:
-    """Return the line about answers that are ended because they took too long, or were not to be waited for."""
-    return f"Ending {count_text(len(answers), 'answer')}" if answers else "Closing all connections"
+def forced_line(answers: Sequence[RunningAnswer], requests: int) -> str:
+    """Return the line about what is ended because it took too long, or is not to be waited for; "" where nothing is."""
+    if answers:
+        return f"Ending {count_text(len(answers), 'answer')}"
+    return f"Ending {count_text(requests, 'request')}" if requests else ""

@@ -46,8 +46,9 @@ def test_without_a_terminal_the_signals_are_named() -> None:
 
 
 def test_what_is_ended_is_counted() -> None:
-    assert forced_line([ONE, WAITING]) == "Ending 2 answers"
-    assert forced_line([]) == "Closing all connections"
+    assert forced_line([ONE, WAITING], 3) == "Ending 2 answers"
+    assert forced_line([], 1) == "Ending 1 request"
+    assert forced_line([], 0) == ""
 
 
 async def test_the_first_signal_asks_and_the_second_forces() -> None:
