@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from modelyard.system.quantities import size_text
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import Sized
 from modelyard.yard.residency.eviction import Fit, plan_eviction
@@ -22,9 +23,9 @@ def load_what_fits(controller: LifecycleController, footprints: dict[str, Footpr
             loads.append(controller.reload(name))
         else:
             logger.warning(
-                "%s needs %.0f MB, which the memory budget does not have beside the models before it: "
+                "%s needs %s, which the memory budget does not have beside the models before it: "
                 "it is loaded when it is first asked for",
                 name,
-                footprint.total_bytes / 1e6,
+                size_text(footprint.total_bytes),
             )
     return loads
