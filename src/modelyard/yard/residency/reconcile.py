@@ -10,6 +10,7 @@ from modelyard.errors import (
     ModelUnloaded,
     ModelyardError,
 )
+from modelyard.system.quantities import duration_text
 from modelyard.yard.residency.allocation import allocate
 from modelyard.yard.residency.builder import StateBuilder, load_failure
 from modelyard.yard.residency.events import (
@@ -120,7 +121,9 @@ def _unload_idle(builder: StateBuilder) -> None:
         if not model.is_unused or model.policy.is_pinned or over_at == math.inf:
             continue
         if builder.state.now >= over_at:
-            builder.free(name, suspends=False, why=f"it was idle for {model.idle_unload_s:g} s", reason="idle")
+            builder.free(
+                name, suspends=False, why=f"it was idle for {duration_text(model.idle_unload_s)}", reason="idle"
+            )
         else:
             builder.due.append(over_at)
 
