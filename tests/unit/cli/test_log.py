@@ -6,6 +6,7 @@ import io
 import logging
 from collections.abc import Iterator
 
+import pyte
 import pytest
 from rich.console import Console
 
@@ -60,6 +61,24 @@ def test_the_level_of_a_warning_is_coloured_where_that_is_wanted(
     said = console.file.getvalue()
     assert ("\x1b[33m" in said) is coloured
     assert "x\n" in said
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_a_line_of_the_log_never_shares_a_line_with_a_bar(log: logging.Logger, width: int) -> None:
+    console = Console(
+        file=io.StringIO(), force_terminal=True, width=width, height=30, _environ={"TERM": "xterm-256color"}
+    )
+    opened(log, console).is_drawing = True
+    bars = LoadBars(console)
+    for step in range(10):
+        bars.show({"one": Progress("loading", step / 10), "two": Progress("downloading", step / 10)})
+        log.info("line %d", step)
+    screen = pyte.Screen(width, 30)
+    pyte.Stream(screen).feed(console.file.getvalue().replace("\n", "\r\n"))
+    shown = [line.rstrip() for line in screen.display]
+    assert shown[:10] == [f"INFO line {step}" for step in range(10)]
+    assert [line.split()[:2] for line in shown[10:12]] == [["Loading", "one"], ["Downloading", "two"]]
+    bars.close()
 
 
 def test_bars_fold_long_ids_and_never_cut_them() -> None:
