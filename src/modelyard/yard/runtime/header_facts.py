@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from modelyard.config import Model
-from modelyard.hub import ModelFiles
+from modelyard.hub import POOLED_KINDS, ModelFiles
 from modelyard.yard.memory.cache_bytes import context_cells
 
 
@@ -31,10 +31,11 @@ class HeaderFacts:
 def header_facts(files: ModelFiles, model: Model) -> HeaderFacts:
     """Return what is known of ``model`` from its ``files``."""
     header = files.header
+    has_template = model.chat_template is not None or bool(header.metadata.get("tokenizer.chat_template"))
     return HeaderFacts(
         architecture=header.architecture,
         context_length=context_cells(header, model.device.max_seq_len),
         quantization=files.quantization,
         size_bytes=files.size_bytes,
-        can_chat=model.chat_template is not None or bool(header.metadata.get("tokenizer.chat_template")),
+        can_chat=files.kind not in POOLED_KINDS and has_template,
     )
