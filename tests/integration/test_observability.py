@@ -138,17 +138,22 @@ def test_a_busy_run_is_counted_and_logged_and_its_secrets_are_not(
     line += rf"prompt_tokens={usage['prompt_tokens']} completion_tokens=8 finish=length request_id="
     assert re.fullmatch(line + "mine-1", lines[0])
     assert re.fullmatch(line + streamed.headers["x-request-id"], lines[1])
-    assert lines[2].startswith("POST /v1/chat/completions 404 key=alice ms=")
-    assert lines[3].startswith("GET /v1/models/{model_id:path} 404 key=alice ms=")
-    assert lines[4].startswith("GET unknown 404 key=alice")
-    assert re.fullmatch(r"GET unknown 401 ms=[\d.]+ error=invalid_api_key request_id=\w+", lines[6])
+    # What does not exist is named, so that the client that asks for it can be corrected.
+    name = SECRETS["name"]
+    assert lines[2].startswith(f"POST /v1/chat/completions 404 model={name} key=alice ms=")
+    assert lines[3].startswith(
+        f"GET /v1/models/{{model_id:path}} 404 path=/v1/models/{name} model={name} key=alice ms="
+    )
+    assert lines[4].startswith(f"GET unknown 404 path=/{name} key=alice")
+    assert re.fullmatch(r"GET unknown 401 path=/v1/models ms=[\d.]+ error=invalid_api_key request_id=\w+", lines[6])
     # Not those of this test's own client, nor uvicorn's own access log: that is off, and pytest turns it on again.
     foreign = ("httpx", "httpcore", "uvicorn.access")
     records = [record for record in caplog.records if not record.name.startswith(foreign)]
     everything = "\n".join(f"{record.getMessage()} {record.exc_text or ''} {record.args}" for record in records)
-    everything += get(server, "/metrics").text
+    metrics = get(server, "/metrics").text
     assert "alice" in everything
-    assert [secret for secret in SECRETS.values() if secret in everything] == []
+    assert [what for what in ("prompt", "key") if SECRETS[what] in everything] == []
+    assert [secret for secret in SECRETS.values() if secret in metrics] == []
 
 
 def test_a_whole_answer_says_where_its_time_went(server: RunningServer) -> None:
