@@ -61,6 +61,17 @@ def records_of_deaths() -> Iterator[Path]:
         yield Path(folder) / "modelyard" / "isolation"
 
 
+@pytest.fixture(scope="session", autouse=True)
+def servers_of_others_are_not_found() -> Iterator[None]:
+    """Servers that tests start announce themselves to the tests alone, and commands find no others."""
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        patch.setenv("XDG_RUNTIME_DIR", folder)
+        patch.setenv("XDG_STATE_HOME", folder)
+        for variable in ("MODELYARD_HOST", "MODELYARD_API_KEY", "MODELYARD_API_KEY_FILE"):
+            patch.delenv(variable, raising=False)
+        yield
+
+
 @pytest.fixture(autouse=True)
 def deaths_are_forgotten(records_of_deaths: Path) -> Iterator[None]:
     """A model whose engine one test ends is not isolated in the next, which may look at threads of this process."""

@@ -52,6 +52,12 @@
     ├── AnswerInvalid               500 answer_invalid: a structured answer breaks a rule that no JSON schema expresses
     ├── GrammarUntried              503 grammar_untried: no process was available to test a grammar
     ├── MediaUndecoded              503 media_undecoded: no process was available to decode an image or a clip of sound
+    ├── ServerUnusable              a command cannot use the server that it means
+    │   ├── ServerUnreachable       no server answers
+    │   ├── NotModelyard            another program answers
+    │   ├── ServerRefused           the server answers with an error
+    │   │   └── KeyRefused          the server needs another API key
+    │   └── AmbiguousServer         several servers run
     └── EngineError                 500 engine_error
         ├── PromptUnread            503 prompt_unread: no process was available to read a prompt
         └── HarmfulRequest          a request that ended its engine twice
@@ -77,6 +83,14 @@ from modelyard.errors.base import (
     MAX_RETRY_AFTER_S,
     ModelyardError,
     restore_error,
+)
+from modelyard.errors.client import (
+    AmbiguousServer,
+    KeyRefused,
+    NotModelyard,
+    ServerRefused,
+    ServerUnreachable,
+    ServerUnusable,
 )
 from modelyard.errors.model import (
     AnswerInvalid,
@@ -136,6 +150,7 @@ from modelyard.errors.startup import (
 __all__ = [
     "MAX_MESSAGE_CHARS",
     "MAX_RETRY_AFTER_S",
+    "AmbiguousServer",
     "AnswerInvalid",
     "Closed",
     "ConcurrencyLimited",
@@ -156,6 +171,7 @@ __all__ = [
     "InsufficientMemory",
     "InvalidApiKey",
     "InvalidRequest",
+    "KeyRefused",
     "MediaUndecoded",
     "MissingExtra",
     "ModelBusy",
@@ -168,6 +184,7 @@ __all__ = [
     "ModelUnloaded",
     "ModelyardError",
     "NoFreeSlot",
+    "NotModelyard",
     "OriginNotAllowed",
     "OutOfMemory",
     "PermissionDenied",
@@ -180,6 +197,9 @@ __all__ = [
     "RequestTooLarge",
     "ResponseNotFound",
     "ServerOverloaded",
+    "ServerRefused",
+    "ServerUnreachable",
+    "ServerUnusable",
     "ShuttingDown",
     "StoreUnavailable",
     "TakesNoImages",

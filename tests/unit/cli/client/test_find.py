@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.cli.client.find import candidates, configured_address, model_in, read_key, server_with_model
+from modelyard.errors import ConfigError, ModelNotFound, NotModelyard, ServerUnreachable
+from modelyard.system.announcements import Announcement, announced, start_of, this_machine
+from support.odd_server import free_port, http_answer, odd_server
+
+MODELS: list[dict[str, Any]] = [
+    {"id": "small", "aliases": ["s"], "source": "/models/small.gguf"},
+    {"id": "large", "aliases": [], "source": "org/Large-GGUF", "quantization": "Q4_K_M", "default": True},
+]
+
+
+@contextmanager
+def modelyard(models: list[dict[str, Any]] = MODELS) -> Iterator[str]:
+    state = json.dumps({"object": "server", "version": "1", "memory": None, "models": models})
+    with odd_server(http_answer("200 OK", "application/json", state)) as url:
+        yield url
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    return {"XDG_RUNTIME_DIR": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
+
+
+@contextmanager
+def announces(environ: dict[str, str], *urls: str) -> Iterator[None]:
+    with ExitStack() as stack:
+        for number, (url, pid) in enumerate(zip(urls, (os.getpid(), os.getppid()), strict=False)):
+            found = Announcement(
+                url=url,
+                pid=pid,
+                start=start_of(pid),
+                machine=this_machine(),
+                version="1",
+                began=float(number),
+                is_serving=True,
+            )
+            stack.enter_context(announced(found, environ))
+        yield
+
+
+def test_the_option_comes_before_the_variable_and_that_before_running_servers(environ: dict[str, str]) -> None:
+    environ["MODELYARD_HOST"] = "box"
+    named = configured_address("other:1", environ)
+    assert named is not None
+    assert (named.url, named.source) == ("http://other:1", "--url")
+    with announces(environ, "http://127.0.0.1:5"):
+        assert [each.url for each in candidates(None, environ)] == ["http://box:1234"]
+        del environ["MODELYARD_HOST"]
+        assert [each.url for each in candidates(None, environ)] == ["http://127.0.0.1:5"]
+    assert [each.url for each in candidates(None, environ)] == ["http://127.0.0.1:1234"]
+
+
+def test_an_empty_variable_names_no_server(environ: dict[str, str]) -> None:
+    assert configured_address(None, {**environ, "MODELYARD_HOST": ""}) is None
+
+
+def test_a_server_of_this_machine_is_known_also_when_it_is_named(environ: dict[str, str]) -> None:
+    with announces(environ, "http://127.0.0.1:5"):
+        found = {named: candidates(named, environ)[0] for named in (":5", "localhost:5", "[::1]:5", ":6", "box:5")}
+    assert [named for named, server in found.items() if server.announcement is not None] == [
+        ":5",
+        "localhost:5",
+        "[::1]:5",
+    ]
+
+
+def test_a_key_comes_from_its_file_or_a_variable(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("sk-a\n")
+    (tmp_path / "b").write_text("sk-b")
+    environ = {"MODELYARD_API_KEY": " sk-env ", "MODELYARD_API_KEY_FILE": str(tmp_path / "b")}
+    assert read_key(environ, tmp_path / "a") == "sk-a"
+    assert read_key(environ) == "sk-env"
+    assert read_key({**environ, "MODELYARD_API_KEY": ""}) == "sk-b"
+    assert read_key({}) is None
+
+
+@pytest.mark.parametrize("content", [b"", b"two words", b"a\nb", b"\xff\xfe", b"x" * 5000])
+def test_what_is_no_key_is_refused_and_not_repeated(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "key").write_bytes(content)
+    with pytest.raises(ConfigError) as refused:
+        read_key({}, tmp_path / "key")
+    assert "--key-file" in str(refused.value)
+    assert "two words" not in str(refused.value)
+
+
+def test_a_key_file_that_is_missing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such file"):
+        read_key({"MODELYARD_API_KEY_FILE": str(tmp_path / "key")})
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        (None, "large"),
+        ("small", "small"),
+        ("s", "small"),
+        ("/models/small.gguf", "small"),
+        ("org/Large-GGUF", "large"),
+        ("org/large-gguf:q4_k_m", "large"),
+        ("org/Large-GGUF:Q8_0", None),
+        ("smal", None),
+        ("", None),
+    ],
+)
+def test_a_model_is_meant_by_id_alias_path_or_hub_id(wanted: str | None, found: str | None) -> None:
+    assert model_in(MODELS, wanted) == found
+
+
+def test_a_model_is_meant_by_any_path_of_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "m.gguf").touch()
+    (tmp_path / "link.gguf").symlink_to(tmp_path / "m.gguf")
+    monkeypatch.chdir(tmp_path)
+    models = [{"id": "m", "aliases": [], "source": str(tmp_path / "m.gguf")}]
+    assert model_in(models, "./m.gguf") == model_in(models, "link.gguf") == "m"
+
+
+def test_a_file_of_the_same_name_elsewhere_is_another_model(tmp_path: Path) -> None:
+    (tmp_path / "small.gguf").touch()
+    assert model_in(MODELS, str(tmp_path / "small.gguf")) is None
+
+
+def test_a_running_server_with_the_model_is_used(environ: dict[str, str]) -> None:
+    with modelyard() as with_it, modelyard([]) as without, announces(environ, with_it, without):
+        found = server_with_model("s", None, environ)
+        assert found is not None
+        assert (found.url, found.model) == (with_it, "small")
+        assert server_with_model("other", None, environ) is None
+
+
+def test_a_running_server_that_hangs_is_passed_over_in_a_bounded_time(environ: dict[str, str]) -> None:
+    with odd_server(None) as hangs, modelyard() as with_it, announces(environ, with_it, hangs):
+        found = server_with_model("small", None, environ)
+    assert found is not None
+    assert found.url == with_it
+
+
+def test_a_server_that_was_named_and_is_not_there_is_an_error(environ: dict[str, str]) -> None:
+    with free_port() as port:
+        with pytest.raises(ServerUnreachable):
+            server_with_model("small", f":{port}", environ)
+        with pytest.raises(ServerUnreachable):
+            server_with_model("small", None, {**environ, "MODELYARD_HOST": f":{port}"})
+
+
+def test_a_server_that_was_named_without_the_model_is_an_error_that_knows_the_nearest(environ: dict[str, str]) -> None:
+    with modelyard() as url, pytest.raises(ModelNotFound, match="Did you mean 'small'"):
+        server_with_model("smal", url, environ)
+
+
+def test_another_program_is_no_server_unless_it_was_named(environ: dict[str, str]) -> None:
+    with odd_server(http_answer("200 OK", "text/plain", "Ollama is running")) as url:
+        with announces(environ, url):
+            assert server_with_model("small", None, environ) is None
+        with pytest.raises(NotModelyard):
+            server_with_model("small", url, environ)
