@@ -39,7 +39,7 @@ TABLES = [
     {"name": "rules", "key": KEYS["rules"], "scopes": ["admin"]},
     {"name": "small", "key": KEYS["small"], "scopes": ["inference", "read", "admin"], "models": ["org/smol"]},
     {"name": "thrifty", "key": f"sha256:{digest_of(KEYS['thrifty']).hex()}", "tokens_per_minute": PROMPT_TOKENS},
-    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(80)),
+    *({"name": f"slow-{n}", "key": f"slow-{n}", "scopes": [], "requests_per_minute": 1} for n in range(100)),
 ]
 CHAT: dict[str, Any] = {"messages": [{"role": "user", "content": "Hi"}]}
 
@@ -197,11 +197,14 @@ NEEDED = {
         ("GET", "/props"),
         ("GET", "/slots"),
         ("GET", "/lora-adapters"),
+        ("GET", "/v1/server"),
     },
     "admin": {
         ("GET", "/v1/models/events"),
         ("POST", "/v1/models/unload"),
         ("POST", "/v1/models/reload"),
+        ("POST", "/v1/models/prepare"),
+        ("GET", "/v1/logs"),
         ("POST", "/models/load"),
         ("GET", "/models/sse"),
         ("POST", "/models"),
@@ -292,7 +295,7 @@ def test_the_official_client_tells_the_refusals_apart(server: RunningServer) -> 
         with pytest.raises(openai.PermissionDeniedError):
             client.chat.completions.create(model="google/gemma3", **CHAT)
         assert client.chat.completions.create(model="smollm2", **CHAT).choices[0].message.content == "Hello"
-    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="slow-79", max_retries=0) as client:
+    with openai.OpenAI(base_url=f"{server.url}/v1", api_key="slow-99", max_retries=0) as client:
         with pytest.raises(openai.PermissionDeniedError):
             client.models.list()
         with pytest.raises(openai.RateLimitError):

@@ -14,6 +14,7 @@ import openai
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.api.app import create_app
+from modelyard.api.server.log_ring import LogRing
 from modelyard.config import Config, read_keys
 from modelyard.hub import Stores
 from modelyard.inprocess.http_server.server import HttpServer
@@ -104,6 +105,7 @@ def serving(
     policy: WaitPolicy | None = None,
     read_config: Callable[[], Config] | None = None,
     stores: Stores | None = None,
+    log_ring: LogRing | None = None,
 ) -> Iterator[RunningServer]:
     """Serve ``config`` for the length of the context."""
     ready: list[RunningServer] = []
@@ -117,7 +119,7 @@ def serving(
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
         yard = Yard(config, make_engine, policy, stores)
         await yard.start()
-        underway = Underway(create_app(yard, read_keys(config), read_config))
+        underway = Underway(create_app(yard, read_keys(config), read_config, log_ring=log_ring))
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         server = HttpServer(underway, listener, config.server, models=len(config.models), drain_s=5)
@@ -127,6 +129,8 @@ def serving(
         started.set()
         await stopping.wait()
         server.ask_to_stop()
+        if log_ring is not None:
+            log_ring.dismiss()
         await yard.close()
         await server.serving
 

@@ -39,7 +39,8 @@ from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
 from modelyard.api.rerank import routes as rerank
-from modelyard.api.server import config, health, metrics, root
+from modelyard.api.server import config, health, logs, metrics, root, state
+from modelyard.api.server.log_ring import LogRing
 from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
 from modelyard.config import AccessKey, Config, Server, is_loopback
@@ -72,6 +73,8 @@ _ROUTERS: Final = (
     models.router,
     llama_cpp_models.router,
     model_events.router,
+    state.router,
+    logs.router,
     config.router,
     health.router,
     root.router,
@@ -112,6 +115,7 @@ def create_app(
     host: str | None = None,
     is_mounted: bool = False,
     responses_file: Path | None = None,
+    log_ring: LogRing | None = None,
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
@@ -125,6 +129,7 @@ def create_app(
         host: the address that the server listens on; None: the configured one.
         is_mounted: whether another server listens for it, under names that only that server knows.
         responses_file: where responses and conversations are stored; None: in memory.
+        log_ring: the last lines of the process's log; None: they are not kept.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
@@ -133,6 +138,7 @@ def create_app(
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
     app.state.services = Services(yard, MediaLoader(yard))
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
+    app.state.log_ring = log_ring
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
     routers = [*_ROUTERS, page_routes()]
     if not server.disable_metrics:

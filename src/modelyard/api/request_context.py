@@ -153,9 +153,13 @@ class RequestContext:
 
     @property
     def is_housekeeping(self) -> bool:
-        """Whether the request is a health check, a scrape of metrics or a CORS preflight."""
+        """Whether the request only looks at the server: a health check, a scrape of metrics, a CORS preflight."""
         path: str = self._scope["path"]
-        return path in ("/", "/metrics", "/v1/health") or path.startswith("/health") or self.method == "OPTIONS"
+        return (
+            path in ("/", "/metrics", "/v1/health", "/v1/server")
+            or path.startswith("/health")
+            or self.method == "OPTIONS"
+        )
 
     @property
     def is_anthropic(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from modelyard.config import Config, read_keys
 from modelyard.inprocess.http_server.tls import certificate_of
@@ -12,7 +13,13 @@ from modelyard.system import supervised
 from modelyard.system.standard_streams import outlive_readers
 
 
-def host_server(config: Config, read_config: Callable[[], Config] | None = None, *, is_supervised: bool) -> None:
+def host_server(
+    config: Config,
+    read_config: Callable[[], Config] | None = None,
+    *,
+    file: Path | None = None,
+    is_supervised: bool,
+) -> None:
     """Load the models, serve them, and return after SIGINT or SIGTERM.
 
     This process forks into the server and its supervisor before it imports much or loads anything. The server goes on
@@ -21,6 +28,7 @@ def host_server(config: Config, read_config: Callable[[], Config] | None = None,
     Args:
         config: the configuration.
         read_config: reads the configuration again on SIGHUP; None: SIGHUP is not handled.
+        file: the configuration file; None: there is none.
         is_supervised: False serves in this process, without a supervisor.
 
     Raises:
@@ -40,4 +48,4 @@ def host_server(config: Config, read_config: Callable[[], Config] | None = None,
             link = supervised.put_under_supervisor(listener, reloads=read_config is not None)
     from modelyard.cli.server import run_server
 
-    run_server(config, keys, listener, read_config, link, tls)
+    run_server(config, keys, listener, read_config, link, tls, file)

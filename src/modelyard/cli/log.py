@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
+from modelyard.api.server.log_ring import LogRing
 from modelyard.config import Server
 from modelyard.system.printable import printable
 
@@ -66,10 +67,17 @@ class ConsoleHandler(logging.StreamHandler):  # type: ignore[type-arg]
 
 
 class ServerLog:
-    """The console of a server on standard error, and the log on it."""
+    """The console of a server on standard error, and the log on it and in memory.
+
+    Attributes:
+        console: where it is written.
+        ring: its last lines.
+    """
 
     def __init__(self) -> None:
         self.console = Console(stderr=True, highlight=False)
+        self.ring = LogRing()
+        self.ring.setFormatter(LineFormatter("%(message)s"))
         self._handlers: list[ConsoleHandler] = []
 
     def open(self, server: Server) -> None:
@@ -77,11 +85,13 @@ class ServerLog:
         root = logging.getLogger()
         root.setLevel(logging.INFO)
         root.addHandler(self._handler("%(asctime)s %(levelname)s %(message)s"))
+        root.addHandler(self.ring)
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)
         if server.access_log_format == "json":
             access = logging.getLogger(ACCESS_LOGGER)
             access.addHandler(self._handler("%(message)s"))
+            access.addHandler(self.ring)
             access.propagate = False
 
     def _handler(self, form: str) -> ConsoleHandler:

@@ -12,12 +12,14 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvloop
 from rich.console import Console
 
 from modelyard.api.app import create_app
+from modelyard.cli.announcing import own_announcement
 from modelyard.cli.greeting import MemoryUse, greet
 from modelyard.cli.loading import follow_loads, start_visibly
 from modelyard.cli.log import ServerLog
@@ -28,6 +30,7 @@ from modelyard.errors import ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import Certificate
+from modelyard.system.announcements import announced
 from modelyard.system.memory import total_bytes
 from modelyard.system.restarts import ENDED_AT_ONCE
 from modelyard.system.supervised import SupervisorLink, unblock
@@ -51,11 +54,13 @@ def run_server(
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
     tls: Certificate | None,
+    file: Path | None,
 ) -> None:
     """Load the models, serve them on ``listener``, and return after SIGINT or SIGTERM.
 
-    On SIGHUP the server changes to the configuration that ``read_config`` returns. With a ``link`` the supervisor
-    passes on these signals as well, and the server also stops when the supervisor has ended.
+    ``file`` is the configuration file, which the server announces. On SIGHUP it changes to the configuration that
+    ``read_config`` returns. With a ``link`` the supervisor passes on these signals as well, and the server also stops
+    when the supervisor has ended.
 
     Raises:
         ConfigError, ModelLoadFailed: see Yard.start.
@@ -64,7 +69,7 @@ def run_server(
     log = ServerLog()
     log.open(config.server)
     with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        was_forced = runner.run(_serve(config, keys, listener, read_config, link, tls, log))
+        was_forced = runner.run(_serve(config, keys, listener, read_config, link, tls, file, log))
     if was_forced:
         sys.exit(ENDED_AT_ONCE)
 
@@ -76,6 +81,7 @@ async def _serve(
     read_config: Callable[[], Config] | None,
     link: SupervisorLink | None,
     tls: Certificate | None,
+    file: Path | None,
     log: ServerLog,
 ) -> bool:
     """Serve until a signal stops it; return whether a second signal has cut off what the stop waited for."""
@@ -88,7 +94,9 @@ async def _serve(
     reload = None if read_config is None else _reload_starter(model, loading, read_config)
     closing = _Closing(model, stop)
     close_store: Callable[[], Awaitable[None]] | None = None
-    with _signals_handled(stop, reload, link):
+    announcement = own_announcement(config, listener, file, is_supervised=link is not None)
+    # From the start to the end: `modelyard stop` finds the server while it loads, and while it waits for its answers.
+    with announced(announcement, os.environ) as announce_serving, _signals_handled(stop, reload, link):
         try:
             if not await finishes_before(stop.requested, loading):
                 logger.info("Stopping, before all models were loaded; a second signal ends it at once")
@@ -99,7 +107,14 @@ async def _serve(
             survey = asyncio.create_task(_survey(model.yard), name="read headers")
             address = config.server
             responses_file = address.responses_file(address.host, address.port)
-            app = create_app(model.yard, keys, read_config, host=address.host, responses_file=responses_file)
+            app = create_app(
+                model.yard,
+                keys,
+                read_config,
+                host=address.host,
+                responses_file=responses_file,
+                log_ring=log.ring,
+            )
             close_store = app.state.responses.aclose
             server = HttpServer(
                 app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
@@ -111,11 +126,12 @@ async def _serve(
             if not server.serving.done():
                 if link is not None:
                     link.report_serving()
+                announce_serving()
                 await asyncio.wait((survey,), timeout=MAX_SURVEY_S)
                 _greet(config, model.yard, listener, keys)
             with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
                 await finishes_before(stop.requested, server.serving)
-                await _drain(model, server, stop, is_terminal=log.console.is_terminal)
+                await _drain(model, server, stop, log)
                 # Closing the models ends running requests with an error, and their connections close.
                 await closing.finish()
                 await closing.wait_for(server.serving)
@@ -186,11 +202,14 @@ def _greet(config: Config, yard: Yard, listener: socket.socket, keys: Sequence[A
     greet(Console(highlight=False), config, yard.models(), memory, listener.getsockname()[1], needs_key=bool(keys))
 
 
-async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, *, is_terminal: bool) -> None:
+async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, log: ServerLog) -> None:
     """Accept no connections any more, and let running requests end, for a while."""
     server.ask_to_stop()
     model.yard.dismiss_observers()
+    is_terminal = log.console.is_terminal
     logger.info("%s", stop_line(model.yard.running(), server.open_requests, DRAIN_S, is_terminal=is_terminal))
+    # After that line, which is the last one that they read.
+    log.ring.dismiss()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
             await finishes_before(stop.forced, server.serving)

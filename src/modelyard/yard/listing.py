@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -132,6 +133,9 @@ class ModelListing:
             restarts=state.restarts,
             last_death=caller.visible_reason(state.last_death) if state.last_death else None,
             is_isolated=state.is_isolated,
+            load_state=state.load_state,
+            idle_s=max(0.0, time.monotonic() - state.last_used) if state.is_unused else None,
+            unloads_after_s=None if state.idle_unload_s == math.inf or state.policy.is_pinned else state.idle_unload_s,
             files="here" if facts is not None else self._survey.states.get(name),
             progress=self._progress(name) if STATUS[state.load_state] == "reloading" else None,
         )

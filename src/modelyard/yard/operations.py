@@ -1,24 +1,26 @@
-"""Unloads and reloads that a caller asks for."""
+"""Preparations, unloads and reloads that a caller asks for."""
 
 from __future__ import annotations
 
 import asyncio
 from typing import Final
 
-from modelyard.errors import ModelyardError, QueueFull
+from modelyard.errors import ModelLoadFailed, ModelyardError, QueueFull, UnusableModel
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.residency.state import UnloadMode, WaitKind
 from modelyard.yard.runtime.controller import LifecycleController
+from modelyard.yard.runtime.engine_factory import EngineFactory
 
 MAX_WAITING_LOADS: Final = 512
 """Calls that wait for one model to be loaded, beside the requests for it."""
 
 
 class ModelOperations:
-    """Unloads and reloads models for the current caller. Use it on the yard's event loop."""
+    """Prepares, unloads and reloads models for the current caller. Use it on the yard's event loop."""
 
-    def __init__(self, directory: ModelDirectory, controller: LifecycleController) -> None:
+    def __init__(self, directory: ModelDirectory, factory: EngineFactory, controller: LifecycleController) -> None:
         self._directory = directory
+        self._factory = factory
         self._controller = controller
 
     async def unload(self, name: str, mode: UnloadMode) -> None:
@@ -34,6 +36,14 @@ class ModelOperations:
         if (waiting := sum(waiter.kind is WaitKind.LOAD for waiter in queue)) >= MAX_WAITING_LOADS:
             raise QueueFull(model, waiting)
         await self._done(self._controller.reload(key))
+
+    async def prepare(self, name: str) -> None:
+        """Download and convert the files of a model; see ``Yard.prepare``."""
+        model = self._directory.router.route(name)
+        try:
+            await self._factory.prepare(self._directory.residency_names[model])
+        except UnusableModel as unusable:
+            raise self._directory.caller().visible_error(ModelLoadFailed(model, str(unusable))) from unusable
 
     async def _done(self, operation: asyncio.Future[None]) -> None:
         """Wait for an operation; what it fails with is raised as the caller may read it."""

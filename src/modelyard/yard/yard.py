@@ -105,7 +105,7 @@ class Yard:
             controller,
             RequestSubmitter(self.directory, controller),
             ModelListing(self.directory, self.factory, controller, self._survey, self._created),
-            ModelOperations(self.directory, controller),
+            ModelOperations(self.directory, self.factory, controller),
         )
         self.factory.files.on_progress = controller.preparing
         outcomes = await asyncio.gather(*load_what_fits(controller, footprints), return_exceptions=True)
@@ -362,6 +362,18 @@ class Yard:
             QueueFull: too many calls wait for its load already, including those whose clients have left.
         """
         await self._parts.operations.reload(name)
+        return self.model(name)
+
+    async def prepare(self, name: str) -> ModelStatus:
+        """Download and convert the files of a model, as far as they are not on this machine, without loading it.
+
+        Cancelling it ends a download or a conversion.
+
+        Raises:
+            ModelNotFound: no model has that name.
+            ModelLoadFailed: its files are missing or unusable, or cannot be downloaded or converted.
+        """
+        await self._parts.operations.prepare(name)
         return self.model(name)
 
     async def reconfigure(self, config: Config, *, dry_run: bool = False) -> Reconfiguration:

@@ -1,4 +1,4 @@
-"""GET /v1/models, /v1/models/{id} and /v1/models/events; POST /v1/models/unload, /reload, /status and /plan."""
+"""GET /v1/models, /{id} and /events below it; POST /v1/models/unload, /reload, /prepare, /status and /plan."""
 
 from __future__ import annotations
 
@@ -221,6 +221,14 @@ async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
     """Load a model. Idempotent."""
     report_ignored(http.scope, body)
     return status_object(body.model_id, await Services.of(http).yard.reload(body.model_id))
+
+
+@router.post("/v1/models/prepare")
+@needs("admin")
+async def prepare_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+    """Download and convert the files of a model, as far as they are missing, without loading it. Idempotent."""
+    report_ignored(http.scope, body)
+    return status_object(body.model_id, await Services.of(http).yard.prepare(body.model_id))
 
 
 @router.post("/v1/models/status")

@@ -40,6 +40,56 @@ class ModelObject(TypedDict):
     error: NotRequired[str]
 
 
+class RunningModel(ModelObject):
+    """A model, and what it does at the moment; unknown fields are left out."""
+
+    state: str
+    running: int
+    waiting: int
+    resident_bytes: int
+    idle_seconds: NotRequired[float]
+    unloads_after_seconds: NotRequired[float]
+    unloads_in_seconds: NotRequired[float]
+    device: NotRequired[Literal["cpu"]]
+    source: NotRequired[str]
+
+
+class YardMemory(TypedDict):
+    """The memory of all models together."""
+
+    budget_bytes: int
+    used_bytes: int
+    free_bytes: int
+    kept_bytes: int
+
+
+class ServerObject(TypedDict):
+    """The server and its models."""
+
+    object: Literal["server"]
+    version: str
+    created: int | None
+    memory: YardMemory | None
+    models: list[RunningModel]
+
+
+class LogLine(TypedDict):
+    """A line of the log."""
+
+    id: str
+    time: str
+    level: str
+    logger: str
+    message: str
+
+
+class LogLines(TypedDict):
+    """The last lines of the log, the oldest first."""
+
+    object: Literal["list"]
+    data: list[LogLine]
+
+
 class ModelList(TypedDict):
     """All models, in the order of the configuration."""
 

@@ -393,7 +393,31 @@ _MODELS: Final = {
     "needs_restart": "Changed keys that take effect at the next start of the server.",
 }
 
-_ALL: Final = _REQUEST | _SAMPLING | _MESSAGES | _ANSWER | _LLAMA_CPP | _MODELS
+_SERVER: Final = {
+    "ServerObject.version": "The version of Modelyard.",
+    "ServerObject.created": "When the server was started, in seconds since 1970.",
+    "ServerObject.memory": "The memory of all models together; null for a key that may use some models only.",
+    "used_bytes": "Memory that counts against the budget; shared weights once.",
+    "kept_bytes": "Part of the used memory that outlives unloads: cached prompts and suspended requests.",
+    "RunningModel.state": "`unloaded`, `sizing` (its files are read or downloaded), `loading`, `loaded`, `freeing`, "
+    "`parked` (its weights alone are in memory) or `failed`.",
+    "RunningModel.running": "Requests that its engine has.",
+    "RunningModel.waiting": "Requests that wait for it.",
+    "RunningModel.error": "Why it cannot serve.",
+    "resident_bytes": "Memory that it takes now, with weights that it shares with other models.",
+    "idle_seconds": "Time since its last request ended; omitted while it is in use, or takes no memory.",
+    "unloads_after_seconds": "Time without a request after which it is unloaded; omitted if only eviction unloads it.",
+    "unloads_in_seconds": "Time until it is unloaded if it is not used; omitted if only eviction unloads it.",
+    "RunningModel.device": "`cpu` where the processor computes it; omitted on a machine with an accelerator.",
+    "RunningModel.source": "The path of its files, or its id on the hub; for keys with the scope `admin`.",
+    "LogLine.id": "Identifies the line; `Last-Event-ID` takes it.",
+    "LogLine.time": "When it was written, in UTC.",
+    "LogLine.level": "`INFO`, `WARNING` or `ERROR`.",
+    "LogLine.logger": "The part of the server that wrote it.",
+    "LogLine.message": "The text.",
+}
+
+_ALL: Final = _REQUEST | _SAMPLING | _MESSAGES | _ANSWER | _LLAMA_CPP | _MODELS | _SERVER
 
 REQUEST_FIELDS: Final[Mapping[str, str]] = MappingProxyType(_ALL)
 ANSWER_FIELDS: Final[Mapping[str, str]] = MappingProxyType(

@@ -128,6 +128,13 @@ data: {"model":"smollm2","event":"model_status","data":{"status":"loading",\
 data: {"model":"smollm2","event":"model_status","data":{"status":"loaded"}}
 
 """
+_LOG_EVENTS: Final = """\
+id: 18a2b3c4d5e6f708-41
+event: log
+data: {"id":"18a2b3c4d5e6f708-41","time":"2026-11-29T12:05:33.493Z","level":"INFO","logger":"modelyard.access",\
+"message":"POST /v1/chat/completions 200 model=smollm2 ms=153.2"}
+
+"""
 _METRICS: Final = """\
 # HELP modelyard_requests_running Requests that the model's engine has.
 # TYPE modelyard_requests_running gauge
@@ -311,8 +318,13 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
             "Models", server.ModelState, {**_MODEL, "mode": "suspend"}, fails=(404, 503)
         ),
         ("post", "/v1/models/reload"): Operation("Models", server.ModelState, _MODEL, fails=(404, 503, 507)),
+        ("post", "/v1/models/prepare"): Operation("Models", server.ModelState, _MODEL, fails=(404, 503)),
         ("post", "/v1/models/status"): Operation("Models", server.ModelState, _MODEL, fails=(404,)),
         ("post", "/v1/models/plan"): Operation("Models", server.LoadPlan, _MODEL, fails=(404, 503)),
+        ("get", "/v1/server"): Operation("Server", server.ServerObject),
+        ("get", "/v1/logs"): Operation(
+            "Server", server.LogLines, stream=Stream(EVENTS, _LOG_EVENTS), fails=(400, 404, 503)
+        ),
         ("post", "/v1/config/reload"): Operation("Server", server.ReloadedConfig, fails=(400, 503)),
         ("get", "/health"): Operation(
             "Server", server.ModelHealth, text="OK", fails=(404,), unavailable=server.ModelHealth

@@ -152,6 +152,18 @@ class EngineFactory:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
 
+    async def prepare(self, model: str) -> None:
+        """Download and convert the files of the model, as far as they are not on this machine.
+
+        Raises:
+            UnusableModel: its files are missing or unusable.
+        """
+        try:
+            files = await self._files(self.specs[model], partial(self.files.get, model))
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+        self._note(model, files)
+
     async def estimate(self, model: str, *, is_offline: bool = False) -> Footprint:
         """Return about what the model will take, also where its files are not on this machine. Prepares nothing.
 

@@ -63,6 +63,9 @@ class ModelStatus:
         last_death: why the last of them died; None where none did.
         is_isolated: whether its engine runs, or ran last, in a process of its own.
         files: where its files are; None while that was not looked into.
+        load_state: where its weights are.
+        idle_s: seconds since its last request ended; None where it is in use, or holds no memory.
+        unloads_after_s: seconds without a request after which it is unloaded; None: only eviction unloads it.
     """
 
     id: str
@@ -95,6 +98,9 @@ class ModelStatus:
     last_death: str | None = None
     is_isolated: bool = False
     files: FileState | None = None
+    load_state: LoadState = LoadState.UNLOADED
+    idle_s: float | None = None
+    unloads_after_s: float | None = None
 
 
 class ModelMemory(NamedTuple):

@@ -1,0 +1,83 @@
+"""GET /v1/server: the server, its memory, and what each model does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from fastapi import APIRouter
+from fastapi import Request as HttpRequest
+from fastapi.responses import Response
+
+from modelyard.api.middleware.authorization import needs
+from modelyard.api.openai.models import model_object
+from modelyard.api.services import Services
+from modelyard.config import Model
+from modelyard.system.hardware import accelerators
+from modelyard.version import __version__
+from modelyard.yard.requests.context import current_caller
+from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
+from modelyard.yard.stats.status import ModelStatus
+
+
+def server_object(
+    models: list[tuple[ModelStatus, Model]], snapshot: MetricsSnapshot, *, sees_all: bool, sees_sources: bool
+) -> dict[str, Any]:
+    """Return what the server tells of itself.
+
+    Args:
+        models: the models that the caller may see.
+        snapshot: the numbers of all models.
+        sees_all: whether the caller may see all models, and so the memory that they take together.
+        sees_sources: whether it may see where models come from, which may be paths.
+    """
+    numbers = {each.model: each for each in snapshot.models}
+    memory = {
+        "budget_bytes": snapshot.budget_bytes,
+        "used_bytes": snapshot.used_bytes,
+        "free_bytes": max(0, snapshot.budget_bytes - snapshot.used_bytes),
+        "kept_bytes": snapshot.kept_bytes,
+    }
+    return {
+        "object": "server",
+        "version": __version__,
+        "created": models[0][0].created if models else None,
+        "memory": memory if sees_all else None,
+        "models": [
+            running_model(status, model, numbers.get(status.id), sees_sources=sees_sources) for status, model in models
+        ],
+    }
+
+
+def running_model(
+    status: ModelStatus, model: Model, numbers: ModelMetrics | None, *, sees_sources: bool
+) -> dict[str, Any]:
+    """Return a model as ``GET /v1/models`` has it, with what it does at the moment; unknown fields are left out."""
+    uses_cpu = model.device.cpu or not accelerators()
+    fields = {
+        "state": status.load_state.value,
+        "running": 0 if numbers is None else numbers.running,
+        "waiting": 0 if numbers is None else numbers.waiting,
+        "resident_bytes": 0 if numbers is None else numbers.resident_bytes,
+        "idle_seconds": None if status.idle_s is None else round(status.idle_s, 1),
+        "unloads_after_seconds": status.unloads_after_s,
+        "unloads_in_seconds": None if status.leaves_in_s is None else round(status.leaves_in_s, 1),
+        # Which part of a model an accelerator has is not known here.
+        "device": "cpu" if uses_cpu else None,
+        "source": model.source if sees_sources else None,
+    }
+    return model_object(status) | {key: value for key, value in fields.items() if value is not None}
+
+
+router = APIRouter()
+
+
+@router.get("/v1/server")
+@needs("read")
+async def describe_server(http: HttpRequest) -> Response:
+    """The server, its memory, and what each model does. Sources of models are for keys with the scope `admin`."""
+    yard, caller = Services.of(http).yard, current_caller()
+    configured = {model.id: model for model in yard.config.models}
+    models = [(status, configured[status.id]) for status in yard.models()]
+    found = server_object(models, yard.metrics(), sees_all=caller.models is None, sees_sources=caller.may("admin"))
+    return Response(orjson.dumps(found), media_type="application/json")
