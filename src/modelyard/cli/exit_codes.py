@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from modelyard.errors import (
+    AmbiguousServer,
     ConfigError,
     InsufficientMemory,
     ModelLoadFailed,
@@ -13,6 +14,8 @@ from modelyard.errors import (
     ModelyardError,
     OutOfMemory,
     PortUnavailable,
+    ServerRefused,
+    ServerUnusable,
     UnusableModel,
     UnusableModels,
 )
@@ -53,7 +56,18 @@ _KINDS: Final[tuple[tuple[type[ModelyardError], int], ...]] = (
     (ModelNotFound, MODEL),
     (ConfigError, CONFIGURATION),
     (PortUnavailable, PORT),
+    (AmbiguousServer, USAGE),
+    (ServerRefused, REFUSED),
+    (ServerUnusable, NO_SERVER),
 )
+
+_SERVER_CODES: Final[Mapping[str, int]] = {
+    InsufficientMemory.code: MEMORY,
+    OutOfMemory.code: MEMORY,
+    ModelLoadFailed.code: MODEL,
+    ModelNotFound.code: MODEL,
+}
+"""Exit codes of errors that a server answers with, by their code: what fails is the same as without a server."""
 
 
 def exit_code(error: ModelyardError) -> int:
@@ -61,4 +75,6 @@ def exit_code(error: ModelyardError) -> int:
     own = getattr(error, "exit_code", None)
     if isinstance(own, int):
         return own
+    if isinstance(error, ServerRefused) and error.server_code in _SERVER_CODES:
+        return _SERVER_CODES[error.server_code]
     return next((code for kind, code in _KINDS if isinstance(error, kind)), FAILURE)

@@ -7,23 +7,21 @@ from typing import Final
 
 _SERVE = "Write: modelyard serve MODEL"
 _RUN = "Write: modelyard run MODEL"
-_PREPARES = "serve and run download what is missing; 'modelyard resolve MODEL' shows what that is, and how large"
-_RESOLVE = "Write: modelyard resolve MODEL"
+_PULL = "Write: modelyard pull MODEL"
+_SHOW = "Write: modelyard show MODEL, for a model of a running server, or modelyard resolve MODEL"
 _DELETE = "Write: modelyard cache delete MODEL"
 _CONFIG = "Models are described in a TOML file (docs/config.md): modelyard serve models.toml"
 
 COMMANDS: Final[Mapping[str, str]] = {
-    "pull": f"{_PREPARES}.",
-    "get": f"{_PREPARES}.",
-    "download": f"{_PREPARES}.",
+    "get": f"{_PULL}.",
+    "download": f"{_PULL}.",
     "rm": f"{_DELETE}.",
     "remove": f"{_DELETE}.",
     "delete": f"{_DELETE}.",
     "cp": "Give a model a second name with aliases in a TOML file (docs/config.md).",
     "create": f"There are no Modelfiles. {_CONFIG}.",
-    "show": f"{_RESOLVE}.",
-    "info": f"{_RESOLVE}.",
-    "inspect": f"{_RESOLVE}.",
+    "info": f"{_SHOW}.",
+    "inspect": f"{_SHOW}.",
     "start": f"{_SERVE}.",
     "up": f"{_SERVE}.",
     "server": f"{_SERVE}.",

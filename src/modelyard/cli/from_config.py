@@ -83,4 +83,4 @@ def serve_file(
         return
     from modelyard.cli.hosting import host_server
 
-    host_server(config, read_config, is_supervised=is_supervised)
+    host_server(config, read_config, file=file, is_supervised=is_supervised)

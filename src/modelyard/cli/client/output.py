@@ -1,0 +1,99 @@
+"""What commands print about models: tables that never cut an id, amounts of memory and times."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import typer
+
+from modelyard.system.printable import printable
+
+_GAP: Final = 2
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document."""
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def print_json_line(document: Any) -> None:
+    """Print one JSON document as one line, at once."""
+    typer.echo(json.dumps(document, ensure_ascii=False))
+
+
+def print_rows(
+    headings: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: tuple[str, ...] = (),
+    spare: tuple[str, ...] = (),
+) -> None:
+    """Print a table with ``tables.print_table``, without columns that have no text.
+
+    Args:
+        headings: headings of the columns.
+        rows: cells of the rows; "" for nothing.
+        right: headings of columns that are aligned to the right.
+        spare: headings of columns that are left out of a table that does not fit otherwise, the first one first.
+    """
+    from modelyard.cli.tables import print_table, table_console
+
+    filled, console = [[printable(cell) for cell in row] for row in rows], table_console()
+    shown = [n for n in range(len(headings)) if n == 0 or any(row[n] for row in filled)]
+    for heading in spare:
+        if _table_width(headings, filled, shown) > console.width:
+            shown = [n for n in shown if headings[n] != heading]
+    print_table(console, [headings[n] for n in shown], [[row[n] for n in shown] for row in filled], right=right)
+
+
+def _table_width(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
+    from rich.cells import cell_len
+
+    widths = [max(map(cell_len, (headings[n], *(row[n] for row in rows)))) for n in columns]
+    return sum(widths) + _GAP * (len(widths) - 1)
+
+
+def print_fields(fields: Mapping[str, str]) -> None:
+    """Print facts of one thing, one a line, without those that are ""."""
+    from rich.text import Text
+
+    from modelyard.cli.tables import table_console
+
+    console = table_console()
+    width = max(map(len, fields), default=0)
+    for name, value in fields.items():
+        if value:
+            console.print(Text(f"{name:<{width}}  {printable_lines(value)}"), soft_wrap=True)
+
+
+def printable_lines(text: str) -> str:
+    """Return a text of the server's, whose lines stay apart, with all other control characters escaped.
+
+    It may hold what clients have sent, and would drive the terminal otherwise.
+    """
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time in its largest unit, such as "4 min"; "" for None."""
+    if seconds is None:
+        return ""
+    for unit, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= 1.5 * length_s:
+            return f"{seconds / length_s:.0f} {unit}"
+    return f"{math.ceil(seconds)} s"
+
+
+def memory(size_bytes: int | None) -> str:
+    """Return an amount of memory; "" for None and for none."""
+    from modelyard.cli.tables import size
+
+    return size(size_bytes) if size_bytes else ""
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun in the singular or, with an "s", in the plural."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,51 @@
+"""``modelyard ps``: the models that take memory or have requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import typer
+
+from modelyard.cli.client.choose import choose_server
+from modelyard.cli.client.model_words import context, requests, state, unloads
+from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
+from modelyard.cli.client.output import counted, duration, memory, print_json, print_rows
+
+
+def ps(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOption = False) -> None:
+    """Show the models that are loaded or parked, are being loaded, or have requests waiting."""
+    server = choose_server(url, key_file, only_looks=True)
+    models = [model for model in server.models if is_active(model)]
+    if as_json:
+        print_json({**server.state, "url": server.address.url, "models": models})
+        return
+    if models:
+        headings = ("Model", "State", "Memory", "Predicted", "Requests", "Context", "Device", "Idle", "Unloads")
+        print_rows(
+            headings, map(_row, models), right=("Memory", "Predicted", "Context", "Idle"), spare=("Device", "Predicted")
+        )
+    else:
+        others = counted(len(server.models), "model")
+        typer.echo(f"No model is loaded. The server has {others}: modelyard list", err=True)
+    if (total := server.state.get("memory")) is not None and models:
+        typer.echo(f"\n{memory(total['used_bytes']) or 'Nothing'} of {memory(total['budget_bytes'])} in use.", err=True)
+
+
+def is_active(model: Mapping[str, Any]) -> bool:
+    """Whether a model takes memory, comes to take it, or is waited for."""
+    return model["state"] not in ("unloaded", "failed") or model["running"] > 0 or model["waiting"] > 0
+
+
+def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
+    return (
+        model["id"],
+        state(model),
+        memory(model.get("resident_bytes")),
+        memory(model.get("predicted_bytes")),
+        requests(model),
+        context(model),
+        model.get("device", "").upper(),
+        duration(model.get("idle_seconds")),
+        unloads(model),
+    )

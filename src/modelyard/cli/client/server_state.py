@@ -1,0 +1,28 @@
+"""What a server tells of itself and of its models."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from modelyard.cli.client.connection import ServerAddress, get
+from modelyard.errors import NotModelyard, ServerRefused
+
+STATE_S: Final = 10.0
+"""Seconds within which a server tells of itself. It computes nothing for that."""
+
+
+def server_state(address: ServerAddress, *, within_s: float = STATE_S) -> dict[str, Any]:
+    """Return the answer of ``GET /v1/server``, whose ``models`` is a list of objects.
+
+    Raises:
+        ServerUnreachable, NotModelyard, ServerRefused: see ``connection.get``.
+    """
+    try:
+        answer = get(address, "/v1/server", within_s=within_s)
+    except ServerRefused as error:
+        if error.server_code == "not_found":
+            raise NotModelyard(address.url, "answered 404 Not Found, or it is of an earlier version") from error
+        raise
+    if answer.get("object") != "server" or not isinstance(answer.get("models"), list):
+        raise NotModelyard(address.url, "answered GET /v1/server with another object")
+    return answer

@@ -1,0 +1,65 @@
+"""``modelyard show``: one model of a server."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from modelyard.cli.client.choose import choose_server_of
+from modelyard.cli.client.model_words import context, requests, state
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
+from modelyard.cli.client.output import duration, memory, print_fields, print_json
+from modelyard.cli.model_names import one_model_name
+
+
+def show(
+    name: ModelArgument = None,
+    model: ModelOption = None,
+    url: UrlOption = None,
+    key_file: KeyFileOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what a running server knows of one of its models."""
+    wanted = one_model_name(name, model, command="show")
+    server = choose_server_of([wanted], url, key_file)
+    found = next(each for each in server.models if each["id"] == server.model_id(wanted))
+    if as_json:
+        print_json(found)
+    else:
+        print_fields(_fields(found))
+
+
+def _fields(model: Mapping[str, Any]) -> dict[str, str]:
+    names = [alias for alias in model.get("aliases", ()) if alias != model.get("source")]
+    shared = memory(model.get("shared_bytes"))
+    now = memory(model.get("resident_bytes"))
+    load_s = model.get("load_seconds")
+    return {
+        "Id": model["id"],
+        "Aliases": ", ".join(names),
+        "From": model.get("source", ""),
+        "State": state(model),
+        "Error": model.get("error", ""),
+        "Default": "yes" if model.get("default") else "",
+        "Kind": model.get("kind", ""),
+        "Does": ", ".join(model.get("capabilities", ())),
+        "Takes": ", ".join(model.get("input_modalities", ())),
+        "Quantisation": model.get("quantization", ""),
+        "Size": memory(model.get("size_bytes")),
+        "Context": f"{context(model)} tokens" if context(model) else "",
+        "Dimensions": str(model.get("dimensions", "")),
+        "Memory now": f"{now}, of which {shared} are shared" if now and shared else now,
+        "Memory when loaded": memory(model.get("predicted_bytes")),
+        "Device": model.get("device", "").upper(),
+        "Requests": requests(model),
+        "Idle": duration(model.get("idle_seconds")),
+        "Pinned": "yes" if model.get("pinned") else "",
+        "Unloaded": f"after {duration(model['unloads_after_seconds'])} without a request"
+        if model.get("unloads_after_seconds") is not None
+        else "",
+        "Last load": "" if load_s is None else f"{load_s:.1f} s",
+        "Engine deaths": f"{model['restarts']}, the last one: {model.get('last_death', '?')}"
+        if model.get("restarts")
+        else "",
+        "Limits": "\n".join(model.get("warnings", ())),
+    }

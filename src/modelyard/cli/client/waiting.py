@@ -1,0 +1,136 @@
+"""Waits for what a server does to its models, for as long as the server is alive, and shows the progress meanwhile."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import typer
+
+from modelyard.cli.client.connection import ServerAddress, events, post, probe
+from modelyard.errors import ModelyardError, ServerRefused, ServerUnreachable
+
+# A load, or the end of running answers, may take hours; a server that does not answer at all is given up.
+_LONGEST_S: Final = 7 * 86_400.0
+_PROBE_EVERY_S: Final = 10.0
+_MAX_MISSED_PROBES: Final = 3
+_REFRESH_S: Final = 0.1
+_SILENCE_S: Final = 30.0
+
+Outcome = dict[str, Any] | ModelyardError
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """How far a model is: what is done to it, and the part of that which is done, from 0 to 1."""
+
+    stage: str
+    fraction: float
+
+
+def post_for_each(address: ServerAddress, path: str, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, Outcome]:
+    """Send one request for each model, all at once, and return what each was answered with.
+
+    On a terminal, standard error shows the progress of the models.
+
+    Args:
+        address: the server.
+        path: of the endpoint.
+        bodies: the bodies of the requests, by the id of the model.
+
+    Raises:
+        ServerUnreachable: the server has stopped to answer.
+        KeyboardInterrupt: the user does not wait any longer. The server goes on.
+    """
+    outcomes: dict[str, Outcome] = {}
+    news = threading.Event()
+
+    def send(model: str) -> None:
+        try:
+            outcomes[model] = post(address, path, bodies[model], within_s=_LONGEST_S)
+        except ModelyardError as error:
+            outcomes[model] = error
+        news.set()
+
+    with _followed_progress(address, list(bodies)) as show:
+        for model in bodies:
+            threading.Thread(target=send, args=(model,), daemon=True).start()
+        last_sign = time.monotonic()
+        missed = 0
+        while len(outcomes) < len(bodies):
+            news.wait(_REFRESH_S)
+            news.clear()
+            show(outcomes)
+            if time.monotonic() - last_sign > _PROBE_EVERY_S:
+                missed = 0 if probe(address) else missed + 1
+                last_sign = time.monotonic()
+                if missed >= _MAX_MISSED_PROBES:
+                    raise ServerUnreachable(
+                        address.url, "it does not answer any more", "See its log: it may have been stopped."
+                    )
+    return {model: outcomes[model] for model in bodies}
+
+
+def raise_first(outcomes: Mapping[str, Outcome]) -> None:
+    """Raise the first error of ``outcomes``; the others are printed before.
+
+    Raises:
+        ModelyardError: there is one.
+    """
+    errors = [outcome for outcome in outcomes.values() if isinstance(outcome, ModelyardError)]
+    for error in errors[1:]:
+        typer.echo(f"error: {error}", err=True)
+    if errors:
+        raise errors[0]
+
+
+def error_object(error: ModelyardError) -> dict[str, str]:
+    """Return an error for JSON: the server's code and message, where it is the server's."""
+    code = error.server_code if isinstance(error, ServerRefused) else error.code
+    return {"code": code, "message": str(error)}
+
+
+@contextmanager
+def _followed_progress(address: ServerAddress, models: Sequence[str]) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """Enter with a function that draws bars for ``models``, but those that are done; it draws none off a terminal."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda _done: None
+        return
+    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+    steps: dict[str, Step] = {}
+    threading.Thread(target=_follow, args=(address, steps), daemon=True).start()
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bars = {model: progress.add_task(f"Waiting for {model}", total=None) for model in models}
+
+        def show(done: Mapping[str, Any]) -> None:
+            for model, bar in bars.items():
+                step = steps.get(model)
+                if model in done:
+                    progress.update(bar, visible=False)
+                elif step is not None:
+                    description = f"{step.stage.capitalize()} {model}"
+                    progress.update(bar, total=1.0, completed=step.fraction, description=description)
+
+        yield show
+
+
+def _follow(address: ServerAddress, steps: dict[str, Step]) -> None:
+    """Note the progress that the server reports. A key that may not see it gets bars without progress."""
+    try:
+        with events(address, "/v1/models/events", silence_s=_SILENCE_S) as stream:
+            for event in stream:
+                if event.name == "progress":
+                    change = json.loads(event.data)
+                    steps[change["model_id"]] = Step(change.get("stage", "loading"), change.get("progress", 0.0))
+    except (ModelyardError, ValueError, KeyError):
+        return
