@@ -13,7 +13,8 @@ from fuzz.damage import TEMPLATES
 from fuzz.headers import TRIED, play_engine
 from fuzz.prepare import prepare
 from fuzz.tiny_models import cut_model
-from modelyard.config.schema import Device, Memory, Model, Runtime, Sampling
+from modelyard.config.model import Device, Model, Sampling
+from modelyard.config.schema import Memory, Runtime
 from modelyard.errors import ConfigError, UnusableModel
 
 _SIZES: Final = ("1KiB", "1MiB", "64MiB", "1GiB", "900GiB", 1, 4096, 10**9)

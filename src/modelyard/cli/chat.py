@@ -15,7 +15,7 @@ from modelyard.api.media.audio import decode as decode_audio
 from modelyard.api.media.images import decode as decode_image
 from modelyard.cli.loading import start_visibly
 from modelyard.config import Config, default_model
-from modelyard.config.schema import Multimodal
+from modelyard.config.model import Multimodal
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.loop_thread import LoopThread

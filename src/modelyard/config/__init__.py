@@ -1,31 +1,28 @@
 """The configuration of a server, read from a TOML file or the command line, and checked before anything starts."""
 
 from modelyard.config.base import Scope
+from modelyard.config.effective import default_model, effective_cpu, isolation_of, running_at_once
 from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
 from modelyard.config.keys import AccessKey, read_keys
 from modelyard.config.load import load_config, revise, validate_config
-from modelyard.config.rules import ISQ_NAMES, QUANT_NAMES, default_model, effective_cpu, isolation_of, running_at_once
-from modelyard.config.schema import (
-    Command,
-    Config,
+from modelyard.config.model import (
     Device,
     FrequencyPenalty,
-    Isolation,
-    Kind,
-    Load,
     MinP,
     Model,
     PresencePenalty,
     Quantization,
     RepetitionPenalty,
-    Runtime,
     Sampling,
     Seed,
     Temperature,
     TopK,
     TopP,
 )
+from modelyard.config.names import Command, Isolation, Kind, Load
+from modelyard.config.quantization_names import ISQ_NAMES, QUANT_NAMES
+from modelyard.config.schema import Config, Runtime
 from modelyard.config.server import Key, Server
 
 __all__ = [

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from modelyard.config.rules import effective_cpu, isolation_of
-from modelyard.config.schema import Config, Model
+from modelyard.config.effective import effective_cpu, isolation_of
+from modelyard.config.model import Model
+from modelyard.config.schema import Config
 
 # Keys of a model that do not affect its engine.
 _WITHOUT_ENGINE = frozenset(

@@ -92,7 +92,7 @@ def read_keys(config: Config, environment: Mapping[str, str] | None = None) -> t
             problems.append(f"{KEYS_VARIABLE}: item {number} {error}.")
     ids = {name: model.id for model in reversed(config.models) for name in model.names}
     names = names_of_tables(config.server)
-    problems += clashing_names(names, [key.name for key in keys])
+    problems += [message for _, message in clashing_names(names, [key.name for key in keys])]
     for number, (table, name) in enumerate(zip(config.server.keys, names, strict=True), 1):
         try:
             keys.append(_limited_key(table, name, ids, environment))
@@ -114,21 +114,27 @@ def names_of_tables(server: Server) -> list[str]:
     return [table.name or f"key-{number}" for number, table in enumerate(server.keys, 1)]
 
 
-def clashing_names(tables: Sequence[str], others: Collection[str]) -> list[str]:
-    """Return one problem for each name that several keys have: a log could not tell them apart.
+def clashing_names(tables: Sequence[str], others: Collection[str]) -> list[tuple[str, str]]:
+    """Return each name that several keys have, with the problem: a log could not tell them apart.
 
     Args:
         tables: names of the tables under ``[[server.keys]]``.
         others: names of keys outside of tables.
     """
     return [
-        f"The name {shown(name)} belongs to more than one of [[server.keys]]. Give each its own."
-        + (" A table without a name has that of its place, such as key-1." if name.startswith("key-") else "")
+        (
+            name,
+            f"The name {shown(name)} belongs to more than one of [[server.keys]]. Give each its own."
+            + (" A table without a name has that of its place, such as key-1." if name.startswith("key-") else ""),
+        )
         for name, count in Counter(tables).items()
         if count > 1
     ] + [
-        f"The name {shown(name)} of one of [[server.keys]] belongs to another key: those of api_keys are called "
-        f"api-key-1 and so on, those of {KEYS_VARIABLE} env-key-1 and so on. Give the table another name."
+        (
+            name,
+            f"The name {shown(name)} of one of [[server.keys]] belongs to another key: those of api_keys are called "
+            f"api-key-1 and so on, those of {KEYS_VARIABLE} env-key-1 and so on. Give the table another name.",
+        )
         for name in dict.fromkeys(tables)
         if name in others
     ]

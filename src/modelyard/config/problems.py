@@ -1,12 +1,14 @@
-"""Turns the errors of pydantic into sentences about the TOML file."""
+"""Turns the errors of pydantic into problems of the TOML file."""
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
-from modelyard.config.foreign import FOREIGN
-from modelyard.config.tables import LISTS, TABLES, header, keys, label
+from modelyard.config.foreign import FOREIGN, OTHER_TOOLS, other_tools_key
+from modelyard.config.tables import LISTS, TABLES, header, keys, label, place
 from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, shown
+from modelyard.errors.configuration import ConfigProblem
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,36 +17,34 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
     from modelyard.config.tables import TablePath
+    from modelyard.errors.configuration import Location
 
 
-def schema_problems(error: ValidationError, given: Mapping[str, object]) -> list[str]:
-    """Return one sentence for each value that does not fit the schema, in the order of the schema.
+def schema_problems(
+    error: ValidationError, given: Mapping[str, object], written: Mapping[Location, str]
+) -> list[ConfigProblem]:
+    """Return one problem for each value that does not fit the schema, in the order of the schema.
 
     Args:
         error: as pydantic raised it.
-        given: the mapping that was refused; the sentences take the names of models from it.
+        given: the mapping that was refused; the problems take the names of models from it.
+        written: texts of the file in which environment variables were replaced, whose values are not shown.
     """
-    return [_sentence(details, given) for details in error.errors(include_url=False, include_context=False)]
+    return [
+        _problem(details, given, written.get(details["loc"], details["input"]))
+        for details in error.errors(include_url=False, include_context=False)
+    ]
 
 
-def _sentence(details: ErrorDetails, given: Mapping[str, object]) -> str:
-    path, number, rest = _place(details["loc"])
+def _problem(details: ErrorDetails, given: Mapping[str, object], value: object) -> ConfigProblem:
+    location = details["loc"]
+    path, number, rest = place(location)
     model_id = _model_id(given, number) if path[:1] == ("models",) else None
-    where = label(path, number, model_id)
     if not rest:
-        return _not_a_table(path, number, model_id)
-    return (f"{where}: " if where else "") + _about_key(path, rest, details)
-
-
-def _place(loc: tuple[int | str, ...]) -> tuple[TablePath, int | None, tuple[int | str, ...]]:
-    """Split a location into its table, the number of its model or key, and the rest: a key and perhaps an item."""
-    path: TablePath = ()
-    number, rest = None, loc
-    while rest and (inner := (*path, str(rest[0]))) in TABLES:
-        path, rest = inner, rest[1:]
-        if path in LISTS and rest:
-            number, rest = int(rest[0]) + 1, rest[1:]
-    return path, number, rest
+        return _not_a_table(path, number, model_id, location)
+    is_unknown = details["type"] in ("extra_forbidden", "invalid_key")
+    message, hint = _unknown(path, str(rest[0]), value) if is_unknown else _about_value(path, rest, details, value)
+    return ConfigProblem(message, hint, table=label(path, number, model_id), location=location, is_key=is_unknown)
 
 
 def _model_id(given: Mapping[str, object], number: int | None) -> object:
@@ -55,55 +55,76 @@ def _model_id(given: Mapping[str, object], number: int | None) -> object:
     return model.get("model_id") if isinstance(model, dict) else None
 
 
-def _not_a_table(path: TablePath, number: int | None, model_id: object) -> str:
+def _not_a_table(path: TablePath, number: int | None, model_id: object, location: Location) -> ConfigProblem:
     if path in LISTS:
         if number is not None:
-            return f"{label(path, number)} must be a table."
-        return f"{'.'.join(path)} must be a list of tables: open each with {header(path)}, in double brackets."
-    where = f"{label(path[:-1], number, model_id)}: " if path[:-1] else ""
-    return f"{where}{path[-1]} must be one table, written {header(path)}."
+            return ConfigProblem(f"{label(path, number)} must be a table.", location=location)
+        message = f"{'.'.join(path)} must be a list of tables: open each with {header(path)}, in double brackets."
+        return ConfigProblem(message, location=location)
+    where = label(path[:-1], number, model_id) if path[:-1] else ""
+    return ConfigProblem(f"{path[-1]} must be one table, written {header(path)}.", table=where, location=location)
 
 
-def _about_key(path: TablePath, rest: tuple[int | str, ...], details: ErrorDetails) -> str:
-    key, value = str(rest[0]), details["input"]
-    if details["type"] in ("extra_forbidden", "invalid_key"):
-        return _unknown(path, key, value)
+def _about_value(path: TablePath, rest: Location, details: ErrorDetails, value: object) -> tuple[str, str]:
+    key = str(rest[0])
     if details["type"] == "missing":
-        return f"{key} is missing."
+        return f"{key} is missing.", ""
     schema = keys(path)[key]
+    is_hidden = is_secret(schema)
     if len(rest) == 1:
-        return f"{key} must be {expected(schema)}{_instead(schema, value, secret=is_secret(schema))}"
-    return (
-        f"{key}: item {int(rest[1]) + 1} must be {expected(schema['items'])}"
-        f"{_instead(schema['items'], value, secret=is_secret(schema))}"
-    )
+        return _instead(f"{key} must be {expected(schema)}", schema, value, secret=is_hidden)
+    items = schema["items"]
+    return _instead(f"{key}: item {int(rest[1]) + 1} must be {expected(items)}", items, value, secret=is_hidden)
 
 
-def _instead(schema: Mapping[str, Any], value: object, *, secret: bool) -> str:
-    """Return the end of a sentence that says what is expected: the value found, and a suggestion if there is one."""
+def _instead(what: str, schema: Mapping[str, Any], value: object, *, secret: bool) -> tuple[str, str]:
+    """Return the sentence that begins with what is expected, with the value found; and a suggestion if there is one."""
     if secret:
-        return "."
+        return f"{what}.", ""
     if is_text(schema) and isinstance(value, int | float) and not isinstance(value, bool):
-        return f': write "{shown(value)}", not {shown(value)}.'
+        return f'{what}: write "{shown(value)}", not {shown(value)}.', ""
     near = did_you_mean(value, choices(schema)) if isinstance(value, str) else ""
-    return f", not {shown(value)}.{near}"
+    return f"{what}, not {shown(value)}.", near
 
 
-def _unknown(path: TablePath, key: str, value: object) -> str:
-    schema = TABLES[path]
+def _unknown(path: TablePath, key: str, value: object) -> tuple[str, str]:
     is_table = isinstance(value, dict)
-    name = header((*path, key)) if is_table else key
-    known = list(schema.model_fields)
-    problem = f"unknown table {name}." if is_table else f"unknown key {shown(key)}."
+    message = f"unknown table {header((*path, key))}." if is_table else f"unknown key {shown(key)}."
+    return message, _advice(path, key, value)
+
+
+def _advice(path: TablePath, key: str, value: object) -> str:
+    """Return what to do about a key that the table does not have."""
     if (*path, key) in FOREIGN:
-        return f"{problem} {FOREIGN[(*path, key)]}"
+        return FOREIGN[(*path, key)]
     home = next((home for home, table in TABLES.items() if key in table.model_fields), None)
     if home is not None:
-        return f"{problem} {_belongs(home, key)}"
-    return problem + (did_you_mean(key, known) or f" Known here: {', '.join(known)}.")
+        return _belongs(home, key)
+    known = list(TABLES[path].model_fields)
+    is_scalar = not isinstance(value, dict | list)
+    if is_scalar and (other := other_tools_key(key)) is not None:
+        return _renamed(path, other)
+    if near := did_you_mean(key, known):
+        return near
+    elsewhere = {name: home for home, table in TABLES.items() for name in table.model_fields}
+    if closest := get_close_matches(key, list(elsewhere), n=1, cutoff=0.75):
+        return f"Did you mean {shown(closest[0])}? {_belongs(elsewhere[closest[0]], closest[0])}"
+    if is_scalar and (closest := get_close_matches(key, list(OTHER_TOOLS), n=1, cutoff=0.8)):
+        return _renamed(path, OTHER_TOOLS[closest[0]])
+    return f"Known here: {', '.join(known)}."
+
+
+def _renamed(path: TablePath, key: tuple[str, ...] | str) -> str:
+    """Return what to write in place of another tool's key."""
+    if isinstance(key, str):
+        return key
+    *table, name = key
+    return f"Write {name}." if tuple(table) == path else f"Write {name} {_where(tuple(table))}."
 
 
 def _belongs(home: TablePath, key: str) -> str:
-    if (*home, key) in TABLES:
-        return f"Write {header((*home, key))}."
-    return f"It belongs in {header(home)}." if home else "It belongs at the top of the file, above the first [table]."
+    return f"Write {header((*home, key))}." if (*home, key) in TABLES else f"It belongs {_where(home)}."
+
+
+def _where(table: TablePath) -> str:
+    return f"in {header(table)}" if table else "at the top of the file, above the first [table]"

@@ -8,8 +8,10 @@ from typing import Any, Final
 
 GIB: Final = 2**30
 
-SIZE_WORDING: Final = 'a size such as "2GiB"'
-BUDGET_WORDING: Final = 'a size such as "16GiB", or a number above 0 and at most 1'
+SIZE_WORDING: Final = 'a size such as "2GiB", or a number of bytes'
+BUDGET_WORDING: Final = 'a size such as "16GiB", a part such as "50%", or a number above 0 and at most 1'
+
+MAX_BYTES: Final = 2**63 - 1
 
 _UNITS: Final = {
     "B": 1,
@@ -17,16 +19,21 @@ _UNITS: Final = {
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
 }
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?i?B)", re.IGNORECASE)
+_PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%")
 _BY_LOWER: Final = {unit.lower(): factor for unit, factor in _UNITS.items()}
 
 
 def read_size(value: Any) -> int:
     """Return the bytes of a size such as "2GiB" (powers of 1024) or "2GB" (powers of 1000), rounded down.
 
+    A whole number is a number of bytes.
+
     Raises:
         ValueError: it is no size above 0.
     """
-    match = _SIZE.fullmatch(value) if isinstance(value, str) else None
+    if isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_BYTES:
+        return value
+    match = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None or match[2].lower() not in _BY_LOWER:
         raise ValueError(SIZE_WORDING)
     count = int(Decimal(match[1]) * _BY_LOWER[match[2].lower()])
@@ -36,7 +43,7 @@ def read_size(value: Any) -> int:
 
 
 def read_budget(value: Any) -> int | float | None:
-    """Return a budget: the bytes of a size, or a part of the machine's memory above 0 and at most 1.
+    """Return a budget: the bytes of a size, or a part of the machine's memory above 0 and at most 1, such as "50%".
 
     Raises:
         ValueError: it is neither.
@@ -47,4 +54,7 @@ def read_budget(value: Any) -> int | float | None:
         if 0 < value <= 1:
             return float(value)
         raise ValueError(BUDGET_WORDING)
+    percent = _PERCENT.fullmatch(value.strip()) if isinstance(value, str) else None
+    if percent is not None:
+        return read_budget(float(percent[1]) / 100)
     return read_size(value)

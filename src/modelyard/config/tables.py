@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, get_args
@@ -12,6 +13,10 @@ from modelyard.config.wording import shown
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
+
+    from modelyard.errors.configuration import Location
+
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 TablePath = tuple[str, ...]
 """The names that lead to a table: ``()`` is the top level, ``("models", "device")`` is ``[models.device]``."""
@@ -30,6 +35,43 @@ TABLES: Final[Mapping[TablePath, type[Table]]] = MappingProxyType(dict(_walk(Con
 
 LISTS: Final = frozenset({("models",), ("server", "keys")})
 """The tables of which a file may hold several."""
+
+
+def place(location: Location) -> tuple[TablePath, int | None, Location]:
+    """Split a location into its table, the number of its model or key, and the rest: a key and perhaps an item."""
+    path: TablePath = ()
+    number, rest = None, location
+    while rest and (inner := (*path, str(rest[0]))) in TABLES:
+        path, rest = inner, rest[1:]
+        if path in LISTS and rest:
+            number, rest = int(rest[0]) + 1, rest[1:]
+    return path, number, rest
+
+
+def dotted(location: Location, given: Mapping[str, object]) -> str:
+    """Return the names that lead to a value, with the id of its model: ``models.qwen.device.cpu``.
+
+    Args:
+        location: of the value.
+        given: the tables that it is in, of which models are named; a model without a name has its number, from 1.
+    """
+    names: list[str] = []
+    value: object = given
+    for part in location:
+        if isinstance(part, int):
+            value = value[part] if isinstance(value, list | tuple) and part < len(value) else None
+            fields = value if isinstance(value, dict) else {}
+            name = next((fields[key] for key in ("alias", "model_id", "name") if isinstance(fields.get(key), str)), "")
+            names.append(_quoted(name) if name else str(part + 1))
+        else:
+            value = value.get(part) if isinstance(value, dict) else None
+            names.append(_quoted(str(part)))
+    return ".".join(names)
+
+
+def _quoted(name: str) -> str:
+    """Return a name as TOML writes it in a dotted key."""
+    return name if _BARE.fullmatch(name) else f"'{shown(name)[1:-1]}'"
 
 
 def header(path: TablePath) -> str:

@@ -37,6 +37,11 @@ def is_text(schema: Mapping[str, Any]) -> bool:
     return _without_null(schema).get("type") == "string"
 
 
+def type_of(schema: Mapping[str, Any]) -> object:
+    """Return the JSON type of the key's value; None where it has several."""
+    return _without_null(schema).get("type")
+
+
 def choices(schema: Mapping[str, Any]) -> Sequence[str]:
     """Return the values that the key is limited to; empty where it is not."""
     return list(_without_null(schema).get("enum", ()))
@@ -69,9 +74,9 @@ def shown(value: object) -> str:
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Return `` Did you mean 'isq'?`` for the closest known word, or "" where none is close."""
+    """Return ``Did you mean 'isq'?`` for the closest known word, or "" where none is close."""
     near = get_close_matches(word, known, n=1)
-    return f" Did you mean {shown(near[0])}?" if near else ""
+    return f"Did you mean {shown(near[0])}?" if near else ""
 
 
 def _without_null(schema: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -92,6 +92,7 @@ from modelyard.errors.client import (
     ServerUnreachable,
     ServerUnusable,
 )
+from modelyard.errors.configuration import MAX_SHOWN_PROBLEMS, ConfigError, ConfigProblem
 from modelyard.errors.model import (
     AnswerInvalid,
     Closed,
@@ -139,7 +140,6 @@ from modelyard.errors.server import (
     UriTooLong,
 )
 from modelyard.errors.startup import (
-    ConfigError,
     ConversionFailed,
     PortUnavailable,
     RepositoryUnavailable,
@@ -150,11 +150,13 @@ from modelyard.errors.startup import (
 __all__ = [
     "MAX_MESSAGE_CHARS",
     "MAX_RETRY_AFTER_S",
+    "MAX_SHOWN_PROBLEMS",
     "AmbiguousServer",
     "AnswerInvalid",
     "Closed",
     "ConcurrencyLimited",
     "ConfigError",
+    "ConfigProblem",
     "ContextLengthExceeded",
     "ContextNotPermitted",
     "ConversationNotFound",

@@ -1,29 +1,11 @@
-"""Errors of the configuration, of model files and of the listening address."""
+"""Errors of model files and of the listening address."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal
 
 from modelyard.errors.base import MessageError, ModelyardError
-
-
-class ConfigError(ModelyardError):
-    """The configuration is invalid. The error lists all problems, not only the first."""
-
-    code = "config_error"
-    status = 400
-    type = "invalid_request_error"
-
-    def __init__(self, source: str, problems: Sequence[str]) -> None:
-        super().__init__(source, problems)
-        self.source = source
-        self.problems = tuple(problems)
-
-    def __str__(self) -> str:
-        if len(self.problems) == 1:
-            return f"{self.source}: {self.problems[0]}"
-        return "\n".join([f"{self.source}: {len(self.problems)} problems", *(f"  - {p}" for p in self.problems)])
+from modelyard.errors.configuration import ConfigError
 
 
 class UnusableModels(ConfigError):

@@ -31,7 +31,7 @@ def test_anything_else_says_what_to_write(written):
     with pytest.raises(ConfigError) as refused:
         layers(written)
     (problem,) = refused.value.problems
-    assert problem.startswith(
+    assert str(problem).startswith(
         "[models.device] of model 1 ('org/a'): device_layers must be a number of layers for device 0, or a list such "
         'as ["0:20", "1:12"], each device once'
     )

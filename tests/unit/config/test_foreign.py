@@ -18,7 +18,7 @@ def test_a_foreign_key_says_what_to_do(path):
     with pytest.raises(ConfigError) as refused:
         validate_config({**given, "models": [model]})
     (problem,) = refused.value.problems
-    assert problem.endswith(f"unknown key '{key}'. {FOREIGN[path]}")
+    assert str(problem).endswith(f"unknown key '{key}'. {FOREIGN[path]}")
 
 
 def test_no_key_is_both_foreign_and_known():

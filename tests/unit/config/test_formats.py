@@ -7,7 +7,7 @@ from typing import get_args
 import pytest
 
 from modelyard.config import validate_config
-from modelyard.config.schema import ReasoningFormat, ToolFormat
+from modelyard.config.names import ReasoningFormat, ToolFormat
 from modelyard.engine.formats.reasoning import REASONING
 from modelyard.engine.formats.registry import FORMATS
 from modelyard.errors import ConfigError

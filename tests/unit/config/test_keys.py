@@ -24,7 +24,7 @@ def problems(server) -> tuple[str, ...]:
     with pytest.raises(ConfigError) as caught:
         validate_config({"models": MODELS, "server": server})
     assert SECRET not in str(caught.value)
-    return caught.value.problems
+    return tuple(str(problem) for problem in caught.value.problems)
 
 
 def test_without_keys_everybody_is_let_in():

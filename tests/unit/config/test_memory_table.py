@@ -6,6 +6,7 @@ import pytest
 
 from modelyard.config import validate_config
 from modelyard.config.sizes import read_budget, read_size
+from modelyard.config.wording import shown
 from modelyard.errors import ConfigError
 
 
@@ -17,7 +18,7 @@ def problem(memory=None, **model):
     with pytest.raises(ConfigError) as refused:
         config(memory, **model)
     (only,) = refused.value.problems
-    return only
+    return str(only)
 
 
 @pytest.mark.parametrize(
@@ -47,14 +48,15 @@ def test_another_text_is_no_size(text):
 def test_a_budget_may_be_a_part_of_the_machine():
     assert config({"budget": 0.5}).memory.budget == 0.5
     assert config({"budget": 1}).memory.budget == 1.0
+    assert config({"budget": "50 %"}).memory.budget == config({"budget": "50%"}).memory.budget == 0.5
     assert config({"budget": "16GiB"}).memory.budget == 16 * 2**30
     assert config().memory.budget is None
 
 
-@pytest.mark.parametrize(("budget", "shown"), [(0, "0"), (1.5, "1.5"), (-1, "-1"), (True, "true"), ("lots", "'lots'")])
-def test_another_budget_is_refused_with_an_example(budget, shown):
-    expected = 'a size such as "16GiB", or a number above 0 and at most 1'
-    assert problem({"budget": budget}) == f"[memory]: budget must be {expected}, not {shown}."
+@pytest.mark.parametrize("budget", [0, 1.5, -1, True, "lots", "150%", "0%"])
+def test_another_budget_is_refused_with_an_example(budget):
+    expected = 'a size such as "16GiB", a part such as "50%", or a number above 0 and at most 1'
+    assert problem({"budget": budget}) == f"[memory]: budget must be {expected}, not {shown(budget)}."
 
 
 def test_prompts_are_kept_in_the_users_cache_unless_a_folder_is_named(monkeypatch, tmp_path):
@@ -68,13 +70,19 @@ def test_prompts_are_kept_in_the_users_cache_unless_a_folder_is_named(monkeypatc
 def test_one_gib_is_kept_unless_something_else_is_said():
     assert config().memory.kv_keep_bytes == 2**30
     assert config({"kv_keep": "memory", "kv_keep_bytes": "2GB"}).memory.kv_keep_bytes == 2 * 10**9
-    assert problem({"kv_keep_bytes": 5}) == '[memory]: kv_keep_bytes must be a size such as "2GiB", not 5.'
+    assert config({"kv_keep_bytes": 5_000_000}).memory.kv_keep_bytes == 5_000_000
+    refused = '[memory]: kv_keep_bytes must be a size such as "2GiB", or a number of bytes, not 0.'
+    assert problem({"kv_keep_bytes": 0}) == refused
 
 
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("idle_unload_seconds", -1, "a number of at least 0, not -1"),
+        (
+            "idle_unload_seconds",
+            -1,
+            'a number of seconds of at least 0, or a duration such as "90s", "10m" or "1h30m", not -1',
+        ),
         ("priority", 101, "a whole number from -100 to 100, not 101"),
     ],
 )

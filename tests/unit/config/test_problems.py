@@ -14,7 +14,7 @@ SERVER_KEYS = ", ".join(Server.model_fields)
 def problems(mapping):
     with pytest.raises(ConfigError) as caught:
         validate_config(mapping)
-    return list(caught.value.problems)
+    return [str(problem) for problem in caught.value.problems]
 
 
 def problem_of(key, value, table=None):

@@ -50,7 +50,7 @@ def problems_of(mapping):
     try:
         validate_config(mapping)
     except ConfigError as error:
-        return error.problems
+        return [str(problem) for problem in error.problems]
     return ()
 
 

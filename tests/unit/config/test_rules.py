@@ -10,10 +10,24 @@ from modelyard.config import (
     default_model,
     effective_cpu,
     isolation_of,
-    rules,
     running_at_once,
 )
+from modelyard.config import rules as rules_module
+from modelyard.config import weight_rules as weight_rules_module
 from modelyard.config.schema import Runtime
+
+
+class Sentences:
+    """The rules of a module, with their problems as text."""
+
+    def __init__(self, module):
+        self._module = module
+
+    def __getattr__(self, rule):
+        return lambda *values: [str(problem) for problem in getattr(self._module, rule)(*values)]
+
+
+rules, weight_rules = Sentences(rules_module), Sentences(weight_rules_module)
 
 
 def numbered(*models):
@@ -139,12 +153,12 @@ def test_cpu_cannot_be_both_true_and_false():
 
 @pytest.mark.parametrize("name", [*QUANT_NAMES, "AUTO", " Q4K "])
 def test_quant_takes_auto_and_every_isq_name(name):
-    assert rules.bad_quantisation(numbered({"model_id": "a", "quantization": {"quant": name}})) == []
+    assert weight_rules.bad_quantisation(numbered({"model_id": "a", "quantization": {"quant": name}})) == []
 
 
 @pytest.mark.parametrize("name", [*ISQ_NAMES, "Q4_0", " hqq8 "])
 def test_isq_takes_every_isq_name(name):
-    assert rules.bad_quantisation(numbered({"model_id": "a", "quantization": {"isq": name}})) == []
+    assert weight_rules.bad_quantisation(numbered({"model_id": "a", "quantization": {"isq": name}})) == []
 
 
 def test_the_isq_names_are_those_of_the_reference():
@@ -165,7 +179,7 @@ def test_the_isq_names_are_those_of_the_reference():
     ],
 )
 def test_an_unknown_quantisation_lists_the_choices(key, name, known):
-    assert rules.bad_quantisation(numbered(SMOL, {"model_id": "a", "quantization": {key: name}})) == [
+    assert weight_rules.bad_quantisation(numbered(SMOL, {"model_id": "a", "quantization": {key: name}})) == [
         f"[models.quantization] of model 2 ('a'): {key} '{name}' is not a known quantisation. "
         f"Choose one of {', '.join(known)}."
     ]
@@ -181,7 +195,7 @@ def test_an_unknown_quantisation_lists_the_choices(key, name, known):
     ],
 )
 def test_there_is_one_way_to_the_weights(keys, named):
-    assert rules.bad_quantisation(numbered({"model_id": "a", "quantization": dict.fromkeys(keys, "4")})) == [
+    assert weight_rules.bad_quantisation(numbered({"model_id": "a", "quantization": dict.fromkeys(keys, "4")})) == [
         f"[models.quantization] of model 1 ('a'): {named} exclude each other. Keep one of them."
     ]
 
@@ -249,7 +263,7 @@ def test_a_default_that_no_model_has_is_none():
 
 
 def format_problem(table, **model):
-    (problem,) = rules.bad_format(numbered({"model_id": "org/a", **model, "format": table}))
+    (problem,) = weight_rules.bad_format(numbered({"model_id": "org/a", **model, "format": table}))
     prefix = f"[models.format] of model 1 ('{model.get('model_id', 'org/a')}'): "
     assert problem.startswith(prefix)
     return problem.removeprefix(prefix)
@@ -266,7 +280,7 @@ def format_problem(table, **model):
     ],
 )
 def test_files_may_be_named(table):
-    assert rules.bad_format(numbered({"model_id": "org/a", "format": table})) == []
+    assert weight_rules.bad_format(numbered({"model_id": "org/a", "format": table})) == []
 
 
 def test_several_files_are_parted_by_semicolons():

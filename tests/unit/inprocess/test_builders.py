@@ -19,7 +19,7 @@ from modelyard import (
     from_config,
 )
 from modelyard.config import ISQ_NAMES, default_model, validate_config
-from modelyard.config.schema import Kind
+from modelyard.config.names import Kind
 from modelyard.errors import ConfigError
 
 GUIDE = {

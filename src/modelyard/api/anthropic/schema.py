@@ -23,7 +23,7 @@ from modelyard.api.openai.tools import Tools, schema_format
 from modelyard.api.serving.bounded_items import Labels, Messages, Parts
 from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
 from modelyard.api.serving.wait_options import KeepAlive
-from modelyard.config.schema import TopK, TopP
+from modelyard.config.model import TopK, TopP
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat, Sampling, ends_in_an_answer
 from modelyard.yard.requests.requests import Request, TokenizeRequest

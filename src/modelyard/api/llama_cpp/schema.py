@@ -23,7 +23,7 @@ from modelyard.api.openai.schema import (
     refuse_unsupported,
 )
 from modelyard.api.serving.bounded_items import Labels
-from modelyard.config.schema import Seed
+from modelyard.config.model import Seed
 from modelyard.protocol.prompts import Infill, Prompt
 from modelyard.yard.requests.requests import Request
 

@@ -18,7 +18,7 @@ from modelyard.api.media.kinds import AUDIO, IMAGE, MediaKind
 from modelyard.api.media.local import is_local, read_local
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.api.serving.streaming import while_connected
-from modelyard.config.schema import Multimodal
+from modelyard.config.model import Multimodal
 from modelyard.errors import InvalidRequest
 from modelyard.hub import Modalities
 from modelyard.protocol.prompts import Chat, Detail, Image, Media, Written

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from modelyard.api.serving.bounded_items import at_most
-from modelyard.config.schema import (
+from modelyard.config.model import (
     FrequencyPenalty,
     MinP,
     PresencePenalty,

@@ -11,13 +11,11 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 
 from modelyard.api.request_context import RequestContext
+from modelyard.config.durations import seconds_of
 from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import WaitOptions
 
-_UNITS = {"ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
-_PARTS = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)", re.ASCII)
-_DURATION = re.compile(rf"-?(?:{_PARTS.pattern})+", re.ASCII)
 _NUMBER = re.compile(r"-?\d+(?:\.\d+)?", re.ASCII)
 
 # The parts of a Prefer header; commas and semicolons in quotes do not separate.
@@ -40,13 +38,14 @@ def seconds(value: Any) -> float:
 
 
 def _signed_seconds(value: Any) -> float:
-    if isinstance(value, str) and _DURATION.fullmatch(value):
-        total = sum(float(number) * _UNITS[unit] for number, unit in _PARTS.findall(value))
-        return -total if value.startswith("-") else total
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         return math.nan
     if isinstance(value, str) and not _NUMBER.fullmatch(value):
-        return math.nan
+        try:
+            total = seconds_of(value.removeprefix("-"))
+        except ValueError:
+            return math.nan
+        return -total if value.startswith("-") else total
     try:
         return float(value)
     except OverflowError:

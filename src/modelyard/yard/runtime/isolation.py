@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
+from modelyard.config.names import Isolation
 from modelyard.config.paths import make_own_folder, own_cache
-from modelyard.config.schema import Isolation
 from modelyard.engine.scheduling.engine_table import Doing, EngineActivity
 from modelyard.system.private_files import read_private, write_private
 

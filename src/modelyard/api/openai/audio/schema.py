@@ -14,7 +14,7 @@ from modelyard.api.openai.audio.languages import language_code
 from modelyard.api.openai.audio.prompts import Task
 from modelyard.api.openai.schema import MAX_NAME_LENGTH, MaxTokens, refuse_unsupported
 from modelyard.api.serving.wait_options import KeepAlive
-from modelyard.config.schema import Seed, Temperature
+from modelyard.config.model import Seed, Temperature
 from modelyard.errors import InvalidRequest, UnsupportedOperation
 from modelyard.protocol.prompts import Sampling
 

@@ -25,7 +25,7 @@ from modelyard.api.openai.tools import JsonSchemaFormat, ResponseFormat, Tools, 
 from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, at_most
 from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
 from modelyard.api.serving.wait_options import KeepAlive
-from modelyard.config.schema import FrequencyPenalty, PresencePenalty, Temperature, TopP
+from modelyard.config.model import FrequencyPenalty, PresencePenalty, Temperature, TopP
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat, Sampling
 from modelyard.yard.requests.requests import Request

@@ -1,0 +1,214 @@
+"""Checks a mapping against the schema and the rules, and finds all of its problems, not only the first. Pure."""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from modelyard.config import rules, weight_rules
+from modelyard.config.model import Model, list_apart
+from modelyard.config.paths import exists, is_file
+from modelyard.config.problems import schema_problems
+from modelyard.config.schema import Config
+from modelyard.config.tables import TABLES, label, place
+from modelyard.errors.configuration import ConfigProblem
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from modelyard.errors.configuration import Location
+
+_NAMES = ("model_id", "alias", "aliases")
+
+
+def check(
+    given: dict[str, object],
+    base: Path,
+    *,
+    written: Mapping[Location, str] | None = None,
+    unresolved: Sequence[ConfigProblem] = (),
+    names: Collection[str] = (),
+    is_complete: bool = True,
+) -> tuple[Config, list[ConfigProblem]]:
+    """Return what is sound of a configuration, and all problems of the rest.
+
+    Args:
+        given: the tables and keys.
+        base: where relative paths start.
+        written: texts of the file in which environment variables were replaced.
+        unresolved: problems with such variables; their values are checked no further.
+        names: further names that models may have, in parts of the file that cannot be read.
+        is_complete: whether all of the file could be read.
+    """
+    context = {"base": base}
+    problems = list(unresolved)
+    faults: list[Location] = [problem.location for problem in unresolved]
+    config: Config | None = None
+    try:
+        config = Config.model_validate(given, context=context)
+    except ValidationError as error:
+        found = [problem for problem in schema_problems(error, given, written or {}) if problem.location not in faults]
+        problems += found
+        faults += [problem.location for problem in found]
+    # Errors are raised outside of the except clause: pydantic's error carries the input, including API keys.
+    if config is not None and not faults:
+        models = dict(enumerate(config.models, 1))
+    else:
+        config, models = _sound_parts(given, faults, context)
+    unread = {*names, *_possible_names(given, faults, models)}
+    is_hidden = bool(unread) or not is_complete or any(fault[:1] == ("models",) for fault in faults)
+    problems += [
+        problem
+        for problem in rule_problems(config, models, names=unread, may_lack_models=is_hidden)
+        if not _depends_on(problem, faults)
+    ]
+    return config, problems
+
+
+def rule_problems(
+    config: Config, models: Mapping[int, Model], *, names: Collection[str] = (), may_lack_models: bool = False
+) -> list[ConfigProblem]:
+    """Return the problems with rules.
+
+    Args:
+        config: with everything but models.
+        models: by their numbers in the file, from 1.
+        names: further names that a model may have.
+        may_lack_models: whether there may be models beside these.
+    """
+    problems = [] if models or may_lack_models else rules.no_models(models)
+    if models or may_lack_models:
+        problems += rules.unknown_default(None if config.default_model_id in names else config.default_model_id, models)
+    problems += [problem for problem in rules.unknown_drafts(models) if _draft(problem, models) not in names]
+    problems += [
+        problem
+        for problem in rules.unknown_models_of_keys(config.server, models)
+        if _model_of_key(problem, config) not in names
+    ]
+    return [
+        *problems,
+        *rules.too_many_sequences(config.runtime),
+        *rules.unfit_batch(config.runtime),
+        *rules.unfit_batch_size(config.runtime, models),
+        *rules.kv_type_without_flash(config.runtime),
+        *rules.processes_on_windows(config.runtime, models, sys.platform),
+        *rules.unusable_keys(config.server),
+        *rules.unusable_tls(config.server),
+        *rules.shared_names(models),
+        *rules.reserved_names(models),
+        *rules.mixed_cpu(models),
+        *rules.pinned_but_idle(models),
+        *rules.layers_without_device(models),
+        *weight_rules.bad_quantisation(models),
+        *weight_rules.bad_format(models),
+        *_missing_templates(models.items()),
+    ]
+
+
+def _draft(problem: ConfigProblem, models: Mapping[int, Model]) -> str | None:
+    return models[int(problem.location[1]) + 1].draft
+
+
+def _model_of_key(problem: ConfigProblem, config: Config) -> str:
+    _, _, key, _, index = problem.location
+    return config.server.keys[int(key)].models[int(index)]
+
+
+def _depends_on(problem: ConfigProblem, faults: Sequence[Location]) -> bool:
+    """Whether the problem is about a value that is at fault itself, or that a misspelt key may be meant to set."""
+    values = (problem.location, *problem.related)
+    return any(
+        value[: len(fault)] == fault for value in values if value for fault in (*faults, *map(_meant, faults)) if fault
+    )
+
+
+def _meant(fault: Location) -> Location:
+    """Return the location of the key that an unknown one is nearest to; () where the key is known, or none is near."""
+    path, _, rest = place(fault)
+    if len(rest) != 1 or rest[0] in TABLES[path].model_fields:
+        return ()
+    near = get_close_matches(str(rest[0]), list(TABLES[path].model_fields), n=1)
+    return (*fault[:-1], near[0]) if near else ()
+
+
+def _sound_parts(
+    given: dict[str, object], faults: Sequence[Location], context: dict[str, Path]
+) -> tuple[Config, dict[int, Model]]:
+    """Return what remains of a mapping without its faults: the top level, and the models by number in the file."""
+    top_level = {key: value for key, value in given.items() if key != "models"}
+    models = dict(_sound_models(given.get("models"), faults, context))
+    list_apart(tuple(models.values()))
+    return Config.model_validate(_without(faults, top_level), context=context), models
+
+
+def _sound_models(tables: object, faults: Sequence[Location], context: dict[str, Path]) -> Iterator[tuple[int, Model]]:
+    for index, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
+        try:
+            yield index + 1, Model.model_validate(_without(faults, table, ("models", index)), context=context)
+        except ValidationError:
+            continue  # no table at all, or one without a sound model_id
+
+
+def _without(faults: Sequence[Location], value: object, at: Location = ()) -> object:
+    """Return the value at location ``at`` without the keys and items that are at fault."""
+    match value:
+        case dict():
+            return {
+                key: _without(faults, inner, (*at, key))
+                for key, inner in value.items()
+                if isinstance(key, str) and (*at, key) not in faults
+            }
+        case list() | tuple():
+            return [
+                _without(faults, item, (*at, index)) for index, item in enumerate(value) if (*at, index) not in faults
+            ]
+        case _:
+            return value
+
+
+def _possible_names(given: Mapping[str, object], faults: Sequence[Location], models: Mapping[int, Model]) -> set[str]:
+    """Return the texts in faulty parts that may be names of models, as under a misspelt ``alias``."""
+    names: set[str] = set()
+    for fault in faults:
+        match fault:
+            case ("models", int() as index, *rest) if index + 1 not in models or rest[:1] not in _known_keys():
+                tables = given.get("models")
+                names |= _texts(tables[index] if isinstance(tables, list | tuple) else tables)
+            case ("models", *_):
+                names |= _texts(given.get("models"))
+            case (str() as key,) if key not in Config.model_fields and isinstance(given.get(key), list | dict):
+                names |= _texts(given[key])
+    return names
+
+
+def _known_keys() -> list[list[str]]:
+    """Return the keys of a model whose faults hide no name."""
+    return [[key] for key in Model.model_fields if key not in _NAMES]
+
+
+def _texts(value: object) -> set[str]:
+    match value:
+        case str():
+            return {value.strip()}
+        case dict():
+            return set().union(*map(_texts, value.values()))
+        case list() | tuple():
+            return set().union(*map(_texts, value))
+        case _:
+            return set()
+
+
+def _missing_templates(models: Iterable[tuple[int, Model]]) -> list[ConfigProblem]:
+    return [
+        ConfigProblem(
+            f"chat_template '{path}' {'is not a file' if exists(path) else 'does not exist'}.",
+            table=label(("models",), number, model.model_id),
+            location=("models", number - 1, "chat_template"),
+        )
+        for number, model in models
+        if (path := model.chat_template) is not None and not is_file(path)
+    ]

@@ -1,0 +1,298 @@
+"""``[[models]]`` and its tables: one model, on an engine of its own.
+
+Numbers that a request may carry, too (sampling), are named types, so that the HTTP schema refuses exactly what this one
+refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PrivateAttr, Strict, StringConstraints, ValidationInfo, field_validator
+
+from modelyard.config.base import Items as _List
+from modelyard.config.base import Table
+from modelyard.config.base import Text as _Text
+from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
+from modelyard.config.durations import DURATION_EXAMPLES, read_duration
+from modelyard.config.model_reference import ModelReference, parse_model_reference, unique_ids
+from modelyard.config.names import Dtype, FileFormat, Isolation, Kind, Load, ReasoningFormat, ToolFormat
+from modelyard.config.paths import absolute, base_of
+
+_INT32_MAX = 2**31 - 1
+
+# The upper bounds that OpenAI's API does not have keep a value finite as a 32-bit float and inside a 32-bit integer.
+Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
+TopK = Annotated[int, Field(ge=0, le=_INT32_MAX)]
+TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+MinP = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+RepetitionPenalty = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]
+PresencePenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+FrequencyPenalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+
+_LowerText = Annotated[str, StringConstraints(min_length=1, to_lower=True)]
+
+
+class Quantization(Table):
+    """``[models.quantization]``: which weights to use. At most one of the three keys."""
+
+    quant: _LowerText | None = Field(
+        default=None,
+        description="A number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or a type such as `q4_k_m`: a file of that type "
+        "in the repository or in one of `[hub] siblings`, else full precision, quantised on this machine. `auto` is "
+        "the best that fits the memory budget.",
+    )
+    isq: _LowerText | None = Field(
+        default=None,
+        description="Quantise full precision on this machine (in-situ quantisation): a number of bits, or one of "
+        "mistral.rs's types such as `q4k`. The result is kept for the next load.",
+    )
+    from_uqff: _Text | None = Field(
+        default=None,
+        description="Load UQFF weights from the repository or folder: a file, several separated by `;`, a number of "
+        "bits, or a type such as `q4k`.",
+    )
+    imatrix: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="Importance matrix for quantisation on this machine, made by `llama-imatrix`. Relative to the TOML "
+        "file.",
+    )
+
+    @field_validator("imatrix")
+    @classmethod
+    def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else absolute(path, base_of(info.context))
+
+
+class Format(Table):
+    """``[models.format]``: which files of the folder or repository to use. Unset: selected automatically."""
+
+    format: FileFormat | None = Field(
+        default=None,
+        description="Which files are considered: `gguf`, or `plain` for full precision in safetensors. Unset: both. "
+        "`ggml` is refused: llama.cpp no longer reads it.",
+    )
+    quantized_file: _Text | None = Field(
+        default=None,
+        description="Name of the GGUF file in the folder or repository, such as `model-Q4_K_M.gguf`; the shards of one "
+        "model in their order, separated by `;`. Takes the place of `quant`.",
+    )
+    mmproj: _Text | None = Field(
+        default=None,
+        description="Name of the GGUF file with the projector, which encodes images or sound for the model. Unset: "
+        "found beside the model.",
+    )
+
+    @property
+    def quantized_files(self) -> tuple[str, ...]:
+        """The names in ``quantized_file``."""
+        return tuple(name.strip() for name in (self.quantized_file or "").split(";") if name.strip())
+
+
+class Device(Table):
+    """``[models.device]``: where the model runs, how long its context is, and how many requests share it."""
+
+    cpu: bool | None = Field(
+        default=None,
+        description="Run on the CPU only. One value for all models: those that leave it unset follow the others; "
+        "unset everywhere, a GPU is used where there is one.",
+    )
+    device_layers: Annotated[tuple[int, ...], BeforeValidator(read_device_layers)] | None = Field(
+        default=None,
+        json_schema_extra={"wording": DEVICE_LAYERS_WORDING},
+        description='Layers on accelerators: a number for the first one, or `["0:20", "1:12"]`, 20 on device 0 and 12 '
+        "on device 1; the others are computed by the CPU. Unset: all, if llama.cpp was built for one. Untested.",
+    )
+    max_seq_len: int | None = Field(
+        default=None,
+        ge=1,
+        le=_INT32_MAX,
+        description="Context length in tokens; of embedding models and rerankers the longest input. Unset: chosen by "
+        "the engine.",
+    )
+    max_batch_size: int | None = Field(
+        default=None,
+        ge=1,
+        le=256,
+        description="Requests that this model computes at the same time. Unset: `max_seqs` of `[runtime]`.",
+    )
+
+
+class Multimodal(Table):
+    """``[models.multimodal]``: limits of the images and the sound of requests."""
+
+    max_num_images: int = Field(
+        default=16, ge=1, le=256, description="Maximum number of images in a request, in all its messages."
+    )
+    max_num_audios: int = Field(
+        default=8, ge=1, le=256, description="Maximum number of audio clips in a request, in all its messages."
+    )
+    max_audio_seconds: Annotated[float, BeforeValidator(read_duration)] = Field(
+        default=600,
+        ge=1,
+        le=14_400,
+        json_schema_extra={"wording": f"a number of seconds from 1 to 14400, or {DURATION_EXAMPLES}"},
+        description="Longest audio clip in seconds. Its tokens must also fit the model's context.",
+    )
+    max_edge: int = Field(
+        default=2048,
+        ge=32,
+        le=8192,
+        description="Pixels of the longer side of an image; a larger one is scaled down. The projector scales it "
+        "further, to what it was trained on.",
+    )
+    max_image_length: int | None = Field(
+        default=None, ge=32, le=8192, description="mistral.rs's other name for `max_edge`; the smaller one counts."
+    )
+
+    @property
+    def longest_edge(self) -> int:
+        """Pixels of the longer side of an image, at most."""
+        return min(self.max_edge, self.max_image_length or self.max_edge)
+
+
+class Sampling(Table):
+    """``[models.sampling]``: defaults for requests. Unset: the model's own default."""
+
+    temperature: Temperature | None = Field(default=None, description="Randomness. `0` takes the likeliest token.")
+    top_k: TopK | None = Field(default=None, description="Sample from the k most likely tokens. `0` is all.")
+    top_p: TopP | None = Field(
+        default=None, description="Sample from the most likely tokens that together have this probability."
+    )
+    min_p: MinP | None = Field(
+        default=None,
+        description="Drop tokens that are less likely than this part of the most likely one's probability.",
+    )
+    repetition_penalty: RepetitionPenalty | None = Field(
+        default=None, description="Divides the logits of tokens that occurred before. `1` changes nothing."
+    )
+    presence_penalty: PresencePenalty | None = Field(
+        default=None, description="Subtracted from the logit of every token that occurred in the answer."
+    )
+    frequency_penalty: FrequencyPenalty | None = Field(
+        default=None, description="Subtracted from the logit of a token for each time it occurred in the answer."
+    )
+    seed: Seed | None = Field(default=None, description="Makes answers repeatable. Unset: a new seed each request.")
+
+
+class Model(Table):
+    """``[[models]]``: one model, on an engine of its own.
+
+    Relative paths start at the folder that the validation context gives as ``base``, else at the working directory.
+    """
+
+    model_id: _Text = Field(
+        description="The model: a path of a GGUF file or a model folder; a repository of the Hugging Face Hub, "
+        "`org/name`, `org/name:Q4_K_M`, `hf.co/org/name` or its URL; or `ollama:name`, a model that Ollama has on this "
+        "machine."
+    )
+    kind: Kind = Field(default="auto", description="What the model does. `auto` reads it from the model's files.")
+    alias: _Text | None = Field(
+        default=None,
+        description="Id under which the model is listed. Unset: the name of the file without `.gguf`, the name of the "
+        "folder, or `org/name`. `model_id` routes to the model, too.",
+    )
+    aliases: _List[_Text] = Field(default=(), description="Further names that route to the model. They are not listed.")
+    dtype: Dtype = Field(
+        default="auto", description="Type of weights that are not quantised. `auto`: as they were published."
+    )
+    chat_template: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="Jinja file to use as chat template, relative to the TOML file. Unset: the model's own.",
+    )
+    tool_format: ToolFormat | None = Field(
+        default=None,
+        description="How the model writes tool calls. Unset: recognised from its chat template.",
+    )
+    reasoning_format: ReasoningFormat | None = Field(
+        default=None,
+        description="How the model marks its reasoning; `none`: it does not reason. Unset: recognised from its chat "
+        "template.",
+    )
+    load: Load = Field(
+        default="startup", description="When to load: before the server listens, or with the first request."
+    )
+    pinned: bool = Field(default=False, description="Never unload the model to make room for another one.")
+    idle_unload_seconds: Annotated[float, BeforeValidator(read_duration)] | None = Field(
+        default=None,
+        ge=0,
+        json_schema_extra={"wording": f"a number of seconds of at least 0, or {DURATION_EXAMPLES}"},
+        description="Unload the model after this time without requests. Unset: never. A request's `keep_alive` takes "
+        "its place.",
+    )
+    priority: int = Field(
+        default=0,
+        ge=-100,
+        le=100,
+        description="Waiting requests of models with a higher number go first. A request's header `X-Priority` takes "
+        "its place. While they are answered, models with a lower number get hardly any of the device's time.",
+    )
+    weight: float = Field(
+        default=1.0,
+        gt=0,
+        le=1000,
+        description="The model's share of the device's time while several compute, relative to the others' weights.",
+    )
+    isolation: Isolation | None = Field(
+        default=None,
+        description="Where the model's engine runs: `auto`, `thread` or `process`. Unset: `isolation` of `[runtime]`.",
+    )
+    draft: _Text | None = Field(
+        default=None,
+        description="Id or alias of a smaller model of the same vocabulary, which drafts tokens that this one "
+        "verifies: greedy answers stay the same, and are faster where the draft is often right. The weights are shared "
+        "with that model.",
+    )
+    quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
+    format: Format = Field(default=Format(), description="Which files of the folder or repository.")
+    device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
+    multimodal: Multimodal = Field(default=Multimodal(), description="Limits of images and sound.")
+    sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
+
+    _reference: ModelReference = PrivateAttr()
+    _short_id: str = PrivateAttr()
+
+    @field_validator("chat_template")
+    @classmethod
+    def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else absolute(path, base_of(info.context))
+
+    def model_post_init(self, context: object, /) -> None:
+        """Resolve ``model_id`` while the base folder is known: only the validation context has it."""
+        self._reference = parse_model_reference(self.model_id, base_of(context))
+        self._short_id = self._reference.id
+
+    @property
+    def reference(self) -> ModelReference:
+        """What ``model_id`` means."""
+        return self._reference
+
+    @property
+    def source(self) -> str:
+        """Where the model comes from: an absolute path, ``org/name[@revision]``, or ``ollama:name:tag``."""
+        return self._reference.source
+
+    @property
+    def id(self) -> str:
+        """The id under which the model is listed: its alias if it has one, else that of its reference."""
+        return self.alias or self._short_id
+
+    def list_as(self, short_id: str) -> None:
+        """List the model under another id than its reference's, where that is another model's; an alias prevails."""
+        self._short_id = short_id
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every name that routes to the model, without duplicates; the listed id first."""
+        return tuple(dict.fromkeys((self.id, self.model_id, *self.aliases)))
+
+
+def list_apart(models: Sequence[Model]) -> None:
+    """List models without an alias under ids that differ, even if their files have the same name."""
+    taken = {name for model in models for name in (model.alias, *model.aliases) if name is not None}
+    unnamed = [model for model in models if model.alias is None]
+    for model, short_id in zip(unnamed, unique_ids([model.reference for model in unnamed], taken), strict=True):
+        model.list_as(short_id)
