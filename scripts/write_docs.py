@@ -12,6 +12,7 @@ from python_reference import render_python_reference
 from security_bounds import render_bounds
 
 from modelyard.api.server.metrics import render_metrics
+from modelyard.config.json_schema import SCHEMA_FILE, render_schema
 from modelyard.config.reference import render_reference
 
 DOCS = Path(__file__).parent.parent / "docs"
@@ -39,3 +40,5 @@ if __name__ == "__main__":
     for path, render in GENERATED.items():
         path.write_text(with_generated(path.read_text("utf-8"), render()), "utf-8")
         print(f"Wrote {path.name}")
+    SCHEMA_FILE.write_text(render_schema(), "utf-8")
+    print(f"Wrote {SCHEMA_FILE.name}")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any
 
+from modelyard.config.environment import scalar_of
 from modelyard.config.foreign import FOREIGN, OTHER_TOOLS, other_tools_key
+from modelyard.config.sizes import size_hint
 from modelyard.config.tables import LISTS, TABLES, header, keys, label, place
-from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, shown
+from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, shown, type_of
 from modelyard.errors.configuration import ConfigProblem
 
 if TYPE_CHECKING:
@@ -83,8 +85,11 @@ def _instead(what: str, schema: Mapping[str, Any], value: object, *, secret: boo
         return f"{what}.", ""
     if is_text(schema) and isinstance(value, int | float) and not isinstance(value, bool):
         return f'{what}: write "{shown(value)}", not {shown(value)}.', ""
-    near = did_you_mean(value, choices(schema)) if isinstance(value, str) else ""
-    return f"{what}, not {shown(value)}.", near
+    if not isinstance(value, str):
+        return f"{what}, not {shown(value)}.", ""
+    if not isinstance(scalar_of(value, type_of(schema)), str):
+        return f"{what}, not {shown(value)}.", f"Write {value.strip()}, without quotes."
+    return f"{what}, not {shown(value)}.", did_you_mean(value, choices(schema)) or size_hint(value, expected(schema))
 
 
 def _unknown(path: TablePath, key: str, value: object) -> tuple[str, str]:

@@ -19,6 +19,7 @@ _UNITS: Final = {
     **{f"{prefix}iB": 1024**power for power, prefix in enumerate("KMGT", 1)},
 }
 _SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT]?i?B)", re.IGNORECASE)
+_SHORT: Final = re.compile(r"\s*(\d{1,15}(?:\.\d{1,9})?)\s*([KMGT])i?\s*", re.IGNORECASE)
 _PERCENT: Final = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%")
 _BY_LOWER: Final = {unit.lower(): factor for unit, factor in _UNITS.items()}
 
@@ -58,3 +59,9 @@ def read_budget(value: Any) -> int | float | None:
     if percent is not None:
         return read_budget(float(percent[1]) / 100)
     return read_size(value)
+
+
+def size_hint(value: str, wording: str) -> str:
+    """Return what to write in place of a size with an incomplete unit, such as "16G", where a size is expected."""
+    match = _SHORT.fullmatch(value) if wording in (SIZE_WORDING, BUDGET_WORDING) else None
+    return f'Write "{match[1]}{match[2].upper()}iB" or "{match[1]}{match[2].upper()}B".' if match else ""
