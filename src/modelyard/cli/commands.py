@@ -143,6 +143,20 @@ COMMANDS: Final = (
         examples=("modelyard pull small", "modelyard pull org/model-GGUF --quant q4_k_m"),
     ),
     Command(
+        "check",
+        "modelyard.cli.check:check",
+        "Find every mistake in a configuration.",
+        FILES,
+        examples=("modelyard check", "modelyard check -f models.toml --json", "modelyard check --schema"),
+    ),
+    Command(
+        "init",
+        "modelyard.cli.init:init",
+        "Write a configuration of the models on this machine.",
+        FILES,
+        examples=("modelyard init", "modelyard init ./models", "modelyard init ollama -o -"),
+    ),
+    Command(
         "resolve",
         "modelyard.cli.resolve:resolve",
         "Show a model's files and memory, without loading it.",

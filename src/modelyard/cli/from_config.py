@@ -76,6 +76,7 @@ def serve_file(
         return load_config(file, server=server)
 
     config = ConfigReader(read_config).read()
+    _say_missing(file, config)
     if may_chat and config.command == "run":
         from modelyard.cli.chat import chat
 
@@ -84,3 +85,25 @@ def serve_file(
     from modelyard.cli.hosting import host_server
 
     host_server(config, read_config, file=file, is_supervised=is_supervised)
+
+
+def _say_missing(file: Path, config: Config) -> None:
+    """Refuse models that are to be loaded at the start and are not there; warn of those that are loaded on demand.
+
+    Raises:
+        UnusableModels: a model that is to be loaded at the start is not there.
+    """
+    from modelyard.config import located, missing_models
+    from modelyard.errors import UnusableModels
+
+    if not (missing := missing_models(config.models)):
+        return
+    on_demand = {index for index, model in enumerate(config.models) if model.load == "on-demand"}
+    problems = located(file, missing)
+    if fatal := [problem for problem in problems if problem.location[1] not in on_demand]:
+        raise UnusableModels(str(file), problems if len(fatal) == len(problems) else fatal, file)
+    from rich.console import Console
+
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    console.print("[yellow]warning:[/] ", end="")
+    console.print(str(UnusableModels(str(file), problems, file)), markup=False)

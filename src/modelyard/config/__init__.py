@@ -5,7 +5,8 @@ from modelyard.config.effective import default_model, effective_cpu, isolation_o
 from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
 from modelyard.config.keys import AccessKey, read_keys
-from modelyard.config.load import load_config, revise, validate_config
+from modelyard.config.load import load_config, located, revise, validate_config
+from modelyard.config.missing_paths import missing_models, missing_paths
 from modelyard.config.model import (
     Device,
     FrequencyPenalty,
@@ -55,6 +56,9 @@ __all__ = [
     "is_loopback",
     "isolation_of",
     "load_config",
+    "located",
+    "missing_models",
+    "missing_paths",
     "read_keys",
     "read_token",
     "revise",

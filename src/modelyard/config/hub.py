@@ -11,6 +11,9 @@ from modelyard.errors import ConfigError
 
 _MAX_TOKEN_BYTES: Final = 64 * 1024
 
+PATH_SOURCE: Final = "path:"
+"""What a token source begins with that names a file."""
+
 _WITH_VALUE: Final = ("literal", "path")
 _TOKEN_SOURCES: Final = "cache, env:VARIABLE, path:FILE, literal:TOKEN or none"
 

@@ -59,6 +59,16 @@ def load_config(path: Path, server: Mapping[str, object] | None = None) -> Confi
     return config
 
 
+def located(path: Path, problems: Sequence[ConfigProblem]) -> list[ConfigProblem]:
+    """Return problems that were found in the configuration of a file later, with their positions in it.
+
+    Raises:
+        ConfigError: the file cannot be read any more.
+    """
+    document = _read(path)
+    return [document.place(problem) for problem in _with_keys(problems, document.values)]
+
+
 def validate_config(mapping: Mapping[str, object], source: str = "command line", base: Path | None = None) -> Config:
     """Return the configuration in a mapping that is structured like the TOML file.
 

