@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -16,7 +17,9 @@ from modelyard.errors import ModelyardError
 if TYPE_CHECKING:
     from modelyard.hub.select.found_models import Place
 
-_PLACES: Final = ("huggingface", "ollama", "lmstudio", "demo")
+# Where people have models; the demo models are for those who have none.
+_PLACES: Final = ("huggingface", "ollama", "lmstudio")
+_DEMO: Final = "demo"
 _STDOUT: Final = "-"
 
 
@@ -29,7 +32,8 @@ def init(
         list[str] | None,
         typer.Argument(
             metavar="FOLDER|PLACE",
-            help="Folders of models, or huggingface, ollama, lmstudio, demo. Without any: these four places.",
+            help="Folders of models, or huggingface, ollama, lmstudio, demo. Without any: these places, "
+            "and demo only where they have no model.",
             show_default=False,
         ),
     ] = None,
@@ -47,6 +51,8 @@ def init(
     from modelyard.cli.init_file import draft_config
 
     places = _look(sources or _PLACES)
+    if not sources and not any(place.models for place in places):
+        places += _look([_DEMO])
     for place in places:
         typer.echo(_said(place), err=True)
     models = [model for place in places for model in place.models]
@@ -68,7 +74,10 @@ def init(
         typer.echo(draft.text, nl=False)
         return
     _write(path, draft.text, is_forced=force)
-    typer.echo(f"Wrote {path} with {_count(len(draft.usable), 'model')}. Next: modelyard serve {path}", err=True)
+    typer.echo(
+        f"Wrote {path} with {_count(len(draft.usable), 'model')}. Next: modelyard serve {shlex.quote(str(path))}",
+        err=True,
+    )
 
 
 def _look(sources: Sequence[str]) -> list[Place]:

@@ -42,6 +42,7 @@ def draft_config(models: Sequence[str], base: Path) -> Draft:
     """
     from modelyard.config import validate_config
     from modelyard.config.model_reference import parse_model_reference, unique_ids
+    from modelyard.config.rules import RESERVED_NAME
     from modelyard.yard.inspection import inspect_models
 
     # TOML is UTF-8, and names of files need not be.
@@ -49,7 +50,7 @@ def draft_config(models: Sequence[str], base: Path) -> Draft:
     references = [parse_model_reference(name, base) for name in names]
     aliases = [
         alias if reference.kind == "path" or alias != reference.id else None
-        for alias, reference in zip(unique_ids(references), references, strict=True)
+        for alias, reference in zip(unique_ids(references, {RESERVED_NAME}), references, strict=True)
     ]
     tables = [
         {"model_id": name, "load": "on-demand", **({"alias": alias} if alias else {})}
@@ -87,7 +88,7 @@ def _head(usable: Sequence[InspectedModel], inspection: Inspection) -> Iterator[
     yield "port = 1234"
     yield ""
     yield "[memory]"
-    yield "# What all loaded models may take together. Without it: 80 % of what is free at the start, "
+    yield "# What all loaded models may take together. Without it: 80 % of what is free at the start,"
     yield f"# {size(inspection.budget_bytes)} at the moment. Models that are not in use make room for others."
     yield '# budget = "50%"'
 

@@ -18,7 +18,7 @@ _SECRET_KEY: Final = (
 _ASSIGNMENT: Final = re.compile(r"""^\s*["']?(?P<key>[\w.-]+)["']?\s*[=:]""")
 _SECRET_ASSIGNMENT: Final = re.compile(rf"""(?:^|[\s,{{.])["']?{_SECRET_KEY}["']?\s*[=:]\s*""", re.IGNORECASE)
 # Also one that lacks brackets at its end.
-_HEADER: Final = re.compile(r"^\s*\[\[?\s*(?:[\w\"'.\s-]+\]|(?:models|server|runtime|memory|hub)\b[\w.]*\s*(?:#.*)?$)")
+_HEADER: Final = re.compile(r"^\s*\[\[?\s*(?:[\w.\s-]+\]|(?:models|server|runtime|memory|hub)\b[\w.]*\s*(?:#.*)?$)")
 _SECRET_VALUE: Final = re.compile(r"\b(?:sk|hf|gsk|xai|ghp|pk)[-_][\w-]{6,}")
 
 
@@ -54,7 +54,7 @@ def _secret_start(lines: Sequence[str], index: int) -> int | None:
     text = lines[index]
     starts = [match.end() for match in (_SECRET_ASSIGNMENT.search(text),) if match is not None]
     starts += [match.start() for match in (_SECRET_VALUE.search(text),) if match is not None]
-    if not _ASSIGNMENT.match(text):
+    if not _ASSIGNMENT.match(text) and not _HEADER.match(text):
         # A list over several lines: what it belongs to is above.
         for above in reversed(lines[:index]):
             if _HEADER.match(above):

@@ -13,6 +13,7 @@ _TOML_LINE: Final = re.compile(r"^\s*(?:[\w.\"'-]+\s*=|\[)", re.MULTILINE)
 _MODELFILE: Final = re.compile(r"^\s*FROM\s+\S+\s*$", re.MULTILINE | re.IGNORECASE)
 _SWAP: Final = re.compile(r"^\s+(?:cmd|ttl|proxy):", re.MULTILINE)
 _INI_VALUE: Final = re.compile(r"^\s*[\w-]+\s*=[ \t]*(?![\"'\[{]|true\b|false\b|[+-]?[\d.]+\s*$)\S", re.MULTILINE)
+_QUOTED_VALUE: Final = re.compile(r"=[ \t]*[\"']")
 _INI_PRESET: Final = re.compile(
     r"^\s*(?:\[\*\]|(?:hf-repo|hf|model|m|ctx-size|c|n-gpu-layers|ngl|mmproj|parallel|np|version|"
     r"LLAMA_ARG_\w+)\s*=[ \t]*[^\"'\s])",
@@ -48,8 +49,7 @@ def recognise(text: str) -> ForeignFile | None:
     yaml, toml = len(_YAML_LINE.findall(text)), len(_TOML_LINE.findall(text))
     if yaml > 2 * toml:
         return _yaml(text)
-    unquoted = len(_INI_VALUE.findall(text))
-    if _INI_PRESET.search(text) and 2 * unquoted >= toml - text.count("\n["):
+    if _INI_PRESET.search(text) and _INI_VALUE.search(text) and not _QUOTED_VALUE.search(text):
         return ForeignFile(
             "This is an INI file, as llama-server's presets are; Modelyard reads TOML.",
             "Write a [[models]] table for each [section]: its name is alias, model or hf-repo is model_id, ctx-size is "

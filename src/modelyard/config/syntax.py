@@ -119,6 +119,8 @@ def _mistake(lines: Sequence[str], first: int, line: int, column: int, message: 
         column, message = _value_column(text), "this is no value"
         length = len(content.partition(" #")[0].rstrip()) - column + 1
     else:
+        if "\\" in message:  # noticed a few characters behind it
+            column = text.rfind("\\", 0, column) + 1 or column
         message, length = f"{message[:1].lower()}{message[1:]}", 1
     return Mistake(line, column, max(1, length), message, hint_of(message, lines, line))
 

