@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from modelyard.config import rules, weight_rules
 from modelyard.config.model import Model, list_apart
 from modelyard.config.paths import exists, is_file
-from modelyard.config.problems import schema_problems
+from modelyard.config.problems import MAX_ADVISED, schema_problems
 from modelyard.config.schema import Config
 from modelyard.config.tables import TABLES, label, place
 from modelyard.errors.configuration import ConfigProblem
@@ -61,10 +61,11 @@ def check(
         config, models = _sound_parts(given, faults, context)
     unread = {*names, *_possible_names(given, faults, models)}
     is_hidden = bool(unread) or not is_complete or any(fault[:1] == ("models",) for fault in faults)
+    causes = {*faults, *map(_meant, faults[:MAX_ADVISED])} - {()}
     problems += [
         problem
         for problem in rule_problems(config, models, names=unread, may_lack_models=is_hidden)
-        if not _depends_on(problem, faults)
+        if not _depends_on(problem, causes)
     ]
     return config, problems
 
@@ -118,12 +119,10 @@ def _model_of_key(problem: ConfigProblem, config: Config) -> str:
     return config.server.keys[int(key)].models[int(index)]
 
 
-def _depends_on(problem: ConfigProblem, faults: Sequence[Location]) -> bool:
+def _depends_on(problem: ConfigProblem, causes: Collection[Location]) -> bool:
     """Whether the problem is about a value that is at fault itself, or that a misspelt key may be meant to set."""
     values = (problem.location, *problem.related)
-    return any(
-        value[: len(fault)] == fault for value in values if value for fault in (*faults, *map(_meant, faults)) if fault
-    )
+    return any(value[:length] in causes for value in values for length in range(1, len(value) + 1))
 
 
 def _meant(fault: Location) -> Location:
@@ -140,12 +139,15 @@ def _sound_parts(
 ) -> tuple[Config, dict[int, Model]]:
     """Return what remains of a mapping without its faults: the top level, and the models by number in the file."""
     top_level = {key: value for key, value in given.items() if key != "models"}
-    models = dict(_sound_models(given.get("models"), faults, context))
+    left_out = frozenset(faults)
+    models = dict(_sound_models(given.get("models"), left_out, context))
     list_apart(tuple(models.values()))
-    return Config.model_validate(_without(faults, top_level), context=context), models
+    return Config.model_validate(_without(left_out, top_level), context=context), models
 
 
-def _sound_models(tables: object, faults: Sequence[Location], context: dict[str, Path]) -> Iterator[tuple[int, Model]]:
+def _sound_models(
+    tables: object, faults: Collection[Location], context: dict[str, Path]
+) -> Iterator[tuple[int, Model]]:
     for index, table in enumerate(tables if isinstance(tables, list | tuple) else ()):
         try:
             yield index + 1, Model.model_validate(_without(faults, table, ("models", index)), context=context)
@@ -153,7 +155,7 @@ def _sound_models(tables: object, faults: Sequence[Location], context: dict[str,
             continue  # no table at all, or one without a sound model_id
 
 
-def _without(faults: Sequence[Location], value: object, at: Location = ()) -> object:
+def _without(faults: Collection[Location], value: object, at: Location = ()) -> object:
     """Return the value at location ``at`` without the keys and items that are at fault."""
     match value:
         case dict():

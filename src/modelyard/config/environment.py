@@ -108,7 +108,8 @@ class _Expander:
         expanded = _REFERENCE.sub(resolve, text)
         self.written[location] = text
         if failed:
-            self.problems += failed
+            # A second one in the same text appears when the first is mended, like a second mistake in one word.
+            self.problems.append(failed[0])
             return text
         return expanded
 

@@ -11,6 +11,8 @@ MAX_CELLS: Final = 72
 
 _TAB: Final = "    "
 _LEAD_CELLS: Final = 24
+# Longer lists are of something else than keys, and each problem looks through the lines above.
+_MAX_LINES_ABOVE: Final = 2000
 _SECRET_KEY: Final = (
     r"(?:[\w-]*api[_-]?keys?|keys?|[\w-]*token|token_source|[\w-]*secret[\w-]*|[\w-]*passw(?:or)?d|"
     r"[\w-]*credentials?|authorization|bearer)"
@@ -56,7 +58,8 @@ def _secret_start(lines: Sequence[str], index: int) -> int | None:
     starts += [match.start() for match in (_SECRET_VALUE.search(text),) if match is not None]
     if not _ASSIGNMENT.match(text) and not _HEADER.match(text):
         # A list over several lines: what it belongs to is above.
-        for above in reversed(lines[:index]):
+        for number in range(index - 1, max(-1, index - _MAX_LINES_ABOVE), -1):
+            above = lines[number]
             if _HEADER.match(above):
                 break
             if _ASSIGNMENT.match(above):

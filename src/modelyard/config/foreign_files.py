@@ -8,15 +8,15 @@ from typing import Final
 
 _SCANNED_CHARS: Final = 64 * 1024
 
-_YAML_LINE: Final = re.compile(r"^\s*(?:- )?[\w.\"'/-]+:(?:\s|$)", re.MULTILINE)
-_TOML_LINE: Final = re.compile(r"^\s*(?:[\w.\"'-]+\s*=|\[)", re.MULTILINE)
-_MODELFILE: Final = re.compile(r"^\s*FROM\s+\S+\s*$", re.MULTILINE | re.IGNORECASE)
-_SWAP: Final = re.compile(r"^\s+(?:cmd|ttl|proxy):", re.MULTILINE)
-_INI_VALUE: Final = re.compile(r"^\s*[\w-]+\s*=[ \t]*(?![\"'\[{]|true\b|false\b|[+-]?[\d.]+\s*$)\S", re.MULTILINE)
+_YAML_LINE: Final = re.compile(r"^[ \t]*(?:- )?[\w.\"'/-]+:(?:\s|$)", re.MULTILINE)
+_TOML_LINE: Final = re.compile(r"^[ \t]*(?:[\w.\"'-]+\s*=|\[)", re.MULTILINE)
+_MODELFILE: Final = re.compile(r"^[ \t]*FROM[ \t]+\S+[ \t]*$", re.MULTILINE | re.IGNORECASE)
+_SWAP: Final = re.compile(r"^[ \t]+(?:cmd|ttl|proxy):", re.MULTILINE)
+_INI_VALUE: Final = re.compile(r"^[ \t]*[\w-]+[ \t]*=[ \t]*(?![\"'\[{]|true\b|false\b|[+-]?[\d.]+\s*$)\S", re.MULTILINE)
 _QUOTED_VALUE: Final = re.compile(r"=[ \t]*[\"']")
 _INI_PRESET: Final = re.compile(
-    r"^\s*(?:\[\*\]|(?:hf-repo|hf|model|m|ctx-size|c|n-gpu-layers|ngl|mmproj|parallel|np|version|"
-    r"LLAMA_ARG_\w+)\s*=[ \t]*[^\"'\s])",
+    r"^[ \t]*(?:\[\*\]|(?:hf-repo|hf|model|m|ctx-size|c|n-gpu-layers|ngl|mmproj|parallel|np|version|"
+    r"LLAMA_ARG_\w+)[ \t]*=[ \t]*[^\"'\s])",
     re.MULTILINE,
 )
 

@@ -13,6 +13,9 @@ from typing import Final
 
 from modelyard.errors.configuration import Location
 
+MAX_DEPTH: Final = 64
+"""Names that may lead to a value; the schema needs five."""
+
 Span = tuple[int, int]
 """Offsets of the first character and of the one behind the last."""
 
@@ -77,6 +80,7 @@ class _Scanner:
         brackets = 2 if self._text.startswith("[[", start) else 1
         self._at += brackets
         parts = self._key_parts()
+        _check_depth(len(parts))
         name = (parts[0][1][0], parts[-1][1][1])
         self._expect("]" * brackets)
         location: Location = ()
@@ -97,6 +101,7 @@ class _Scanner:
 
     def _pair(self, table: Location) -> None:
         parts = self._key_parts()
+        _check_depth(len(table) + len(parts))
         self._expect("=")
         self._skip(_SPACE)
         location = table
@@ -118,6 +123,7 @@ class _Scanner:
             self._at += 1
 
     def _value(self, location: Location) -> Span:
+        _check_depth(len(location))
         start = self._at
         match self._text[start : start + 1]:
             case "[":
@@ -172,6 +178,12 @@ class _Scanner:
         if not self._text.startswith(token, self._at):
             raise ValueError(f"no {token} at offset {self._at}")
         self._at += len(token)
+
+
+def _check_depth(depth: int) -> None:
+    """Refuse names that lead deeper than a stack of calls can follow; ``tomllib`` reads those without recursion."""
+    if depth > MAX_DEPTH:
+        raise RecursionError(depth)
 
 
 def _unquoted(key: str) -> str:

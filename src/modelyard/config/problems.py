@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.config.environment import scalar_of
 from modelyard.config.foreign import FOREIGN, OTHER_TOOLS, other_tools_key
@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from modelyard.errors.configuration import Location
 
 
+MAX_ADVISED: Final = 100
+"""Unknown keys for which similar ones are looked for: that takes milliseconds, and few problems are shown."""
+
+
 def schema_problems(
     error: ValidationError, given: Mapping[str, object], written: Mapping[Location, str]
 ) -> list[ConfigProblem]:
@@ -33,19 +37,22 @@ def schema_problems(
         written: texts of the file in which environment variables were replaced, whose values are not shown.
     """
     return [
-        _problem(details, given, written.get(details["loc"], details["input"]))
-        for details in error.errors(include_url=False, include_context=False)
+        _problem(details, given, written.get(details["loc"], details["input"]), is_advised=number < MAX_ADVISED)
+        for number, details in enumerate(error.errors(include_url=False, include_context=False))
     ]
 
 
-def _problem(details: ErrorDetails, given: Mapping[str, object], value: object) -> ConfigProblem:
+def _problem(details: ErrorDetails, given: Mapping[str, object], value: object, *, is_advised: bool) -> ConfigProblem:
     location = details["loc"]
     path, number, rest = place(location)
     model_id = _model_id(given, number) if path[:1] == ("models",) else None
     if not rest:
         return _not_a_table(path, number, model_id, location)
     is_unknown = details["type"] in ("extra_forbidden", "invalid_key")
-    message, hint = _unknown(path, str(rest[0]), value) if is_unknown else _about_value(path, rest, details, value)
+    if is_unknown:
+        message, hint = _unknown(path, str(rest[0]), value), _advice(path, str(rest[0]), value) if is_advised else ""
+    else:
+        message, hint = _about_value(path, rest, details, value)
     return ConfigProblem(message, hint, table=label(path, number, model_id), location=location, is_key=is_unknown)
 
 
@@ -92,10 +99,8 @@ def _instead(what: str, schema: Mapping[str, Any], value: object, *, secret: boo
     return f"{what}, not {shown(value)}.", did_you_mean(value, choices(schema)) or size_hint(value, expected(schema))
 
 
-def _unknown(path: TablePath, key: str, value: object) -> tuple[str, str]:
-    is_table = isinstance(value, dict)
-    message = f"unknown table {header((*path, key))}." if is_table else f"unknown key {shown(key)}."
-    return message, _advice(path, key, value)
+def _unknown(path: TablePath, key: str, value: object) -> str:
+    return f"unknown table {header((*path, key))}." if isinstance(value, dict) else f"unknown key {shown(key)}."
 
 
 def _advice(path: TablePath, key: str, value: object) -> str:

@@ -228,6 +228,8 @@ def test_bad_toml_says_line_and_column(write, text, position):
 
 
 def test_toml_that_python_cannot_hold_is_a_problem_of_the_file(write):
+    for deep in (".".join("a" * 5000) + " = 1", "[" + ".".join("a" * 5000) + "]", "x = " + "[" * 100 + "]" * 100):
+        assert problem(write(deep)) == "The file is not valid TOML: it nests too deep."
     assert problem(write("x = " + "[" * 100_000)) == "The file is not valid TOML: it nests too deep."
     assert problem(write("x = " + "1" * 5000)).startswith("The file is not valid TOML: ")
 
