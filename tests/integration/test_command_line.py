@@ -203,10 +203,15 @@ def test_run_answers_one_question_and_exits(smol: str) -> None:
     assert done.stdout.strip()
 
 
-def test_run_holds_a_conversation_until_the_input_ends(smol: str) -> None:
-    done = modelyard("run", "-m", smol, "--ctx", "256", text="My name is Ada.\nWhat is my name?\n")
+def test_run_adds_standard_input_to_the_question_and_prints_one_object(smol: str) -> None:
+    options = ("--ctx", "256", "--max-tokens", "4", "--json", "--verbose")
+    done = modelyard("run", smol, "Summarise:", *options, text="The sea is wide.\n")
     assert done.returncode == 0
-    assert len(done.stdout.splitlines()) >= 2
+    answer = json.loads(done.stdout)
+    assert (answer["finish_reason"], answer["usage"]["completion_tokens"]) == ("length", 4)
+    # The question alone has fewer tokens.
+    assert answer["usage"]["prompt_tokens"] > 36
+    assert "tokens/s" in done.stderr
 
 
 @pytest.mark.parametrize("question", [(), ("-i", "Hello!")])
@@ -235,7 +240,7 @@ def test_run_answers_a_question_about_images(vision_models: dict[str, Path], tmp
     assert "no.png: The image cannot be read: No such file or directory. Check its name." in refused.stderr
     alone = modelyard("run", "-m", str(vision_models["gemma3"]), "--image", str(tmp_path / "one.png"))
     assert alone.returncode == 2
-    assert "Images need a question: give it with -i." in alone.stderr
+    assert "There is no question" in alone.stderr
 
 
 @pytest.mark.long
@@ -256,7 +261,7 @@ def test_run_answers_a_question_about_sound(hearing_models: dict[str, Path], tmp
     assert "no.wav: The audio cannot be read: No such file or directory. Check its name." in refused.stderr
     alone = modelyard(*ears, "--audio", str(tmp_path / "one.wav"))
     assert alone.returncode == 2
-    assert "Sound needs a question" in alone.stderr
+    assert "There is no question" in alone.stderr
 
 
 def test_from_config_with_command_run_chats_with_the_first_model_where_none_is_the_default(
@@ -288,7 +293,7 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(smol: str) -> None:
     [
         (("serve", "-m", "./no/such.gguf"), 4, "does not exist"),
         (("serve", "-m", "org/not-in-the-cache"), 4, "org/not-in-the-cache"),
-        (("run", "-m", "./no/such.gguf"), 4, "does not exist"),
+        (("run", "-m", "./no/such.gguf", "-i", "Hi"), 4, "does not exist"),
         (("from-config", "-f", "no.toml"), 3, "no.toml"),
         (("from-config", "-f", "/"), 3, ".toml"),
         (("fly",), 2, "fly"),

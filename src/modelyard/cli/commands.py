@@ -58,7 +58,13 @@ COMMANDS: Final = (
         "modelyard.cli.run:run",
         "Chat with a model, or ask it one question.",
         SERVE,
-        examples=("modelyard run ./smollm2.gguf", "modelyard run ./smollm2.gguf -i 'Why is the sky blue?'"),
+        examples=(
+            "modelyard run ./smollm2.gguf",
+            "modelyard run models.toml",
+            "modelyard run ./smollm2.gguf 'Why is the sky blue?' --temperature 0",
+            "modelyard run org/name:Q4_K_M -i 'Review this change:' < change.diff",
+            "modelyard run ./smollm2.gguf 'Name three rivers.' --schema rivers.json --json",
+        ),
     ),
     Command(
         "from-config",

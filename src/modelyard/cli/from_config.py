@@ -78,9 +78,9 @@ def serve_file(
     config = ConfigReader(read_config).read()
     _say_missing(file, config)
     if may_chat and config.command == "run":
-        from modelyard.cli.chat import chat
+        from modelyard.cli.chat.start import chat_with
 
-        chat(config, None)
+        chat_with(config)
         return
     from modelyard.cli.hosting import host_server
 

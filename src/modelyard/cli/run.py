@@ -1,41 +1,247 @@
-"""``modelyard run``: chats with one model in the terminal."""
+"""``modelyard run``: chats with a model in the terminal, or asks it one question."""
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import ModelArgument, ModelOption, ModelOptions, one_model, takes_model_options
+from modelyard.cli.client.options import KeyFileOption, UrlOption
+from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, MEMORY, MODEL
+from modelyard.cli.options import MODEL_FORMS, ConfigOption, ModelOption, ModelOptions, one_model, takes_model_options
+from modelyard.cli.run_names import RunNames, read_run_names
+from modelyard.cli.setting_options import takes_settings
+from modelyard.cli.usage import UsageError
+from modelyard.errors import ModelyardError, ServerRefused
+
+if TYPE_CHECKING:
+    from modelyard.cli.chat.connection import Connection
+    from modelyard.cli.chat.conversation import Attachment
+    from modelyard.cli.chat.terminal import Terminal
+    from modelyard.config import Config
+
+_MAX_SCHEMA_BYTES: Final = 2**20
+
+# Codes of errors for which a command has an exit code of its own.
+_EXIT_CODES: Final = {"insufficient_memory": MEMORY, "out_of_memory": MEMORY, "model_load_failed": MODEL}
 
 
 @takes_model_options(without=("max_seqs",))
+@takes_settings
 def run(
-    name: ModelArgument = None,
-    model: ModelOption = None,
-    question: Annotated[
-        str | None, typer.Option("--input", "-i", metavar="TEXT", help="Ask this question, print the answer, and exit.")
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="MODEL QUESTION",
+            help=f"The model: its id on a running server, {MODEL_FORMS}; or a configuration that ends in .toml. "
+            "Without a question, a chat begins.",
+            show_default=False,
+        ),
     ] = None,
+    model_option: ModelOption = None,
+    config_option: ConfigOption = None,
+    question: Annotated[
+        str | None,
+        typer.Option(
+            "--input", "-i", metavar="TEXT", help="The question, as an option. Standard input is added to it."
+        ),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", metavar="TEXT", help="System prompt.")] = None,
     image: Annotated[
-        list[Path] | None,
-        typer.Option("--image", metavar="FILE", help="Ask about this image; can be repeated. Needs --input."),
+        list[Path] | None, typer.Option("--image", metavar="FILE", help="Ask about this image; can be repeated.")
     ] = None,
     audio: Annotated[
-        list[Path] | None,
-        typer.Option("--audio", metavar="FILE", help="Ask about this sound; can be repeated. Needs --input."),
+        list[Path] | None, typer.Option("--audio", metavar="FILE", help="Ask about this sound; can be repeated.")
     ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option("--schema", metavar="FILE", help="JSON schema that the answer to the question follows."),
+    ] = None,
+    json_output: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object with answer, reasoning, usage and timings.")
+    ] = False,
+    think: Annotated[
+        bool | None, typer.Option("--think/--no-think", help="Whether the model thinks before it answers, if it can.")
+    ] = None,
+    hide_thinking: Annotated[
+        bool, typer.Option("--hide-thinking", help="Show only how long the model thinks.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show the speed of prompt and answer.")] = False,
+    local: Annotated[
+        bool, typer.Option("--local", help="Load the model in this process, even if a running server has it.")
+    ] = False,
+    url: UrlOption = None,
+    key_file: KeyFileOption = None,
     *,
+    settings: Mapping[str, Any],
     options: ModelOptions,
 ) -> None:
-    """Chat with one model in the terminal."""
-    if image and question is None:
-        raise typer.BadParameter("Images need a question: give it with -i.", param_hint="--image")
-    if audio and question is None:
-        raise typer.BadParameter("Sound needs a question: give it with -i.", param_hint="--audio")
-    config = one_model(one_model_name(name, model, command="run"), replace(options, max_seqs=1))
-    from modelyard.cli.chat import chat
+    """Chat with a model, or ask it one question.
 
-    chat(config, question, image or [], audio or [])
+    A running server that has the model answers, so that it takes no memory twice; else this process loads it.
+    """
+    named = read_run_names(words or [], model_option, config_option)
+    config = None if named.config is None else _config(named.config)
+    if config is not None:
+        named = named.of_config([name for model in config.models for name in (model.id, *model.aliases)])
+    wished = _wished_options(options)
+    if url is not None:
+        for given in ("--local" if local else "", "--config" if named.config else "", *wished):
+            if given:
+                raise UsageError(f"--url names a server, and {given} is for a model of this process. Give one of them.")
+    if named.question is not None and question is not None and named.question != question:
+        raise UsageError(f"'{named.question}' and --input '{question}' are two questions. Leave one of them out.")
+    question = named.question if question is None else question
+
+    from modelyard.cli.chat.question import joined, piped_text
+    from modelyard.cli.chat.session import Switches
+    from modelyard.cli.chat.terminal import Terminal
+
+    terminal = Terminal(os.environ)
+    attachments = _attachments(image or [], audio or [])
+    answer_schema = None if schema is None else _schema(schema)
+    is_chat = question is None and _is_keyboard()
+    if not _is_keyboard():
+        question = joined(question, piped_text(sys.stdin.buffer, terminal))
+        if not question:
+            raise UsageError("There is no question: standard input is empty. A chat needs a terminal.")
+    if is_chat and (json_output or schema is not None):
+        raise UsageError(f"{'--json' if json_output else '--schema'} needs a question: modelyard run MODEL QUESTION")
+    switches = Switches(settings, think, hides_reasoning=hide_thinking, is_verbose=verbose)
+    try:
+        with _connected(named, config, options, wished, local, url, key_file, terminal) as connection:
+            if is_chat:
+                from modelyard.cli.chat.start import chat_on
+
+                chat_on(connection, terminal, switches, system, attachments)
+                return
+            from modelyard.cli.chat.question import Question, ask
+
+            asked = Question(question or "", attachments, system, switches, answer_schema, json_output)
+            try:
+                code = ask(connection, asked, terminal)
+            except ServerRefused as error:
+                if not connection.is_own:
+                    raise
+                raise _OwnModelRefused(str(error), error.server_code) from error
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    if code:
+        raise typer.Exit(code)
+
+
+class _OwnModelRefused(ModelyardError):
+    """A model of this process refused a request, which no server did."""
+
+    def __init__(self, message: str, refusal: str) -> None:
+        super().__init__(message)
+        self.exit_code = _EXIT_CODES.get(refusal, FAILURE)
+
+
+def _is_keyboard() -> bool:
+    return sys.stdin.isatty()
+
+
+def _wished_options(options: ModelOptions) -> list[str]:
+    """Return the options that are given of those that decide how a model is loaded."""
+    default = ModelOptions()
+    given = [field.name for field in fields(options) if getattr(options, field.name) != getattr(default, field.name)]
+    return ["--format" if name == "file_format" else f"--{name.replace('_', '-')}" for name in given]
+
+
+def _connected(
+    named: RunNames,
+    config: Config | None,
+    options: ModelOptions,
+    wished: list[str],
+    local: bool,
+    url: str | None,
+    key_file: Path | None,
+    terminal: Terminal,
+) -> AbstractContextManager[Connection]:
+    """Return the connection to the server that has the model, or to models of this process.
+
+    Raises:
+        UsageError: no model is named, and no server runs.
+        ConfigError, OptionError: an address, a key, a file or an option is invalid.
+        ServerUnusable, ModelNotFound: the server that is named cannot be used.
+    """
+    from modelyard.cli.chat.connection import own_connection, server_connection
+
+    if config is not None:
+        if wished:
+            raise UsageError(f"{wished[0]} is for a model that the command line names, not for one of {named.config}.")
+        return own_connection(config, _model_of(config, named.model), terminal.notes)
+    if not local and not wished:
+        from modelyard.cli.client.find import server_with_model
+
+        address = server_with_model(named.model, url, os.environ, key_file)
+        if address is not None and address.model is not None:
+            return server_connection(address, address.model)
+    if named.model is None:
+        raise UsageError(
+            "No model is given, and no running server has one. Write: modelyard run MODEL, such as ./model.gguf or "
+            "org/name."
+        )
+    config = one_model(named.model, replace(options, max_seqs=1))
+    return own_connection(config, config.models[0].id, terminal.notes)
+
+
+def _config(path: Path) -> Config:
+    from modelyard.config import load_config
+
+    return load_config(path)
+
+
+def _model_of(config: Config, model: str | None) -> str:
+    """Return the id of the model of a file that is meant.
+
+    Raises:
+        ModelNotFound: the file has none of that name.
+    """
+    from modelyard.config import default_model
+    from modelyard.errors import ModelNotFound
+
+    if model is None:
+        return default_model(config) or config.models[0].id
+    named = next((each for each in config.models if model in (each.id, *each.aliases)), None)
+    if named is None:
+        raise ModelNotFound(model, tuple(each.id for each in config.models))
+    return named.id
+
+
+def _attachments(images: list[Path], clips: list[Path]) -> tuple[Attachment, ...]:
+    """Read images and sound.
+
+    Raises:
+        InvalidRequest: a file cannot be read; no model was loaded.
+    """
+    from modelyard.cli.chat.attachments import read_media
+
+    read = [read_media(str(path.expanduser()), "image") for path in images]
+    return (*read, *(read_media(str(path.expanduser()), "audio") for path in clips))
+
+
+def _schema(path: Path) -> dict[str, Any]:
+    """Read a JSON schema.
+
+    Raises:
+        UsageError: it cannot be read, or is no JSON object.
+    """
+    try:
+        with path.expanduser().open("rb") as file:
+            schema = json.loads(file.read(_MAX_SCHEMA_BYTES))
+    except OSError as error:
+        raise UsageError(f"--schema {path} cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise UsageError(f"--schema {path} is no JSON: {error}.") from error
+    if not isinstance(schema, dict):
+        raise UsageError(f"--schema {path} is no JSON schema: it must be an object.")
+    return schema

@@ -71,6 +71,11 @@ def _openai(method: str) -> Any:
     return openai
 
 
+def async_http_client(app: ASGIApp) -> httpx2.AsyncClient:
+    """Return an HTTP client on ``app``, for its own event loop; paths start at the application's root."""
+    return httpx2.AsyncClient(transport=_AsyncTransport(app), base_url=_BASE_URL.removesuffix("/v1"))
+
+
 # No retries: in process there are no network errors to retry.
 _DEFAULTS: Mapping[str, Any] = MappingProxyType({"base_url": _BASE_URL, "api_key": "in-process", "max_retries": 0})
 

@@ -113,7 +113,8 @@ def test_a_configuration_is_an_argument_or_an_option(
 @pytest.mark.parametrize("forms", [("m.gguf",), ("-m", "m.gguf"), ("m.gguf", "-m", "m.gguf")])
 @pytest.mark.parametrize("command", ["resolve", "run", "quantize"])
 def test_a_model_is_an_argument_or_an_option_in_every_command(command: str, forms: tuple[str, ...]) -> None:
-    code, said = modelyard(command, *forms, *(["-o", "x.gguf"] if command == "quantize" else []))
+    more = {"quantize": ["-o", "x.gguf"], "run": ["--local", "-i", "Hi"]}.get(command, [])
+    code, said = modelyard(command, *forms, *more)
     assert code == MODEL
     assert "m.gguf' does not exist" in said
 
@@ -207,7 +208,7 @@ def test_a_wrong_command_line_is_refused_in_its_own_words(line: str, said: str, 
 
 
 def test_the_value_of_an_option_is_no_option_of_another_tool(tmp_path: Path) -> None:
-    code, said = modelyard("run", "-m", "no.gguf", "-i", "-ngl")
+    code, said = modelyard("run", "--local", "-m", "no.gguf", "-i", "-ngl")
     assert code == MODEL, said
 
 

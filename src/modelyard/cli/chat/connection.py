@@ -1,0 +1,99 @@
+"""What a chat speaks to: a server that runs, or models that it loads into its own process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+from urllib.parse import urlsplit
+
+import httpx2
+from rich.console import Console
+
+from modelyard.cli.chat.client import Client
+from modelyard.cli.client.connection import ServerAddress, tls_context
+from modelyard.config import is_loopback
+from modelyard.inprocess.loop_thread import LoopThread
+
+if TYPE_CHECKING:
+    from modelyard.config import Config
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """A client, and the model that answers first.
+
+    Attributes:
+        where: where the models are, as a part of a sentence.
+        is_own: whether they are in this process.
+    """
+
+    client: Client
+    model: str
+    where: str
+    is_own: bool
+
+
+@contextlib.contextmanager
+def server_connection(address: ServerAddress, model: str) -> Iterator[Connection]:
+    """Enter with a connection to a server that runs."""
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[httpx2.AsyncClient]:
+        headers = {} if address.key is None else {"authorization": f"Bearer {address.key}"}
+        host = urlsplit(address.url).hostname or ""
+        async with httpx2.AsyncClient(
+            base_url=address.url,
+            headers=headers,
+            verify=tls_context(address) if address.url.startswith("https:") else True,
+            # A proxy does not reach this machine's loopback.
+            trust_env=not is_loopback(host),
+        ) as client:
+            yield client
+
+    with contextlib.closing(LoopThread(connect, "modelyard client")) as thread:
+        yield Connection(Client(thread, address.url), model, f"on the server at {address.url}", is_own=False)
+
+
+@contextlib.contextmanager
+def own_connection(config: Config, model: str, console: Console) -> Iterator[Connection]:
+    """Enter with the models of ``config`` in this process; those that load at the start are loaded, with bars.
+
+    Raises:
+        ConfigError, ModelLoadFailed: see AsyncModel.start.
+    """
+    from modelyard.cli.loading import start_visibly
+    from modelyard.inprocess.asgi import in_process_app
+    from modelyard.inprocess.async_model import AsyncModel
+    from modelyard.inprocess.transport import async_http_client
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncIterator[httpx2.AsyncClient]:
+        async with contextlib.aclosing(AsyncModel(config)) as models:
+            await start_visibly(models, console)
+            async with async_http_client(in_process_app(models.yard)) as client:
+                yield client
+
+    _log_warnings()
+    with contextlib.closing(LoopThread(connect, "modelyard")) as thread:
+        yield Connection(Client(thread, "this process"), model, "in this process", is_own=True)
+
+
+def _log_warnings() -> None:
+    """Log warnings and errors to standard error, whatever that is when they come: a prompt keeps them off its line."""
+    if not logging.root.handlers:
+        handler = _CurrentStandardError()
+        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        logging.root.addHandler(handler)
+
+
+class _CurrentStandardError(logging.StreamHandler[TextIO]):
+    def __init__(self) -> None:
+        logging.Handler.__init__(self, logging.WARNING)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
