@@ -154,6 +154,10 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 
 
 def pytest_configure() -> None:
+    # Images of containers often set this. Then pytest would rewrite all assertions in each process that collects tests,
+    # and each process that a test starts would compile the sources: a second of processor time, hundreds of times.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
     # Two workers, and the servers that they start, compute on the same cores: threads that spin at a barrier keep the
     # others from it. With the server's own count of 1,000, tests of engines took twice as long.
     os.environ.setdefault(SPIN_VARIABLE, "100")

@@ -8,10 +8,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import schemathesis
-from schemathesis.config import SchemathesisConfig
-from schemathesis.engine import events, from_schema
-
 from support.server import WAIT_S, RunningServer
 
 Document = dict[str, Any]
@@ -89,6 +85,11 @@ def fuzz(
         seed: the same requests for the same seed: what fails can be asked again.
         headers: of every request.
     """
+    # Imported here: that takes seconds, also where its tests are only collected.
+    import schemathesis
+    from schemathesis.config import SchemathesisConfig
+    from schemathesis.engine import events, from_schema
+
     config = SchemathesisConfig.from_dict(
         {
             "seed": seed,
