@@ -52,7 +52,8 @@ architectures: .venv/installed-dev ## compare tiny models of all architectures w
 	@PYTHONPATH=tests:scripts $(BIN)/python -m architectures $(ARGS)
 
 conformance: .venv/installed-dev ## run the tests that take long, which make test leaves out; ARGS passes options to pytest
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long $(ARGS)
+	@MODELYARD_TESTS=thorough $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		-m "long or thorough" $(ARGS)
 
 faults: .venv/installed-dev ## try inputs that end llama.cpp on a server that streams; ARGS="files" some, "--isolated" untried
 	@PYTHONPATH=tests:scripts $(BIN)/python -m faults $(ARGS)

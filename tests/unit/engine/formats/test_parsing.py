@@ -9,7 +9,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from modelyard.engine.formats.format import ToolFormat
@@ -25,6 +25,7 @@ from modelyard.protocol.deltas import (
     ToolCallEnd,
     fold,
 )
+from support.thorough import thorough
 from unit.engine.formats.recorded import GPT_OSS, HERMES, KIMI, TOOLS
 from unit.engine.formats.recorded_families import ALL
 
@@ -88,7 +89,7 @@ def deltas_of(reader: OutputParser, pieces: list[str]) -> list[Delta]:
 
 
 @each_format
-@settings(max_examples=50, deadline=None)
+@thorough(50)
 @given(SHARDED, st.lists(st.integers(0, 999), max_size=8), st.booleans())
 @example('{"function":' * 3000, [], False)
 @example("[" * 3000, [1], False)
@@ -105,7 +106,7 @@ def test_no_text_raises_and_its_split_does_not_matter(of: ToolFormat, text: str,
 
 
 @each_format
-@settings(max_examples=25, deadline=None)
+@thorough(25)
 @given(st.text(st.characters(exclude_characters="<[{`"), max_size=40), st.lists(st.integers(0, 99), max_size=6))
 def test_text_without_markers_is_content_as_it_is(of: ToolFormat, text: str, cuts: list[int]) -> None:
     at = sorted({0, len(text), *(cut % (len(text) + 1) for cut in cuts)})
@@ -115,7 +116,7 @@ def test_text_without_markers_is_content_as_it_is(of: ToolFormat, text: str, cut
 
 
 @each_format
-@settings(max_examples=25, deadline=None)
+@thorough(25)
 @given(text=SHARDED)
 def test_without_tools_no_text_is_a_call(of: ToolFormat, text: str) -> None:
     message = fold(deltas_of(parser(of, None, ()), list(text)))
@@ -125,7 +126,7 @@ def test_without_tools_no_text_is_a_call(of: ToolFormat, text: str) -> None:
 
 
 @each_format
-@settings(max_examples=25, deadline=None)
+@thorough(25)
 @given(text=SHARDED)
 def test_the_deltas_of_a_call_come_in_order(of: ToolFormat, text: str) -> None:
     """Begun, then arguments, then ended; one after the other, numbered from 0."""
@@ -179,7 +180,7 @@ def test_the_call_after_a_broken_one_is_the_first() -> None:
 
 
 @each_format
-@settings(max_examples=25, deadline=None)
+@thorough(25)
 @given(text=SHARDED)
 def test_of_limited_calls_the_first_ones_are_told(of: ToolFormat, text: str) -> None:
     def calls(limit: int | None) -> tuple[ToolCall, ...]:

@@ -9,19 +9,21 @@ from io import BytesIO
 from pathlib import Path
 from typing import Final
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import parse_header
 from modelyard.formats.gguf.reader import BoundedReader
 from support.gguf_writer import VOCABULARY, gguf, model_pairs, model_tensors, tiny_model
+from support.thorough import thorough
 
 WHOLE: Final = tiny_model()
 HEADER_BYTES: Final = WHOLE.index(b"blk.0.ffn_down.weight") + 80
 EVIL: Final = [0, 1, 2**31, 2**32 - 1, 2**40, 2**62, 2**63, 2**64 - 1]
 
-relaxed = settings(max_examples=800, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+relaxed = thorough(800, suppress_health_check=[HealthCheck.too_slow])
+fewer = thorough(400, suppress_health_check=[HealthCheck.too_slow])
 places = st.integers(0, HEADER_BYTES)
 
 
@@ -52,13 +54,13 @@ def test_bytes_that_are_put_in_or_taken_out(place: int, added: bytes, removed: i
     read(WHOLE[:place] + added + WHOLE[place + removed :])
 
 
-@settings(relaxed, max_examples=400)
+@fewer
 @given(st.integers(0, len(WHOLE)))
 def test_cut_off_files(length: int):
     read(WHOLE[:length])
 
 
-@settings(relaxed, max_examples=400)
+@fewer
 @given(st.binary(max_size=400))
 def test_anything_after_the_magic(rest: bytes):
     read(b"GGUF\x03\0\0\0" + rest)

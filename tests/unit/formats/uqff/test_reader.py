@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.constants import Family
 from modelyard.formats.uqff.reader import UqffLayer, read_uqff
 from support import uqff
+from support.thorough import thorough
 from support.uqff import Tensor, Tensors, safetensors, u8, u32, version
 
 VALUES = np.linspace(-1, 1, 4 * 256, dtype=np.float32).reshape(4, 256)
@@ -258,14 +259,14 @@ def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("fuzz") / "q-0.uqff"
 
 
-@settings(max_examples=300, deadline=None)
+@thorough(300)
 @given(header=st.dictionaries(names, described | odd, max_size=8), data=st.binary(max_size=64))
 def test_any_header_is_read_or_refused(scratch: Path, header: dict[str, Any], data: bytes):
     text = json.dumps(header).encode()
     read(scratch, struct.pack("<Q", len(text)) + text + data)
 
 
-@settings(max_examples=500, deadline=None)
+@thorough(500)
 @given(changes=st.lists(st.tuples(st.integers(0, len(WHOLE) - 1), st.integers(0, 255)), min_size=1, max_size=6))
 def test_a_file_with_changed_bytes_is_read_or_refused(scratch: Path, changes: list[tuple[int, int]]):
     content = bytearray(WHOLE)
@@ -275,7 +276,7 @@ def test_a_file_with_changed_bytes_is_read_or_refused(scratch: Path, changes: li
         assert all(part.offset + part.size_bytes <= len(content) for part in layer.parts.values())
 
 
-@settings(max_examples=300, deadline=None)
+@thorough(300)
 @given(
     family=st.sampled_from(sorted(LAYERS)),
     changed=st.dictionaries(
@@ -297,7 +298,7 @@ def test_a_layer_of_any_parts_is_read_or_refused(
     read(scratch, safetensors(version() | LAYERS[family] | parts))
 
 
-@settings(max_examples=200, deadline=None)
+@thorough(200)
 @given(length=st.integers(0, len(WHOLE) - 1))
 def test_a_file_that_ends_early_is_refused(scratch: Path, length: int):
     assert read(scratch, WHOLE[:length]) is None
