@@ -37,6 +37,14 @@ def weights() -> dict[str, Path]:
     return prepare(ROOT / ".weights")
 
 
+@pytest.fixture(scope="session")
+def drawn_weights(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Stand-ins for the demo models at a tenth of their arithmetic, by their names: see ``support.drawn_weights``."""
+    from support.drawn_weights import write_drawn
+
+    return write_drawn(weights, tmp_path_factory.mktemp("drawn"))
+
+
 @pytest.fixture(scope="session", autouse=True)
 def trials_are_spared() -> Iterator[None]:
     """Models that tests serve are not tried before: that takes seconds for each of a hundred files.
@@ -150,6 +158,15 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
     from support.server import serving
 
     with serving(two_models(weights, max_seqs=8, prefix_cache_n=8)) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def drawn_server(drawn_weights: dict[str, Path]) -> Iterator[RunningServer]:
+    """The same server with stand-ins for both models: for tests to which the meaning of an answer does not matter."""
+    from support.server import serving
+
+    with serving(two_models(drawn_weights, max_seqs=8, prefix_cache_n=8)) as running:
         yield running
 
 

@@ -79,8 +79,8 @@ class Solo:
 
 
 @pytest.fixture(scope="module", params=["smollm2", pytest.param("gemma3", marks=pytest.mark.long)])
-def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
-    return weights[request.param]
+def path(request: pytest.FixtureRequest, drawn_weights: dict[str, Path]) -> Path:
+    return drawn_weights[request.param]
 
 
 # Tokens are compared as they were chosen: text does not always become the same tokens again.

@@ -26,9 +26,9 @@ def config_of(model: Path, isolation: str) -> Config:
 
 
 @pytest.fixture
-def model(weights: dict[str, Path], tmp_path: Path) -> Path:
+def model(drawn_weights: dict[str, Path], tmp_path: Path) -> Path:
     """A copy that may be spoilt."""
-    return shutil.copyfile(weights["smollm2"], tmp_path / "m.gguf")
+    return shutil.copyfile(drawn_weights["smollm2"], tmp_path / "m.gguf")
 
 
 @pytest.fixture
@@ -60,7 +60,7 @@ def answer(client: openai.OpenAI, prompt: str = "1, 2, 3, 4, 5, 6,") -> str:
 
 @pytest.mark.parametrize("server", ["process"], indirect=True)
 def test_a_file_that_is_cut_off_ends_its_stream_with_the_reason_and_is_served_again_when_it_is_whole(
-    server: RunningServer, model: Path, weights: dict[str, Path]
+    server: RunningServer, model: Path, drawn_weights: dict[str, Path]
 ) -> None:
     with server.client() as client:
         before = answer(client)
@@ -72,7 +72,7 @@ def test_a_file_that_is_cut_off_ends_its_stream_with_the_reason_and_is_served_ag
         with pytest.raises(openai.InternalServerError, match=r"m\.gguf") as refused:
             answer(client)
         assert refused.value.code == "model_load_failed"
-        shutil.copyfile(weights["smollm2"], model)
+        shutil.copyfile(drawn_weights["smollm2"], model)
         assert server.post("/v1/models/reload", {"model_id": "m"}).status_code == 200
         assert answer(client) == before
     state = server.read(lambda: server.yard.controller.state.models["m"])
@@ -96,11 +96,11 @@ def test_what_is_written_over_in_its_middle_is_noticed_and_the_next_request_has_
 
 @pytest.mark.parametrize("server", ["thread"], indirect=True)
 def test_a_file_that_is_replaced_is_served_on_and_the_next_load_takes_the_new_one(
-    server: RunningServer, model: Path, weights: dict[str, Path], tmp_path: Path
+    server: RunningServer, model: Path, drawn_weights: dict[str, Path], tmp_path: Path
 ) -> None:
     with server.client() as client:
         before = answer(client)
-        shutil.copyfile(weights["gemma3"], tmp_path / "new.gguf")
+        shutil.copyfile(drawn_weights["gemma3"], tmp_path / "new.gguf")
         (tmp_path / "new.gguf").replace(model)
         assert answer(client) == before
         assert server.post("/v1/models/unload", {"model_id": "m"}).status_code == 200

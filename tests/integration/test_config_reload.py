@@ -38,8 +38,8 @@ class File:
 
 
 @pytest.fixture
-def file(weights: dict[str, Path], tmp_path: Path) -> File:
-    file = File(tmp_path / "models.toml", weights)
+def file(drawn_weights: dict[str, Path], tmp_path: Path) -> File:
+    file = File(tmp_path / "models.toml", drawn_weights)
     file.write(file.smol(), file.gemma())
     return file
 
@@ -100,8 +100,9 @@ def test_a_model_whose_settings_changed_is_replaced_without_an_error_to_anyone(
 
 
 def test_where_memory_has_no_room_for_both_the_old_one_goes_first_and_requests_wait(
-    weights: dict[str, Path], file: File
+    weights: dict[str, Path], tmp_path: Path
 ) -> None:
+    file = File(tmp_path / "models.toml", weights)
     tight = '[memory]\nbudget = "220MB"\n[runtime]\nmax_seqs = 2\nprefix_cache_n = 2\n'
     file.write(file.smol(device="device.max_seq_len = 1024\n"), top=tight)
     with serving(load_config(file.path), read_config=lambda: load_config(file.path)) as server:

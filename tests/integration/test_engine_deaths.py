@@ -83,8 +83,8 @@ class Said:
 
 
 @pytest.fixture
-def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
-    with serving(two_models(weights, isolation="process")) as running:
+def server(drawn_weights: dict[str, Path]) -> Iterator[RunningServer]:
+    with serving(two_models(drawn_weights, isolation="process")) as running:
         yield running
 
 
@@ -97,8 +97,8 @@ class Undisturbed:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(weights: dict[str, Path]) -> Undisturbed:
-    with serving(two_models(weights, isolation="thread")) as server:
+def undisturbed(drawn_weights: dict[str, Path]) -> Undisturbed:
+    with serving(two_models(drawn_weights, isolation="thread")) as server:
         return Undisturbed(
             {prompt: complete(server, prompt) for prompt in COUNTED},
             {prompt: complete(server, prompt, model=OTHER, tokens=OTHER_TOKENS) for prompt in COUNTED},

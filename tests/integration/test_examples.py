@@ -106,8 +106,9 @@ def on_local_models(program: str, weights: dict[str, Path]) -> str:
     return program.replace("MultimodalModelBuilder, ", "")
 
 
+@pytest.mark.usefixtures("weights")
 def test_the_python_of_the_documents_runs(
-    weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    drawn_weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The blocks of a page build on each other; those that need a server are tested against one elsewhere."""
     (tmp_path / "models.toml").write_text((EXAMPLES / "demo.toml").read_text("utf-8").replace('"../', f'"{ROOT}/'))
@@ -117,7 +118,7 @@ def test_the_python_of_the_documents_runs(
         names: dict[str, object] = {"__name__": page}
         for program in programs(page):
             if "base_url" not in program:
-                exec(compile(on_local_models(program, weights), page, "exec", dont_inherit=True), names)
+                exec(compile(on_local_models(program, drawn_weights), page, "exec", dont_inherit=True), names)
     assert capsys.readouterr().out.strip()
 
 

@@ -23,14 +23,16 @@ def right(outcomes: list[Outcome]) -> bool:
 
 
 def test_files_that_end_llama_cpp_are_refused_and_no_other_model_notices(
-    weights: dict[str, Path], tmp_path: Path
+    drawn_weights: dict[str, Path], tmp_path: Path
 ) -> None:
-    assert right(list(try_files(tmp_path, weights, SAMPLE, rest_s=REST_S)))
+    assert right(list(try_files(tmp_path, drawn_weights, SAMPLE, rest_s=REST_S)))
 
 
-def test_texts_that_overflow_a_stack_are_read_or_refused(weights: dict[str, Path], tmp_path: Path) -> None:
-    assert right(list(try_texts(tmp_path, weights, ["gpt-4o"], ["30,000 letters", "200,000 accents"], rest_s=REST_S)))
+def test_texts_that_overflow_a_stack_are_read_or_refused(drawn_weights: dict[str, Path], tmp_path: Path) -> None:
+    assert right(
+        list(try_texts(tmp_path, drawn_weights, ["gpt-4o"], ["30,000 letters", "200,000 accents"], rest_s=REST_S))
+    )
 
 
-def test_schemas_without_end_are_refused(weights: dict[str, Path], tmp_path: Path) -> None:
-    assert right(list(try_schemas(tmp_path, weights, ["a billion items", "itself"], rest_s=REST_S)))
+def test_schemas_without_end_are_refused(drawn_weights: dict[str, Path], tmp_path: Path) -> None:
+    assert right(list(try_schemas(tmp_path, drawn_weights, ["a billion items", "itself"], rest_s=REST_S)))

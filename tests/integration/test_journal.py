@@ -44,11 +44,11 @@ def watching(monkeypatch: pytest.MonkeyPatch, table: EngineTable, owner: type, m
 
 
 def test_a_sequence_is_noted_while_it_is_read_and_computed(
-    weights: dict[str, Path], table: EngineTable, monkeypatch: pytest.MonkeyPatch
+    drawn_weights: dict[str, Path], table: EngineTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokenised = watching(monkeypatch, table, Model, "tokenize")
     decoded = watching(monkeypatch, table, Context, "decode")
-    driven = Driven(weights["smollm2"], device=Device(table))
+    driven = Driven(drawn_weights["smollm2"], device=Device(table))
     driven.answer("The sea", number=7, max_tokens=3)
     driven.answer(Text("The sea is wide. " * 100), number=8, max_tokens=3)
     driven.submit(9, Chat(({"role": "user", "content": "The sea?"},)), max_tokens=3)
@@ -60,12 +60,12 @@ def test_a_sequence_is_noted_while_it_is_read_and_computed(
     }
     read = {(activity.doing, activity.reading) for activity in tokenised}
     assert {("reading", (7,)), ("reading", (8,)), ("reading", (9,))} <= read
-    assert {activity.model_digest for activity in decoded} == {contents_digest([weights["smollm2"]])}
+    assert {activity.model_digest for activity in decoded} == {contents_digest([drawn_weights["smollm2"]])}
     driven.stopped(Stop())
     assert table.records() == ()
 
 
-def test_a_load_and_its_end_are_noted(weights: dict[str, Path], table: EngineTable) -> None:
+def test_a_load_and_its_end_are_noted(drawn_weights: dict[str, Path], table: EngineTable) -> None:
     seen: dict[type[Event], list[tuple[str, str]]] = {}
     is_loaded = threading.Event()
 
@@ -75,7 +75,7 @@ def test_a_load_and_its_end_are_noted(weights: dict[str, Path], table: EngineTab
             if isinstance(event, Loaded):
                 is_loaded.set()
 
-    settings = EngineSettings("smol", (weights["smollm2"],), "", context_length=256)
+    settings = EngineSettings("smol", (drawn_weights["smollm2"],), "", context_length=256)
     engine = Engine(settings, publish, device=Device(table))
     engine.start()
     assert is_loaded.wait(WAIT_S)
@@ -85,16 +85,16 @@ def test_a_load_and_its_end_are_noted(weights: dict[str, Path], table: EngineTab
 
 
 def test_a_sequence_that_leaves_is_saved_and_one_that_comes_back_restored(
-    weights: dict[str, Path], table: EngineTable, monkeypatch: pytest.MonkeyPatch
+    drawn_weights: dict[str, Path], table: EngineTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saved = watching(monkeypatch, table, Context, "save")
-    driven = Driven(weights["smollm2"], device=Device(table), kv_keep="memory", kv_keep_bytes=1 << 30)
+    driven = Driven(drawn_weights["smollm2"], device=Device(table), kv_keep="memory", kv_keep_bytes=1 << 30)
     driven.answer("The sea is wide", max_tokens=8)
     kept = driven.stopped(Stop(keep_bytes=1 << 30)).kept
     assert {activity.doing for activity in saved} == {"saving"}
     assert kept is not None
     restored = watching(monkeypatch, table, Context, "restore")
-    again = Driven(weights["smollm2"], device=Device(table))
+    again = Driven(drawn_weights["smollm2"], device=Device(table))
     again.send(Restore(kept))
     again.answer("The sea is wide", max_tokens=1)
     again.stopped(Stop())
@@ -115,12 +115,12 @@ def test_a_batch_of_inputs_is_noted_while_it_is_computed(
 
 
 def test_what_a_failed_engine_leaves_is_freed(
-    weights: dict[str, Path], table: EngineTable, monkeypatch: pytest.MonkeyPatch
+    drawn_weights: dict[str, Path], table: EngineTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(context: Context, batch: Batch, length: int) -> int:
         raise OSError("a fault in the test")
 
-    driven = Driven(weights["smollm2"], device=Device(table))
+    driven = Driven(drawn_weights["smollm2"], device=Device(table))
     driven.loaded()
     monkeypatch.setattr(Context, "decode", fail)
     driven.submit(1, "The sea")

@@ -24,8 +24,8 @@ CONTEXT = 1024
 
 
 @pytest.fixture
-def smollm2(weights: dict[str, Path]) -> Path:
-    return weights["smollm2"]
+def smollm2(drawn_weights: dict[str, Path]) -> Path:
+    return drawn_weights["smollm2"]
 
 
 def keeping(path: Path, how: str, kv_keep_bytes: int = PLENTY, **settings: Any) -> Driven:
@@ -74,9 +74,9 @@ def unloaded_and_loaded(driven: Driven, path: Path, how: dict[str, Any], stop: S
     ids=["in memory", "on disk", "beyond a window"],
 )
 def test_a_conversation_goes_on_after_an_unload_as_if_there_had_been_none(
-    weights: dict[str, Path], how: dict[str, Any], model: str, length: int
+    drawn_weights: dict[str, Path], how: dict[str, Any], model: str, length: int
 ) -> None:
-    path = weights[model]
+    path = drawn_weights[model]
     turns = long_prompt(path, length + 20)
     never_unloaded = keeping(path, "off")
     first_turn(never_unloaded, Tokens(turns.ids[:length]))
@@ -93,9 +93,9 @@ def test_a_conversation_goes_on_after_an_unload_as_if_there_had_been_none(
 
 @pytest.mark.parametrize(("model", "how"), [("smollm2", "memory"), ("gemma3", "disk")], indirect=["how"])
 def test_a_prompt_asked_again_is_found_and_one_token_of_it_computed(
-    weights: dict[str, Path], how: dict[str, Any], model: str
+    drawn_weights: dict[str, Path], how: dict[str, Any], model: str
 ) -> None:
-    path = weights[model]
+    path = drawn_weights[model]
     prompt, _ = prompts(path)
     driven = keeping(path, **how)
     expected = driven.answer(prompt)
@@ -107,12 +107,14 @@ def test_a_prompt_asked_again_is_found_and_one_token_of_it_computed(
 
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["disk"], indirect=True)
-def test_behind_a_window_a_prompt_is_only_reused_to_its_end(weights: dict[str, Path], how: dict[str, Any]) -> None:
+def test_behind_a_window_a_prompt_is_only_reused_to_its_end(
+    drawn_weights: dict[str, Path], how: dict[str, Any]
+) -> None:
     """llama.cpp saves what its last token looks at: a prompt that parts from it earlier is computed."""
-    turns = long_prompt(weights["gemma3"], 580)
-    driven = keeping(weights["gemma3"], **how)
+    turns = long_prompt(drawn_weights["gemma3"], 580)
+    driven = keeping(drawn_weights["gemma3"], **how)
     first_turn(driven, turns)
-    again = unloaded_and_loaded(driven, weights["gemma3"], how)
+    again = unloaded_and_loaded(driven, drawn_weights["gemma3"], how)
     again.answer(Tokens((*turns.ids[:550], *turns.ids[:30])), number=1, max_tokens=2)
     assert again.finished(1).usage.cached_tokens == 0
     again.stopped(Stop())
@@ -263,9 +265,9 @@ def test_a_damaged_file_is_deleted_with_one_log_line_and_not_used(
 
 
 def test_files_of_other_weights_and_other_settings_are_ignored_and_stay(
-    weights: dict[str, Path], smollm2: Path, on_disk: Path
+    drawn_weights: dict[str, Path], smollm2: Path, on_disk: Path
 ) -> None:
-    assert cached_tokens(weights["gemma3"], on_disk) == 0
+    assert cached_tokens(drawn_weights["gemma3"], on_disk) == 0
     assert cached_tokens(smollm2, on_disk, context_length=512) == 0
     assert cached_tokens(smollm2, on_disk) == 100
 

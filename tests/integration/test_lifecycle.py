@@ -26,9 +26,9 @@ GEMMA = {"model_id": "google/gemma3"}
 
 
 @pytest.fixture
-def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
+def server(drawn_weights: dict[str, Path]) -> Iterator[RunningServer]:
     """A server of its own for each test."""
-    with serving(two_models(weights, max_seqs=4, prefix_cache_n=2)) as running:
+    with serving(two_models(drawn_weights, max_seqs=4, prefix_cache_n=2)) as running:
         yield running
 
 
@@ -62,17 +62,19 @@ def test_unload_status_reload_answer_with_the_references_bodies(server: RunningS
 
 
 @pytest.mark.parametrize("call", ["unload", "reload", "status"])
-def test_an_unknown_model_is_not_found(server: RunningServer, call: str) -> None:
-    answer = server.post(f"/v1/models/{call}", {"model_id": "nobody"})
+def test_an_unknown_model_is_not_found(drawn_server: RunningServer, call: str) -> None:
+    answer = drawn_server.post(f"/v1/models/{call}", {"model_id": "nobody"})
     assert answer.status_code == 404
     assert answer.json()["error"]["code"] == "model_not_found"
-    assert server.get("/v1/models/nobody").status_code == 404
-    assert [model["status"] for model in server.get("/v1/models").json()["data"]] == ["loaded", "loaded"]
+    assert drawn_server.get("/v1/models/nobody").status_code == 404
+    assert [model["status"] for model in drawn_server.get("/v1/models").json()["data"]] == ["loaded", "loaded"]
 
 
 @pytest.mark.parametrize("body", [{}, {"model_id": 7}, {"model_id": ""}])
-def test_a_management_call_without_a_model_is_refused_by_name(server: RunningServer, body: dict[str, object]) -> None:
-    answer = server.post("/v1/models/unload", body)
+def test_a_management_call_without_a_model_is_refused_by_name(
+    drawn_server: RunningServer, body: dict[str, object]
+) -> None:
+    answer = drawn_server.post("/v1/models/unload", body)
     assert answer.status_code == 400
     assert answer.json()["error"]["param"] == "model_id"
 
@@ -169,10 +171,10 @@ def post_and_leave(server: RunningServer, body: dict[str, object]) -> None:
     httpx.post(f"{server.url}/v1/completions", json=body, timeout=httpx.Timeout(WAIT_S, read=0.3))
 
 
-def test_sequences_that_outgrow_the_cache_together_all_finish(weights: dict[str, Path]) -> None:
+def test_sequences_that_outgrow_the_cache_together_all_finish(drawn_weights: dict[str, Path]) -> None:
     """Four answers of 120 tokens need more cells than the cache's 256: the youngest are preempted and resumed."""
     body = {**STORY, "max_tokens": 120}
-    with serving(two_models(weights, context=256, max_seqs=4, prefix_cache_n=0)) as server:
+    with serving(two_models(drawn_weights, context=256, max_seqs=4, prefix_cache_n=0)) as server:
         assert server.yard.model("smollm2").context_length == 256
         with ThreadPoolExecutor(4) as pool:
             answers = list(pool.map(lambda n: server.post("/v1/completions", {**body, "prompt": f"{n}:"}), range(4)))
@@ -193,9 +195,9 @@ def test_closing_ends_streams_with_an_error_that_says_so(server: RunningServer) 
     assert server.read(lambda: server.yard.controller.state.models["smollm2"].load_state) is LoadState.UNLOADED
 
 
-def test_a_closed_yard_leaves_no_thread(weights: dict[str, Path]) -> None:
+def test_a_closed_yard_leaves_no_thread(drawn_weights: dict[str, Path]) -> None:
     before = set(threading.enumerate())
-    with serving(two_models(weights, max_seqs=1, prefix_cache_n=0)) as server:
+    with serving(two_models(drawn_weights, max_seqs=1, prefix_cache_n=0)) as server:
         engines = {thread.name for thread in set(threading.enumerate()) - before}
         assert {"engine smollm2", "engine google/gemma3"} <= engines
         server.post("/v1/completions", {**STORY, "max_tokens": 1})
@@ -243,8 +245,8 @@ def test_an_unload_gives_back_what_its_load_took(weights: dict[str, Path]) -> No
         assert loaded - after >= 0.95 * (loaded - before)
 
 
-def test_two_yards_in_one_process_share_nothing(server: RunningServer, weights: dict[str, Path]) -> None:
-    with serving(two_models(weights, context=512, max_seqs=1, prefix_cache_n=0)) as other:
+def test_two_yards_in_one_process_share_nothing(server: RunningServer, drawn_weights: dict[str, Path]) -> None:
+    with serving(two_models(drawn_weights, context=512, max_seqs=1, prefix_cache_n=0)) as other:
         other.post("/v1/models/unload", {"model_id": "smollm2"})
         assert server.get("/v1/models/smollm2").json()["status"] == "loaded"
         with ThreadPoolExecutor(4) as pool:

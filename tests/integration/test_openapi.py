@@ -25,11 +25,16 @@ SHORT = {
 }
 
 
+@pytest.fixture(scope="session")
+def server(drawn_server: RunningServer) -> RunningServer:
+    return drawn_server
+
+
 @pytest.fixture(scope="module")
-def scripted(weights: dict[str, Path]) -> Iterator[RunningServer]:
+def scripted(drawn_weights: dict[str, Path]) -> Iterator[RunningServer]:
     """The real server on engines that answer at once, whatever they are asked."""
     engines = ScriptedEngines(answer=lambda _: ["Hello", " world"])
-    with serving(two_models(weights), engines.make_handle) as running:
+    with serving(two_models(drawn_weights), engines.make_handle) as running:
         yield running
     assert engines.end()
 

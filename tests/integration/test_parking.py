@@ -33,8 +33,8 @@ def parked(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 @pytest.fixture(params=["smollm2", pytest.param("gemma3", marks=pytest.mark.long)])
-def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
-    return weights[request.param]
+def path(request: pytest.FixtureRequest, drawn_weights: dict[str, Path]) -> Path:
+    return drawn_weights[request.param]
 
 
 def next_turn(driven: Driven, prompt: Tokens, number: int) -> tuple[str, int]:

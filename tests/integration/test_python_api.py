@@ -31,28 +31,28 @@ WAIT_S = 60.0
 CONTEXT = 1024
 
 
-def smol(weights: dict[str, Path]) -> TextModelBuilder:
-    return TextModelBuilder(weights["smollm2"]).with_max_seq_len(CONTEXT)
+def smol(drawn_weights: dict[str, Path]) -> TextModelBuilder:
+    return TextModelBuilder(drawn_weights["smollm2"]).with_max_seq_len(CONTEXT)
 
 
-def gemma(weights: dict[str, Path]) -> TextModelBuilder:
-    builder = TextModelBuilder(weights["gemma3"]).with_max_seq_len(CONTEXT)
+def gemma(drawn_weights: dict[str, Path]) -> TextModelBuilder:
+    builder = TextModelBuilder(drawn_weights["gemma3"]).with_max_seq_len(CONTEXT)
     return builder.with_chat_template(ROOT / "examples" / "gemma.jinja")
 
 
-def both(weights: dict[str, Path]) -> MultiModelBuilder:
+def both(drawn_weights: dict[str, Path]) -> MultiModelBuilder:
     return (
         MultiModelBuilder()
-        .add_model_with_alias("smol", smol(weights))
-        .add_model_with_alias("gemma", gemma(weights))
+        .add_model_with_alias("smol", smol(drawn_weights))
+        .add_model_with_alias("gemma", gemma(drawn_weights))
         .with_default_model("smol")
         .with_runtime(max_seqs=8, prefix_cache_n=4)
     )
 
 
 @pytest.fixture(scope="module")
-def model(weights: dict[str, Path]) -> Iterator[Model]:
-    with both(weights).build() as model:
+def model(drawn_weights: dict[str, Path]) -> Iterator[Model]:
+    with both(drawn_weights).build() as model:
         yield model
 
 
@@ -209,7 +209,7 @@ def test_models_are_unloaded_and_come_back(model: Model) -> None:
     assert model.is_model_loaded("gemma")
 
 
-def test_models_come_and_go_while_others_stream(model: Model, weights: dict[str, Path], minilm: Path) -> None:
+def test_models_come_and_go_while_others_stream(model: Model, drawn_weights: dict[str, Path], minilm: Path) -> None:
     ended = threading.Event()
 
     def stream(name: str) -> int:
@@ -223,7 +223,7 @@ def test_models_come_and_go_while_others_stream(model: Model, weights: dict[str,
         try:
             model.add_model_with_alias("minilm", EmbeddingModelBuilder(minilm))
             vectors = model.generate_embeddings_with_model(["A cat.", "A kitten.", "The tax office."], "minilm")
-            model.add_model_with_alias("again", smol(weights))
+            model.add_model_with_alias("again", smol(drawn_weights))
             assert model.send_chat_request_with_model("Hi", "again", max_tokens=2).model == "again"
             model.remove_model("minilm")
             model.remove_model("again")
@@ -239,7 +239,7 @@ def test_models_come_and_go_while_others_stream(model: Model, weights: dict[str,
         model.generate_embeddings("A cat.")
 
 
-async def test_fifty_tasks_ask_two_models_at_once(weights: dict[str, Path]) -> None:
+async def test_fifty_tasks_ask_two_models_at_once(drawn_weights: dict[str, Path]) -> None:
     async def ask(model: AsyncModel, number: int) -> str:
         name = ("smol", "gemma")[number % 2]
         if number % 3:
@@ -252,7 +252,7 @@ async def test_fifty_tasks_ask_two_models_at_once(weights: dict[str, Path]) -> N
         return answering
 
     async with asyncio.timeout(2 * WAIT_S):
-        async with await both(weights).build_async() as model:
+        async with await both(drawn_weights).build_async() as model:
             answered = await asyncio.gather(*(ask(model, number) for number in range(50)))
             assert answered == ["smol", "gemma"] * 25
             animal = await model.generate_structured(Animal, "Describe a dog.", temperature=0, max_tokens=64)
@@ -274,9 +274,9 @@ def test_embeddings_by_openais_client_are_those_of_the_model(minilm: Path) -> No
         assert own.usage.prompt_tokens == own.usage.total_tokens > 0
 
 
-def test_a_build_whose_second_model_is_missing_frees_the_first(weights: dict[str, Path], tmp_path: Path) -> None:
+def test_a_build_whose_second_model_is_missing_frees_the_first(drawn_weights: dict[str, Path], tmp_path: Path) -> None:
     threads = threading.active_count()
-    builder = both(weights).add_model(TextModelBuilder(tmp_path / "nowhere.gguf"))
+    builder = both(drawn_weights).add_model(TextModelBuilder(tmp_path / "nowhere.gguf"))
     with pytest.raises(ConfigError, match="does not exist"):
         builder.build()
     assert threading.active_count() == threads
@@ -284,8 +284,8 @@ def test_a_build_whose_second_model_is_missing_frees_the_first(weights: dict[str
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
-def test_fifty_builds_and_closes_leave_nothing(weights: dict[str, Path]) -> None:
-    builder = TextModelBuilder(weights["smollm2"]).with_max_seq_len(64).with_max_num_seqs(1)
+def test_fifty_builds_and_closes_leave_nothing(drawn_weights: dict[str, Path]) -> None:
+    builder = TextModelBuilder(drawn_weights["smollm2"]).with_max_seq_len(64).with_max_num_seqs(1)
     threads: list[int] = []
     sizes: list[int] = []
     files: list[int] = []

@@ -44,13 +44,13 @@ PROMPTS = [
 
 
 @pytest.fixture(params=["smollm2", pytest.param("gemma3", marks=pytest.mark.long)])
-def path(request: pytest.FixtureRequest, weights: dict[str, Path]) -> Path:
-    return weights[request.param]
+def path(request: pytest.FixtureRequest, drawn_weights: dict[str, Path]) -> Path:
+    return drawn_weights[request.param]
 
 
 @pytest.fixture
-def smollm2(weights: dict[str, Path]) -> Path:
-    return weights["smollm2"]
+def smollm2(drawn_weights: dict[str, Path]) -> Path:
+    return drawn_weights["smollm2"]
 
 
 @pytest.fixture
@@ -124,9 +124,9 @@ def undisturbed(path: Path, prompt: str | Tokens | Chat, sampling: Sampling, **r
     ids=["greedy", "seeded", "penalized"],
 )
 def test_an_answer_suspended_again_and_again_is_the_undisturbed_one(
-    weights: dict[str, Path], steps: Steps, model: str, sampling: Sampling
+    drawn_weights: dict[str, Path], steps: Steps, model: str, sampling: Sampling
 ) -> None:
-    path = weights[model]
+    path = drawn_weights[model]
     expected = undisturbed(path, PROMPT, sampling)
     answer = disturbed(path, steps, (9, 13, 1, 6), PROMPT, sampling)
     assert (answer.text, answer.finished) == expected
@@ -143,7 +143,8 @@ def test_text_that_a_stop_string_may_still_claim_is_neither_lost_nor_said_twice(
 
 def test_a_stop_string_is_found_across_suspensions(smollm2: Path, steps: Steps) -> None:
     said, _ = undisturbed(smollm2, PROMPT, GREEDY)
-    stop = said[40:60]
+    # The text of the tokens beside which the engine is suspended.
+    stop = said[60:90]
     expected, finished = undisturbed(smollm2, PROMPT, GREEDY, stop=(stop,))
     assert finished.reason == "stop"
     assert expected == said[: said.index(stop)]
@@ -160,10 +161,10 @@ def test_a_prompt_that_is_suspended_half_way_is_not_computed_twice(smollm2: Path
     assert (answer.text, answer.finished) == expected
 
 
-def test_an_answer_to_a_prompt_longer_than_the_window_goes_on(weights: dict[str, Path], steps: Steps) -> None:
-    prompt = long_prompt(weights["gemma3"], 600)
-    expected = undisturbed(weights["gemma3"], prompt, GREEDY)
-    answer = disturbed(weights["gemma3"], steps, [7, 9], prompt, GREEDY)
+def test_an_answer_to_a_prompt_longer_than_the_window_goes_on(drawn_weights: dict[str, Path], steps: Steps) -> None:
+    prompt = long_prompt(drawn_weights["gemma3"], 600)
+    expected = undisturbed(drawn_weights["gemma3"], prompt, GREEDY)
+    answer = disturbed(drawn_weights["gemma3"], steps, [7, 9], prompt, GREEDY)
     assert answer.lengths == [604, 613]
     assert (answer.text, answer.finished) == expected
 
@@ -414,9 +415,9 @@ def test_a_load_that_is_given_up_hands_back_what_it_was_to_resume(smollm2: Path,
         assert driven.ended == {number: Cancelled(SequenceId(number)) for number in (0, 1)}
 
 
-def test_a_sequence_of_other_weights_is_refused(weights: dict[str, Path], steps: Steps) -> None:
-    _, (state,) = everybody(weights["smollm2"], steps, 5, PROMPTS[:1])
-    driven = engine(weights["gemma3"])
+def test_a_sequence_of_other_weights_is_refused(drawn_weights: dict[str, Path], steps: Steps) -> None:
+    _, (state,) = everybody(drawn_weights["smollm2"], steps, 5, PROMPTS[:1])
+    driven = engine(drawn_weights["gemma3"])
     driven.send(Resume(state))
     driven.until(lambda: FIRST in driven.ended)
     ended = driven.ended[FIRST]

@@ -64,13 +64,13 @@ def as_after_a_death(state: SuspendedSequence) -> SuspendedSequence:
     ],
 )
 def test_it_goes_on_with_the_text_of_the_undisturbed_one(
-    weights: dict[str, Path],
+    drawn_weights: dict[str, Path],
     steps: Steps,
     prompt: Text | Chat,
     sampling: Sampling,
     request_: dict[str, Any],
 ) -> None:
-    path = weights["smollm2"]
+    path = drawn_weights["smollm2"]
     text, finished = undisturbed(path, prompt, sampling, **request_)
     answer = disturbed(path, steps, (5, 3), prompt, sampling, as_after_a_death, **request_)
     assert answer.text == text
@@ -79,9 +79,9 @@ def test_it_goes_on_with_the_text_of_the_undisturbed_one(
 
 @pytest.mark.parametrize("between", [pytest.param(written, marks=pytest.mark.long), as_after_a_death])
 def test_each_of_its_tokens_has_one_logprob_as_in_the_undisturbed_one(
-    weights: dict[str, Path], steps: Steps, between: Callable[[SuspendedSequence], SuspendedSequence]
+    drawn_weights: dict[str, Path], steps: Steps, between: Callable[[SuspendedSequence], SuspendedSequence]
 ) -> None:
-    path = weights["smollm2"]
+    path = drawn_weights["smollm2"]
     driven = Driven(path)
     text = driven.answer(PROMPT, PENALIZED, logprobs=2, stop=NEAR_STOPS)
     answer = disturbed(path, steps, (3, 1, 2), PROMPT, PENALIZED, between, logprobs=2, stop=NEAR_STOPS)
@@ -92,13 +92,13 @@ def test_each_of_its_tokens_has_one_logprob_as_in_the_undisturbed_one(
 
 
 @pytest.mark.long
-def test_one_that_is_suspended_again_before_it_ran_is_the_same(weights: dict[str, Path], steps: Steps) -> None:
+def test_one_that_is_suspended_again_before_it_ran_is_the_same(drawn_weights: dict[str, Path], steps: Steps) -> None:
     states: list[SuspendedSequence] = []
 
     def note(state: SuspendedSequence) -> SuspendedSequence:
         states.append(written(state))
         return states[-1]
 
-    disturbed(weights["smollm2"], steps, (6, 1), PROMPT, GREEDY, note)
+    disturbed(drawn_weights["smollm2"], steps, (6, 1), PROMPT, GREEDY, note)
     assert states[1].answer[: len(states[0].answer)] == states[0].answer
     assert states[1].prompt == states[0].prompt
