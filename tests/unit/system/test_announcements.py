@@ -114,6 +114,7 @@ def test_a_server_that_was_started_again_keeps_its_file_when_the_old_one_ends(en
         b'{"url": "http://127.0.0.1:1", "pid": true}',
         json.dumps({"url": "file:///etc/passwd", "pid": OWN, "start": None, "machine": "", "version": ""}).encode(),
     ],
+    ids=["empty", "a list", "no fields", "no text", "deep", "a wrong type", "another scheme"],
 )
 def test_a_file_that_is_no_announcement_is_passed_over(environ: dict[str, str], content: bytes) -> None:
     put(environ, content)
