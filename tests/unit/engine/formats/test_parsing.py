@@ -192,7 +192,7 @@ def test_of_limited_calls_the_first_ones_are_told(of: ToolFormat, text: str) -> 
 
 
 @each_format
-@settings(max_examples=25, deadline=None)
+@thorough(25)
 @given(text=SHARDED)
 def test_an_answer_that_ends_with_its_only_call_says_the_same(of: ToolFormat, text: str) -> None:
     """An engine ends an answer of one call once a parser has found that."""
