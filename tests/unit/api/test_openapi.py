@@ -20,12 +20,25 @@ from modelyard.api.openapi.field_docs import ANSWER_FIELDS, REQUEST_FIELDS
 from modelyard.api.openapi.operations import OPERATIONS
 from modelyard.config import AccessKey, validate_config
 from modelyard.config.key_rules import digest_of
-from modelyard.errors import Closed, ForkedProcess, ModelyardError, PortUnavailable, ServerUnusable, UnusableModel
+from modelyard.errors import (
+    AnswerInvalid,
+    Closed,
+    ForkedProcess,
+    MissingExtra,
+    ModelyardError,
+    PortUnavailable,
+    ServerUnusable,
+    UnusableModel,
+    WrongEventLoop,
+)
 from modelyard.yard.yard import Yard
 
 # They end a start or a command, or what a program does in its own process, and are no answer of a server: a load that
 # fails is one of its own.
-NEVER_SENT = (Closed, ForkedProcess, PortUnavailable, ServerUnusable, UnusableModel)
+NEVER_SENT = (
+    *(AnswerInvalid, Closed, ForkedProcess, MissingExtra, WrongEventLoop),
+    *(PortUnavailable, ServerUnusable, UnusableModel),
+)
 
 
 def an_app(keys: tuple[AccessKey, ...] = ()) -> FastAPI:

@@ -61,6 +61,12 @@ def follow(over: Constraint, liked: str, limit: int) -> str:
     return text_of(said)
 
 
+@pytest.fixture(autouse=True)
+def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine the time of a search is over before it has done anything."""
+    monkeypatch.setattr("modelyard.engine.guidance.closing.MAX_SEARCH_S", 60.0)
+
+
 @pytest.mark.parametrize(
     "schema",
     [
