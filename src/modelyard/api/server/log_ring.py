@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from typing import Final
 
 from modelyard.errors import TooManyConnections
@@ -23,11 +24,12 @@ MAX_FOLLOWERS: Final = 64
 
 # Log messages hold no secrets. Exceptions of libraries may quote a request to the hub, with its token.
 _SECRETS: Final = re.compile(
-    r"(?i:(?<=bearer )|(?<=token=)|(?<=\?sig=)|(?<=&sig=))[^\s&'\"]{8,}"
-    r"|\b(?:hf_|sk-)[A-Za-z0-9_-]{8,}|(?<=://)[^/\s@]+:[^/\s@]+(?=@)"
+    r"(?i:(?<=bearer )|(?<=token=)|(?<=signature=)|(?<=\?sig=)|(?<=&sig=))[^\s&'\"]{8,}"
+    # A slash ends what may be a user, so that each character of a long line is looked at once.
+    r"|\b(?:hf_|sk-)[A-Za-z0-9_-]{8,}|(?<=://)[^/\s@]+(?=@)"
 )
 # One of these is in each text that the pattern matches. Lines of requests have none, and cost no search.
-_SIGNS: Final = ("earer ", "EARER ", "oken=", "OKEN=", "sig=", "hf_", "sk-", "://")
+_SIGNS: Final = ("earer ", "EARER ", "oken=", "OKEN=", "sig=", "ignature=", "hf_", "sk-", "://")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ class LogRing(logging.Handler):
         """Keep a record, and wake those that follow the log."""
         try:
             message = self.format(record)
-        except (TypeError, ValueError):
+        except Exception:  # noqa: BLE001 (what is logged may be of any class, and logging must not fail for it)
             # The arguments do not suit the message. Standard error has what the other handlers say of that.
             return
         message = without_secrets(message[:MAX_LINE_CHARS])
@@ -89,7 +91,9 @@ class LogRing(logging.Handler):
     def lines(self, after: int = 0) -> list[LogLine]:
         """Return the lines that are kept, the oldest first, of those after the number ``after``."""
         with self._reading:
-            return [line for line in self._lines if line.number > after]
+            # From the newest on: a follower asks for few lines, and often.
+            newer = list(takewhile(lambda line: line.number > after, reversed(self._lines)))
+        return newer[::-1]
 
     def number_of(self, line_id: str) -> int:
         """Return the number of the line with that id; 0 if it is of another run, all of whose lines are older."""

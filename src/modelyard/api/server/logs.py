@@ -50,18 +50,22 @@ class LogStream(Response):
     async def _stream(self, send: Send) -> None:
         with self._ring.follower() as follower:
             await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
-            body = b"".join(map(_frame, self._begins_with))
-            # The first body goes out also without a line, so that the client learns that it is connected.
-            body = body or b": no lines yet\n\n"
+            # With the lines that have come since those of the beginning were taken, which wake no follower. The first
+            # body goes out also without a line, so that the client learns that it is connected.
+            body = b"".join(map(_frame, self._begins_with)) + self._news() or b": no lines yet\n\n"
             while True:
                 await send({"type": "http.response.body", "body": body, "more_body": True})
                 if follower.is_over:
                     break
                 await follower.wait(KEEP_ALIVE_S)
-                lines = self._ring.lines(self._last)
-                self._last = lines[-1].number if lines else self._last
-                body = b"".join(_frame(line) for line in lines if self._is_wanted(line)) or b": keep-alive\n\n"
+                body = self._news() or b": keep-alive\n\n"
         await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    def _news(self) -> bytes:
+        """Return the frames of the lines since the last call."""
+        lines = self._ring.lines(self._last)
+        self._last = lines[-1].number if lines else self._last
+        return b"".join(_frame(line) for line in lines if self._is_wanted(line))
 
 
 router = APIRouter()

@@ -58,7 +58,13 @@ def test_lines_take_a_bounded_amount_of_memory(log: tuple[logging.Logger, LogRin
 
 def test_a_record_whose_arguments_do_not_suit_it_does_no_harm(log: tuple[logging.Logger, LogRing]) -> None:
     logger, ring = log
-    ring.handle(logging.LogRecord("x", logging.INFO, "x", 1, "%d", ("no number",), None))
+
+    class Broken:
+        def __str__(self) -> str:
+            raise RuntimeError("It has no text.")
+
+    for message, *arguments in (("%d", "no number"), ("%(name)s", {"other": 1}), ("%s", Broken())):
+        ring.handle(logging.LogRecord("x", logging.INFO, "x", 1, message, tuple(arguments), None))
     logger.info("next")
     assert texts(ring) == ["next"]
 
@@ -81,11 +87,20 @@ def test_an_exception_is_a_part_of_its_line(log: tuple[logging.Logger, LogRing])
         "the token hf_{secret} is wrong",
         "key sk-{secret}",
         "https://user:{secret}@hub/x",
+        "https://{secret}@hub/x",
+        "GET https://cdn/x?Expires=1&X-Amz-Signature={secret}",
     ],
 )
 def test_what_looks_like_a_secret_is_not_kept(text: str) -> None:
     secret = "0123456789abcdef"
     assert secret not in without_secrets(text.format(secret=secret))
+
+
+@pytest.mark.parametrize("sign", ["://", "token=", "://:", "Bearer "])
+def test_a_long_line_is_searched_in_time_that_grows_with_its_length(sign: str) -> None:
+    # In quadratic time this would take hours.
+    assert without_secrets(sign + ":" * 500_000)
+    assert without_secrets(sign * 100_000)
 
 
 def test_an_ordinary_line_is_kept_as_it_is() -> None:
@@ -133,15 +148,17 @@ async def test_a_follower_gets_each_line_once_from_any_thread(log: tuple[logging
         return {}
 
     stream = LogStream(ring, ring.lines(), ring.lines()[-1].number, lambda line: line.message != "unwanted")
+    logger.info("before the follower is there")
     running = asyncio.create_task(stream({}, receive, send))  # type: ignore[arg-type]
     await is_there.wait()
+    assert b"before the follower is there" in b"".join(sent)
     await asyncio.to_thread(logger.info, "unwanted")
     await asyncio.to_thread(logger.info, "after")
     ring.dismiss()
     async with asyncio.timeout(20):
         await running
     data = [json.loads(line[6:]) for line in b"".join(sent).decode().splitlines() if line.startswith("data: ")]
-    assert [each["message"] for each in data] == ["before", "after"]
+    assert [each["message"] for each in data] == ["before", "before the follower is there", "after"]
 
 
 async def test_the_log_is_read_over_http(log: tuple[logging.Logger, LogRing], tmp_path: Path) -> None:
