@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
 from modelyard.engine.formats.pattern_class import character_class
-from modelyard.engine.formats.pattern_escape import PROPERTY, SPACE, control_or_code, literal
+from modelyard.engine.formats.pattern_escape import MAX_NAME, PROPERTY, SPACE, control_or_code, literal
 
 _LOOK_AROUND: Final = re.compile(r"\(\?<?[=!]")
-_NAMED_GROUP: Final = re.compile(r"\(\?(?:P?<[^>=!]*>|'[^']*')")
-_COMMENT: Final = re.compile(r"\(\?#[^)]*\)")
+# Names are bounded: without an end, each beginning would search the rest of the pattern for it.
+_NAMED_GROUP: Final = re.compile(rf"\(\?(?:P?<[^>=!]{{0,{MAX_NAME}}}>|'[^']{{0,{MAX_NAME}}}')")
 _FLAGS: Final = re.compile(r"\(\?(?P<flags>[a-zA-Z]*(?:-[a-zA-Z]+)?)(?P<end>[:)])")
-_REFERENCE: Final = re.compile(r"\\(?:[1-9][0-9]?|k<[^>]*>|k'[^']*')")
+_REFERENCE: Final = re.compile(rf"\\(?:[1-9][0-9]?|k<[^>]{{0,{MAX_NAME}}}>|k'[^']{{0,{MAX_NAME}}}')")
 _QUANTIFIER: Final = re.compile(r"(?:[*+?]|\{[0-9]+(?:,[0-9]*)?\})[?+]?")
 # Escapes of other dialects -> what they mean here.
 _WRITTEN: Final = {
@@ -112,8 +112,10 @@ def _part(pattern: str, at: int, before: _Kind) -> _Part:
 def _group(pattern: str, at: int) -> _Part:
     if (look := _LOOK_AROUND.match(pattern, at)) is not None:
         return _Part("nothing", "", _end_of_group(pattern, at), f"{look[0]}...)")
-    if (comment := _COMMENT.match(pattern, at)) is not None:
-        return _Part("nothing", "", comment.end())
+    if pattern.startswith("(?#", at):
+        # A comment that does not end is the rest of the pattern.
+        end = pattern.find(")", at)
+        return _Part("nothing", "", end + 1 if end >= 0 else len(pattern))
     if (named := _NAMED_GROUP.match(pattern, at)) is not None:
         # Names follow other rules here, and nothing refers to them.
         return _Part("open", "(", named.end())

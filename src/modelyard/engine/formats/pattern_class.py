@@ -23,7 +23,7 @@ def character_class(pattern: str, at: int) -> tuple[str, int, str]:
     text = "[^" if pattern.startswith("[^", at) else "["
     end = at + len(text)
     if pattern.startswith("]", end):
-        if "]" not in pattern[end + 1 :]:
+        if pattern.find("]", end + 1) < 0:
             # ECMAScript's classes of no character and of all characters.
             return (_ANY, end + 1, "") if text == "[^" else ("", end + 1, "[]")
         # A bracket that closes nothing yet is a character of the class in most dialects.

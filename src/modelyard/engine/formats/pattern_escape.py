@@ -15,7 +15,10 @@ _BYTE: Final = re.compile(r"\\x[0-9a-fA-F]{2}")
 SPACE: Final = r"\t\n\x0b\f\r \u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000\ufeff"
 r"""The characters of ``\s``, to be put into a class: Rust's has U+0085 and lacks U+FEFF."""
 
-PROPERTY: Final = re.compile(r"\\[pP](?:\{[^}]*\}|[A-Za-z])")
+MAX_NAME: Final = 128
+"""Characters of a name of a group or of a class of Unicode."""
+
+PROPERTY: Final = re.compile(rf"\\[pP](?:\{{[^}}]{{0,{MAX_NAME}}}\}}|[A-Za-z])")
 """A class of Unicode, which is written alike."""
 
 

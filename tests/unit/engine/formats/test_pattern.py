@@ -121,6 +121,16 @@ def test_a_broken_pattern_ends(pattern: str) -> None:
     expressible(pattern)
 
 
+@pytest.mark.parametrize("part", ["(?#", "(?<", r"\k<", r"\p{"])
+def test_the_time_for_a_pattern_grows_with_its_length(part: str) -> None:
+    # In quadratic time this would take minutes.
+    expressible(part * (200_000 // len(part)))
+
+
+def test_a_comment_that_does_not_end_is_left_out() -> None:
+    assert expressible("a(?#b").pattern == "a"
+
+
 @pytest.mark.parametrize(
     "pattern", ["^(?=.*[0-9])[a-z0-9]{4,8}$", r"\bfoo\b", r"(a)\1", r"\cA\Z", r"^(?!.*\.\.)[^@]+$", "(?>a)b", "[]]"]
 )
