@@ -38,7 +38,8 @@ class LoopThread(Generic[_Value_co]):
 
     def __init__(self, make_context: Callable[[], AbstractAsyncContextManager[_Value_co]], name: str) -> None:
         self._pid = os.getpid()
-        self._lock = threading.Lock()
+        # A finalizer may submit work within ``submit`` itself, on the same thread.
+        self._lock = threading.RLock()
         self._is_closed = False
         self.loop = asyncio.new_event_loop()
         # The interpreter joins threads that are no daemons before it runs atexit functions.
@@ -84,6 +85,15 @@ class LoopThread(Generic[_Value_co]):
                 "This call came from the thread of the model's own event loop, and would wait for itself for ever. "
                 "Call the model from another thread."
             )
+        return self.post(work)
+
+    def post(self, work: Callable[[_Value_co], Coroutine[Any, Any, _T]]) -> Future[_T]:
+        """Start ``work`` on the event loop, for callers that do not wait for it: they may be on any thread.
+
+        Raises:
+            Closed, ForkedProcess: as ``call``.
+        """
+        self.check()
         with self._lock:
             if self._is_closed:
                 raise Closed

@@ -109,7 +109,7 @@ class _Stream(Generic[_Chunk]):
         if hasattr(self, "_has_ended") and not self._has_ended:
             # A finalizer may run on any thread, so it must not block.
             with suppress(ModelyardError):
-                self._thread.submit(lambda _: self._reader.close())
+                self._thread.post(lambda _: self._reader.close())
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of '{self.model}'{', ended' if self._has_ended else ''}>"

@@ -129,6 +129,36 @@ def test_a_stream_that_is_dropped_ends_its_sequence(tiny: Callable[[], ModelBuil
         engines.started("a").heard(Cancel)
 
 
+def test_a_stream_that_is_dropped_on_the_thread_of_the_model_ends_its_sequence(
+    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines
+) -> None:
+    with model_of(two(tiny), engines) as model:
+        streams = [model.stream_chat_request("Hi")]
+        next(streams[0])
+        model.thread.call_sync(lambda _: streams.clear())
+        engines.started("a").heard(Cancel)
+
+
+def test_a_finalizer_that_runs_while_work_is_submitted_does_not_wait_for_itself(
+    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with model_of(two(tiny), engines) as model:
+        streams = [model.stream_chat_request("Hi")]
+        next(streams[0])
+        submit = asyncio.run_coroutine_threadsafe
+
+        def submit_and_collect(*arguments: Any) -> Any:
+            streams.clear()
+            return submit(*arguments)
+
+        monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", submit_and_collect)
+        other = threading.Thread(target=model.list_models, daemon=True)
+        other.start()
+        other.join(WAIT_S)
+        assert not other.is_alive()
+        engines.started("a").heard(Cancel)
+
+
 def test_an_error_inside_a_stream_is_raised_and_ends_it(
     tiny: Callable[[], ModelBuilder], engines: ScriptedEngines
 ) -> None:
