@@ -18,6 +18,7 @@ from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.schema import ChatCompletionRequest, CompletionRequest
 from modelyard.api.rerank.routes import RerankBody
 from modelyard.api.serving.ignored_fields import ignored_fields
+from modelyard.api.serving.json_body import MAX_DEPTH
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
 from modelyard.protocol.prompts import Tokens
@@ -203,12 +204,23 @@ def _check_contents(messages: Any) -> None:
             raise InvalidRequest(f"'messages[{index}].content' is missing.{hint}", f"messages[{index}].content")
 
 
-def as_json(value: Any) -> Any:
+def as_json(value: Any, depth: int = 0) -> Any:
     """Return ``value`` as the schemas of the HTTP API take it: of dicts, lists, texts and numbers.
 
     Tuples and other sequences become lists, NumPy's numbers and arrays Python's, messages of answers and other
     pydantic models dicts, and a class derived from ``BaseModel`` the ``response_format`` of its instances.
+
+    Args:
+        value: the value.
+        depth: how many lists and objects it is within.
+
+    Raises:
+        InvalidRequest: a class is no pydantic model, or the value nests deeper than a body of the HTTP API may.
     """
+    if depth > MAX_DEPTH:
+        raise InvalidRequest(
+            f"The request has more than {MAX_DEPTH} objects and lists within one another, or one that contains itself."
+        )
     if value is None or type(value) in (str, bool, int, float):
         return value
     if isinstance(value, str):
@@ -220,11 +232,11 @@ def as_json(value: Any) -> Any:
     if isinstance(value, BaseModel):
         return value.model_dump(mode="json", by_alias=True, exclude_none=True)
     if isinstance(value, Mapping):
-        return {str(key): as_json(each) for key, each in value.items()}
+        return {str(key): as_json(each, depth + 1) for key, each in value.items()}
     if hasattr(value, "tolist"):
         return value.tolist()
     if isinstance(value, Sequence | Set | Iterator) and not isinstance(value, bytes | bytearray):
-        return [as_json(each) for each in value]
+        return [as_json(each, depth + 1) for each in value]
     return value
 
 

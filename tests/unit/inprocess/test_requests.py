@@ -148,3 +148,14 @@ def test_other_requests_refuse_what_they_cannot_take() -> None:
         tokenize_request("a", None, {"addspecial": False})
     with pytest.raises(InvalidRequest, match=r"this is <class 'dict'>"):
         structure_format(dict)  # type: ignore[arg-type]
+
+
+def test_a_value_that_nests_too_deeply_or_contains_itself_is_refused() -> None:
+    deep: Any = 1
+    for _ in range(1000):
+        deep = [deep]
+    endless: dict[str, Any] = {}
+    endless["again"] = endless
+    for value in (deep, endless):
+        with pytest.raises(InvalidRequest, match="objects and lists within one another"):
+            chat([USER], metadata=value)
