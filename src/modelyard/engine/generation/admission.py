@@ -54,6 +54,43 @@ def check_context(request: Submit, prompt_tokens: int) -> None:
         raise ContextNotPermitted(permitted, prompt_tokens, wanted)
 
 
+def cut_length(request: Submit, context_length: int) -> int | None:
+    """Return to how many tokens the prompt of a request is cut; None: it is not.
+
+    A number that the request names leaves room for one token of the answer, as a prompt that is not cut has to; with 0,
+    the whole answer has room.
+
+    Raises:
+        InvalidRequest: the whole answer is to have room, and may be as long as the context.
+    """
+    if request.max_prompt_tokens is None:
+        return None
+    answer = max(1, request.max_tokens or 1)
+    limits = [context_length - 1, request.max_prompt_tokens]
+    if not request.max_prompt_tokens:
+        limits = [context_length - answer]
+        if answer >= context_length:
+            raise InvalidRequest(
+                f"'max_tokens' is {answer}, and the context of the model has {context_length} tokens, which leaves no "
+                "room for a prompt. Lower it, or set 'truncate_prompt_tokens' to a number of tokens.",
+                "max_tokens",
+            )
+    if request.max_context is not None:
+        limits.append(request.max_context - answer)
+    return max(1, min(limits))
+
+
+def excluded_texts(bad_words: Iterable[str]) -> list[str]:
+    """Return how the words may be written at the beginning of an answer and behind other words.
+
+    Blanks alone are excluded as they are: without them, nothing would be left of the word.
+
+    Source: vLLM, ``SamplingParams.update_from_tokenizer``.
+    """
+    written = ((word.lstrip(), f" {word.lstrip()}") if word.strip() else (word,) for word in bad_words)
+    return list(dict.fromkeys(text for texts in written for text in texts))
+
+
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """A request that can be computed.
@@ -233,7 +270,7 @@ class Admission:
     def _prepare(self, request: Submit, resumed: SuspendedSequence | None) -> _Prepared:
         """Read the prompt of a request. Runs on a reader's thread."""
         if resumed is None or not resumed.prompt or media_of(request.prompt):
-            prepared = self._prompts.prepare(request.prompt, self._cut_to(request))
+            prepared = self._prompts.prepare(request.prompt, cut_length(request, self._length))
         else:
             # The prompt is not read again: a template may write the current date.
             prepared = PreparedPrompt("prompt", (list(resumed.prompt),), resumed.output_format)
@@ -243,20 +280,11 @@ class Admission:
         prediction = self._model.tokenize_plain(text.encode("utf-8", "replace")) if text else []
         return _Prepared(prepared, prediction, self._bias(request.sampling), self._excluded(request.bad_words))
 
-    def _cut_to(self, request: Submit) -> int | None:
-        """Return to how many tokens the prompt of a request is cut; None: it is not."""
-        if request.max_prompt_tokens is None:
-            return None
-        room = min(self._length, request.max_context or self._length) - max(1, request.max_tokens or 1)
-        return max(1, min(request.max_prompt_tokens or room, room))
-
     def _excluded(self, bad_words: Iterable[str]) -> list[tuple[int, ...]]:
-        """Return the tokens of texts that the answer must not have, at its beginning and behind other words.
-
-        Runs on a reader's thread. Source: vLLM, ``SamplingParams.update_from_tokenizer``.
-        """
-        texts = dict.fromkeys(text for word in bad_words for text in (word.lstrip(), f" {word.lstrip()}"))
-        tokens = (tuple(self._model.tokenize_plain(text.encode("utf-8", "replace"))) for text in texts)
+        """Return the tokens of texts that the answer must not have. Runs on a reader's thread."""
+        tokens = (
+            tuple(self._model.tokenize_plain(text.encode("utf-8", "replace"))) for text in excluded_texts(bad_words)
+        )
         return [each for each in dict.fromkeys(tokens) if each]
 
     def _bias(self, sampling: Sampling) -> dict[int, float]:
