@@ -89,3 +89,8 @@ def test_the_deepest_body_that_is_taken_has_the_most_levels(opening: bytes) -> N
     parse_json(opening * MAX_DEPTH + b"1" + closing * MAX_DEPTH)
     with pytest.raises(InvalidRequest, match="within one another"):
         parse_json(opening * (MAX_DEPTH + 1) + b"1" + closing * (MAX_DEPTH + 1))
+
+
+def test_brackets_that_close_nothing_are_not_counted() -> None:
+    with pytest.raises(json.JSONDecodeError):
+        parse_json(b"[]," * (MAX_DEPTH + 1) + b"]" * 5_000_000)

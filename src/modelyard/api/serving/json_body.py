@@ -103,6 +103,9 @@ def check_depth(body: bytes) -> None:
         steps = piece.translate(_STEPS, _NO_BRACKETS)
         for step in steps:
             depth += step - 1
+            if depth <= 0:
+                # Nothing may follow: the parser refuses what does.
+                return
             if depth > MAX_DEPTH:
                 raise InvalidRequest(
                     f"The body has more than {MAX_DEPTH} objects and lists within one another. Nest it less deeply."
