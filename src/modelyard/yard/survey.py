@@ -34,6 +34,9 @@ class FileSurvey:
 
         async def look(name: str) -> None:
             async with slots:
+                if name not in self._factory.specs:
+                    # It was removed meanwhile.
+                    return
                 try:
                     self.estimates[name] = await self._factory.estimate(name, is_offline=True)
                     self.states[name] = "here"
@@ -43,5 +46,5 @@ class FileSurvey:
                 except UnusableModel as unusable:
                     self.states[name], problems[name] = "unusable", str(unusable)
 
-        await asyncio.gather(*(look(name) for name in names if name in self._factory.specs))
+        await asyncio.gather(*map(look, names))
         return problems

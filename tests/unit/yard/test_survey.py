@@ -3,13 +3,30 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from modelyard.config import validate_config
 from modelyard.hub import Stores
 from modelyard.hub.sources.huggingface import Hub
+from modelyard.yard.survey import FileSurvey
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
+
+
+async def test_a_model_that_is_removed_meanwhile_is_not_looked_into() -> None:
+    looked: list[str] = []
+
+    class Factory:
+        specs = dict.fromkeys(("a", "b", "c"))
+
+        async def estimate(self, name: str, *, is_offline: bool) -> None:
+            looked.append(name)
+            self.specs.pop("c", None)
+
+    factory: Any = Factory()
+    assert await FileSurvey(factory).look_into(("a", "b", "c")) == {}
+    assert looked == ["a", "b"]
 
 
 async def test_a_survey_tells_what_is_here_what_is_yet_to_come_and_what_cannot_be_served(tmp_path: Path) -> None:
