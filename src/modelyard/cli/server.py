@@ -127,8 +127,9 @@ async def _serve(
                 if link is not None:
                     link.report_serving()
                 announce_serving()
-                await asyncio.wait((survey,), timeout=MAX_SURVEY_S)
-                _greet(config, model.yard, listener, keys)
+                await _await_survey(survey, stop)
+                if not stop.requested.is_set():
+                    _greet(config, model.yard, listener, keys)
             with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
                 await finishes_before(stop.requested, server.serving)
                 await _drain(model, server, stop, log)
@@ -188,6 +189,13 @@ def _running(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> Iterator[N
         yield
     finally:
         task.cancel()
+
+
+async def _await_survey(survey: asyncio.Task[None], stop: Stop) -> None:
+    """Wait until the headers are read, for a while, unless the server is to stop."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(MAX_SURVEY_S):
+            await finishes_before(stop.requested, survey)
 
 
 async def _survey(yard: Yard) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
+from modelyard.cli import server
 from modelyard.cli.stopping import Stop, forced_line, stop_line
 from modelyard.yard.runtime.inflight import RunningAnswer
 
@@ -57,3 +60,13 @@ async def test_the_first_signal_asks_and_the_second_forces() -> None:
     assert (stop.requested.is_set(), stop.forced.is_set()) == (True, False)
     stop.on_signal()
     assert stop.forced.is_set()
+
+
+async def test_a_stop_does_not_wait_for_the_headers_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "MAX_SURVEY_S", 3600.0)
+    stop = Stop(None)
+    stop.request()
+    survey = asyncio.create_task(asyncio.Event().wait())
+    async with asyncio.timeout(20):
+        await server._await_survey(survey, stop)  # type: ignore[arg-type]
+    survey.cancel()
