@@ -203,6 +203,7 @@ def is_running(announcement: Announcement) -> bool:
         return True
     try:
         os.kill(announcement.pid, 0)
-    except OSError:
+    except (OSError, OverflowError):
+        # OverflowError: no process has such an id.
         return False
     return True

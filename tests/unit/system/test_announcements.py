@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import os
 import stat
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
@@ -143,3 +143,9 @@ def test_a_server_without_a_writable_folder_serves_unannounced(tmp_path: Path) -
     with announced(of(), environ) as announce_serving:
         announce_serving()
         assert announcements(environ) == []
+
+
+def test_an_id_that_no_process_has_is_that_of_a_server_that_has_ended(environ: dict[str, str]) -> None:
+    path = put(environ, json.dumps(asdict(of(pid=10**30, start=None))).encode())
+    assert announcements(environ) == []
+    assert not path.exists()
