@@ -38,22 +38,30 @@ def server_object(
         "free_bytes": max(0, snapshot.budget_bytes - snapshot.used_bytes),
         "kept_bytes": snapshot.kept_bytes,
     }
+    has_accelerator = bool(accelerators())
     return {
         "object": "server",
         "version": __version__,
         "created": models[0][0].created if models else None,
         "memory": memory if sees_all else None,
         "models": [
-            running_model(status, model, numbers.get(status.id), sees_sources=sees_sources) for status, model in models
+            running_model(
+                status,
+                model,
+                numbers.get(status.id),
+                has_accelerator=has_accelerator,
+                sees_sources=sees_sources,
+            )
+            for status, model in models
         ],
     }
 
 
 def running_model(
-    status: ModelStatus, model: Model, numbers: ModelMetrics | None, *, sees_sources: bool
+    status: ModelStatus, model: Model, numbers: ModelMetrics | None, *, has_accelerator: bool, sees_sources: bool
 ) -> dict[str, Any]:
     """Return a model as ``GET /v1/models`` has it, with what it does at the moment; unknown fields are left out."""
-    uses_cpu = model.device.cpu or not accelerators()
+    uses_cpu = model.device.cpu or not has_accelerator
     fields = {
         "state": status.load_state.value,
         "running": 0 if numbers is None else numbers.running,
