@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.openai.chat import ChatEncoder
+from modelyard.api.openai.chat import ChatEncoder, chat_choices
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
@@ -44,7 +44,7 @@ class Chats:
         identity = Identity("chatcmpl")
         requests = [
             ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
-            for index, choice in enumerate(choices_of(request, body.choices))
+            for index, choice in enumerate(chat_choices(request, body.choices))
         ]
         answer, _ = await whole_answer(self._yard, requests)
         return ChatCompletion.model_validate(answer)

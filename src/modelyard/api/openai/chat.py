@@ -27,6 +27,7 @@ from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import TokenLogprob
+from modelyard.yard.requests.requests import Request
 from modelyard.yard.requests.token_stream import TokenStream
 
 
@@ -120,6 +121,12 @@ class ChatEncoder(EventEncoder):
         return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
+def chat_choices(request: Request, choices: int) -> list[Request]:
+    """Return the request once for each choice. All have one prompt, which is scored once, for the first one."""
+    first, *others = choices_of(request, choices)
+    return [first, *(replace(each, prompt_logprobs=None) for each in others)]
+
+
 router = APIRouter(route_class=JsonRoute)
 
 
@@ -132,11 +139,8 @@ async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest)
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
     identity = Identity("chatcmpl")
-    # All choices have one prompt, which is scored once.
-    first, *others = choices_of(request, body.choices)
-    requests = [first, *(replace(each, prompt_logprobs=None) for each in others)]
     choices = [
         ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
-        for index, choice in enumerate(requests)
+        for index, choice in enumerate(chat_choices(request, body.choices))
     ]
     return respond(services.yard, choices, stream=bool(body.stream))
