@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.rerank.routes import rerank_body
-from modelyard.errors import AnswerInvalid, InvalidRequest
+from modelyard.errors import AnswerInvalid, InvalidRequest, ModelNotFound
 from modelyard.inprocess.answers import (
     ChatCompletion,
     Completion,
@@ -307,7 +307,10 @@ class AsyncRequests(ABC):
         yard = self.yard
 
         def is_loaded() -> bool:
-            # A model may be removed meanwhile.
-            return all(each.status == "loaded" for each in yard.models() if each.id == model)
+            try:
+                return yard.model(model).status == "loaded"
+            except ModelNotFound:
+                # It was removed meanwhile.
+                return True
 
         return await self._display.during(work, is_loaded)

@@ -147,3 +147,12 @@ def test_embeddings_are_an_array_and_openais_lists() -> None:
             {"object": "embedding", "index": 1, "embedding": [0, 1, 0]},
         ],
     }
+
+
+def test_the_lists_of_embeddings_are_made_once() -> None:
+    response = embeddings()
+    assert response.data[1] is response.data[1]
+    assert response == embeddings()
+    for same in (pickle.loads(pickle.dumps(response)), copy.copy(response), copy.deepcopy(response)):
+        assert same == response
+        assert same.to_dict() == response.to_dict()

@@ -6,6 +6,7 @@ Source: OpenAI, API reference, "Embeddings"; Jina and Cohere, "Rerank".
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import PrivateAttr, computed_field
@@ -96,7 +97,7 @@ class EmbeddingResponse(Answer):
         return self._vectors
 
     @computed_field  # type: ignore[prop-decorator]
-    @property
+    @cached_property
     def data(self) -> list[Embedding]:
         """The vectors in OpenAI's shape, as lists of numbers."""
         return [
