@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.text import Text
 
 from modelyard.config import Config, is_loopback
+from modelyard.system.printable import printable
 from modelyard.system.quantities import part_text, size_text
 from modelyard.version import __version__
 from modelyard.yard.stats.status import ModelStatus
@@ -120,7 +121,7 @@ def _cells(model: ModelStatus, *, is_on_demand: bool) -> tuple[str, ...]:
     """Return the cells of a model, in the order of ``_HEADINGS``, and what else there is to say of it."""
     memory = model.resident_bytes or model.predicted_bytes
     return (
-        model.id,
+        printable(model.id),
         _status(model, is_on_demand=is_on_demand),
         model.quantization or "",
         "" if model.context_length is None else f"{model.context_length:,}",

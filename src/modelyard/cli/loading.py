@@ -15,6 +15,7 @@ from rich.table import Column
 
 from modelyard.hub import Progress as Step
 from modelyard.inprocess.async_model import AsyncModel
+from modelyard.system.printable import printable
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.yard import Yard
 
@@ -55,7 +56,7 @@ class LoadBars:
         for model in self._tasks.keys() - steps.keys():
             self._bars.remove_task(self._tasks.pop(model))
         for model, step in steps.items():
-            text = f"{step.step.capitalize()} {model}"
+            text = f"{step.step.capitalize()} {printable(model)}"
             if model not in self._tasks:
                 self._tasks[model] = self._bars.add_task(text, total=1.0)
             self._bars.update(self._tasks[model], completed=step.fraction, description=text)

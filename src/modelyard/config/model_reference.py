@@ -104,8 +104,13 @@ def parse_model_reference(
 def path_id(path: Path) -> str:
     """Return the id of the model at ``path``: its file's stem, without the number of a shard, or its folder's name.
 
-    A snapshot in the hub's cache is named by its repository.
+    A snapshot in the hub's cache is named by its repository. Characters that do not print become "_": nobody could
+    type them, and they would drive a terminal that shows the id.
     """
+    return "".join(character if character.isprintable() else "_" for character in _name_of(path))
+
+
+def _name_of(path: Path) -> str:
     normal = Path(os.path.normpath(path))
     if (match := _SNAPSHOT.search(str(normal))) and match.end() == len(str(normal)):
         return match["repo"].replace("--", "/", 1)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from modelyard.hub import Progress
+from modelyard.system.printable import printable
 
 _T = TypeVar("_T")
 
@@ -123,7 +124,7 @@ def _terminal_bars() -> Iterator[OnLoadProgress]:
         def report(load: LoadProgress) -> None:
             if load.model not in tasks:
                 tasks[load.model] = bars.add_task("", total=1.0)
-            description = f"{load.model}: {load.step}"
+            description = f"{printable(load.model)}: {load.step}"
             bars.update(tasks[load.model], completed=load.fraction, description=description, refresh=True)
 
         yield report

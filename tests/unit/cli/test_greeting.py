@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 import socket
+from dataclasses import replace
 
 import pytest
+from rich.console import Console
 
-from modelyard.cli.greeting import MemoryUse, addresses, curl_line, memory_line, model_lines
-from modelyard.config import Config, Server
+from modelyard.cli.greeting import MemoryUse, addresses, curl_line, greet, memory_line, model_lines
+from modelyard.config import Config, Server, validate_config
 from modelyard.hub import Kind
 from modelyard.yard.stats.status import ModelStatus
 
@@ -100,3 +102,12 @@ def test_a_server_on_all_interfaces_is_found_under_the_name_of_the_machine_too()
     local, network = addresses(config, 99)
     assert (local, network) == ("http://localhost:99", f"http://{socket.gethostname()}:99")
     assert addresses(config.model_copy(update={"server": Server(host="::1")}), 99) == ["http://[::1]:99"]
+
+
+def test_an_id_does_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    config = validate_config({"models": [{"model_id": "/m.gguf", "alias": "x"}]}, source="test")
+    model = replace(a_model("text", can_chat=True), id="x\x1b]0;title\x07\ny")
+    greet(Console(width=200), config, [model], MemoryUse(1, 2, 3), 1234, needs_key=False)
+    shown = capsys.readouterr().out
+    assert "x\\x1b]0;title\\x07\\ny" in shown
+    assert "\x1b" not in shown

@@ -170,6 +170,7 @@ def test_a_text_that_names_no_model_says_why_and_raises_nothing(text: str, said:
         ("/m/Qwen3-4B/", "Qwen3-4B"),
         ("/m/v1.5", "v1.5"),
         ("/m/x/..", "m"),
+        ("/m/red\x1b[31m\nbad\udcff.gguf", "red_[31m_bad_"),
         ("/hub/models--org--my--name/snapshots/0123abc", "org/my--name"),
         ("/hub/models--org--name/snapshots/0123abc/smol.gguf", "smol"),
     ],
