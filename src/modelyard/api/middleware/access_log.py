@@ -5,6 +5,7 @@ A refused request also shows its path and the model that it names, so that its c
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 from datetime import UTC, datetime
@@ -79,16 +80,22 @@ class AccessLog:
             self._write_left_out(left_out)
         fields = fields_of(context)
         if self._as_json:
-            logger.info("%s", orjson.dumps({"time": datetime.now(UTC), **fields}).decode())
+            logger.info("%s", _json_line(fields))
         else:
             head = [str(fields.pop(name)) for name in ("method", "route", "status")]
             logger.info("%s", " ".join(head + [f"{name}={value}" for name, value in fields.items()]))
 
     def _write_left_out(self, count: int) -> None:
         if self._as_json:
-            logger.warning("%s", orjson.dumps({"time": datetime.now(UTC), "refused_without_line": count}).decode())
+            logger.warning("%s", _json_line({"refused_without_line": count}))
         else:
             logger.warning("%d more requests were refused; the log has %g of them a second", count, MAX_REFUSALS_PER_S)
+
+
+def _json_line(fields: dict[str, Any]) -> str:
+    """Return a line of JSON that prints: names with other characters are escaped here, where they can be as JSON is."""
+    line = orjson.dumps({"time": datetime.now(UTC), **fields}).decode()
+    return line if line.isprintable() else json.dumps(orjson.loads(line))
 
 
 def is_refused(context: RequestContext) -> bool:

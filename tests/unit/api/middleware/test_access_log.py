@@ -81,6 +81,15 @@ def test_lines_of_json_stay_json(caplog: pytest.LogCaptureFixture) -> None:
     assert parsed[-2]["refused_without_line"] == 10
 
 
+def test_a_name_that_does_not_print_leaves_json_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    name = "a\xa0b\x7f\U000e0067"
+    served = request(status=200)
+    served.caller.has_asked, served.caller.model = True, name
+    (line,) = lines(caplog, served, access_log_format="json")
+    assert line.isprintable()
+    assert json.loads(line)["model"] == name
+
+
 def test_a_limit_fills_evenly() -> None:
     limit = LineLimit(per_s=2.0, at_once=3.0)
     assert [limit.allows(100.0) for _ in range(4)] == [True, True, True, False]
