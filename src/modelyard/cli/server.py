@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from modelyard.cli.greeting import MemoryUse, greet
 from modelyard.cli.loading import follow_loads, start_visibly
 from modelyard.cli.log import ServerLog
 from modelyard.cli.stopping import Stop, forced_line, stop_line
-from modelyard.config import AccessKey, Config
+from modelyard.config import AccessKey, Config, missing_ids
 from modelyard.config.reader import ConfigReader
 from modelyard.errors import ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
@@ -104,7 +104,9 @@ async def _serve(
                 stop.has_cut = not await finishes_before(stop.forced, asyncio.ensure_future(_outcome(loading)))
                 return stop.has_cut
             await loading
-            survey = asyncio.create_task(_survey(model.yard), name="read headers")
+            # Before the start, models of a configuration file whose paths do not exist were shown by their lines.
+            known = frozenset[str]() if file is None else missing_ids(config)
+            survey = asyncio.create_task(_survey(model.yard, known), name="read headers")
             address = config.server
             responses_file = address.responses_file(address.host, address.port)
             app = create_app(
@@ -198,10 +200,11 @@ async def _await_survey(survey: asyncio.Task[None], stop: Stop) -> None:
             await finishes_before(stop.requested, survey)
 
 
-async def _survey(yard: Yard) -> None:
-    """Read the headers of the models that are not loaded, and log which of them cannot be."""
+async def _survey(yard: Yard, known: Collection[str]) -> None:
+    """Read the headers of the models that are not loaded, and log which of them cannot be, except the ``known``."""
     for model, problem in (await yard.survey()).items():
-        logger.warning("%s cannot be loaded as it is configured: %s", model, problem)
+        if model not in known:
+            logger.warning("%s cannot be loaded as it is configured: %s", model, problem)
 
 
 def _greet(config: Config, yard: Yard, listener: socket.socket, keys: Sequence[AccessKey]) -> None:

@@ -6,7 +6,7 @@ from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
 from modelyard.config.keys import AccessKey, read_keys
 from modelyard.config.load import load_config, located, revise, validate_config
-from modelyard.config.missing_paths import missing_models, missing_paths
+from modelyard.config.missing_paths import missing_ids, missing_models, missing_paths
 from modelyard.config.model import (
     Device,
     FrequencyPenalty,
@@ -57,6 +57,7 @@ __all__ = [
     "isolation_of",
     "load_config",
     "located",
+    "missing_ids",
     "missing_models",
     "missing_paths",
     "read_keys",

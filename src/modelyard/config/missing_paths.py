@@ -34,6 +34,11 @@ def missing_models(models: Iterable[Model]) -> list[ConfigProblem]:
     return problems
 
 
+def missing_ids(config: Config) -> frozenset[str]:
+    """Return the ids of the models that name nothing, or a path that is not there."""
+    return frozenset(model.id for model in config.models if missing_models([model]))
+
+
 def _of_models(models: Iterable[Model]) -> Iterator[ConfigProblem]:
     for index, model in enumerate(models):
         path = model.quantization.imatrix

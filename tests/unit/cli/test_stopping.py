@@ -8,6 +8,7 @@ import pytest
 
 from modelyard.cli import server
 from modelyard.cli.stopping import Stop, forced_line, stop_line
+from modelyard.config import missing_ids, validate_config
 from modelyard.yard.runtime.inflight import RunningAnswer
 
 ONE = RunningAnswer("smol", 320, is_waiting=False)
@@ -70,3 +71,14 @@ async def test_a_stop_does_not_wait_for_the_headers_of_models(monkeypatch: pytes
     async with asyncio.timeout(20):
         await server._await_survey(survey, stop)  # type: ignore[arg-type]
     survey.cancel()
+
+
+async def test_a_model_whose_missing_path_was_shown_already_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Surveyed:
+        async def survey(self) -> dict[str, str]:
+            return {"missing": "The path does not exist.", "broken": "It is no GGUF file."}
+
+    models = [{"model_id": "/nowhere/missing.gguf", "load": "on-demand"}, {"model_id": "org/broken"}]
+    config = validate_config({"models": models}, source="test")
+    await server._survey(Surveyed(), missing_ids(config))  # type: ignore[arg-type]
+    assert caplog.messages == ["broken cannot be loaded as it is configured: It is no GGUF file."]
