@@ -27,6 +27,9 @@ _PROGRAM: Final = "modelyard.engine.guidance.trial_program"
 # Grammars that passed are kept, because clients send the same schema many times.
 _MAX_KNOWN_GRAMMARS: Final = 1024
 
+# Of a pattern that cannot be read.
+_MAX_SHOWN_CHARS: Final = 80
+
 
 # llguidance keeps a row of all positions in the grammar where an answer may be, with a limit of 2,000 positions.
 _TOO_MANY_WAYS: Final = re.compile("Current row has|Too many items")
@@ -39,8 +42,13 @@ def reason_of(error: str) -> str:
             "an answer could go on in too many ways at once, as with more than 450 optional properties of one object. "
             "Make some of them required, or split it"
         )
-    first = (error.strip().splitlines() or [""])[0].partition("): ")
-    return first[2] or first[0]
+    lines = error.strip().splitlines() or [""]
+    first = lines[0].partition("): ")
+    reason = first[2] or first[0]
+    # An error of a pattern shows it, and has its reason in the last line.
+    if reason.endswith(":") and lines[-1].startswith("error: "):
+        reason = f"{reason} {lines[-1].removeprefix('error: ')}, in {lines[1].strip()[:_MAX_SHOWN_CHARS]}"
+    return reason
 
 
 class GrammarTrials:

@@ -12,7 +12,7 @@ import pytest
 
 from modelyard.engine.guidance import Constraint, GrammarCompiler
 from modelyard.engine.guidance.compiler import LIMITS
-from modelyard.engine.guidance.trial import GrammarTrials
+from modelyard.engine.guidance.trial import GrammarTrials, reason_of
 from modelyard.errors import InvalidRequest
 from unit.engine.guidance.words import vocabulary
 
@@ -122,3 +122,8 @@ def test_a_grammar_that_takes_long_holds_up_no_other() -> None:
     # What is closed does not wait for it, either.
     compiler.close()
     assert ended.wait(WAIT_S)
+
+
+def test_a_pattern_that_cannot_be_read_is_shown_with_its_fault() -> None:
+    error = "failed to compile JSON schema: regex parse error:\n    (a\n    ^\nerror: unclosed group"
+    assert reason_of(error) == "failed to compile JSON schema: regex parse error: unclosed group, in (a"
