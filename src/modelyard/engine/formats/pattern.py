@@ -73,7 +73,7 @@ def expressible(pattern: str) -> Expressible:
         at = part.end
     if any(part.lost == "(?m)" for part in parts):
         parts = [part._replace(text="", lost=part.kind) if part.kind in ("^", "$") else part for part in parts]
-    parts = _without_inner_anchors(parts, "^")
+    parts = _without_inner_anchors(_without_repeated_anchors(parts), "^")
     parts = _without_inner_anchors(parts[::-1], "$")[::-1]
     has_dots = "s" in "".join(found["flags"] for found in _FLAGS.finditer(pattern))
     written = "".join("." if part.text == _DOT and has_dots else part.text for part in parts)
@@ -150,6 +150,27 @@ def _escape(pattern: str, at: int) -> _Part:
     if written is None and escape[1:].isascii() and escape[1:].isalpha() and escape[1:] not in _READ:
         return _Part("atom", _ANY_TEXT, at + 2, escape)
     return _Part("atom", written or literal(escape), at + len(escape))
+
+
+def _without_repeated_anchors(parts: list[_Part]) -> list[_Part]:
+    """Return the parts without the anchors in groups that a quantifier follows, which llguidance refuses."""
+    # The group that each bracket opens or closes, by their places.
+    opened: list[int] = []
+    repeated: set[int] = set()
+    for at, part in enumerate(parts):
+        if part.kind == "open":
+            opened.append(at)
+        elif part.kind == "close" and opened:
+            begin = opened.pop()
+            if at + 1 < len(parts) and parts[at + 1].kind == "quantifier":
+                repeated |= {begin, at}
+    result, depth = [], 0
+    for at, part in enumerate(parts):
+        if at in repeated:
+            depth += 1 if part.kind == "open" else -1
+        is_lost = depth > 0 and part.kind in ("^", "$") and bool(part.text)
+        result.append(_Part("nothing", "", part.end, part.kind) if is_lost else part)
+    return result
 
 
 def _without_inner_anchors(parts: list[_Part], anchor: Literal["^", "$"]) -> list[_Part]:

@@ -13,6 +13,10 @@ from modelyard.engine.formats.pattern_escape import PROPERTY, SPACE, control_or_
 # Classes of POSIX, which some write in JSON schemas too.
 _POSIX: Final = re.compile(r"\[:\^?[a-z]+:\]")
 _OCTAL: Final = re.compile(r"\\[1-7][0-7]{0,2}")
+# How the two brackets begin as characters of a class, by its beginning. In ECMAScript these match nothing at all.
+_BOTH: Final = {"[": "][", "[^": "][]"}
+# All up to the next bracket.
+_BRACKET: Final = re.compile(r"(?:[^\\\[\]]|\\.)*+([\[\]])", re.DOTALL)
 _SETS: Final = frozenset("dDwWsSpP")
 _READ: Final = frozenset("nrtfva")
 _ANY: Final = r"(?s:.)"
@@ -23,10 +27,11 @@ def character_class(pattern: str, at: int) -> tuple[str, int, str]:
     text = "[^" if pattern.startswith("[^", at) else "["
     end = at + len(text)
     if pattern.startswith("]", end):
-        if pattern.find("]", end + 1) < 0:
+        following = _BRACKET.match(pattern, end + 1)
+        if (following is None or following[1] == "[") and not pattern.startswith(_BOTH[text], end):
             # ECMAScript's classes of no character and of all characters.
             return (_ANY, end + 1, "") if text == "[^" else ("", end + 1, "[]")
-        # A bracket that closes nothing yet is a character of the class in most dialects.
+        # Else the next bracket would close nothing: this is another dialect, where the first one is a character.
         text, end = text + r"\]", end + 1
     written, lost = [text], ""
     was_set = False

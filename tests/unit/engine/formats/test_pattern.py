@@ -39,6 +39,8 @@ def allows(pattern: str, text: str) -> bool:
         (r"a^b", "ab", ["^"]),
         (r"a(^b|c)", "a(b|c)", ["^"]),
         (r"(a$)b", "(a)b", ["$"]),
+        (r"(^|b)?c", "(|b)?c", ["^"]),
+        (r"^((a$)+|b)$", "^((a)+|b)$", ["$"]),
         (r"^*a", "a", ["^*"]),
         (r"(?m)^a$", "a", ["(?m)", "^", "$"]),
         (r"(?im:^a)", "(?i:a)", ["(?m)", "^"]),
@@ -74,6 +76,11 @@ def test_what_can_be_expressed_stays(pattern: str) -> None:
         (r"^[\1\i]$", "\x01i", "1"),
         (r"^[^\]]$", "a", "]"),
         (r"^[^]$", "a\n", ""),
+        (r"^(?:[^][0-9]|[^])$", "a]", ""),
+        (r"^(?:[]|[ab])$", "ab", "]|"),
+        (r"^[^][]$", "a", "]["),
+        (r"^[][a]$", "][a", "b"),
+        (r"^[]\[]$", "][", "a"),
         (r"^\/$", "/", "a"),
         (r"^\<$", "<", "a"),
         (r"^\é$", "é", "e"),
@@ -132,7 +139,18 @@ def test_a_comment_that_does_not_end_is_left_out() -> None:
 
 
 @pytest.mark.parametrize(
-    "pattern", ["^(?=.*[0-9])[a-z0-9]{4,8}$", r"\bfoo\b", r"(a)\1", r"\cA\Z", r"^(?!.*\.\.)[^@]+$", "(?>a)b", "[]]"]
+    "pattern",
+    [
+        "^(?=.*[0-9])[a-z0-9]{4,8}$",
+        r"\bfoo\b",
+        r"(a)\1",
+        r"\cA\Z",
+        r"^(?!.*\.\.)[^@]+$",
+        "(?>a)b",
+        "[]]",
+        "^(^a)?b",
+        "(a$)*",
+    ],
 )
 def test_llguidance_reads_what_is_left(pattern: str) -> None:
     assert not matcher(pattern).is_error()
