@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.config import Config
-from modelyard.errors import ModelyardError
+from modelyard.errors import Closed, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel, Mode, described
 from modelyard.inprocess.blocking_requests import BlockingRequests
 from modelyard.inprocess.loop_thread import LoopThread
@@ -71,6 +71,9 @@ class Model(BlockingRequests):
             return described_models.result(_REPR_S)
         except ModelyardError as unusable:
             return f"<{name}: {unusable.code}>"
+        except CancelledError:
+            # It was closed meanwhile.
+            return f"<{name}: {Closed.code}>"
         except TimeoutError:
             return f"<{name}: busy>"
 

@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -325,6 +325,17 @@ def test_a_model_that_is_closed_says_so(tiny: Callable[[], ModelBuilder], engine
             call()
     model.close()
     stream.close()
+
+
+def test_the_repr_of_a_model_that_is_closed_meanwhile_says_so(
+    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with model_of(two(tiny), engines) as model:
+        cut: Future[str] = Future()
+        cut.cancel()
+        monkeypatch.setattr(model.thread, "submit", lambda _: cut)
+        assert repr(model) == "<Model: closed>"
+        monkeypatch.undo()
 
 
 def test_who_waits_when_the_model_is_closed_is_told(tiny: Callable[[], ModelBuilder], engines: ScriptedEngines) -> None:
