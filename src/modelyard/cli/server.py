@@ -216,9 +216,11 @@ def _greet(config: Config, yard: Yard, listener: socket.socket, keys: Sequence[A
 async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, log: ServerLog) -> None:
     """Accept no connections any more, and let running requests end, for a while."""
     server.ask_to_stop()
-    model.yard.dismiss_observers()
+    # Those who follow the log or the models end at once: nothing waits for them.
+    followers = model.yard.dismiss_observers() + log.ring.follower_count
+    requests = max(0, server.open_requests - followers)
     is_terminal = log.console.is_terminal
-    logger.info("%s", stop_line(model.yard.running(), server.open_requests, DRAIN_S, is_terminal=is_terminal))
+    logger.info("%s", stop_line(model.yard.running(), requests, DRAIN_S, is_terminal=is_terminal))
     # After that line, which is the last one that they read.
     log.ring.dismiss()
     with contextlib.suppress(TimeoutError):

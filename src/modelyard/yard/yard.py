@@ -328,13 +328,15 @@ class Yard:
         """
         return self.controller.watch.observer()
 
-    def dismiss_observers(self, *, for_good: bool = True) -> None:
+    def dismiss_observers(self, *, for_good: bool = True) -> int:
         """End all observers: they would read for ever, and a server that stops waits for its readers.
+
+        Return their number.
 
         Args:
             for_good: whether later observers end at once, too, as nothing more happens.
         """
-        self.controller.watch.close() if for_good else self.controller.watch.dismiss()
+        return self.controller.watch.close() if for_good else self.controller.watch.dismiss()
 
     # Operations
 

@@ -119,6 +119,12 @@ class LogRing(logging.Handler):
             with self._reading:
                 self._followers.discard(follower)
 
+    @property
+    def follower_count(self) -> int:
+        """Number of those that wait for new lines."""
+        with self._reading:
+            return len(self._followers)
+
     def dismiss(self) -> None:
         """End all followers, once they have read what there is: a server that stops waits for its readers."""
         with self._reading:

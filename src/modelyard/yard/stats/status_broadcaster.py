@@ -146,15 +146,16 @@ class StatusBroadcaster:
         """Publish the progress of preparing the files of ``model``."""
         self._publish(StatusChange(model, LoadState.SIZING, progress=progress.fraction, step=progress.step))
 
-    def close(self) -> None:
-        """End all observers, and those that come later at once."""
+    def close(self) -> int:
+        """End all observers, and those that come later at once; return how many were there."""
         self._is_closed = True
-        self.dismiss()
+        return self.dismiss()
 
-    def dismiss(self) -> None:
-        """End all present observers."""
+    def dismiss(self) -> int:
+        """End all present observers; return their number."""
         for observer in self._observers:
             observer.end()
+        return len(self._observers)
 
     def _publish(self, change: StatusChange) -> None:
         for observer in self._observers:

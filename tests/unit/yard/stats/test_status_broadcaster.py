@@ -133,3 +133,10 @@ def test_observers_are_not_without_number():
             watching.enter_context(watch.observer())
     with watch.observer():
         pass
+
+
+def test_a_stop_learns_how_many_observers_it_has_ended() -> None:
+    broadcaster = StatusBroadcaster()
+    with broadcaster.observer(), broadcaster.observer():
+        assert broadcaster.close() == 2
+    assert broadcaster.close() == 0
