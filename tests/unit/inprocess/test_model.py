@@ -588,12 +588,12 @@ print(model.send_chat_request("Hi").choices[0].message.content)
 """
 
 
-def test_a_forked_child_is_told_at_once_and_the_parent_goes_on(tmp_path: Path) -> None:
-    path = write(tmp_path / "tiny.gguf", tiny_model())
+def run(program: str, path: Path) -> str:
+    """Return what a program prints that must end well, and say nothing on stderr."""
     tests = Path(__file__).parents[2]
-    environment = {"PYTHONPATH": f"{tests.parent / 'src'}:{tests}", "PATH": ""}
+    environment = {"PYTHONPATH": f"{tests.parent / 'src'}:{tests}", "PATH": "", "HOME": str(path.parent)}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", FORK, str(path)],
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program, str(path)],
         capture_output=True,
         text=True,
         timeout=60,
@@ -601,6 +601,26 @@ def test_a_forked_child_is_told_at_once_and_the_parent_goes_on(tmp_path: Path) -
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    first, second = done.stdout.splitlines()
+    return done.stdout
+
+
+def test_a_forked_child_is_told_at_once_and_the_parent_goes_on(tmp_path: Path) -> None:
+    first, second = run(FORK, write(tmp_path / "tiny.gguf", tiny_model())).splitlines()
     assert first.startswith("ForkedProcess The model was built in process ")
     assert second == "Hello"
+
+
+SERVING_AT_THE_END = """
+import sys
+from modelyard import Model, ModelBuilder, start_server
+from modelyard.yard.yard import Yard
+from support.scripted_engines import ScriptedEngines
+
+engines = ScriptedEngines(answer=lambda _: ["Hello"])
+model = Model(ModelBuilder(sys.argv[1]).config(), lambda config: Yard(config, engines.make_handle))
+print(start_server(model, port=0).url)
+"""
+
+
+def test_a_program_that_ends_beside_its_server_ends_without_a_word(tmp_path: Path) -> None:
+    assert run(SERVING_AT_THE_END, write(tmp_path / "tiny.gguf", tiny_model())).startswith("http://127.0.0.1:")

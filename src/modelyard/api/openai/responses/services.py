@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -53,6 +54,10 @@ class ResponseServices:
     async def aclose(self) -> None:
         """End the responses in the background, and close the store. A later use opens it again."""
         await self.background.aclose()
+        if not threading.main_thread().is_alive():
+            # The interpreter exits, where asyncio has no thread left that could wait.
+            self.store.close_at_exit()
+            return
         try:
             async with asyncio.timeout(MAX_CLOSE_S):
                 await asyncio.to_thread(self.store.close)

@@ -124,6 +124,10 @@ class ResponseStore:
         thread, self._thread = self._thread, _new_thread()
         thread.shutdown()
 
+    def close_at_exit(self) -> None:
+        """Close the file while the interpreter exits. The store's thread has written all that was stored, and ended."""
+        self._close_tables()
+
     def _start(self, task: str, work: Callable[[], object]) -> None:
         self._thread.submit(work).add_done_callback(partial(_log_failure, task))
 
