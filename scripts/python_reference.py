@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Iterator
+from types import FunctionType
 from typing import Any
 
 import modelyard
@@ -37,6 +38,8 @@ _CLASSES = (
     "Server",
 )
 _FUNCTIONS = ("from_config", "start_server", "serve", "serve_async", "create_app")
+# Methods of pydantic, and of the program itself.
+_UNLISTED = frozenset({"model_post_init", "visible_to"})
 # Whose methods differ from those of another in that they are awaited.
 _TWINS = {"AsyncModel": "Model"}
 
@@ -59,14 +62,21 @@ def _class(name: str) -> Iterator[str]:
         yield ", ".join(f"`{each.name}`" for each in kind) + "."
     twin = getattr(modelyard, _TWINS[name]) if name in _TWINS else None
     for method, function in _methods(kind):
-        if inspect.getdoc(function) != inspect.getdoc(getattr(twin, method, None)):
+        if inspect.getdoc(function) == inspect.getdoc(getattr(twin, method, None)):
+            continue
+        whole = f"{method}_with_model"
+        # Whose docstring is that of its twin.
+        if inspect.getdoc(function) == inspect.getdoc(getattr(kind, whole, None)):
+            yield _heading(f"{name}.{method}", function, "####")
+            yield f"Call `{whole}`."
+        else:
             yield from _callable(f"{name}.{method}", function, "####")
 
 
 def _methods(kind: type) -> Iterator[tuple[str, Any]]:
     inherited = {} if any(base.__name__ in modelyard.__all__ for base in kind.__mro__[1:]) else _common(kind)
     for name, member in {**inherited, **vars(kind)}.items():
-        if not name.startswith("_") and inspect.isfunction(member):
+        if not name.startswith("_") and name not in _UNLISTED and inspect.isfunction(member):
             yield name, member
 
 
@@ -82,9 +92,13 @@ def _common(kind: type) -> dict[str, Any]:
 
 
 def _callable(name: str, function: Any, level: str) -> Iterator[str]:
-    awaited = "await " if inspect.iscoroutinefunction(function) else ""
-    yield f"{level} `{awaited}{name}{_signature(function)}`"
+    yield _heading(name, function, level)
     yield _markdown(inspect.getdoc(function) or "")
+
+
+def _heading(name: str, function: Any, level: str) -> str:
+    awaited = "await " if inspect.iscoroutinefunction(function) else ""
+    return f"{level} `{awaited}{name}{_signature(function)}`"
 
 
 class _Written(str):
@@ -96,8 +110,15 @@ class _Written(str):
         return str(self)
 
 
+def _as_written(function: Any) -> Any:
+    copy = FunctionType(function.__code__, function.__globals__, function.__name__, function.__defaults__)
+    copy.__kwdefaults__, copy.__annotations__ = function.__kwdefaults__, function.__annotations__
+    return copy
+
+
 def _signature(function: Any) -> str:
-    signature = inspect.signature(function)
+    # As it is written: a request shows its fields one by one, which the HTTP API describes.
+    signature = inspect.Signature.from_callable(_as_written(function))
     parameters = [
         each.replace(annotation=_Written(each.annotation)) if isinstance(each.annotation, str) else each
         for each in signature.parameters.values()

@@ -39,6 +39,7 @@ from modelyard.inprocess.requests import (
     structure_format,
     tokenize_request,
 )
+from modelyard.inprocess.shown_fields import fields_shown
 from modelyard.inprocess.streams import AsyncChatStream, AsyncCompletionStream
 from modelyard.yard.requests.requests import EmbeddingRequest, WaitOptions
 from modelyard.yard.yard import Yard
@@ -47,6 +48,7 @@ Structure = TypeVar("Structure", bound=BaseModel)
 _T = TypeVar("_T")
 
 
+@fields_shown
 class AsyncRequests(ABC):
     """The requests of an AsyncModel.
 

@@ -10,9 +10,11 @@ from modelyard.inprocess.async_requests import AsyncRequests, Structure
 from modelyard.inprocess.fields import ChatFields, CompletionFields, EmbeddingFields, RerankFields, TokenizeFields
 from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.inprocess.requests import ChatRequest, EmbeddingInput, Message, TextRequest
+from modelyard.inprocess.shown_fields import fields_shown
 from modelyard.inprocess.streams import ChatStream, CompletionStream
 
 
+@fields_shown
 class BlockingRequests:
     """The requests of a Model.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -33,6 +34,7 @@ from modelyard.errors import (
     PortUnavailable,
     WrongEventLoop,
 )
+from modelyard.inprocess.fields import ChatFields, CompletionFields, RerankFields
 from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.yard import Yard
@@ -82,6 +84,20 @@ def test_a_stream_of_a_completion_that_is_left_ends_its_sequence(model: Model, e
         assert reading.result(WAIT_S).choices[0].text == " upon"
     engine.heard(Cancel)
     assert list(stream) == []
+
+
+@pytest.mark.parametrize("kind", [Model, AsyncModel])
+def test_help_and_completion_show_what_each_request_takes(kind: type[Model | AsyncModel]) -> None:
+    for short, fields in (
+        (kind.send_chat_request, ChatFields),
+        (kind.stream_completion_request, CompletionFields),
+        (kind.rerank, RerankFields),
+    ):
+        assert short.__doc__ == getattr(kind, f"{short.__name__}_with_model").__doc__
+        parameters = inspect.signature(short).parameters
+        assert set(fields.__annotations__) <= set(parameters)
+        assert {parameters[name].kind for name in fields.__annotations__} == {inspect.Parameter.KEYWORD_ONLY}
+    assert str(inspect.signature(kind.rerank).parameters["top_n"]) == "top_n: 'int | None' = None"
 
 
 def test_a_model_can_be_named_by_a_keyword(model: Model, engines: ScriptedEngines) -> None:
