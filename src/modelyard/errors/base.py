@@ -34,6 +34,10 @@ class ModelyardError(Exception):
         message = str(self)
         return message if len(message) <= MAX_MESSAGE_CHARS else message[: MAX_MESSAGE_CHARS - 1] + "…"
 
+    def __repr__(self) -> str:
+        """Say what the error says: its arguments are parts of a message, as ``gather`` and a log would show them."""
+        return f"{type(self).__name__}({str(self)!r})"
+
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle by attributes, because constructors have different parameters."""
         return restore_error, (type(self), self.args, self.__dict__)

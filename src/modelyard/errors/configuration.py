@@ -56,7 +56,8 @@ class ConfigError(ModelyardError):
     """The configuration is invalid. The error lists all problems, not only the first.
 
     Attributes:
-        source: where the configuration comes from: a path, or words such as "command line".
+        source: where the configuration comes from: a path, or words such as "command line"; empty where the
+            problems say it.
         path: the file; None where it comes from no file.
         problems: what is wrong, in the order of the file where there is one.
     """
@@ -78,7 +79,7 @@ class ConfigError(ModelyardError):
         rest = f"and {hidden} more." if hidden > 0 else ""
         if len(shown) == 1:
             return _located(self.source, shown[0])
-        head = f"{self.source}: {len(self.problems)} problems"
+        head = f"{f'{self.source}: ' if self.source else ''}{len(self.problems)} problems"
         if any(problem.line is not None for problem in shown):
             return "\n\n".join(filter(None, (head, *(_located(self.source, problem) for problem in shown), rest)))
         return "\n".join([head, *(f"  - {problem}" for problem in shown), *([f"  {rest}"] if rest else [])])
@@ -87,7 +88,7 @@ class ConfigError(ModelyardError):
 def _located(source: str, problem: ConfigProblem) -> str:
     """Return the problem as compilers print it: position, table and message, then the line of the file and the hint."""
     if problem.line is None:
-        return f"{source}: {problem}"
+        return f"{source}: {problem}" if source else str(problem)
     # The key of an item in a list ends with its number.
     parts = 2 if problem.location and isinstance(problem.location[-1], int) else 1
     table = problem.key.rsplit(".", parts)[0] if problem.key.count(".") >= parts else ""

@@ -36,13 +36,18 @@ class RepositoryUnavailable(UnusableModel):
 
 
 class PortUnavailable(ModelyardError):
-    """The address cannot be listened on."""
+    """The address cannot be listened on.
+
+    Attributes:
+        advice: what to do, in the words of the command line unless the address comes from elsewhere.
+    """
 
     code = "port_unavailable"
+    advice = "Choose another address with --host or --port."
 
     def __init__(self, host: str, port: int, reason: str) -> None:
         super().__init__(host, port, reason)
         self.host, self.port, self.reason = host, port, reason
 
     def __str__(self) -> str:
-        return f"Cannot listen on {self.host}:{self.port}: {self.reason}. Choose another address with --host or --port."
+        return f"Cannot listen on {self.host}:{self.port}: {self.reason}. {self.advice}"

@@ -6,9 +6,11 @@ from starlette.types import ASGIApp
 
 from modelyard.api.app import create_app as create_http_app
 from modelyard.config import read_keys
+from modelyard.errors import InvalidRequest
 from modelyard.inprocess.asgi import MountedApp, OtherLoopApp, UsableApp
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.model import Model
+from modelyard.inprocess.requests import shown
 
 
 def create_app(model: Model | AsyncModel) -> ASGIApp:
@@ -27,6 +29,8 @@ def create_app(model: Model | AsyncModel) -> ASGIApp:
     """
     if isinstance(model, AsyncModel):
         return MountedApp(UsableApp(_mountable(model), lambda: model.yard))
+    if not isinstance(model, Model):
+        raise InvalidRequest(f"An application is made of a Model or an AsyncModel; this is {shown(model)}.")
     return MountedApp(OtherLoopApp(model.thread.call_sync(_mountable), model.thread))
 
 

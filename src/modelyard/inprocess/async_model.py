@@ -46,6 +46,8 @@ class AsyncModel(AsyncRequests):
     """
 
     def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard, *, progress: Shown = False) -> None:
+        if not isinstance(config, Config):
+            raise InvalidRequest(f"A builder makes models: TextModelBuilder(…).build(); this is {shown(config)}.")
         self._yard = make_yard(config)
         super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress))
         self._loop: asyncio.AbstractEventLoop | None = None

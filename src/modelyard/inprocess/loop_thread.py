@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
-from modelyard.errors import Closed, ForkedProcess, WrongEventLoop
+from modelyard.errors import Closed, ForkedProcess, ModelyardError, WrongEventLoop
 
 _T = TypeVar("_T")
 _Value_co = TypeVar("_Value_co", covariant=True)
@@ -51,8 +51,10 @@ class LoopThread(Generic[_Value_co]):
         self._thread.start()
         try:
             self.value = self._entered.result()
-        except BaseException:
+        except BaseException as failure:
             self.close()
+            if isinstance(failure, ModelyardError):
+                raise failure.with_traceback(None) from failure.__cause__
             raise
 
     def call(self, work: Callable[[_Value_co], Coroutine[Any, Any, _T]]) -> _T:
@@ -68,6 +70,9 @@ class LoopThread(Generic[_Value_co]):
             return future.result()
         except CancelledError:
             raise Closed from None
+        except ModelyardError as error:
+            # Its message says what to do; a traceback through this module and the event loop would bury it.
+            raise error.with_traceback(None) from error.__cause__
         except BaseException:
             future.cancel()
             raise

@@ -53,6 +53,7 @@ class Model(BlockingRequests):
         self.thread.close()
 
     def __enter__(self) -> Self:
+        self.thread.check()
         return self
 
     def __exit__(self, *_: object) -> None:

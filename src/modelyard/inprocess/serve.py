@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from typing import Any, Self, cast
 
 from modelyard.api.app import create_app
 from modelyard.config import read_keys
-from modelyard.errors import Closed, InvalidRequest
+from modelyard.errors import Closed, InvalidRequest, ModelyardError, PortUnavailable
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import certificate_of
 from modelyard.inprocess.listen import listen
 from modelyard.inprocess.model import Model
+from modelyard.inprocess.requests import shown
 
 
 class Server:
@@ -27,7 +29,9 @@ class Server:
 
     def __init__(self, model: Model, host: str | None, port: int | None) -> None:
         if not isinstance(model, Model):
-            raise InvalidRequest(f"A server is started on a Model; this is {model!r}. An AsyncModel has serve_async.")
+            raise InvalidRequest(
+                f"A server is started on a Model; this is {shown(model)}. An AsyncModel has serve_async."
+            )
         self._thread = model.thread
         self._stopping = asyncio.Event()
         address: Future[str] = Future()
@@ -72,6 +76,8 @@ class Server:
             self._serving.result()
         except CancelledError:
             raise Closed from None
+        except ModelyardError as error:
+            raise error.with_traceback(None) from error.__cause__
 
 
 def start_server(model: Model, *, host: str | None = None, port: int | None = None) -> Server:
@@ -104,6 +110,8 @@ def serve(model: Model, *, host: str | None = None, port: int | None = None) -> 
 
 async def serve_async(model: AsyncModel, *, host: str | None = None, port: int | None = None) -> None:
     """Serve ``model`` over HTTP until the task is cancelled; see ``start_server``."""
+    if not isinstance(model, AsyncModel):
+        raise InvalidRequest(f"serve_async serves an AsyncModel; this is {shown(model)}. A Model has start_server.")
     stopping = asyncio.Event()
     serving = asyncio.create_task(_serve(model, host, port, stopping, lambda _: None))
     try:
@@ -111,6 +119,14 @@ async def serve_async(model: AsyncModel, *, host: str | None = None, port: int |
     finally:
         stopping.set()
         await serving
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        return listen(host, port)
+    except PortUnavailable as unavailable:
+        unavailable.advice = "Pass another host or port; port=0 takes any free port."
+        raise
 
 
 async def _serve(
@@ -126,7 +142,7 @@ async def _serve(
     host = host or server.host
     tls = certificate_of(server)
     port = server.port if port is None else port
-    with contextlib.closing(listen(host, port)) as listener:
+    with contextlib.closing(_listen(host, port)) as listener:
         models = len(model.yard.config.models)
         app = create_app(model.yard, keys, host=host, responses_file=server.responses_file(host, port))
         http = HttpServer(app, listener, server, models=models, tls=tls)

@@ -320,6 +320,7 @@ def test_a_model_that_is_closed_says_so(tiny: Callable[[], ModelBuilder], engine
         lambda: next(stream),
         model.openai_client,
         lambda: client.models.list(),
+        model.__enter__,
     ):
         with pytest.raises(Closed, match="Build it again"):
             call()

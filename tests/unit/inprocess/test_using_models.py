@@ -6,6 +6,7 @@ import asyncio
 import gc
 import inspect
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
@@ -137,12 +138,19 @@ def test_a_call_that_would_wait_for_itself_is_refused(model: Model) -> None:
         lambda model: model.add_model(ModelBuilder),
         lambda model: model.send_chat_request(3),
         lambda model: model.tokenize(3),
+        lambda model: modelyard.create_app(ModelBuilder("org/a")),  # type: ignore[arg-type]
+        lambda model: asyncio.run(modelyard.serve_async(model)),
+        lambda model: Model("model.gguf"),  # type: ignore[arg-type]
     ],
 )
 def test_misuse_raises_an_error_of_the_tree(model: Model, call: Callable[[Model], object]) -> None:
     with pytest.raises(ModelyardError) as refused:
         call(model)
     assert len(str(refused.value)) > 20
+    # What a person reads last is the message, not the way through an event loop.
+    frames = traceback.extract_tb(refused.value.__traceback__)
+    assert not any("concurrent" in frame.filename for frame in frames)
+    assert repr(refused.value) == f"{type(refused.value).__name__}({str(refused.value)!r})"
 
 
 @pytest.mark.parametrize(
@@ -243,7 +251,7 @@ def test_a_server_runs_beside_the_program_until_it_is_stopped(model: Model) -> N
         listed = httpx.get(f"{server.url}/v1/models").json()
         assert [each["id"] for each in listed["data"]] == ["a", "b"]
         assert model.list_models() == ["a", "b"]
-        with pytest.raises(PortUnavailable):
+        with pytest.raises(PortUnavailable, match="port=0 takes any free port"):
             start_server(model, port=int(server.url.rpartition(":")[2]))
         assert repr(server) == f"<Server at {server.url}>"
     assert repr(server) == f"<Server at {server.url}, stopped>"

@@ -102,7 +102,7 @@ class EngineFactory:
                 not exist; the error lists each problem.
         """
         if misplaced := await asyncio.to_thread(self._misplaced):
-            raise ConfigError("models", misplaced)
+            raise ConfigError("", misplaced)
         sizes = [asyncio.create_task(self._size(name), name=f"check {name}") for name in names]
         footprints, problems = {}, []
         try:
@@ -115,7 +115,7 @@ class EngineFactory:
             for size in sizes:
                 size.cancel()
         if problems:
-            raise UnusableModels("models", problems)
+            raise UnusableModels("", problems)
         return footprints
 
     def kind(self, model: str) -> Kind | None:
