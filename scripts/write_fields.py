@@ -21,9 +21,9 @@ FIELDS = Path(__file__).parent.parent / "src" / "modelyard" / "inprocess" / "fie
 
 # The schema of a request, and its fields that are arguments of their own in the Python API, or implied by the method.
 _REQUESTS: dict[str, tuple[type[BaseModel], str, frozenset[str]]] = {
-    "ChatFields": (ChatCompletionRequest, "a chat", frozenset({"messages", "stream"})),
-    "CompletionFields": (CompletionRequest, "a text completion", frozenset({"prompt", "stream"})),
-    "EmbeddingFields": (EmbeddingsBody, "embeddings", frozenset({"input", "encoding_format"})),
+    "ChatFields": (ChatCompletionRequest, "a chat", frozenset({"stream"})),
+    "CompletionFields": (CompletionRequest, "a text completion", frozenset({"stream"})),
+    "EmbeddingFields": (EmbeddingsBody, "embeddings", frozenset({"encoding_format"})),
     "RerankFields": (RerankBody, "a ranking", frozenset({"query", "documents", "texts", "return_text"})),
     "TokenizeFields": (
         TokenizeBody,
@@ -33,7 +33,7 @@ _REQUESTS: dict[str, tuple[type[BaseModel], str, frozenset[str]]] = {
 }
 
 # What a field takes in Python beside its type in JSON.
-_ALSO = {"response_format": "type[BaseModel]"}
+_ALSO = {"response_format": "type[BaseModel]", "messages": "str"}
 
 _HEAD = '''"""Keyword arguments of requests in process: the fields of the HTTP API, by the same names.
 
@@ -64,6 +64,9 @@ def _class(name: str, body: type[BaseModel], what: str, own: frozenset[str]) -> 
     for field, info in body.model_fields.items():
         if field not in own and field != "model":
             annotation = Annotated[(info.annotation, *info.metadata)] if info.metadata else info.annotation
+            if field == "messages":
+                # Beside dicts, messages of answers, whose type is not known here.
+                annotation = list[Any]
             also = f"{_ALSO[field]} | " if field in _ALSO else ""
             lines.append(f"    {info.alias or field}: {also}{_union(annotation)}")
     return "\n\n" + "\n".join(lines) + "\n"

@@ -68,18 +68,18 @@ class AsyncRequests(ABC):
         """The yard that runs the models; raises where it cannot be used."""
 
     async def send_chat_request(
-        self, request: ChatRequest, *, model: str | None = None, **fields: Unpack[ChatFields]
+        self, request: ChatRequest | None = None, *, model: str | None = None, **fields: Unpack[ChatFields]
     ) -> ChatCompletion:
         """Call ``send_chat_request_with_model``."""
         return await self.send_chat_request_with_model(request, model, **fields)
 
     async def send_chat_request_with_model(
-        self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
+        self, request: ChatRequest | None = None, model: str | None = None, **fields: Unpack[ChatFields]
     ) -> ChatCompletion:
         """Return the whole answer to a conversation.
 
         Args:
-            request: the text of a user message, or messages, or a whole request in OpenAI's shape.
+            request: the text of a user message, messages, or a whole request in OpenAI's shape; by name ``messages``.
             model: id or alias; None: the model that ``request`` names, else the default.
             fields: the fields of ``POST /v1/chat/completions``, such as ``max_tokens`` and ``temperature``. A pydantic
                 class as ``response_format`` holds the answer to its schema.
@@ -97,13 +97,13 @@ class AsyncRequests(ABC):
         return await self._waiting(self._chats.whole(body), answering)
 
     def stream_chat_request(
-        self, request: ChatRequest, *, model: str | None = None, **fields: Unpack[ChatFields]
+        self, request: ChatRequest | None = None, *, model: str | None = None, **fields: Unpack[ChatFields]
     ) -> AsyncChatStream:
         """Call ``stream_chat_request_with_model``."""
         return self.stream_chat_request_with_model(request, model, **fields)
 
     def stream_chat_request_with_model(
-        self, request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
+        self, request: ChatRequest | None = None, model: str | None = None, **fields: Unpack[ChatFields]
     ) -> AsyncChatStream:
         """Return the answer to a conversation as a stream. It takes the arguments of ``send_chat_request_with_model``.
 
@@ -118,18 +118,19 @@ class AsyncRequests(ABC):
         )
 
     async def send_completion_request(
-        self, request: TextRequest, *, model: str | None = None, **fields: Unpack[CompletionFields]
+        self, request: TextRequest | None = None, *, model: str | None = None, **fields: Unpack[CompletionFields]
     ) -> Completion:
         """Call ``send_completion_request_with_model``."""
         return await self.send_completion_request_with_model(request, model, **fields)
 
     async def send_completion_request_with_model(
-        self, request: TextRequest, model: str | None = None, **fields: Unpack[CompletionFields]
+        self, request: TextRequest | None = None, model: str | None = None, **fields: Unpack[CompletionFields]
     ) -> Completion:
         """Continue texts as they are, without a chat template: base models answer so.
 
         Args:
-            request: a text, texts, token ids, lists of token ids, or a whole request in OpenAI's shape.
+            request: a text, texts, token ids, lists of token ids, or a whole request in OpenAI's shape; by name
+                ``prompt``.
             model: id or alias; None: the model that ``request`` names, else the default.
             fields: the fields of ``POST /v1/completions``, such as ``suffix`` (the text after the gap that the model
                 fills in), ``echo``, ``logprobs`` and ``max_tokens``.
@@ -142,13 +143,13 @@ class AsyncRequests(ABC):
         return await self._waiting(self._completions.whole(body), answering)
 
     def stream_completion_request(
-        self, request: TextRequest, *, model: str | None = None, **fields: Unpack[CompletionFields]
+        self, request: TextRequest | None = None, *, model: str | None = None, **fields: Unpack[CompletionFields]
     ) -> AsyncCompletionStream:
         """Call ``stream_completion_request_with_model``."""
         return self.stream_completion_request_with_model(request, model, **fields)
 
     def stream_completion_request_with_model(
-        self, request: TextRequest, model: str | None = None, **fields: Unpack[CompletionFields]
+        self, request: TextRequest | None = None, model: str | None = None, **fields: Unpack[CompletionFields]
     ) -> AsyncCompletionStream:
         """Return continued texts as a stream. It takes the arguments of ``send_completion_request_with_model``.
 
@@ -166,7 +167,7 @@ class AsyncRequests(ABC):
     async def generate_structured(
         self,
         structure: type[Structure],
-        request: ChatRequest,
+        request: ChatRequest | None = None,
         *,
         model: str | None = None,
         **fields: Unpack[ChatFields],
@@ -175,7 +176,11 @@ class AsyncRequests(ABC):
         return await self.generate_structured_with_model(structure, request, model, **fields)
 
     async def generate_structured_with_model(
-        self, structure: type[Structure], request: ChatRequest, model: str | None = None, **fields: Unpack[ChatFields]
+        self,
+        structure: type[Structure],
+        request: ChatRequest | None = None,
+        model: str | None = None,
+        **fields: Unpack[ChatFields],
     ) -> Structure:
         """Return the answer as an instance of a pydantic model. A grammar holds the answer to the model's schema.
 
@@ -204,18 +209,18 @@ class AsyncRequests(ABC):
             ) from invalid
 
     async def generate_embeddings(
-        self, inputs: EmbeddingInput, *, model: str | None = None, **fields: Unpack[EmbeddingFields]
+        self, inputs: EmbeddingInput | None = None, *, model: str | None = None, **fields: Unpack[EmbeddingFields]
     ) -> EmbeddingResponse:
         """Call ``generate_embeddings_with_model``."""
         return await self.generate_embeddings_with_model(inputs, model, **fields)
 
     async def generate_embeddings_with_model(
-        self, inputs: EmbeddingInput, model: str | None = None, **fields: Unpack[EmbeddingFields]
+        self, inputs: EmbeddingInput | None = None, model: str | None = None, **fields: Unpack[EmbeddingFields]
     ) -> EmbeddingResponse:
         """Return texts as vectors: ``vectors`` of the response is [inputs, dimensions], each row of length 1.
 
         Args:
-            inputs: a text, texts, token ids, or lists of token ids.
+            inputs: a text, texts, token ids, or lists of token ids; by name ``input``.
             model: id or alias; None: the default.
             fields: the fields of ``POST /v1/embeddings``.
 

@@ -81,6 +81,7 @@ class ChatFields(TypedDict, total=False):
     truncate_prompt_tokens: int | None
     t_max_predict_ms: int | None
     return_progress: bool | None
+    messages: str | Sequence[Any]
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: Literal["none", "auto", "required"] | Mapping[str, Any] | None
     parallel_tool_calls: bool | None
@@ -160,6 +161,7 @@ class CompletionFields(TypedDict, total=False):
     truncate_prompt_tokens: int | None
     t_max_predict_ms: int | None
     return_progress: bool | None
+    prompt: str | Sequence[Any]
     suffix: str | None
     echo: bool | None
     logprobs: int | None
@@ -169,6 +171,7 @@ class CompletionFields(TypedDict, total=False):
 class EmbeddingFields(TypedDict, total=False):
     """Fields of embeddings, as in ``EmbeddingsBody`` of the HTTP API; None leaves a field out."""
 
+    input: str | Sequence[Any] | Mapping[str, Any]
     dimensions: int | None
     user: str | None
     keep_alive: float | str | None

@@ -40,9 +40,11 @@ _Body = TypeVar("_Body", bound=BaseModel)
 
 
 def chat_request(
-    request: ChatRequest, model: str | None, fields: Mapping[str, Any], *, stream: bool
+    request: ChatRequest | None, model: str | None, fields: Mapping[str, Any], *, stream: bool
 ) -> ChatCompletionRequest:
     """Return ``request`` with ``fields`` in place of its own; ``model``, if given, replaces its model.
+
+    ``fields`` alone may be a request.
 
     Raises:
         InvalidRequest: the request is invalid; the error names the field at fault.
@@ -54,7 +56,10 @@ def chat_request(
             values = {"messages": [request]}
         case Mapping():
             values = dict(request)
+        case None:
+            values = {}
         case str() | Sequence():
+            _check_given_once("messages", fields)
             values = {"messages": request}
         case _:
             raise InvalidRequest(
@@ -62,20 +67,23 @@ def chat_request(
                 f"this is {shown(request)}.",
                 "messages",
             )
-    if "messages" not in values:
-        hint = _hint("messages", values)
+    given = {**values, **fields}
+    if given.get("messages") is None:
+        hint = _hint("messages", given.keys() - {"messages"})
         raise InvalidRequest(
             hint or "'messages' is missing: the text of a user message, or a list of messages.", "messages"
         )
     body = _request(ChatCompletionRequest, values, model, fields, stream=stream)
-    _check_contents(values["messages"])
+    _check_contents(given["messages"])
     return body
 
 
 def completion_request(
-    request: TextRequest, model: str | None, fields: Mapping[str, Any], *, stream: bool
+    request: TextRequest | None, model: str | None, fields: Mapping[str, Any], *, stream: bool
 ) -> CompletionRequest:
     """Return ``request`` with ``fields`` in place of its own; ``model``, if given, replaces its model.
+
+    ``fields`` alone may be a request.
 
     Raises:
         InvalidRequest: the request is invalid; the error names the field at fault.
@@ -85,19 +93,25 @@ def completion_request(
             values = request.model_dump(exclude_unset=True, by_alias=True)
         case Mapping():
             values = dict(request)
+        case None:
+            values = {}
         case _:
+            _check_given_once("prompt", fields)
             values = {"prompt": request}
-    if "messages" in values:
+    if "messages" in {**values, **fields}:
         raise InvalidRequest("A text completion has no 'messages'. Call send_chat_request to answer them.", "messages")
     return _request(CompletionRequest, values, model, fields, stream=stream)
 
 
-def embedding_request(inputs: EmbeddingInput, model: str | None, fields: Mapping[str, Any]) -> EmbeddingsBody:
-    """Return the request to embed ``inputs``.
+def embedding_request(inputs: EmbeddingInput | None, model: str | None, fields: Mapping[str, Any]) -> EmbeddingsBody:
+    """Return the request to embed ``inputs``, or what ``fields`` have as ``input``.
 
     Raises:
         InvalidRequest: the inputs are neither texts nor token ids, or too many, or a field is invalid.
     """
+    if inputs is None:
+        return _request(EmbeddingsBody, {}, model, fields)
+    _check_given_once("input", fields)
     return _request(EmbeddingsBody, {"input": inputs}, model, fields)
 
 
@@ -172,6 +186,11 @@ def _request(
     if ignored := ignored_fields(request):
         warnings.warn(f"Without effect on the answer: {', '.join(ignored)}", stacklevel=4)
     return request
+
+
+def _check_given_once(name: str, fields: Mapping[str, Any]) -> None:
+    if name in fields:
+        raise InvalidRequest(f"'{name}' is given twice: by its name, and as the argument without a name.", name)
 
 
 def _check_names(body: type[BaseModel], given: Mapping[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -32,6 +33,31 @@ class Sentiment(BaseModel):
 
 class Effort(StrEnum):
     LOW = "low"
+
+
+def test_what_is_asked_can_be_named_as_over_http() -> None:
+    messages = [{"role": "user", "content": "Hi"}]
+    assert chat_request(None, None, {"messages": messages}, stream=False) == chat_request("Hi", None, {}, stream=False)
+    assert completion_request(None, "a", {"prompt": "Once"}, stream=False).prompt == "Once"
+    assert embedding_request(None, None, {"input": ["a"]}).input == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("build", "says"),
+    [
+        (lambda: chat_request("Hi", None, {"messages": "Ho"}, stream=False), "'messages' is given twice"),
+        (lambda: chat_request(None, None, {"message": "Ho"}, stream=False), "where you wrote 'message'"),
+        (lambda: chat_request(None, None, {}, stream=False), "'messages' is missing"),
+        (lambda: completion_request("Hi", None, {"prompt": "Ho"}, stream=False), "'prompt' is given twice"),
+        (lambda: completion_request(None, None, {}, stream=False), "'prompt'"),
+        (lambda: completion_request(None, None, {"messages": "Hi"}, stream=False), "Call send_chat_request"),
+        (lambda: embedding_request("Hi", None, {"input": "Ho"}), "'input' is given twice"),
+        (lambda: embedding_request(None, None, {}), "'input'"),
+    ],
+)
+def test_what_is_asked_is_named_once(build: Callable[[], object], says: str) -> None:
+    with pytest.raises(InvalidRequest, match=says):
+        build()
 
 
 def chat(request: Any, **fields: Any) -> ChatCompletionRequest:
@@ -81,7 +107,7 @@ def test_keywords_replace_what_a_whole_request_says() -> None:
     ("request_", "fields", "says"),
     [
         (3, {}, r"text of a user message, .*this is 3 \(int\)"),
-        (None, {}, "this is None"),
+        (None, {}, "'messages' is missing"),
         ({}, {}, "'messages' is missing"),
         ({"mesages": []}, {}, "'messages' is missing. Did you mean it where you wrote 'mesages'"),
         ([], {}, "'messages': List should have at least 1 item"),
