@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +59,7 @@ def convert_checkpoint(
         precision = ["--type", model.precision] if model.precision else []
         arguments = [str(model.path), *arguments, *precision]
     with staged(plan, folder, output.path.parent) as staging:
-        run_converter("checkpoint", [str(staging), *arguments], on_progress, log_notice)
+        run_converter("checkpoint", [str(staging), *arguments], on_progress, log_notice(plan.name))
 
 
 def projector_arguments(projector: GgufOutput | None) -> list[str]:
@@ -88,6 +88,6 @@ def staged(plan: FilePlan, folder: Path, parent: Path) -> Iterator[Path]:
         yield staging
 
 
-def log_notice(text: str) -> None:
-    """Log a notice of the converter for the user."""
-    logger.warning("%s", text)
+def log_notice(model: str) -> Callable[[str], None]:
+    """Return what logs a notice of the converter for the user, with the name of the model that it is about."""
+    return lambda text: logger.warning("%s: %s", model, text)

@@ -102,7 +102,7 @@ def _convert(plan: FilePlan, target: Target, stores: Stores, on_progress: OnProg
             source = folder / decision.names[0]
             _check_precision(source)
             partial = entry_folder / "quantized.partial"
-            _quantize(source, partial, target, plan.request.imatrix, on_progress)
+            _quantize(plan, source, partial, target, on_progress)
             label = target.label or read_header(partial).quantization
         else:
             partial = _convert_safetensors(plan, target, folder, entry_folder, stores, on_progress)
@@ -125,7 +125,7 @@ def _convert_safetensors(
     if target.is_full_precision:
         return full
     quantized = entry_folder / "quantized.partial"
-    _quantize(source, quantized, target, plan.request.imatrix, on_progress)
+    _quantize(plan, source, quantized, target, on_progress)
     full.unlink(missing_ok=True)
     return quantized
 
@@ -140,15 +140,15 @@ def _convert_uqff(
         read_safetensors(folder / RESIDUAL)
     with staged(plan, folder, out.parent) as staging:
         arguments = [str(staging), str(out), "--name", plan.name, *projector_arguments(projector)]
-        run_converter("uqff.main", [*arguments, *shards], on_progress, log_notice)
+        run_converter("uqff.main", [*arguments, *shards], on_progress, log_notice(plan.name))
 
 
-def _quantize(source: Path, out: Path, target: Target, imatrix: Path | None, on_progress: OnProgress) -> None:
+def _quantize(plan: FilePlan, source: Path, out: Path, target: Target, on_progress: OnProgress) -> None:
     arguments = [str(source), str(out), str(target.file_type)]
-    if imatrix is not None:
-        arguments += ["--imatrix", str(imatrix)]
+    if plan.request.imatrix is not None:
+        arguments += ["--imatrix", str(plan.request.imatrix)]
     on_progress(Progress("quantising", 0.0))
-    run_converter("quantize", arguments, on_progress, log_notice)
+    run_converter("quantize", arguments, on_progress, log_notice(plan.name))
 
 
 def _find_full_precision(plan: FilePlan, stores: Stores) -> Path | None:
