@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import socket
+from typing import Final
 
 from modelyard.errors import PortUnavailable
+
+_LAST_PORT: Final = 65535
 
 
 def listen(host: str, port: int) -> socket.socket:
     """Return a socket bound to the address. A server that is started on it accepts connections.
 
     Raises:
-        PortUnavailable: the address is in use or does not belong to this machine.
+        PortUnavailable: the address is in use, does not belong to this machine, or has no such port.
     """
+    if not (isinstance(port, int) and 0 <= port <= _LAST_PORT):
+        # The C library takes other numbers modulo 65536.
+        raise PortUnavailable(host, port, f"a port is a whole number from 0 to {_LAST_PORT}")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, protocol)

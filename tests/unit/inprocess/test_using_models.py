@@ -254,6 +254,9 @@ def test_a_server_runs_beside_the_program_until_it_is_stopped(model: Model) -> N
         with pytest.raises(PortUnavailable, match="port=0 takes any free port"):
             start_server(model, port=int(server.url.rpartition(":")[2]))
         assert repr(server) == f"<Server at {server.url}>"
+        for port in (99999, -1, "80a"):
+            with pytest.raises(PortUnavailable, match=f":{port}: a port is a whole number from 0 to 65535"):
+                start_server(model, port=port)  # type: ignore[arg-type]
     assert repr(server) == f"<Server at {server.url}, stopped>"
     with pytest.raises(httpx.ConnectError):
         httpx.get(server.url)
