@@ -73,6 +73,7 @@ def chat_request(
         raise InvalidRequest(
             hint or "'messages' is missing: the text of a user message, or a list of messages.", "messages"
         )
+    _check_no_answers(given["messages"])
     body = _request(ChatCompletionRequest, values, model, fields, stream=stream)
     _check_contents(given["messages"])
     return body
@@ -210,6 +211,20 @@ def _hint(name: str, known: Mapping[str, Any] | Set[str]) -> str:
     if name == "messages":
         return f"'messages' is missing. Did you mean it where you wrote '{matches[0]}'?"
     return f"There is no field '{name}'. Did you mean '{matches[0]}'?"
+
+
+def _check_no_answers(messages: Any) -> None:
+    """Refuse answers among messages: what is said next is an answer's message."""
+    if not isinstance(messages, Sequence):
+        return
+    for index, message in enumerate(messages):
+        for part in ("choices", "message"):
+            if isinstance(message, BaseModel) and hasattr(message, part):
+                path = "choices[0].message" if part == "choices" else part
+                raise InvalidRequest(
+                    f"'messages[{index}]' is a {type(message).__name__}, no message. Pass its {path}.",
+                    f"messages[{index}]",
+                )
 
 
 def _check_contents(messages: Any) -> None:

@@ -35,6 +35,21 @@ class Effort(StrEnum):
     LOW = "low"
 
 
+@pytest.mark.parametrize(
+    ("of_answer", "says"),
+    [(lambda answer: answer, r"Pass its choices\[0\].message"), (lambda answer: answer.choices[0], "Pass its message")],
+)
+def test_an_answer_among_messages_is_told_from_its_message(of_answer: Callable[[Any], Any], says: str) -> None:
+    values = {"index": 0, "message": {"role": "assistant", "content": "Ho"}, "finish_reason": "stop"}
+    answer = openai.types.chat.ChatCompletion.model_validate(
+        {"id": "1", "created": 1, "model": "a", "object": "chat.completion", "choices": [values]}
+    )
+    with pytest.raises(InvalidRequest, match=r"'messages\[1\]' is a .*" + says):
+        chat_request([USER, of_answer(answer)], None, {}, stream=False)
+    message = answer.choices[0].message
+    assert len(chat_request([USER, message], None, {}, stream=False).messages) == 2  # type: ignore[list-item]
+
+
 def test_what_is_asked_can_be_named_as_over_http() -> None:
     messages = [{"role": "user", "content": "Hi"}]
     assert chat_request(None, None, {"messages": messages}, stream=False) == chat_request("Hi", None, {}, stream=False)
