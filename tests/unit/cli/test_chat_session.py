@@ -214,6 +214,9 @@ def test_settings_reach_the_model_and_can_be_reset(say: Say, script: Script) -> 
     [
         ("/set temperature 500", "temperature must be less than or equal to 100"),
         ("/set temprature 1", "Did you mean temperature"),
+        ("/set parameter num_ctx 4096", "'num_ctx' is decided when the model is loaded, not in a chat: modelyard run"),
+        ("/set nowordwrap", "answers are always wrapped at words"),
+        ("/show license", "/show takes nothing, system or parameters, not 'license'"),
         ("/set think maybe", "/set think takes no value, or on or off, not 'maybe'"),
         ("/image", "/image needs a file"),
         ("/image no.png what?", "no.png: The image cannot be read: No such file or directory"),
@@ -234,6 +237,13 @@ def test_a_command_that_cannot_be_done_says_why(line: str, problem: str, chat: C
     with pytest.raises(InvalidRequest) as refused:
         obey(chat, line)
     assert problem in str(refused.value)
+
+
+def test_the_model_the_system_prompt_and_the_settings_are_shown(say: Say, chat: Chat) -> None:
+    assert say("/show info") == say("/show") == say("/model")
+    assert say("/system Be brief.", "/show system").endswith("System prompt: Be brief.")
+    assert "temperature: 0.5" in say("/set temperature 0.5", "/show parameters")
+    assert say("/set parameter") == say("/set")
 
 
 def test_an_unknown_command_names_the_nearest_and_is_not_sent(say: Say, script: Script) -> None:

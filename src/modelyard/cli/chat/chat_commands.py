@@ -125,6 +125,18 @@ def _model(chat: Chat, command: Command) -> None:
     chat.terminal.note(f"{chat.model.id} answers from now on.")
 
 
+def _show(chat: Chat, command: Command) -> None:
+    match command.argument.lower():
+        case "" | "info" | "model":
+            _print_models(chat, [chat.client.model(chat.model.id)])
+        case "system":
+            _system(chat, Command("system"))
+        case "parameters" | "settings":
+            set_command(chat, Command("set"))
+        case other:
+            raise InvalidRequest(f"{command.typed} takes nothing, system or parameters, not '{other[:40]}'.")
+
+
 def _models(chat: Chat, _: Command) -> None:
     models = chat.client.models()
     chat.model_ids = [model.id for model in models]
@@ -330,6 +342,7 @@ _RUN: Final[Mapping[str, Callable[[Chat, Command], None]]] = MappingProxyType(
         "set": set_command,
         "model": _model,
         "models": _models,
+        "show": _show,
         "image": _media("image"),
         "audio": _media("audio"),
         "file": _file,

@@ -36,6 +36,7 @@ COMMANDS: Final = (
     CommandHelp("set", "[NAME VALUE]", "Show or change the settings of answers; VALUE default resets one.", ("unset",)),
     CommandHelp("model", "[NAME]", "Show the model, or go on with another one."),
     CommandHelp("models", "", "List the models.", ("list", "ls")),
+    CommandHelp("show", "[system|parameters]", "Show the model, the system prompt, or the settings.", ("info",)),
     CommandHelp("image", "FILE [TEXT]", "Attach an image to the message.", ("img",)),
     CommandHelp("audio", "FILE [TEXT]", "Attach a clip of sound to the message."),
     CommandHelp("file", "FILE [TEXT]", "Put the text of a file into the message.", ("read",)),

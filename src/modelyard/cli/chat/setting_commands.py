@@ -23,8 +23,8 @@ def set_command(chat: Chat, command: Command) -> None:
     """
     words = command.argument.split(None, 1)
     # Ollama's grammar: /set parameter NAME VALUE.
-    if words and words[0].lower() in ("parameter", "param") and len(words) == 2:
-        words = words[1].split(None, 1)
+    if words and words[0].lower() in ("parameter", "param"):
+        words = words[1].split(None, 1) if len(words) == 2 else []
     if not words:
         _show(chat)
         return

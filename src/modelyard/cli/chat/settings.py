@@ -84,6 +84,19 @@ SETTINGS: Final = (
 
 _BY_NAME: Final = {name: setting for setting in SETTINGS for name in (setting.name, *setting.aliases)}
 
+_WITH_THE_LOAD: Final = "is decided when the model is loaded, not in a chat"
+_WRAPPED: Final = "is not a setting here: answers are always wrapped at words"
+
+# Settings of other chats. Source: Ollama, docs/modelfile.mdx, PARAMETER, and the help of its /set.
+_ELSEWHERE: Final = {
+    **dict.fromkeys(("num_ctx", "ctx", "context_length"), f"{_WITH_THE_LOAD}: modelyard run MODEL --ctx TOKENS"),
+    **dict.fromkeys(("num_gpu", "gpu_layers"), f"{_WITH_THE_LOAD}: modelyard run MODEL --device-layers LAYERS"),
+    **dict.fromkeys(("num_thread", "num_batch", "use_mmap", "main_gpu"), _WITH_THE_LOAD),
+    "num_keep": "is not a setting here: the system prompt is always kept, and the oldest turns are left out first",
+    "keep_alive": "is idle_unload_seconds of a server's configuration",
+    **dict.fromkeys(("wordwrap", "nowordwrap"), _WRAPPED),
+}
+
 _FLAGS: Final = {
     "on": True,
     "true": True,
@@ -111,6 +124,8 @@ def setting_of(name: str) -> Setting:
     plain = name.lower().lstrip("-").replace("-", "_")
     if plain in _BY_NAME:
         return _BY_NAME[plain]
+    if plain in _ELSEWHERE:
+        raise BadSetting(f"'{name}' {_ELSEWHERE[plain]}.")
     close = get_close_matches(plain, _BY_NAME, n=1)
     hint = f" Did you mean {close[0]}?" if close else " /set lists them."
     raise BadSetting(f"There is no setting '{name}'.{hint}")
