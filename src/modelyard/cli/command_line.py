@@ -127,7 +127,7 @@ class CommandLine(CommandGroup):
         except typer.Abort:
             _fail("Nothing was done.", FAILURE)
         except ModelyardError as error:
-            _fail(str(error), exit_code(error))
+            _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), exit_code(error))
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
 

@@ -169,9 +169,10 @@ def _connected(
     """Return the connection to the server that has the model, or to models of this process.
 
     Raises:
-        UsageError: no model is named, and no server runs.
+        UsageError: no model is named, and no server runs; or only a server can know the model, and an option is for one
+            of this process.
         ConfigError, OptionError: an address, a key, a file or an option is invalid.
-        ServerUnusable, ModelNotFound: the server that is named cannot be used.
+        ServerUnusable, ModelNotFound: the server that is named cannot be used, or no server has the model.
     """
     from modelyard.cli.chat.connection import own_connection, server_connection
 
@@ -179,11 +180,17 @@ def _connected(
         if wished:
             raise UsageError(f"{wished[0]} is for a model that the command line names, not for one of {named.config}.")
         return own_connection(config, _model_of(config, named.model), terminal.notes)
-    if not local and not wished:
-        from modelyard.cli.client.find import server_with_model
+    needs_own = "--local" if local else next(iter(wished), "")
+    from modelyard.cli.client.find import problem_of, server_with_model
 
+    if not needs_own or (named.model is not None and problem_of(named.model)):
         address = server_with_model(named.model, url, os.environ, key_file)
         if address is not None and address.model is not None:
+            if needs_own:
+                raise UsageError(
+                    f"{needs_own} is for a model of this process, and '{named.model}' is one of the server at "
+                    f"{address.url}. Leave {needs_own} out, or name the model's file, folder or repository."
+                )
             return server_connection(address, address.model)
     if named.model is None:
         raise UsageError(

@@ -30,6 +30,8 @@ _DEFAULT_S: Final = 0.2
 
 _MAX_KEY_BYTES: Final = 4096
 
+_LATEST: Final = ":latest"
+
 _LOOPBACK: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -111,11 +113,13 @@ def server_with_model(
 
     Raises:
         InvalidOption: an address is invalid, or the key cannot be read.
-        ModelNotFound: the server that ``url`` names does not have the model.
+        ModelNotFound: the server that ``url`` names does not have the model; or no server has it, and ``model`` can
+            be nothing but the id of a model there.
         ServerUnreachable, NotModelyard, ServerRefused: the server that is named, by ``url`` or by
             MODELYARD_HOST, cannot be used.
     """
     servers = candidates(url, environ, key_file)
+    known: list[str] = []
     for server, answer in asked(servers):
         is_named = server.source in ("--url", HOST_VARIABLE)
         if isinstance(answer, ServerRefused) and answer.server_code == "permission_denied" and is_named and model:
@@ -130,18 +134,38 @@ def server_with_model(
             return replace(server, model=found)
         if model is not None and server.source == "--url":
             raise ModelNotFound(model, tuple(each["id"] for each in answer["models"]))
+        known += [each["id"] for each in answer["models"]]
+    if model is not None and known and (problem := problem_of(model)):
+        unknown = ModelNotFound(model, tuple(dict.fromkeys(known)))
+        unknown.add_note(f"To load another one here: {problem}")
+        raise unknown
     return None
+
+
+def problem_of(model: str) -> str:
+    """Return why ``model`` is no path, repository or model of Ollama, so that only a server can know it; "": it is."""
+    from modelyard.config.model_reference import parse_model_reference
+
+    return parse_model_reference(model).problem
 
 
 def model_in(models: Sequence[Mapping[str, Any]], wanted: str | None) -> str | None:
     """Return the id of the model of ``GET /v1/server`` that ``wanted`` means; None: there is none.
 
     It means a model by id or alias, by the path of its file or folder, or by its id on the hub, with the quantisation
-    behind a colon if it names one. Without ``wanted``, it is the default model, else the first.
+    behind a colon if it names one; the tag "latest", which clients of Ollama append, stands for none. Without
+    ``wanted``, it is the default model, else the first.
     """
     if wanted is None:
         defaults = [model["id"] for model in models if model.get("default")]
         return next(iter([*defaults, *(model["id"] for model in models)]), None)
+    named = _named(models, wanted)
+    if named is None and wanted.endswith(_LATEST):
+        named = _named(models, wanted.removesuffix(_LATEST))
+    return named
+
+
+def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
     for model in models:
         if wanted == model["id"] or wanted in model.get("aliases", ()):
             return str(model["id"])

@@ -11,11 +11,16 @@ from modelyard.cli.client.choose import choose_server
 from modelyard.cli.client.model_words import context, state
 from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
 from modelyard.cli.client.output import memory, print_json, print_rows
+from modelyard.errors import ServerUnreachable
 
 
 def list_models(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOption = False) -> None:
     """List all models of a running server, loaded or not."""
-    server = choose_server(url, key_file, only_looks=True)
+    try:
+        server = choose_server(url, key_file, only_looks=True)
+    except ServerUnreachable as error:
+        error.add_note("Models on this machine's disk: modelyard cache list")
+        raise
     if as_json:
         print_json({**server.state, "url": server.address.url})
         return

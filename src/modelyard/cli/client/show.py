@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelyard.cli.client.choose import choose_server_of
+from modelyard.cli.client.find import problem_of
 from modelyard.cli.client.model_words import context, requests, state
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_fields, print_json
 from modelyard.cli.model_names import one_model_name
+from modelyard.errors import ModelNotFound, ServerUnreachable
 
 
 def show(
@@ -21,7 +23,12 @@ def show(
 ) -> None:
     """Show what a running server knows of one of its models."""
     wanted = one_model_name(name, model, command="show")
-    server = choose_server_of([wanted], url, key_file)
+    try:
+        server = choose_server_of([wanted], url, key_file)
+    except (ModelNotFound, ServerUnreachable) as error:
+        if not problem_of(wanted):
+            error.add_note(f"Of a model that no server has: modelyard resolve {wanted}")
+        raise
     found = next(each for each in server.models if each["id"] == server.model_id(wanted))
     if as_json:
         print_json(found)

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from modelyard.cli import app
 from modelyard.cli.client.find import candidates, configured_address, model_in, read_key, server_with_model
 from modelyard.errors import ConfigError, ModelNotFound, NotModelyard, ServerUnreachable
 from modelyard.system.announcements import Announcement, announced, start_of, this_machine
@@ -109,6 +112,8 @@ def test_a_key_file_that_is_missing_is_named(tmp_path: Path) -> None:
         ("org/Large-GGUF", "large"),
         ("org/large-gguf:q4_k_m", "large"),
         ("org/Large-GGUF:Q8_0", None),
+        ("small:latest", "small"),
+        ("org/Large-GGUF:latest", "large"),
         ("smal", None),
         ("", None),
     ],
@@ -135,7 +140,39 @@ def test_a_running_server_with_the_model_is_used(environ: dict[str, str]) -> Non
         found = server_with_model("s", None, environ)
         assert found is not None
         assert (found.url, found.model) == (with_it, "small")
-        assert server_with_model("other", None, environ) is None
+        assert server_with_model("org/other", None, environ) is None
+
+
+def test_a_name_that_only_a_server_can_know_is_compared_with_the_models_of_all(environ: dict[str, str]) -> None:
+    known = re.escape("Known: small, large. Did you mean 'small'")
+    with (
+        modelyard() as with_it,
+        modelyard([]) as without,
+        announces(environ, with_it, without),
+        pytest.raises(ModelNotFound, match=known),
+    ):
+        server_with_model("smal", None, environ)
+    with modelyard([]) as without, announces(environ, without):
+        assert server_with_model("smal", None, environ) is None
+
+
+def test_what_no_server_can_answer_names_the_command_for_this_machine() -> None:
+    with free_port() as port:
+        for line, hint in (("list", "modelyard cache list"), ("show ./x.gguf", "modelyard resolve ./x.gguf")):
+            refused = CliRunner().invoke(app, [*line.split(), "--url", f":{port}"])
+            assert hint in " ".join(refused.output.split())
+
+
+def test_an_option_of_a_load_is_refused_for_a_model_that_a_server_has_loaded(
+    environ: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    with modelyard() as url, announces(environ, url):
+        for option in (("--ctx", "512"), ("--local",)):
+            refused = CliRunner().invoke(app, ["run", "small", "-i", "Hi", *option])
+            said = " ".join(refused.output.split())
+            assert f"{option[0]} is for a model of this process, and 'small' is one of the server at {url}." in said
 
 
 def test_a_running_server_that_hangs_is_passed_over_in_a_bounded_time(environ: dict[str, str]) -> None:
