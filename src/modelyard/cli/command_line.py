@@ -208,7 +208,7 @@ def _explained(
     if option is not None:
         known = [name for param in params for name in (*param.opts, *param.secondary_opts)]
         if option in known:
-            return UsageError(f"{option} needs a value.", ctx)
+            return UsageError(_value_problem(option, params), ctx)
         if ctx.parent is None:
             problem = f"{option} is not an option of modelyard itself; options of a command follow its name."
             return UsageError(f"{problem}{_nearest_option(option, known)}", ctx)
@@ -224,7 +224,19 @@ def _explained(
     return error
 
 
+def _value_problem(option: str, params: Sequence[Any]) -> str:
+    """Return what is wrong with the value of an option: it has none, or is a switch and has one."""
+    param = next(param for param in params if option in (*param.opts, *param.secondary_opts))
+    if not param.is_flag:
+        return f"{option} needs a value."
+    written = " or ".join(name for name in (*param.opts, *param.secondary_opts) if name.startswith("--"))
+    return f"{option} takes no value. Write {written}{foreign.SWITCHES.get(option, '')}."
+
+
 def _nearest_option(option: str, known: Collection[str]) -> str:
+    swapped = option.swapcase()
+    if len(option) == 2 and swapped in known:
+        return f" Did you mean '{swapped}'?"
     return nearest(option, [name for name in known if name.startswith("--") or not option.startswith("--")])
 
 

@@ -89,6 +89,15 @@ OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--ssl-key-file", "--ssl-cert-file"), f"{_TOML}: ssl_certfile and ssl_keyfile under [server]"),
     **dict.fromkeys(("--metrics", "--slots"), "Leave it out: metrics are always at /metrics"),
     **dict.fromkeys(("--cors", "--cors-origins", "--allow-origins"), f"{_TOML}: cors_origins under [server]"),
+    **dict.fromkeys(("--nowordwrap",), "Leave it out: answers are wrapped on a terminal, and never in a pipe"),
+    **dict.fromkeys(("--insecure",), "Leave it out: downloads always use HTTPS"),
+    **dict.fromkeys(
+        ("--modelfile", "--parameters", "--license"),
+        "Leave it out: show has all that the server tells of a model, and with --json as JSON",
+    ),
     **dict.fromkeys(("--file", "-f"), "A configuration is --config or -f, a GGUF file in a folder --quantized-file"),
 }  # fmt: skip
 """Option of another tool -> what takes its place. Source: the help of llama-server, ollama, lms and vllm."""
+
+SWITCHES: Final[Mapping[str, str]] = {"--think": ", and --reasoning-effort high for an effort"}
+"""Switch that takes a value in another tool -> how that value is written here. Source: the help of ollama run."""

@@ -87,6 +87,11 @@ def run(
 
     A running server that has the model answers, so that it takes no memory twice; else this process loads it.
     """
+    if options.file_format == "json":
+        raise UsageError(
+            "--format is the format of the model's files. For answers in JSON, write --schema FILE, or /set format "
+            "json in a chat."
+        )
     named = read_run_names(words or [], model_option, config_option)
     config = None if named.config is None else _config(named.config)
     if config is not None:
