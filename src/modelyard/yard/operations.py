@@ -40,10 +40,13 @@ class ModelOperations:
     async def prepare(self, name: str) -> None:
         """Download and convert the files of a model; see ``Yard.prepare``."""
         model = self._directory.router.route(name)
+        key = self._directory.residency_names[model]
         try:
-            await self._factory.prepare(self._directory.residency_names[model])
+            await self._factory.prepare(key)
         except UnusableModel as unusable:
             raise self._directory.caller().visible_error(ModelLoadFailed(model, str(unusable))) from unusable
+        finally:
+            self._controller.prepared(key)
 
     async def _done(self, operation: asyncio.Future[None]) -> None:
         """Wait for an operation; what it fails with is raised as the caller may read it."""

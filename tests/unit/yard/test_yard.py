@@ -22,6 +22,7 @@ from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Cancel
 from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.requests.requests import EmbeddingRequest, Request
+from modelyard.yard.residency.state import LoadState
 from modelyard.yard.runtime import engine_factory
 from modelyard.yard.yard import Yard
 from support.gguf_writer import U32, tiny_encoder, tiny_model, write
@@ -240,3 +241,19 @@ async def test_a_closed_yard_refuses(tmp_path: Path, engines: ScriptedEngines) -
     await yard.close()
     with pytest.raises(ModelyardError, match="shutting down"):
         await text(yard, model="a")
+
+
+async def test_after_its_files_are_prepared_a_model_is_in_the_state_it_was_in(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    async with asyncio.timeout(WAIT_S):
+        yard = Yard(config(tmp_path, tiny("a"), tiny("ab", load="on-demand")), engines.make_handle)
+        await yard.start()
+        with yard.observer() as observer:
+            await yard.prepare("a")
+            await yard.prepare("ab")
+            await yard.close()
+            changes = [change async for change in observer]
+    states = {model: [change.load_state for change in changes if change.model == model] for model in ("a", "ab")}
+    assert states["a"][:2] == [LoadState.SIZING, LoadState.LOADED]
+    assert states["ab"] == [LoadState.SIZING, LoadState.UNLOADED]

@@ -311,6 +311,11 @@ class LifecycleController:
         if model in self.state.models:
             self.watch.preparing(self.state.models[model].policy.name, progress)
 
+    def prepared(self, model: str) -> None:
+        """Report that files are not prepared any longer for a caller that waited for nothing else."""
+        if model in self.state.models:
+            self.watch.prepared(self.state.models[model])
+
     # Events from engines
 
     def _receive(self, model: str, batch: Sequence[Event]) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from modelyard.errors import TooManyConnections
 from modelyard.hub.sources.listing import Progress
-from modelyard.yard.residency.state import LoadState, Residency
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,6 +145,10 @@ class StatusBroadcaster:
     def preparing(self, model: str, progress: Progress) -> None:
         """Publish the progress of preparing the files of ``model``."""
         self._publish(StatusChange(model, LoadState.SIZING, progress=progress.fraction, step=progress.step))
+
+    def prepared(self, model: ModelState) -> None:
+        """Publish the load state of ``model`` again, which the progress of preparing its files has covered."""
+        self._publish(StatusChange(model.policy.name, model.load_state, reason=model.failure))
 
     def close(self) -> int:
         """End all observers, and those that come later at once; return how many were there."""
