@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -203,7 +203,18 @@ def _connected(
             "org/name."
         )
     config = one_model(named.model, replace(options, max_seqs=1))
-    return own_connection(config, config.models[0].id, terminal.notes)
+    return _as_typed(own_connection(config, config.models[0].id, terminal.notes))
+
+
+@contextmanager
+def _as_typed(connection: AbstractContextManager[Connection]) -> Iterator[Connection]:
+    """Enter a connection; what it fails with then names options instead of keys of a configuration."""
+    from modelyard.cli.typed_names import options_as_typed
+
+    with ExitStack() as stack:
+        with options_as_typed():
+            entered = stack.enter_context(connection)
+        yield entered
 
 
 def _config(path: Path) -> Config:

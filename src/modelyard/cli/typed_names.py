@@ -37,6 +37,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 _WORDS: Final = frozenset({"format", "kind", "host", "port", "dtype"})
 
 _LABEL: Final = re.compile(r"^(?:\[+[\w.]+\]+(?: of model)?(?: (?P<number>\d+)(?: \((?P<model>'[^']*')\))?)?: )")
+_ONE_MODEL: Final = re.compile(r"^model '[^']*': ")
 _SWITCH: Final = re.compile(r"\bcpu = true(?: \((?:[^()]|\([^()]*\))*\))?")
 _ASSIGNED: Final = re.compile(r"""(?<![\w/.-])(\w+)(?: = | )(?:'([^'\s]*)'|"([^"\s]*)")""")
 _ORDERED: Final = re.compile(r"\b(Remove|Set) (format|kind|host|port|dtype)\b")
@@ -57,7 +58,9 @@ class OptionError(ModelyardError):
 
     def __str__(self) -> str:
         if isinstance(self.original, UnusableModels):
-            return "\n".join(as_typed(str(problem)) for problem in self.original.problems)
+            problems = [as_typed(str(problem)) for problem in self.original.problems]
+            # Of one model, it is plain which one is meant.
+            return "\n".join(problems) if len(problems) > 1 else _ONE_MODEL.sub("", problems[0])
         if not isinstance(self.original, ConfigError):
             return as_typed(str(self.original))
         return "\n".join(as_typed(str(problem)) for problem in self.original.problems)

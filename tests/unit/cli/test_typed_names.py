@@ -41,3 +41,9 @@ def test_a_wrong_value_is_a_wrong_command_line_and_a_bad_model_is_not() -> None:
             raise error
         assert raised.value.exit_code == code
     assert str(raised.value) == "model 'x': Remove --quant.\nmodel 'y': Set --isq."
+
+
+def test_the_one_model_of_a_command_is_not_named_beside_what_is_wrong_with_it() -> None:
+    with pytest.raises(OptionError) as raised, options_as_typed():
+        raise UnusableModels("models", ["model 'x': Set isq."])
+    assert str(raised.value) == "Set --isq."
