@@ -7,6 +7,7 @@ import json
 import stat
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 
 from modelyard.cli.chat.client import Client
 from modelyard.cli.chat.connection import Connection
+from modelyard.cli.chat.loading import pauses
 from modelyard.cli.chat.loop import converse, obey
 from modelyard.cli.chat.question import Question, ask
 from modelyard.cli.chat.session import Chat, Switches
@@ -237,6 +239,13 @@ def test_a_command_that_cannot_be_done_says_why(line: str, problem: str, chat: C
     with pytest.raises(InvalidRequest) as refused:
         obey(chat, line)
     assert problem in str(refused.value)
+
+
+def test_a_long_load_is_looked_at_less_and_less_often() -> None:
+    waits = list(islice(pauses(), 100))
+    assert waits == sorted(waits)
+    assert sum(waits[:5]) < 2
+    assert 150 < sum(waits) < 200
 
 
 def test_the_model_the_system_prompt_and_the_settings_are_shown(say: Say, chat: Chat) -> None:
