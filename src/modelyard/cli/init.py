@@ -32,8 +32,8 @@ def init(
         list[str] | None,
         typer.Argument(
             metavar="FOLDER|PLACE",
-            help="Folders of models, or huggingface, ollama, lmstudio, demo. Without any: these places, "
-            "and demo only where they have no model.",
+            help="Folders of models, or huggingface, ollama, lmstudio, demo. Without any: this folder if it has "
+            "GGUF files, and these places, demo only where there is no other model.",
             show_default=False,
         ),
     ] = None,
@@ -50,7 +50,8 @@ def init(
     _check_output(path, is_forced=force)
     from modelyard.cli.init_file import draft_config
 
-    places = _look(sources or _PLACES)
+    here = (".",) if any(Path.cwd().glob("*.gguf")) else ()
+    places = _look(sources or (*here, *_PLACES))
     if not sources and not any(place.models for place in places):
         places += _look([_DEMO])
     for place in places:

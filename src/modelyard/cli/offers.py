@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 _MAX_OFFERED: Final = 5
+_GGUF: Final = b"GGUF"
 _TAKES: Final = (
     ("./model.gguf", "a GGUF file, or several"),
     ("./models", "a folder: each model in it, loaded when it is asked for"),
@@ -35,11 +36,22 @@ def _found(folder: Path, environ: Mapping[str, str]) -> Iterator[str]:
     from modelyard.hub.sources.ollama_store import list_ollama_models
 
     yield from _configs(folder)
-    yield from sorted(f"./{path.name}" for path in folder.glob("*.gguf"))[:_MAX_OFFERED]
+    yield from sorted(f"./{path.name}" for path in folder.glob("*.gguf") if _is_gguf(path))[:_MAX_OFFERED]
     yield from (f"ollama:{name}" for name in list_ollama_models(environ)[:_MAX_OFFERED])
     demo = find_spec(_DEMO)
     for place in (demo and demo.submodule_search_locations) or ():
         yield from map(str, sorted(Path(place).glob("*.gguf")))
+
+
+def _is_gguf(path: Path) -> bool:
+    try:
+        # A named pipe would never be opened.
+        if not path.is_file():
+            return False
+        with path.open("rb") as file:
+            return file.read(len(_GGUF)) == _GGUF
+    except OSError:
+        return False  # not offered, which is all that follows
 
 
 def _configs(folder: Path) -> Iterator[str]:

@@ -134,12 +134,14 @@ def test_a_model_of_ollama_brings_its_parameters(tmp_path: Path, served: list[Co
 def test_serve_alone_says_what_it_takes_and_what_is_here(tmp_path: Path) -> None:
     (tmp_path / "models.toml").write_text("[[models]]\n")
     (tmp_path / "other.toml").write_text("[project]\n")
-    (tmp_path / "smol.gguf").touch()
+    (tmp_path / "smol.gguf").write_bytes(b"GGUF...")
+    (tmp_path / "page.gguf").write_text("<html>")
     code, said = modelyard("serve")
     assert code == USAGE
     assert "modelyard serve org/name:Q4_K_M" in said
     assert "Found on this machine: modelyard serve models.toml modelyard serve ./smol.gguf" in said
     assert "other.toml" not in said
+    assert "page.gguf" not in said
 
 
 # --- what is refused

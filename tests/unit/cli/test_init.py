@@ -119,6 +119,14 @@ def test_the_demo_models_are_offered_where_there_is_nothing_else(home: Path, mon
     assert init("-o", "-").stdout.count("[[models]]") == 1
 
 
+def test_the_models_of_this_folder_are_found_without_naming_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    a_model(Path("mine.gguf").absolute())
+    monkeypatch.setattr("modelyard.hub.select.found_models.demo_models", lambda: [a_model(home / "demo/small.gguf")])
+    written = init("-o", "-").stdout
+    assert written.count("[[models]]") == 1
+    assert "mine.gguf" in written
+
+
 def test_nothing_is_written_where_no_model_can_be_served() -> None:
     Path("models").mkdir()
     Path("models/bad.gguf").write_text("no model")
