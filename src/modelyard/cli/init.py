@@ -13,6 +13,7 @@ import typer
 from modelyard.cli.exit_codes import MODEL
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelyardError
+from modelyard.system.typed_paths import exists, expanded, is_folder
 
 if TYPE_CHECKING:
     from modelyard.hub.select.found_models import Place
@@ -92,11 +93,11 @@ def _look(sources: Sequence[str]) -> list[Place]:
     places = []
     for source in dict.fromkeys(sources):
         if (find := PLACES.get(source.lower().replace("-", "").replace("_", ""))) is not None:
-            places.append(find(Path.home(), os.environ))
+            places.append(find(expanded("~"), os.environ))
             continue
-        folder = Path(source).expanduser()
-        if not folder.is_dir():
-            problem = f"{source} is a file" if folder.exists() else f"There is no folder {source}"
+        folder = expanded(source)
+        if not is_folder(folder):
+            problem = f"{source} is a file" if exists(folder) else f"There is no folder {source}"
             raise UsageError(f"{problem}. Name a folder of models, or one of {', '.join(PLACES)}.")
         places.append(find_in_folder(folder.absolute()))
     return places
@@ -120,9 +121,9 @@ def _check_output(path: Path | None, *, is_forced: bool) -> None:
         return
     if path.suffix.lower() != ".toml":
         raise UsageError(f"--output {path}: a configuration must end in .toml; - is standard output.")
-    if path.is_dir():
+    if is_folder(path):
         raise UsageError(f"--output {path}: this is a folder. Name a file in it.")
-    if not path.parent.is_dir():
+    if not is_folder(path.parent):
         raise UsageError(f"--output {path}: there is no folder {path.parent}.")
     if os.path.lexists(path) and not is_forced:
         raise UsageError(f"{path} exists, and is not overwritten. Name another file with --output, or add --force.")

@@ -20,6 +20,7 @@ from modelyard.cli.options import (
 )
 from modelyard.cli.usage import UsageError
 from modelyard.errors import UnusableModel
+from modelyard.system.typed_paths import expanded, is_file, is_folder
 
 if TYPE_CHECKING:
     from modelyard.config import Config
@@ -93,8 +94,8 @@ def _output_format(out: Path, format_: str | None) -> str:
 
 
 def _write_gguf(config: Config, model: str, out: Path) -> None:
-    original = Path(model).expanduser()
-    if out.is_file() and original.is_file() and out.samefile(original):
+    original = expanded(model)
+    if is_file(out) and is_file(original) and out.samefile(original):
         raise UsageError(f"{out} is the model itself, and would be lost. Choose another place with --out.")
     from rich.console import Console
 
@@ -106,7 +107,7 @@ def _write_gguf(config: Config, model: str, out: Path) -> None:
             f"'{model}' is {len(files.paths)} files of GGUF already. Copy them, or choose a type with --isq."
         )
     (source,) = files.paths
-    target = out / source.name if out.is_dir() or not out.suffix else out
+    target = out / source.name if is_folder(out) or not out.suffix else out
     _copy(source, target)
     typer.echo(f"{target}: {files.quantization}, {target.stat().st_size / 1e6:,.0f} MB")
     if files.projector is not None:

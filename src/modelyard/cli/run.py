@@ -20,6 +20,7 @@ from modelyard.cli.run_names import RunNames, read_run_names
 from modelyard.cli.setting_options import takes_settings
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelyardError, ServerRefused
+from modelyard.system.typed_paths import expanded
 
 if TYPE_CHECKING:
     from modelyard.cli.chat.connection import Connection
@@ -248,8 +249,8 @@ def _attachments(images: list[Path], clips: list[Path]) -> tuple[Attachment, ...
     """
     from modelyard.cli.chat.attachments import read_media
 
-    read = [read_media(str(path.expanduser()), "image") for path in images]
-    return (*read, *(read_media(str(path.expanduser()), "audio") for path in clips))
+    read = [read_media(str(expanded(path)), "image") for path in images]
+    return (*read, *(read_media(str(expanded(path)), "audio") for path in clips))
 
 
 def _schema(path: Path) -> dict[str, Any]:
@@ -259,12 +260,18 @@ def _schema(path: Path) -> dict[str, Any]:
         UsageError: it cannot be read, or is no JSON object.
     """
     try:
-        with path.expanduser().open("rb") as file:
-            schema = json.loads(file.read(_MAX_SCHEMA_BYTES))
+        with expanded(path).open("rb") as file:
+            content = file.read(_MAX_SCHEMA_BYTES + 1)
     except OSError as error:
         raise UsageError(f"--schema {path} cannot be read: {error.strerror}.") from error
+    if len(content) > _MAX_SCHEMA_BYTES:
+        raise UsageError(f"--schema {path} has more than 1 MiB, which is the limit.")
+    try:
+        schema = json.loads(content)
     except ValueError as error:
         raise UsageError(f"--schema {path} is no JSON: {error}.") from error
+    except RecursionError:
+        raise UsageError(f"--schema {path} nests too deep.") from None
     if not isinstance(schema, dict):
         raise UsageError(f"--schema {path} is no JSON schema: it must be an object.")
     return schema

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from modelyard.cli.options import ModelOptions, model_table, models_config
 from modelyard.cli.usage import UsageError
+from modelyard.system.typed_paths import is_folder
 
 if TYPE_CHECKING:
     from modelyard.config import Config
@@ -95,7 +96,7 @@ def _tables(name: str, options: ModelOptions) -> list[dict[str, Any]]:
     reference = parse_model_reference(name)
     folder = Path(reference.source)
     is_one = any(getattr(options, field) is not None for field in _CHOOSING)
-    if reference.kind != "path" or is_one or not folder.is_dir():
+    if reference.kind != "path" or is_one or not is_folder(folder):
         return [model_table(name, options)]
     with options_as_typed():
         found = folder_models(list_files(folder))

@@ -10,11 +10,11 @@ from pydantic import ValidationError
 
 from modelyard.config import rules, weight_rules
 from modelyard.config.model import Model, list_apart
-from modelyard.config.paths import exists, is_file
 from modelyard.config.problems import MAX_ADVISED, schema_problems
 from modelyard.config.schema import Config
 from modelyard.config.tables import TABLES, label, place
 from modelyard.errors.configuration import ConfigProblem
+from modelyard.system.typed_paths import exists, is_file
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence

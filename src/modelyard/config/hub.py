@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Final
 
 from modelyard.config.bounded_read import NotReadable, read_regular
 from modelyard.errors import ConfigError
+from modelyard.system.typed_paths import expanded
 
 _MAX_TOKEN_BYTES: Final = 64 * 1024
 
@@ -53,7 +53,7 @@ def read_token(source: str) -> str | bool | None:
             return os.environ[name]
         case "path":
             try:
-                return read_regular(Path(value).expanduser(), _MAX_TOKEN_BYTES).decode().strip()
+                return read_regular(expanded(value), _MAX_TOKEN_BYTES).decode().strip()
             except OSError as error:
                 raise _unreadable(value, f"{error.strerror}.") from error
             except (NotReadable, UnicodeDecodeError) as error:

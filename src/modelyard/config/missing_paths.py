@@ -7,10 +7,10 @@ from pathlib import Path
 
 from modelyard.config.hub import PATH_SOURCE
 from modelyard.config.model import Model
-from modelyard.config.paths import exists
 from modelyard.config.schema import Config
 from modelyard.config.tables import label
 from modelyard.errors.configuration import ConfigProblem
+from modelyard.system.typed_paths import exists, expanded, is_folder
 
 
 def missing_paths(config: Config) -> list[ConfigProblem]:
@@ -57,10 +57,10 @@ def _of_server(config: Config) -> Iterator[ConfigProblem]:
             yield ConfigProblem(message, table="[server]", location=("server", key))
     for key in ("image_folders", "audio_folders"):
         for index, path in enumerate(getattr(server, key)):
-            if not path.is_dir():
+            if not is_folder(path):
                 message = f"{key}: there is no folder {path}."
                 yield ConfigProblem(message, table="[server]", location=("server", key, index))
     source = config.hub.token_source.get_secret_value()
-    if source.startswith(PATH_SOURCE) and not exists(Path(source.removeprefix(PATH_SOURCE))):
+    if source.startswith(PATH_SOURCE) and not exists(expanded(source.removeprefix(PATH_SOURCE))):
         message = f"token_source: there is no file {source.removeprefix(PATH_SOURCE)}."
         yield ConfigProblem(message, table="[hub]", location=("hub", "token_source"))

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import unquote, urlsplit
 
-from modelyard.config.paths import absolute, exists
+from modelyard.config.paths import absolute
+from modelyard.system.typed_paths import exists
 
 DEFAULT_TAG: Final = "latest"
 """The tag that stands for the default, as Ollama has it: ``org/name:latest`` is ``org/name``."""

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
+from modelyard.errors import ConfigError
 from modelyard.system.private_files import make_private_folder
+from modelyard.system.typed_paths import expanded
 
 
 def absolute(path: str | Path, base: Path) -> Path:
@@ -14,11 +17,7 @@ def absolute(path: str | Path, base: Path) -> Path:
     Symbolic links and ``..`` are not resolved: a file in the Hugging Face cache is a link whose target has no ending
     ``.gguf``, and behind a link ``a/..`` is not ``.``.
     """
-    try:
-        path = Path(path).expanduser()
-    except RuntimeError:  # "~nobody": no such user, so an ordinary name
-        path = Path(path)
-    return (base / path).absolute()
+    return (base / expanded(path)).absolute()
 
 
 def base_of(context: object) -> Path:
@@ -28,9 +27,30 @@ def base_of(context: object) -> Path:
 
 
 def user_cache() -> Path:
-    """Return the user's cache folder. Source: XDG Base Directory Specification, XDG_CACHE_HOME."""
-    named = os.environ.get("XDG_CACHE_HOME", "")
-    return Path(named) if Path(named).is_absolute() else Path("~/.cache").expanduser()
+    """Return the user's cache folder.
+
+    Raises:
+        ConfigError: see ``user_folder``.
+    """
+    return user_folder(os.environ, "XDG_CACHE_HOME", ".cache")
+
+
+def user_folder(environ: Mapping[str, str], variable: str, inside_home: str) -> Path:
+    """Return the folder that a variable names, else one in the home folder.
+
+    Source: XDG Base Directory Specification, which ignores relative paths in the variable.
+
+    Raises:
+        ConfigError: the variable is not set and the user has no home folder, as in a container with a made-up user.
+    """
+    named = environ.get(variable, "")
+    if Path(named).is_absolute():
+        return Path(named)
+    try:
+        return Path.home() / inside_home
+    except RuntimeError:
+        problem = f"This user has no home folder. Set HOME or {variable} to a folder that the user may write to."
+        raise ConfigError("environment", [problem]) from None
 
 
 def own_cache() -> Path:
@@ -46,19 +66,3 @@ def make_own_folder(folder: Path) -> None:
     """
     root = own_cache()
     make_private_folder(folder, root if folder.is_relative_to(root) else None)
-
-
-def exists(path: Path) -> bool:
-    """Whether a file or folder exists and its status can be read; false for a name that no file can have."""
-    try:
-        return path.exists()
-    except OSError:  # for example a name that is too long
-        return False
-
-
-def is_file(path: Path) -> bool:
-    """Whether a file exists and its status can be read."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.config import Config, read_keys, read_token
-from modelyard.config.paths import exists
 from modelyard.doctor.checks import Facts, Folder
 from modelyard.doctor.hub import HubFacts, check_connectivity
 from modelyard.doctor.llama import probe_llama
@@ -24,6 +23,7 @@ from modelyard.hub.sources.llama_converter import missing_parts
 from modelyard.system import hardware
 from modelyard.system.cores import usable_cores
 from modelyard.system.memory import available_bytes, physical_bytes, total_bytes
+from modelyard.system.typed_paths import exists
 from modelyard.version import __version__
 
 _PACKAGES: Final = ("llama-cpp-python", "huggingface_hub", "torch", "transformers")

@@ -92,3 +92,14 @@ def test_models_that_do_not_fit_together_at_the_start_are_a_warning(folder: Path
 
 def test_the_schema_is_printed(folder: Path) -> None:
     assert CliRunner().invoke(app, ["check", "--schema"]).stdout == render_schema()
+
+
+def test_folders_and_files_of_the_server_are_looked_for_under_any_name(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(folder))
+    (folder / "token").write_text("hf_x")
+    result = check(f"{MODEL_TABLE}[hub]\ntoken_source = 'path:~/token'\n[server]\nimage_folders = ['{'x' * 300}']\n")
+    assert result.exit_code == CONFIGURATION
+    assert "there is no folder" in result.stderr
+    assert "token_source" not in result.stderr

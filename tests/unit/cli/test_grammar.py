@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from modelyard.cli import app, foreign, hosting
 from modelyard.cli.commands import BY_NAME, COMMANDS, GROUPS
-from modelyard.cli.exit_codes import CONFIGURATION, MEANINGS, MODEL, OK, PORT, USAGE
+from modelyard.cli.exit_codes import CONFIGURATION, FAILURE, MEANINGS, MODEL, OK, PORT, USAGE
 from modelyard.cli.options import ModelOptions
 from modelyard.cli.served_models import _KEYS
 from modelyard.config import Config
@@ -326,3 +326,24 @@ def test_completion_offers_commands_without_importing_them() -> None:
     assert [item.value for item in root.shell_complete(context, "re")] == [
         command.name for command in COMMANDS if command.name.startswith("re")
     ]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "run x.gguf hi --image ~no-such-user/x.png",
+        "run x.gguf hi --schema ~no-such-user/x.json",
+        "run x.gguf hi --schema deep.json",
+        f"run x.gguf hi --logit-bias {'[' * 5000}",
+        "init ~no-such-user/models",
+        f"init {'x' * 5000}",
+    ],
+    ids=lambda line: line[:40],
+)
+def test_paths_that_no_file_can_have_and_json_that_nests_too_deep_are_refused(
+    line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("deep.json").write_text("[" * 5000)
+    code, _ = modelyard(*line.split())
+    assert code in (FAILURE, USAGE)

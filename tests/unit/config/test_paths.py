@@ -5,7 +5,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.config import Config, Model, load_config, validate_config
-from modelyard.config.paths import absolute, exists, is_file
+from modelyard.config.paths import absolute, user_folder
+from modelyard.errors import ConfigError
+from modelyard.system.typed_paths import exists, expanded, is_file, is_folder
 
 
 @pytest.mark.parametrize("name", ["x" * 5000, "nul\0byte"])
@@ -13,6 +15,21 @@ def test_a_name_that_no_file_can_have_is_not_there(tmp_path, name):
     path = absolute(name, tmp_path)
     assert not exists(path)
     assert not is_file(path)
+    assert not is_folder(path)
+
+
+def test_the_home_folder_of_a_user_that_does_not_exist_is_an_ordinary_name():
+    assert expanded("~no-such-user/x") == Path("~no-such-user/x")
+
+
+def test_a_user_without_a_home_folder_is_told_which_variable_to_set(monkeypatch):
+    def no_home(_path):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(ConfigError, match="Set HOME or XDG_CACHE_HOME"):
+        user_folder({}, "XDG_CACHE_HOME", ".cache")
+    assert user_folder({"XDG_CACHE_HOME": "/c"}, "XDG_CACHE_HOME", ".cache") == Path("/c")
 
 
 def test_paths_in_a_file_are_relative_to_the_folder_of_the_file(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 from modelyard.cli.chat.conversation import Attachment
 from modelyard.errors import InvalidRequest
+from modelyard.system.typed_paths import expanded
 
 MediaKind = Literal["image", "audio"]
 
@@ -71,10 +72,7 @@ def as_path(text: str) -> str:
     """Return a path as it is opened: a ``file://`` URL becomes a path, ``~`` the home folder."""
     if text.lower().startswith("file://"):
         text = unquote(urlsplit(text).path)
-    try:
-        return str(Path(text).expanduser())
-    except RuntimeError:  # "~nobody": no such user, so an ordinary name
-        return text
+    return str(expanded(text))
 
 
 def first_path(argument: str) -> tuple[str, str]:

@@ -168,7 +168,7 @@ def _parsed(setting: Setting, text: str) -> Any:
         case "object":
             try:
                 return json.loads(text)
-            except ValueError:
+            except (ValueError, RecursionError):
                 raise BadSetting(f"must be a JSON object such as {{\"42\": -5}}, not '{text}'") from None
         case "text":
             return text

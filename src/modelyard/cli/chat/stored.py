@@ -14,7 +14,8 @@ from typing import Final
 
 from prompt_toolkit.history import FileHistory, History, InMemoryHistory
 
-from modelyard.errors import InvalidRequest
+from modelyard.config.paths import user_folder
+from modelyard.errors import ConfigError, InvalidRequest
 from modelyard.system.private_files import FILE_MODE, is_ours, make_private_folder, read_private, write_private
 
 logger = logging.getLogger(__name__)
@@ -29,10 +30,12 @@ _ENDING: Final = ".json"
 
 
 def state_folder(environ: Mapping[str, str]) -> Path:
-    """Return Modelyard's folder in the user's state folder."""
-    named = environ.get("XDG_STATE_HOME", "")
-    root = Path(named) if Path(named).is_absolute() else Path("~/.local/state").expanduser()
-    return root / "modelyard"
+    """Return Modelyard's folder in the user's state folder.
+
+    Raises:
+        ConfigError: the user has no home folder, and XDG_STATE_HOME is not set.
+    """
+    return user_folder(environ, "XDG_STATE_HOME", ".local/state") / "modelyard"
 
 
 class PromptHistory(FileHistory):
@@ -77,7 +80,7 @@ def prompt_history(environ: Mapping[str, str]) -> History:
         path = folder / "chat_history"
         if path.is_symlink() or path.exists():
             _cut(path)
-    except (OSError, RuntimeError) as error:
+    except (OSError, ConfigError) as error:
         logger.debug("The history of the prompt is not kept: %s", error)
         return InMemoryHistory()
     return PromptHistory(path)

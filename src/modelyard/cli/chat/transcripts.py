@@ -36,7 +36,7 @@ def from_saved(data: bytes) -> tuple[Conversation, str]:
         left_out = min(max(0, int(fields["left_out"])), max(0, len(turns) - 1))
         system = None if fields["system"] is None else str(fields["system"])
         return Conversation(system, turns, left_out), str(fields["model"])
-    except (UnicodeDecodeError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         if isinstance(error, UnreadableConversation):
             raise
         raise UnreadableConversation("it is no conversation that /save wrote") from error

@@ -17,6 +17,7 @@ from modelyard.cli.client.connection import ServerAddress
 from modelyard.cli.client.server_state import server_state
 from modelyard.errors import ModelNotFound, ModelyardError, ServerRefused, ServerUnreachable
 from modelyard.system.announcements import announcements
+from modelyard.system.typed_paths import exists, expanded
 
 HOST_VARIABLE: Final = "MODELYARD_HOST"
 KEY_VARIABLE: Final = "MODELYARD_API_KEY"
@@ -169,8 +170,8 @@ def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
     for model in models:
         if wanted == model["id"] or wanted in model.get("aliases", ()):
             return str(model["id"])
-    path = Path(wanted).expanduser() if not wanted.startswith("~") or "HOME" in os.environ else Path(wanted)
-    real = os.path.realpath(path) if path.exists() else None
+    path = expanded(wanted)
+    real = os.path.realpath(path) if exists(path) else None
     for model in models:
         source = model.get("source")
         if source is None:
@@ -215,10 +216,10 @@ def _patience_s(server: ServerAddress) -> float:
 
 def _key_of(path: Path, source: str) -> str:
     try:
-        with path.expanduser().open("rb") as file:
+        with expanded(path).open("rb") as file:
             content = file.read(_MAX_KEY_BYTES + 1)
-    except (OSError, RuntimeError) as error:
-        why = getattr(error, "strerror", None) or str(error)
+    except OSError as error:
+        why = error.strerror or str(error)
         raise InvalidOption(source, [f"{path} cannot be read: {why.lower()}"]) from error
     return _checked_key(content.decode("utf-8", "replace").strip(), source)
 

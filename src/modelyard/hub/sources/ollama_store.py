@@ -17,6 +17,7 @@ from typing import Any, Final
 from modelyard.config.bounded_read import NotReadable, read_regular
 from modelyard.config.model_reference import DEFAULT_TAG
 from modelyard.errors import UnusableModel
+from modelyard.system.typed_paths import expanded
 
 PREFIX: Final = "ollama:"
 _HOST: Final = "registry.ollama.ai"
@@ -95,8 +96,8 @@ def list_ollama_models(environ: Mapping[str, str] = os.environ) -> list[str]:
 
 def _stores(environ: Mapping[str, str]) -> list[Path]:
     if named := environ.get("OLLAMA_MODELS", ""):
-        return [Path(named).expanduser()]
-    return [Path.home() / ".ollama" / "models", _SERVICE_STORE]
+        return [expanded(named)]
+    return [expanded("~") / ".ollama" / "models", _SERVICE_STORE]
 
 
 def _manifests(root: Path) -> Iterator[Path]:
