@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from modelyard.cli.exit_codes import CONFIGURATION, MEMORY, MODEL, OK
+from modelyard.cli.messages import print_error, print_warning
 from modelyard.cli.model_names import config_path
 from modelyard.cli.options import ConfigArgument, ConfigOption
 from modelyard.errors import ConfigError, ConfigProblem
@@ -147,18 +148,13 @@ def _print_json(path: Path, findings: _Findings, inspection: Inspection | None) 
 
 
 def _print_text(path: Path, findings: _Findings, inspection: Inspection) -> None:
-    from rich.console import Console
-
     from modelyard.cli.tables import print_table, size, table_console
 
-    console, errors = table_console(), Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    console = table_console()
     if findings.problems:
-        errors.print("[bold red]error:[/] ", end="")
-        errors.print(str(ConfigError(str(path), findings.problems, path)), markup=False)
-        errors.print()
+        print_error(f"{ConfigError(str(path), findings.problems, path)}\n")
     for warning in findings.warnings:
-        errors.print("[yellow]warning:[/] ", end="")
-        errors.print(warning, markup=False)
+        print_warning(warning)
     rows = [
         (
             model.id,

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 import typer
 from typer.core import TyperCommand, TyperGroup
@@ -14,8 +15,12 @@ from typer.core import TyperCommand, TyperGroup
 from modelyard.cli import foreign
 from modelyard.cli.commands import BY_NAME, COMMANDS, Command
 from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, OK, exit_code
+from modelyard.cli.messages import print_error
 from modelyard.cli.usage import UsageError, bad_value, nearest
 from modelyard.errors import ModelyardError
+
+# Errors of writing to a full disk, which the program can do nothing about.
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class SingleCommand(TyperCommand):
@@ -35,6 +40,7 @@ class SingleCommand(TyperCommand):
         try:
             given, _, order = self.make_parser(ctx).parse_args(args=list(args))
             _refuse_repetition(ctx, order)
+            _refuse_undecodable(ctx, params, given)
             return super().parse_args(ctx, args)
         except UsageError:
             raise
@@ -130,6 +136,10 @@ class CommandLine(CommandGroup):
             _fail("\n".join([str(error), *getattr(error, "__notes__", ())]), exit_code(error))
         except KeyboardInterrupt:
             sys.exit(INTERRUPTED)
+        except OSError as error:
+            if error.errno not in _FULL:
+                raise
+            _fail(f"The output cannot be written: {error.strerror}.", FAILURE)
 
 
 def load(command: Command) -> Any:
@@ -181,6 +191,22 @@ def _options(params: Sequence[Any], args: Sequence[str]) -> Iterator[str]:
             is_value = argument in with_value
         else:
             is_value = False
+
+
+def _refuse_undecodable(ctx: Any, params: Sequence[Any], given: Mapping[str, Any]) -> None:
+    """Refuse text that is not UTF-8, which no configuration and no request could hold. Paths may be any bytes.
+
+    Raises:
+        UsageError: there is such text.
+    """
+    for param in params:
+        value = given.get(param.name)
+        for text in value if isinstance(value, list | tuple) else (value,):
+            if isinstance(text, str) and "Path" not in param.bare_type() and not text.isascii():
+                try:
+                    text.encode()
+                except UnicodeEncodeError:
+                    raise UsageError(f"'{text}' is not UTF-8, as text and names of models have to be.", ctx) from None
 
 
 def _refuse_repetition(ctx: Any, order: Sequence[Any]) -> None:
@@ -241,11 +267,5 @@ def _nearest_option(option: str, known: Collection[str]) -> str:
 
 
 def _fail(message: str, code: int, ctx: Any = None) -> NoReturn:
-    from rich.console import Console
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    console.print("[bold red]error:[/] ", end="")
-    console.print(message, markup=False)
-    if ctx is not None:
-        console.print(f"Help: {ctx.command_path} --help", markup=False, style="dim")
+    print_error(message, "" if ctx is None else f"Help: {ctx.command_path} --help")
     sys.exit(code)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from modelyard.cli.messages import print_warning
 from modelyard.cli.model_names import config_path
 from modelyard.cli.options import (
     AllowedHostOption,
@@ -102,8 +103,4 @@ def _say_missing(file: Path, config: Config) -> None:
     problems = located(file, missing)
     if fatal := [problem for problem in problems if problem.location[1] not in on_demand]:
         raise UnusableModels(str(file), problems if len(fatal) == len(problems) else fatal, file)
-    from rich.console import Console
-
-    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    console.print("[yellow]warning:[/] ", end="")
-    console.print(str(UnusableModels(str(file), problems, file)), markup=False)
+    print_warning(str(UnusableModels(str(file), problems, file)))

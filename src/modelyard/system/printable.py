@@ -18,3 +18,8 @@ def printable(text: str, limit: int | None = None) -> str:
     if not text.isprintable():
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return f"{text[:limit]}…" if cut else text
+
+
+def printable_lines(text: str) -> str:
+    """Return ``text`` with its line breaks, and with everything else escaped that does not print."""
+    return "\n".join(map(printable, text.split("\n")))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -347,3 +349,29 @@ def test_paths_that_no_file_can_have_and_json_that_nests_too_deep_are_refused(
     Path("deep.json").write_text("[" * 5000)
     code, _ = modelyard(*line.split())
     assert code in (FAILURE, USAGE)
+
+
+def test_control_characters_of_names_do_not_reach_the_terminal() -> None:
+    for line in (["resolve", "./a\x1b[31m.gguf"], ["\x1b]0;title\x07"], ["serve", "x.gguf", "--\x9b31m"]):
+        done = CliRunner().invoke(app, line)
+        assert done.exit_code in (MODEL, USAGE)
+        assert all(char.isprintable() or char == "\n" for char in done.output)
+
+
+def test_text_that_is_not_utf_8_is_refused_before_a_model_is_loaded() -> None:
+    for line in ("run x.gguf caf\udce9", "run x.gguf hi --system \udcff", "serve \udce9.gguf"):
+        code, said = modelyard(*line.split())
+        assert code == USAGE
+        assert "is not UTF-8" in said
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no full device")
+def test_a_full_disk_is_an_error_and_no_traceback() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "modelyard", "version"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert (done.returncode, done.stderr) == (
+        FAILURE,
+        "error: The output cannot be written: No space left on device.\n",
+    )

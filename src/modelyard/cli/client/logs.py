@@ -16,10 +16,10 @@ from modelyard.cli.client.choose import ChosenServer, choose_server, choose_serv
 from modelyard.cli.client.connection import get
 from modelyard.cli.client.follow import followed
 from modelyard.cli.client.options import JsonLinesOption, KeyFileOption, UrlOption
-from modelyard.cli.client.output import print_json_line, printable_lines
+from modelyard.cli.client.output import print_json_line
 from modelyard.cli.exit_codes import INTERRUPTED
 from modelyard.cli.usage import UsageError
-from modelyard.system.printable import printable
+from modelyard.system.printable import printable, printable_lines
 
 _DEFAULT_LINES: Final = 100
 _MAX_LINES: Final = 5_000

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import typer
 
-from modelyard.system.printable import printable
+from modelyard.system.printable import printable, printable_lines
 
 _GAP: Final = 2
 
@@ -67,14 +67,6 @@ def print_fields(fields: Mapping[str, str]) -> None:
     for name, value in fields.items():
         if value:
             console.print(Text(f"{name:<{width}}  {printable_lines(value)}"), soft_wrap=True)
-
-
-def printable_lines(text: str) -> str:
-    """Return a text of the server's, whose lines stay apart, with all other control characters escaped.
-
-    It may hold what clients have sent, and would drive the terminal otherwise.
-    """
-    return "\n".join(map(printable, text.split("\n")))
 
 
 def duration(seconds: float | None) -> str:

@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-import typer
-
 from modelyard.cli.client.connection import ServerAddress, events, post, probe
+from modelyard.cli.messages import print_error
 from modelyard.errors import ModelyardError, ServerRefused, ServerUnreachable
 
 # A load, or the end of running answers, may take hours; a server that does not answer at all is given up.
@@ -84,7 +83,7 @@ def raise_first(outcomes: Mapping[str, Outcome]) -> None:
     """
     errors = [outcome for outcome in outcomes.values() if isinstance(outcome, ModelyardError)]
     for error in errors[1:]:
-        typer.echo(f"error: {error}", err=True)
+        print_error(str(error))
     if errors:
         raise errors[0]
 
