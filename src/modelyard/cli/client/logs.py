@@ -6,6 +6,7 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode
@@ -23,9 +24,6 @@ from modelyard.system.printable import printable, printable_lines
 
 _DEFAULT_LINES: Final = 100
 _MAX_LINES: Final = 5_000
-_UNITS_S: Final = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
-_DURATION: Final = re.compile(r"(?:\d+(?:\.\d+)?\s*(?:min|[smhd])\s*)+")
-_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(min|[smhd])")
 
 
 def logs(
@@ -82,7 +80,7 @@ def earliest(text: str, now: float) -> float:
     """Return the time, in seconds of the epoch, that --since means.
 
     Args:
-        text: a duration such as "10m" or "1h30m", seconds, or a date and time of ISO 8601, local unless it says.
+        text: a duration as in a configuration, such as "10m" or "1h30m", seconds, or a date and time of ISO 8601, local unless it says.
         now: the present.
 
     Raises:
@@ -91,8 +89,11 @@ def earliest(text: str, now: float) -> float:
     text = text.strip()
     if re.fullmatch(r"\d{1,9}(\.\d+)?", text):
         return now - float(text)
-    if _DURATION.fullmatch(text):
-        return now - sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+    # Imports the configuration, which the other forms do without.
+    from modelyard.config.durations import seconds_of
+
+    with suppress(ValueError):
+        return now - seconds_of(text)
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError, OSError):

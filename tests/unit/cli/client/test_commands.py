@@ -15,6 +15,7 @@ from typer.testing import CliRunner, Result
 
 from modelyard.api.server.log_ring import LogRing
 from modelyard.cli import app
+from modelyard.cli.client.logs import earliest
 from modelyard.cli.exit_codes import MODEL, NO_SERVER, REFUSED, USAGE
 from modelyard.config import Config, validate_config
 from support.gguf_writer import tiny_model, write
@@ -170,6 +171,13 @@ def test_the_log_is_shown_and_filtered(yard: Yard) -> None:
     assert [json.loads(line)["message"] for line in lines] == ["Loaded small in 1 s"]
     assert yard.run("logs", "--since", "2999-01-01").stdout == ""
     assert yard.run("logs", "--since", "yesterday").exit_code == USAGE
+
+
+@pytest.mark.parametrize(
+    ("text", "ago_s"), [("90", 90), ("1h30m", 5400), ("1H30M", 5400), ("90sec", 90), ("2 days", 172_800)]
+)
+def test_since_takes_durations_as_the_configuration_does(text: str, ago_s: float) -> None:
+    assert earliest(text, now=1e9) == 1e9 - ago_s
 
 
 def test_what_clients_have_sent_does_not_drive_the_terminal(yard: Yard) -> None:
