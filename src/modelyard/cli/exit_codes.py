@@ -61,7 +61,7 @@ _KINDS: Final[tuple[tuple[type[ModelyardError], int], ...]] = (
     (ServerUnusable, NO_SERVER),
 )
 
-_SERVER_CODES: Final[Mapping[str, int]] = {
+SERVER_CODES: Final[Mapping[str, int]] = {
     InsufficientMemory.code: MEMORY,
     OutOfMemory.code: MEMORY,
     ModelLoadFailed.code: MODEL,
@@ -75,6 +75,6 @@ def exit_code(error: ModelyardError) -> int:
     own = getattr(error, "exit_code", None)
     if isinstance(own, int):
         return own
-    if isinstance(error, ServerRefused) and error.server_code in _SERVER_CODES:
-        return _SERVER_CODES[error.server_code]
+    if isinstance(error, ServerRefused) and error.server_code in SERVER_CODES:
+        return SERVER_CODES[error.server_code]
     return next((code for kind, code in _KINDS if isinstance(error, kind)), FAILURE)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from modelyard.cli.client.options import KeyFileOption, UrlOption
-from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, MEMORY, MODEL
+from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, SERVER_CODES
 from modelyard.cli.options import MODEL_FORMS, ConfigOption, ModelOption, ModelOptions, one_model, takes_model_options
 from modelyard.cli.run_names import RunNames, read_run_names
 from modelyard.cli.setting_options import takes_settings
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from modelyard.config import Config
 
 _MAX_SCHEMA_BYTES: Final = 2**20
-
-# Codes of errors for which a command has an exit code of its own.
-_EXIT_CODES: Final = {"insufficient_memory": MEMORY, "out_of_memory": MEMORY, "model_load_failed": MODEL}
 
 
 @takes_model_options(without=("max_seqs",))
@@ -148,7 +145,7 @@ class _OwnModelRefused(ModelyardError):
 
     def __init__(self, message: str, refusal: str) -> None:
         super().__init__(message)
-        self.exit_code = _EXIT_CODES.get(refusal, FAILURE)
+        self.exit_code = SERVER_CODES.get(refusal, FAILURE)
 
 
 def _is_keyboard() -> bool:

@@ -21,9 +21,8 @@ from modelyard.cli.chat.session import Switches, end_note
 from modelyard.cli.chat.statistics import speed_line
 from modelyard.cli.chat.terminal import Terminal
 from modelyard.cli.chat.views import AnswerView, PipeView
+from modelyard.cli.exit_codes import INTERRUPTED
 from modelyard.errors import InvalidRequest
-
-INTERRUPTED: Final = 130
 
 # Standard input that has nothing for so long is said to be waited for.
 _SILENT_S: Final = 2.0

@@ -41,8 +41,8 @@ class Terminal:
         self._renderer = MarkdownRenderer(Console(file=sys.stdout, highlight=False))
 
     def note(self, text: str, style: str = "dim") -> None:
-        """Print a line for the user, wrapped at words."""
-        self.notes.print(printable(text), style=style, overflow="fold")
+        """Print a line for the user, wrapped at words on a terminal."""
+        self.notes.print(printable(text), style=style, overflow="fold", soft_wrap=not self.notes.is_terminal)
 
     def error(self, text: str) -> None:
         """Print what failed."""
