@@ -102,7 +102,7 @@ def events(
     headers = {"accept": "text/event-stream", **({"last-event-id": last_id} if last_id else {})}
     with _answered(address, "GET", path, None, headers, CONNECT_S, silence_s) as response:
         if response.headers.get_content_type() != "text/event-stream":
-            _decoded(address, response, _read(response, time.monotonic() + ANSWER_S))
+            _decoded(address, response, _content(address, response, time.monotonic() + ANSWER_S))
             raise NotModelyard(address.url, f"answered GET {path} without events")
         yield _parsed(response)
 
@@ -112,11 +112,19 @@ def _exchange(
 ) -> dict[str, Any]:
     deadline = time.monotonic() + within_s
     with _answered(address, method, path, body, {}, min(CONNECT_S, within_s), within_s) as response:
-        try:
-            content = _read(response, deadline)
-        except (OSError, http.client.HTTPException) as error:
-            raise _unreachable(address, error) from error
-        return _decoded(address, response, content)
+        return _decoded(address, response, _content(address, response, deadline))
+
+
+def _content(address: ServerAddress, response: http.client.HTTPResponse, deadline: float) -> bytes:
+    """Return the body of a response.
+
+    Raises:
+        ServerUnreachable: it does not arrive by ``deadline``, or is cut.
+    """
+    try:
+        return _read(response, deadline)
+    except (OSError, http.client.HTTPException) as error:
+        raise _unreachable(address, error) from error
 
 
 @contextmanager

@@ -80,7 +80,8 @@ def earliest(text: str, now: float) -> float:
     """Return the time, in seconds of the epoch, that --since means.
 
     Args:
-        text: a duration as in a configuration, such as "10m" or "1h30m", seconds, or a date and time of ISO 8601, local unless it says.
+        text: a duration as in a configuration, such as "10m" or "1h30m", seconds, or a date and time of ISO 8601, local
+            unless it says.
         now: the present.
 
     Raises:

@@ -111,6 +111,16 @@ def test_an_answer_that_is_cut_is_no_answer() -> None:
         get(at(url), "/v1/server")
 
 
+def test_an_error_in_place_of_events_that_is_cut_is_no_answer() -> None:
+    answer = b"HTTP/1.1 500 Error\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\n50\r\n{"
+    with (
+        odd_server(answer) as url,
+        pytest.raises(ServerUnreachable),
+        events(at(url), "/v1/logs", silence_s=5),
+    ):
+        pass
+
+
 def test_events_are_read_with_names_ids_and_comments() -> None:
     stream = ': hello\n\nid: 7\nevent: log\ndata: {"a":\ndata: 1}\n\r\ndata:x\n\nevent: lost\n'
     answer = http_answer("200 OK", "text/event-stream", stream)
