@@ -375,6 +375,16 @@ def test_a_question_is_answered_as_one_json_object(
     assert script.asked[-1].sampling.seed == 1
 
 
+def test_control_characters_of_json_do_not_reach_a_terminal(
+    chat: Chat, script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script.answers = [["a\x9b31mb"], ["a\x9b31mb"]]
+    for is_terminal, shown in ((True, "a31mb"), (False, "a\x9b31mb")):
+        chat.terminal.is_terminal = is_terminal
+        assert ask(connection(chat), Question("Hi", prints_json=True), chat.terminal) == 0
+        assert json.loads(capsys.readouterr().out)["answer"] == shown
+
+
 def test_the_history_of_the_prompt_is_private_and_can_be_left_out(tmp_path: Path) -> None:
     environ = {"XDG_STATE_HOME": str(tmp_path)}
     history = prompt_history(environ)

@@ -21,6 +21,7 @@ from modelyard.cli.chat.session import Chat
 from modelyard.cli.chat.setting_commands import set_command
 from modelyard.cli.chat.statistics import speed_line
 from modelyard.cli.chat.transcripts import EXPORTS, UnreadableConversation, from_saved, last_code, to_saved
+from modelyard.cli.chat.word_wrap import printable
 from modelyard.errors import InvalidRequest
 
 _KEYS: Final = (
@@ -147,8 +148,8 @@ def _print_models(chat: Chat, models: list[ModelEntry]) -> None:
     for model in models:
         mark = "*" if model.id == chat.model.id else " "
         # An id is never cut or broken: it is there to be copied.
-        chat.terminal.notes.print(f"{mark} {model.id}", style="bold", soft_wrap=True)
-        chat.terminal.notes.print(f"    {', '.join(_traits(model))}", style="dim", overflow="fold")
+        chat.terminal.notes.print(f"{mark} {printable(model.id)}", style="bold", soft_wrap=True)
+        chat.terminal.notes.print(f"    {printable(', '.join(_traits(model)))}", style="dim", overflow="fold")
 
 
 def _traits(model: ModelEntry) -> list[str]:

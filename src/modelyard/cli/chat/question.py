@@ -21,6 +21,7 @@ from modelyard.cli.chat.session import Switches, end_note
 from modelyard.cli.chat.statistics import speed_line
 from modelyard.cli.chat.terminal import Terminal
 from modelyard.cli.chat.views import AnswerView, PipeView
+from modelyard.cli.chat.word_wrap import printable
 from modelyard.cli.exit_codes import INTERRUPTED
 from modelyard.errors import InvalidRequest
 
@@ -83,10 +84,10 @@ def ask(connection: Connection, question: Question, terminal: Terminal) -> int:
             f"The answer was cut off after {answer.usage.get('completion_tokens')} tokens, before its JSON was whole. "
             "Raise --max-tokens, or bound the texts and lists of the schema."
         )
-    if question.prints_json:
-        print(json.dumps(_result(answer.text, model.id, answer), ensure_ascii=False))  # noqa: T201
-    elif is_whole:
-        print(answer.text)  # noqa: T201
+    if is_whole:
+        facts = _result(answer.text, model.id, answer)
+        text = json.dumps(facts, ensure_ascii=False) if question.prints_json else answer.text
+        print(printable(text) if terminal.is_terminal else text)  # noqa: T201
     elif note and not terminal.is_terminal:
         terminal.note(note)
     return 0

@@ -19,6 +19,7 @@ from modelyard.cli.chat.session import Chat, Switches
 from modelyard.cli.chat.setting_commands import SET_WORDS
 from modelyard.cli.chat.stored import PromptHistory, SavedConversations, prompt_history, state_folder
 from modelyard.cli.chat.terminal import Terminal
+from modelyard.cli.chat.word_wrap import printable
 
 if TYPE_CHECKING:
     from modelyard.config import Config
@@ -58,7 +59,7 @@ def chat_on(
         list(attachments),
     )
     # An id is never broken over lines: it is there to be copied.
-    terminal.notes.print(Text.assemble((model.id, "bold"), " ", (connection.where, "dim")), soft_wrap=True)
+    terminal.notes.print(Text.assemble((printable(model.id), "bold"), " ", (connection.where, "dim")), soft_wrap=True)
     with terminal.quiet_keyboard():
         chat.use(model)
         for attachment in attachments:
