@@ -20,6 +20,7 @@ from modelyard.cli.options import (
 )
 from modelyard.cli.usage import UsageError
 from modelyard.errors import UnusableModel
+from modelyard.system.quantities import size_text
 from modelyard.system.typed_paths import expanded, is_file, is_folder
 
 if TYPE_CHECKING:
@@ -109,12 +110,12 @@ def _write_gguf(config: Config, model: str, out: Path) -> None:
     (source,) = files.paths
     target = out / source.name if is_folder(out) or not out.suffix else out
     _copy(source, target)
-    typer.echo(f"{target}: {files.quantization}, {target.stat().st_size / 1e6:,.0f} MB")
+    typer.echo(f"{target}: {files.quantization}, {size_text(target.stat().st_size)}")
     if files.projector is not None:
         # A projector is recognised as the model's by its name.
         projector = target.with_name(f"mmproj-{target.stem}-{_precision(files.projector)}.gguf")
         _copy(files.projector, projector)
-        typer.echo(f"{projector}: its projector, {projector.stat().st_size / 1e6:,.0f} MB")
+        typer.echo(f"{projector}: its projector, {size_text(projector.stat().st_size)}")
 
 
 def _precision(projector: Path) -> str:
@@ -167,4 +168,4 @@ def _write_uqff(
     with progress_bar(Console(stderr=True, soft_wrap=True, highlight=False)) as show:
         shards = export_uqff(request, export, stores_of(config), show)
     for shard in shards:
-        typer.echo(f"{shard}: {shard.stat().st_size / 1e6:,.0f} MB")
+        typer.echo(f"{shard}: {size_text(shard.stat().st_size)}")

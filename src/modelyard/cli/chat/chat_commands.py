@@ -23,6 +23,7 @@ from modelyard.cli.chat.statistics import speed_line
 from modelyard.cli.chat.transcripts import EXPORTS, UnreadableConversation, from_saved, last_code, to_saved
 from modelyard.cli.chat.word_wrap import printable
 from modelyard.errors import InvalidRequest
+from modelyard.system.quantities import size_text
 
 _KEYS: Final = (
     ("Enter", "send"),
@@ -162,7 +163,7 @@ def _traits(model: ModelEntry) -> list[str]:
         "" if model.can_chat or not model.makes_text else "base model",
         fields.get("quantization", ""),
         f"context {context:,}" if context else "",
-        f"{size / 1e6:,.0f} MB" if size else "",
+        size_text(size) if size else "",
         f"takes {' and '.join(other)}" if other else "",
         "default" if model.is_default else "",
     ]

@@ -84,8 +84,3 @@ def memory(size_bytes: int | None) -> str:
     from modelyard.cli.tables import size
 
     return size(size_bytes) if size_bytes else ""
-
-
-def counted(count: int, noun: str) -> str:
-    """Return a number with its noun in the singular or, with an "s", in the plural."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

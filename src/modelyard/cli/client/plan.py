@@ -10,8 +10,9 @@ import typer
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.connection import post
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
-from modelyard.cli.client.output import counted, duration, memory, print_json
+from modelyard.cli.client.output import duration, memory, print_json
 from modelyard.cli.model_names import one_model_name
+from modelyard.system.quantities import count_text
 
 # A model that was not loaded yet is looked up on the hub, which may take a while to answer.
 _PLAN_S: Final = 120.0
@@ -38,7 +39,7 @@ def _lines(model: str, found: Mapping[str, Any]) -> list[str]:
     needed, free, budget = (memory(found[f"{name}_bytes"]) or "0 B" for name in ("needed", "free", "budget"))
     evicts = found["evicts"]
     took = duration(found["load_seconds"])
-    gone = counted(len(evicts), "model")
+    gone = count_text(len(evicts), "model")
     needs = f"{model} needs {needed}, and {free} of {budget} are free."
     sentence = {
         "loaded": f"{model} is loaded.",

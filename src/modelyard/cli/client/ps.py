@@ -10,7 +10,8 @@ import typer
 from modelyard.cli.client.choose import choose_server
 from modelyard.cli.client.model_words import context, requests, state, unloads
 from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
-from modelyard.cli.client.output import counted, duration, memory, print_json, print_rows
+from modelyard.cli.client.output import duration, memory, print_json, print_rows
+from modelyard.system.quantities import count_text
 
 
 def ps(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOption = False) -> None:
@@ -26,7 +27,7 @@ def ps(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOptio
             headings, map(_row, models), right=("Memory", "Predicted", "Context", "Idle"), spare=("Device", "Predicted")
         )
     else:
-        others = counted(len(server.models), "model")
+        others = count_text(len(server.models), "model")
         typer.echo(f"No model is loaded. The server has {others}: modelyard list", err=True)
     if (total := server.state.get("memory")) is not None and models:
         typer.echo(f"\n{memory(total['used_bytes']) or 'Nothing'} of {memory(total['budget_bytes'])} in use.", err=True)

@@ -12,13 +12,14 @@ import typer
 from modelyard.cli.client.connection import ServerAddress
 from modelyard.cli.client.find import candidates
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption, UrlOption, optional_models
-from modelyard.cli.client.output import counted, print_json
+from modelyard.cli.client.output import print_json
 from modelyard.cli.client.server_state import server_state
 from modelyard.cli.client.unload import unload_models
 from modelyard.cli.exit_codes import INTERRUPTED
 from modelyard.errors import AmbiguousServer, ModelyardError, ServerUnreachable, ServerUnusable
 from modelyard.system.announcements import Announcement
 from modelyard.system.other_process import OtherProcess, other_process
+from modelyard.system.quantities import count_text
 
 # A server lets running answers end for 30 s, and its engines for 10 s after that.
 _STOP_S: Final = 60.0
@@ -117,8 +118,8 @@ def _announce_wait(server: ServerAddress, *, now: bool) -> bool:
     running = sum(model["running"] + model["waiting"] for model in state["models"])
     if running and not now:
         typer.echo(
-            f"The server at {server.url} waits for {counted(running, 'request')}, at most 30 s. To end them at once: "
-            "modelyard stop --now",
+            f"The server at {server.url} waits for {count_text(running, 'request')}, at most 30 s. To end them at "
+            "once: modelyard stop --now",
             err=True,
         )
     return False
