@@ -97,7 +97,8 @@ class Downloads:
         from huggingface_hub.errors import CacheNotFound
 
         try:
-            return scan_cache_dir(self.folder)
+            # Absolute, because the hub's client expands a "~", which fails for a user without a home folder.
+            return scan_cache_dir(self.folder.absolute())
         except CacheNotFound:
             return None
 
