@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import IO, Final, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -14,9 +15,13 @@ from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.api.server.log_ring import LogRing
 from modelyard.config import Server
 from modelyard.system.printable import printable
+from modelyard.system.queued_stream import QueuedStream
 
 # Libraries whose lines of level INFO repeat what the access log has, or have a line for each request to the hub.
 _QUIET: Final = ("uvicorn.error", "httpx", "httpx2")
+
+MAX_DRAIN_S: Final = 2.0
+"""How long the end of a server waits for its last lines to be shown."""
 
 _STYLES: Final = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
 
@@ -75,7 +80,9 @@ class ServerLog:
     """
 
     def __init__(self) -> None:
-        self.console = Console(stderr=True, highlight=False)
+        # The event loop writes: it must not wait for a terminal that reads nothing.
+        self._stream = QueuedStream(sys.stderr)
+        self.console = Console(file=cast("IO[str]", self._stream), highlight=False)
         self.ring = LogRing()
         self.ring.setFormatter(LineFormatter("%(message)s"))
         self._handlers: list[ConsoleHandler] = []
@@ -93,6 +100,10 @@ class ServerLog:
             access.addHandler(self._handler("%(message)s"))
             access.addHandler(self.ring)
             access.propagate = False
+
+    def close(self) -> None:
+        """Wait until the lines so far are shown; not for long, where nothing reads them."""
+        self._stream.drain(MAX_DRAIN_S)
 
     def _handler(self, form: str) -> ConsoleHandler:
         handler = ConsoleHandler(self.console)

@@ -68,7 +68,11 @@ def run_server(
     """
     log = ServerLog()
     log.open(config.server)
-    with contextlib.closing(listener), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with (
+        contextlib.closing(log),
+        contextlib.closing(listener),
+        asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+    ):
         was_forced = runner.run(_serve(config, keys, listener, read_config, link, tls, file, log))
     if was_forced:
         sys.exit(ENDED_AT_ONCE)
@@ -145,7 +149,7 @@ async def _serve(
                 await close_store()
             if closing.was_given_up:
                 # The end of the event loop would wait for threads that hang, or that read a large file.
-                logging.shutdown()
+                log.close()
                 os._exit(ENDED_AT_ONCE)
     return stop.has_cut
 
