@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 
 from modelyard.errors import KeyRefused, ModelyardError, NotModelyard, ServerRefused, ServerUnreachable
 from modelyard.system.announcements import Announcement
-from modelyard.system.printable import printable
+from modelyard.system.printable import printable, printable_lines
 from modelyard.version import __version__
 
 CONNECT_S: Final = 5.0
@@ -236,7 +236,7 @@ def _decoded(address: ServerAddress, response: http.client.HTTPResponse, content
         if isinstance(error, dict) and isinstance(error.get("code"), str) and isinstance(error.get("message"), str):
             if response.status == 401:
                 raise KeyRefused(address.url, was_sent=address.key is not None)
-            raise ServerRefused(printable(error["message"]), error["code"], response.status)
+            raise ServerRefused(printable_lines(error["message"]), error["code"], response.status)
     raise NotModelyard(address.url, _description(response, content))
 
 

@@ -105,6 +105,14 @@ def test_a_server_with_keys_says_where_to_put_one_and_the_key_is_not_repeated(ke
     assert "sk-wrong" not in str(refused.value)
 
 
+def test_the_lines_of_a_servers_error_stay_apart_and_its_other_control_characters_are_escaped() -> None:
+    body = json.dumps({"error": {"message": "models.toml: 2 problems\n\n  |\x1b[2J", "code": "config_error"}})
+    answer = http_answer("400 Bad Request", "application/json", body)
+    with odd_server(answer) as url, pytest.raises(ServerRefused) as refused:
+        get(at(url), "/v1/server")
+    assert "models.toml: 2 problems\n\n  |\\x1b[2J" in str(refused.value)
+
+
 def test_an_answer_that_is_cut_is_no_answer() -> None:
     answer = b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"
     with odd_server(answer) as url, pytest.raises((ServerUnreachable, NotModelyard)):
