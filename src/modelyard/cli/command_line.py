@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from importlib import import_module
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
@@ -21,6 +23,7 @@ from modelyard.errors import ModelyardError
 
 # Errors of writing to a full disk, which the program can do nothing about.
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_OPTION: Final = re.compile(r"(?<![-\w])--[a-z][-a-z]+")
 
 
 class SingleCommand(TyperCommand):
@@ -173,21 +176,27 @@ def _refuse_foreign(ctx: Any, params: Sequence[Any], args: Sequence[str]) -> Non
         UsageError: there is one.
     """
     own = {name for param in params for name in (*param.opts, *param.secondary_opts)}
-    for option in _options(params, args):
-        if option in foreign.OPTIONS and option not in own:
-            raise UsageError(f"{option} is not an option of {ctx.info_name}. {foreign.OPTIONS[option]}.", ctx)
+    answers = {**foreign.OPTIONS, **foreign.OPTIONS_OF.get(ctx.info_name, {})}
+    for option, value in _options(params, args):
+        if option in answers and option not in own:
+            # What an answer names may be an option of the command that loads models, and not of this one.
+            elsewhere = [name for name in _OPTION.findall(answers[option]) if name not in own]
+            of_serve = f" {elsewhere[0]} is an option of modelyard serve." if elsewhere else ""
+            raise UsageError(f"{option} is not an option of {ctx.info_name}. {answers[option]}.{of_serve}", ctx)
+        if option == "-c" and value.isdecimal() and "--chat-template" in own and not Path(value).exists():
+            raise UsageError(f"-c is --chat-template here. The context length is --ctx: --ctx {value}.", ctx)
 
 
-def _options(params: Sequence[Any], args: Sequence[str]) -> Iterator[str]:
-    """Yield the arguments that are options, without the values of options."""
+def _options(params: Sequence[Any], args: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Yield the arguments that are options, with the next argument, and without the values of options."""
     with_value = {name for param in params if not getattr(param, "is_flag", True) for name in param.opts}
     is_value = False
-    for argument in args:
+    for argument, following in zip_longest(args, args[1:], fillvalue=""):
         if argument == "--":
             return
         name = argument.partition("=")[0]
         if not is_value and argument.startswith("-") and len(argument) > 1:
-            yield name
+            yield name, following
             is_value = argument in with_value
         else:
             is_value = False

@@ -14,6 +14,10 @@ _CONFIG = "Models are described in a TOML file (docs/config.md): modelyard serve
 
 COMMANDS: Final[Mapping[str, str]] = {
     "get": f"{_PULL}.",
+    "clone": f"{_PULL}.",
+    "import": "Files are served where they are: modelyard serve FILE.gguf. A folder of them: modelyard init FOLDER.",
+    "runtime": "llama.cpp is part of the installation: modelyard doctor shows its version and its devices.",
+    "llama-cli": f"{_RUN} 'question'.",
     "download": f"{_PULL}.",
     "rm": f"{_DELETE}.",
     "remove": f"{_DELETE}.",
@@ -24,7 +28,8 @@ COMMANDS: Final[Mapping[str, str]] = {
     "inspect": f"{_SHOW}.",
     "start": f"{_SERVE}.",
     "up": f"{_SERVE}.",
-    "server": f"{_SERVE}.",
+    "server": "A server is started with modelyard serve MODEL, ended with modelyard stop, and shown by modelyard ps.",
+    "daemon": "A server is started with modelyard serve MODEL, ended with modelyard stop, and shown by modelyard ps.",
     "api": f"{_SERVE}.",
     "llama-server": f"{_SERVE}.",
     "down": "Write: modelyard stop.",
@@ -53,6 +58,10 @@ _SEQS = "The number of requests that are computed at the same time is --max-seqs
 _HUB = "Name the repository as the model, with the quantisation as its tag: org/name:Q4_K_M"
 _ALIAS = "In a TOML file, write alias under [[models]]; on the command line, the id is the name of the file"
 _TOML = "It is a key of the TOML file"
+_CHAT = "Leave it out: modelyard run MODEL is a chat, and modelyard run MODEL 'question' answers once"
+_MAX_TOKENS = "The limit of tokens in an answer is --max-tokens"
+_QUESTION = "Write the question behind the model, or as --input TEXT"
+_ALL = "Name the models. modelyard ps shows those that are loaded, modelyard list shows all"
 
 OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--ctx-size", "--num-ctx", "--n-ctx", "--context-length", "--context", "--max-model-len"), _CTX),
@@ -85,6 +94,13 @@ OPTIONS: Final[Mapping[str, str]] = {
     **dict.fromkeys(("--jinja",), "Leave it out: chat templates are always rendered as Jinja"),
     **dict.fromkeys(("--mlock", "--no-mmap", "--mmap"), "Leave it out: weights of a loaded model are always in memory"),
     **dict.fromkeys(("--quantization",), "Write --quant LEVEL"),
+    **dict.fromkeys(("-config", "--config-file", "--models-preset"), "Write a TOML file: modelyard init"),
+    **dict.fromkeys(("-listen", "--listen"), "Write --host ADDRESS and --port PORT"),
+    **dict.fromkeys(("--models-max",), f"{_TOML}: budget under [memory]"),
+    **dict.fromkeys(("--estimate-only",), "Write: modelyard plan MODEL"),
+    **dict.fromkeys(("-cnv", "--conversation", "-no-cnv", "--no-conversation", "-st", "--single-turn"), _CHAT),
+    **dict.fromkeys(("-sys", "--system-prompt", "-sysf"), "The system prompt is --system TEXT"),
+    **dict.fromkeys(("-predict", "--n-predict", "--predict", "--num-predict", "--max_tokens"), _MAX_TOKENS),
     **dict.fromkeys(("--models-dir", "--model-dir", "--models"), "Name the folder: modelyard serve FOLDER"),
     **dict.fromkeys(("--ssl-key-file", "--ssl-cert-file"), f"{_TOML}: ssl_certfile and ssl_keyfile under [server]"),
     **dict.fromkeys(("--metrics", "--slots"), "Leave it out: metrics are always at /metrics"),
@@ -101,3 +117,14 @@ OPTIONS: Final[Mapping[str, str]] = {
 
 SWITCHES: Final[Mapping[str, str]] = {"--think": ", and --reasoning-effort high for an effort"}
 """Switch that takes a value in another tool -> how that value is written here. Source: the help of ollama run."""
+
+OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {
+    "run": {
+        **dict.fromkeys(("-p", "--prompt"), _QUESTION),
+        **dict.fromkeys(("--temp",), "Write --temperature NUMBER"),
+        **dict.fromkeys(("--repeat-penalty",), "Write --repetition-penalty NUMBER"),
+    },
+    **dict.fromkeys(("load", "unload", "stop", "park"), {"--all": _ALL}),
+    **dict.fromkeys(("ps", "list"), {"--all": "modelyard list shows all models", "-a": "modelyard list shows all"}),
+}
+"""The same for options that have another answer in some commands: command -> option -> what takes its place."""

@@ -92,7 +92,8 @@ def _look(sources: Sequence[str]) -> list[Place]:
 
     places = []
     for source in dict.fromkeys(sources):
-        if (find := PLACES.get(source.lower().replace("-", "").replace("_", ""))) is not None:
+        name = source.lower().replace("-", "").replace("_", "")
+        if (find := PLACES.get("huggingface" if name == "hf" else name)) is not None:
             places.append(find(expanded("~"), os.environ))
             continue
         folder = expanded(source)

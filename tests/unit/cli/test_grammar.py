@@ -204,6 +204,13 @@ REFUSALS = [
     ("help srve", "'srve' is not a command. Did you mean 'serve'?"),
     ("serve a.gguf -ngl 99", "-ngl is not an option of serve. Layers on an accelerator are --device-layers"),
     ("serve -hf org/name", "Name the repository as the model, with the quantisation as its tag: org/name:Q4_K_M."),
+    ("serve a.gguf -c 4096", "-c is --chat-template here. The context length is --ctx: --ctx 4096."),
+    ("run a.gguf -p hi", "-p is not an option of run. Write the question behind the model, or as --input TEXT."),
+    ("run a.gguf --temp 0", "--temp is not an option of run. Write --temperature NUMBER."),
+    ("run a.gguf -n 5 -no-cnv", "-no-cnv is not an option of run. Leave it out: modelyard run MODEL is a chat"),
+    ("load a --gpu max", "unset, all of them are there. --device-layers is an option of modelyard serve."),
+    ("unload --all", "--all is not an option of unload. Name the models. modelyard ps shows those that are loaded"),
+    ("server stop", "started with modelyard serve MODEL, ended with modelyard stop, and shown by modelyard ps."),
     ("serve a.gguf --ctx-size=4096", "--ctx-size is not an option of serve. The context length is --ctx."),
 ]
 
@@ -315,7 +322,8 @@ def test_the_exit_codes_are_explained() -> None:
 
 
 def test_hints_for_other_tools_name_what_there_is() -> None:
-    text = " ".join((*foreign.COMMANDS.values(), *foreign.OPTIONS.values(), *_KEYS.values()))
+    by_command = [answer for answers in foreign.OPTIONS_OF.values() for answer in answers.values()]
+    text = " ".join((*foreign.COMMANDS.values(), *foreign.OPTIONS.values(), *by_command, *_KEYS.values()))
     for key, table in re.findall(r"(\w+) under \[+([\w.]+)\]+", text):
         path = tuple(table.split("."))
         assert key in TABLES[path].model_fields, (key, table)
