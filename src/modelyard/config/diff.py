@@ -25,7 +25,7 @@ class ConfigDiff:
         changed: models that need a new engine -> the keys that differ.
         retuned: models that keep their engine, although keys differ -> these keys.
         memory: keys of ``[memory]`` that differ.
-        server: keys that differ, and take effect only when the process is started again.
+        server: keys that differ from those that the process was started with, and take effect when it is started again.
     """
 
     added: tuple[str, ...]
@@ -36,8 +36,14 @@ class ConfigDiff:
     server: tuple[str, ...]
 
 
-def diff(old: Config, new: Config) -> ConfigDiff:
-    """Return the changes from ``old`` to ``new``."""
+def diff(old: Config, new: Config, started: Config | None = None) -> ConfigDiff:
+    """Return the changes from ``old`` to ``new``, and what is new to a process that was started with ``started``.
+
+    Args:
+        old: in force.
+        new: the one that follows.
+        started: the first; None: ``old``.
+    """
     before, after = ({model.id: model for model in config.models} for config in (old, new))
     both = [model for model in after if model in before]
     changed = {
@@ -55,7 +61,7 @@ def diff(old: Config, new: Config) -> ConfigDiff:
             if model not in changed and before[model] != after[model]
         },
         memory=_differing(old.memory.model_dump(), new.memory.model_dump()),
-        server=_differing(_process_keys(old), _process_keys(new)),
+        server=_differing(_process_keys(started or old), _process_keys(new)),
     )
 
 

@@ -12,13 +12,14 @@ class ModelDirectory:
 
     Attributes:
         config: the configuration in force.
+        started_config: the one that the process was started with.
         router: from the names in requests to the ids of models.
         residency_names: from the id of a configured model to its name in the residency. The two differ where settings
             of the model have changed while it served: its new engine runs beside the old one, under a name of its own.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config = self.started_config = config
         self.router = router(config)
         self.residency_names: dict[str, str] = {model.id: model.id for model in config.models}
 

@@ -84,7 +84,7 @@ async def reconfigure(
         ConfigError, InsufficientMemory: a file of a new or changed model is missing or unusable, or it does not fit;
             nothing has changed.
     """
-    changes = diff(directory.config, config)
+    changes = diff(directory.config, config, directory.started_config)
     models = {model.id: model for model in config.models}
     fresh = {model: _unused_name(factory, model) for model in (*changes.added, *changes.changed)}
     for model, name in fresh.items():

@@ -75,3 +75,9 @@ def test_a_budget_changes_no_model():
 def test_what_a_process_cannot_change_is_named():
     changes = diff(config(SMOL), config(SMOL, server={"port": 1, "api_keys": ["k"]}, command="run"))
     assert changes.server == ("port", "api_keys", "command")
+
+
+def test_what_a_process_cannot_change_is_compared_with_what_it_was_started_with():
+    started, edited = config(SMOL, server={"port": 1}), config(SMOL, server={"port": 2})
+    assert diff(edited, edited, started).server == ("port",), "it still waits for the next start"
+    assert diff(edited, started, started) == NOTHING, "it was taken back"
