@@ -124,7 +124,7 @@ OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {
         **dict.fromkeys(("--temp",), "Write --temperature NUMBER"),
         **dict.fromkeys(("--repeat-penalty",), "Write --repetition-penalty NUMBER"),
     },
-    **dict.fromkeys(("load", "unload", "stop", "park"), {"--all": _ALL}),
-    **dict.fromkeys(("ps", "list"), {"--all": "modelyard list shows all models", "-a": "modelyard list shows all"}),
+    **{command: {"--all": _ALL} for command in ("load", "unload", "stop", "park")},
+    **{command: dict.fromkeys(("--all", "-a"), "modelyard list shows all") for command in ("ps", "list")},
 }
 """The same for options that have another answer in some commands: command -> option -> what takes its place."""

@@ -72,7 +72,7 @@ def greet(
     console.print()
     console.print(memory_line(memory), soft_wrap=True)
     console.print(f"Docs: {urls[0].removesuffix('/v1')}/docs", soft_wrap=True, markup=False)
-    example = next((model for model in models if model.is_default), models[0])
+    example = min(models, key=lambda model: (model.files == "unusable", not model.is_default))
     console.print(Text("\nTry it:", "bold"))
     # Printed without the console, because a wrapped or marked-up command could not be pasted.
     print(curl_line(urls[0], example, needs_key=needs_key), flush=True)  # noqa: T201

@@ -106,7 +106,28 @@ def _tables(name: str, options: ModelOptions) -> list[dict[str, Any]]:
         )
     if found == (WHOLE_FOLDER,):
         return [model_table(name, options)]
-    return [{**model_table(str(folder / model), options), "load": "on-demand"} for model in found]
+    return [
+        {**model_table(str(model), options), "load": "on-demand"}
+        for model in _usable_first([folder / model for model in found])
+    ]
+
+
+def _usable_first(models: Sequence[Path]) -> Sequence[Path]:
+    """Return the models of a folder with those at its beginning behind the others that are no model, or damaged.
+
+    The first one is the default. No more headers are read than it takes to find it.
+    """
+    from modelyard.errors import UnusableModel
+    from modelyard.formats.gguf.read import read_header
+
+    for number, model in enumerate(models):
+        try:
+            if model.is_file():
+                read_header(model)
+        except UnusableModel:
+            continue  # The server says what is wrong with it.
+        return [*models[number:], *models[:number]]
+    return models
 
 
 def _without_repetition(tables: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -19,9 +19,10 @@ from modelyard.cli.commands import BY_NAME, COMMANDS, GROUPS
 from modelyard.cli.exit_codes import CONFIGURATION, FAILURE, MEANINGS, MODEL, OK, PORT, USAGE
 from modelyard.cli.options import ModelOptions
 from modelyard.cli.served_models import _KEYS
-from modelyard.config import Config
+from modelyard.config import Config, default_model
 from modelyard.config.tables import TABLES
 from modelyard.errors import PortUnavailable
+from support.gguf_writer import tiny_model, write
 from unit.hub.sources.test_ollama_store import LIBRARY, Store
 
 
@@ -82,6 +83,16 @@ def test_a_folder_of_several_models_serves_each_on_demand(tmp_path: Path, served
         ("big", "on-demand"),
         ("first", "startup"),
     ]
+
+
+def test_the_default_of_a_folder_is_a_model_that_can_be_read(tmp_path: Path, served: list[Config]) -> None:
+    (tmp_path / "models").mkdir()
+    for name in ("a.gguf", "c.gguf"):
+        (tmp_path / "models" / name).write_text("no model")
+    write(tmp_path / "models" / "b.gguf", tiny_model())
+    assert modelyard("serve", "models")[0] == OK
+    assert default_model(served[0]) == "b"
+    assert {model.id for model in served[0].models} == {"a", "b", "c"}
 
 
 def test_a_folder_with_one_model_is_that_model(tmp_path: Path, served: list[Config]) -> None:
@@ -227,6 +238,24 @@ def test_a_wrong_command_line_is_refused_in_its_own_words(line: str, said: str, 
 def test_the_value_of_an_option_is_no_option_of_another_tool(tmp_path: Path) -> None:
     code, said = modelyard("run", "--local", "-m", "no.gguf", "-i", "-ngl")
     assert code == MODEL, said
+
+
+def test_what_names_nothing_in_run_may_have_been_the_model_of_a_server_that_does_not_run() -> None:
+    code, said = modelyard("run", "small", "hi")
+    assert (
+        code,
+        "No running server has a model 'small', and as a model of this machine: 'small' is neither" in said,
+    ) == (
+        MODEL,
+        True,
+    )
+
+
+def test_a_model_that_run_cannot_load_is_named_as_serve_names_it(tmp_path: Path) -> None:
+    (tmp_path / "bad.gguf").write_text("no model")
+    code, said = modelyard("run", "bad.gguf", "hi", "--local")
+    assert code == MODEL
+    assert said.startswith("error: model 'bad': ")
 
 
 def test_the_same_mistake_has_the_same_code_in_every_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -111,3 +111,11 @@ def test_an_id_does_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -
     shown = capsys.readouterr().out
     assert "x\\x1b]0;title\\x07\\ny" in shown
     assert "\x1b" not in shown
+
+
+def test_a_model_that_cannot_be_served_is_not_the_one_to_try(capsys: pytest.CaptureFixture[str]) -> None:
+    damaged = replace(a_model("text", can_chat=True), id="damaged", files="unusable")
+    usable = replace(a_model("text", can_chat=True), id="usable", is_default=False)
+    config = validate_config({"models": [{"model_id": "damaged.gguf"}, {"model_id": "usable.gguf"}]})
+    greet(Console(), config, [damaged, usable], MemoryUse(0, 1, 1), 1234, needs_key=False)
+    assert '"model": "usable"' in capsys.readouterr().out.replace("\n", "")
