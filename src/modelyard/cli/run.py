@@ -19,7 +19,7 @@ from modelyard.cli.options import MODEL_FORMS, ConfigOption, ModelOption, ModelO
 from modelyard.cli.run_names import RunNames, read_run_names
 from modelyard.cli.setting_options import takes_settings
 from modelyard.cli.usage import UsageError
-from modelyard.errors import ModelyardError, ServerRefused
+from modelyard.errors import ModelyardError, ServerRefused, UnusableModel
 from modelyard.system.typed_paths import expanded
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def _connected(
             of this process.
         ConfigError, OptionError: an address, a key, a file or an option is invalid.
         ServerUnusable, ModelNotFound: the server that is named cannot be used, or no server has the model.
+        UnusableModel: no server runs, and it is no file, folder or repository.
     """
     from modelyard.cli.chat.connection import own_connection, server_connection
 
@@ -195,6 +196,8 @@ def _connected(
                     f"{address.url}. Leave {needs_own} out, or name the model's file, folder or repository."
                 )
             return server_connection(address, address.model)
+        if named.model is not None:
+            _refuse_unknown(named.model)
     if named.model is None:
         raise UsageError(
             "No model is given, and no running server has one. Write: modelyard run MODEL, such as ./model.gguf or "
@@ -202,6 +205,18 @@ def _connected(
         )
     config = one_model(named.model, replace(options, max_seqs=1))
     return _as_typed(own_connection(config, config.models[0].id, terminal.notes))
+
+
+def _refuse_unknown(model: str) -> None:
+    """Refuse what names no model of this machine or the hub, and may have been the id of a server's model.
+
+    Raises:
+        UnusableModel: it names none.
+    """
+    from modelyard.config.model_reference import parse_model_reference
+
+    if problem := parse_model_reference(model).problem:
+        raise UnusableModel(f"No running server has a model '{model}', and as a model of this machine: {problem}")
 
 
 @contextmanager

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 import httpx2
@@ -78,8 +79,29 @@ def own_connection(config: Config, model: str, console: Console) -> Iterator[Con
                 yield client
 
     _log_warnings()
-    with contextlib.closing(LoopThread(connect, "modelyard")) as thread:
+    with _signals_end_it(), contextlib.closing(LoopThread(connect, "modelyard")) as thread:
         yield Connection(Client(thread, "this process"), model, "in this process", is_own=True)
+
+
+@contextlib.contextmanager
+def _signals_end_it() -> Iterator[None]:
+    """Let a terminal that is closed, and SIGTERM, end the context as an exception does.
+
+    An engine that ends with its process while it computes counts as one that has crashed it.
+    """
+
+    def end(number: int, _: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    # What is ignored stays so, as under nohup.
+    changed = [each for each in (signal.SIGHUP, signal.SIGTERM) if signal.getsignal(each) is signal.SIG_DFL]
+    for each in changed:
+        signal.signal(each, end)
+    try:
+        yield
+    finally:
+        for each in changed:
+            signal.signal(each, signal.SIG_DFL)
 
 
 def _log_warnings() -> None:
