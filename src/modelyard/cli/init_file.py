@@ -141,7 +141,8 @@ def _shortened(model: str, base: Path) -> str:
     path = Path(model)
     if not path.is_absolute() or not path.is_relative_to(base.absolute()):
         return model
-    return f"./{path.relative_to(base.absolute()).as_posix()}"
+    relative = path.relative_to(base.absolute()).as_posix()
+    return relative if relative.startswith("../") else f"./{relative}"
 
 
 def _is_unicode(text: str) -> bool:

@@ -64,6 +64,21 @@ def test_a_folder_becomes_a_configuration_that_passes_check() -> None:
     assert check_passes()
 
 
+def test_a_folder_beside_the_configuration_is_named_from_there() -> None:
+    a_model(Path("..") / "models" / "a.gguf")
+    a_model(Path("..") / "models" / "b.gguf")
+    assert init("../models").exit_code == OK
+    assert [model.model_id for model in load_config(Path("models.toml")).models] == [
+        "../models/a.gguf",
+        "../models/b.gguf",
+    ]
+    assert check_passes()
+
+
+def test_the_cache_of_the_hub_is_known_by_the_short_name_too() -> None:
+    assert init("hf").stderr.startswith("Hugging Face cache: ")
+
+
 def test_a_file_is_never_overwritten_unless_that_is_asked_for() -> None:
     a_model(Path("models/a.gguf"))
     Path("models.toml").write_text("mine")

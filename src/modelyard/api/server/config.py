@@ -11,7 +11,7 @@ from fastapi import Request as HttpRequest
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.services import Services
 from modelyard.config.reader import ConfigReader
-from modelyard.errors import InvalidRequest
+from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.yard.reconfigure import Reconfiguration
 
 
@@ -44,7 +44,12 @@ async def reload_config(http: HttpRequest, dry_run: bool = False) -> dict[str, A
     reader: ConfigReader | None = http.app.state.config_reader
     if reader is None:
         raise InvalidRequest("The server was started without a configuration file, so there is none to read again.")
-    result = await Services.of(http).yard.reconfigure(await reader.read_async(), dry_run=dry_run)
+    try:
+        result = await Services.of(http).yard.reconfigure(await reader.read_async(), dry_run=dry_run)
+    except ModelyardError as error:
+        if not dry_run:
+            logger.error("The configuration was not reloaded, nothing has changed. %s", error)
+        raise
     if not dry_run:
         logger.info("The configuration was reloaded: %s", result.summary())
     return reconfiguration_object(result, applied=not dry_run)
