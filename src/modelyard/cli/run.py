@@ -183,7 +183,14 @@ def _connected(
     if config is not None:
         if wished:
             raise UsageError(f"{wished[0]} is for a model that the command line names, not for one of {named.config}.")
-        return own_connection(config, _model_of(config, named.model), terminal.notes)
+        model = _model_of(config, named.model)
+        if not local and named.config is not None:
+            from modelyard.cli.client.find import server_of_file
+
+            address = server_of_file(named.config, model, os.environ, key_file)
+            if address is not None and address.model is not None:
+                return server_connection(address, address.model)
+        return own_connection(config, model, terminal.notes)
     needs_own = "--local" if local else next(iter(wished), "")
     from modelyard.cli.client.find import problem_of, server_with_model
 

@@ -150,6 +150,34 @@ def problem_of(model: str) -> str:
     return parse_model_reference(model).problem
 
 
+def server_of_file(
+    file: Path, model: str, environ: Mapping[str, str], key_file: Path | None = None
+) -> ServerAddress | None:
+    """Return the user's server that runs with a configuration file and has ``model``, with the model's id there.
+
+    Args:
+        file: the configuration.
+        model: id of a model in it, which a server that has not read the file again may not have.
+        environ: the environment.
+        key_file: of --key-file.
+
+    Raises:
+        InvalidOption: the key cannot be read.
+    """
+    real = os.path.realpath(file)
+    servers = [
+        server
+        for server in running_servers(environ, key_file)
+        if server.announcement is not None
+        and server.announcement.config is not None
+        and os.path.realpath(server.announcement.config) == real
+    ]
+    for server, answer in asked(servers):
+        if not isinstance(answer, ModelyardError) and (found := model_in(answer["models"], model)) is not None:
+            return replace(server, model=found)
+    return None
+
+
 def model_in(models: Sequence[Mapping[str, Any]], wanted: str | None) -> str | None:
     """Return the id of the model of ``GET /v1/server`` that ``wanted`` means; None: there is none.
 

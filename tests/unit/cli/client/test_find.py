@@ -12,7 +12,14 @@ import pytest
 from typer.testing import CliRunner
 
 from modelyard.cli import app
-from modelyard.cli.client.find import candidates, configured_address, model_in, read_key, server_with_model
+from modelyard.cli.client.find import (
+    candidates,
+    configured_address,
+    model_in,
+    read_key,
+    server_of_file,
+    server_with_model,
+)
 from modelyard.errors import ConfigError, ModelNotFound, NotModelyard, ServerUnreachable
 from modelyard.system.announcements import Announcement, announced, start_of, this_machine
 from support.odd_server import free_port, http_answer, odd_server
@@ -36,7 +43,7 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def announces(environ: dict[str, str], *urls: str) -> Iterator[None]:
+def announces(environ: dict[str, str], *urls: str, config: str | None = None) -> Iterator[None]:
     with ExitStack() as stack:
         for number, (url, pid) in enumerate(zip(urls, (os.getpid(), os.getppid()), strict=False)):
             found = Announcement(
@@ -47,6 +54,7 @@ def announces(environ: dict[str, str], *urls: str) -> Iterator[None]:
                 version="1",
                 began=float(number),
                 is_serving=True,
+                config=config,
             )
             stack.enter_context(announced(found, environ))
         yield
@@ -201,3 +209,17 @@ def test_another_program_is_no_server_unless_it_was_named(environ: dict[str, str
             assert server_with_model("small", None, environ) is None
         with pytest.raises(NotModelyard):
             server_with_model("small", url, environ)
+
+
+def test_a_server_that_runs_with_a_file_is_found_by_the_file_where_it_has_the_model(
+    tmp_path: Path, environ: dict[str, str]
+) -> None:
+    file, other = tmp_path / "models.toml", tmp_path / "link.toml"
+    file.touch()
+    other.symlink_to(file)
+    with modelyard() as url, announces(environ, url, config=str(file)):
+        found = server_of_file(other, "small", environ)
+        assert found is not None
+        assert (found.url, found.model) == (url, "small")
+        assert server_of_file(file, "not read again yet", environ) is None
+        assert server_of_file(tmp_path / "another.toml", "small", environ) is None
