@@ -26,7 +26,7 @@ from modelyard.cli.log import ServerLog
 from modelyard.cli.stopping import Stop, forced_line, stop_line
 from modelyard.config import AccessKey, Config, missing_ids
 from modelyard.config.reader import ConfigReader
-from modelyard.errors import ModelyardError
+from modelyard.errors import ConfigError, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import Certificate
@@ -289,7 +289,8 @@ def _reload_starter(
         try:
             result = await model.yard.reconfigure(await reader.read_async())
         except ModelyardError as error:
-            logger.error("The configuration was not reloaded, nothing has changed. %s", error)
+            reason = error.in_one_line if isinstance(error, ConfigError) else error
+            logger.error("The configuration was not reloaded, nothing has changed. %s", reason)
         else:
             logger.info("The configuration was reloaded: %s", result.summary())
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -83,6 +83,15 @@ class ConfigError(ModelyardError):
         if any(problem.line is not None for problem in shown):
             return "\n\n".join(filter(None, (head, *(_located(self.source, problem) for problem in shown), rest)))
         return "\n".join([head, *(f"  - {problem}" for problem in shown), *([f"  {rest}"] if rest else [])])
+
+    @property
+    def in_one_line(self) -> str:
+        """The problems with their positions, without the lines of the file, for a log."""
+        shown = self.problems[:MAX_SHOWN_PROBLEMS]
+        texts = [_located(self.source, replace(problem, excerpt="")) for problem in shown]
+        if (hidden := len(self.problems) - len(shown)) > 0:
+            texts.append(f"And {hidden} more.")
+        return " ".join(texts)
 
 
 def _located(source: str, problem: ConfigProblem) -> str:

@@ -332,3 +332,14 @@ def test_the_command_line_goes_through_the_same_checks():
 def test_the_file_of_the_hubs_token_is_relative_to_the_configuration(write, tmp_path):
     config = load_config(write('[hub]\ntoken_source = "path:token"\n[[models]]\nmodel_id = "org/a"'))
     assert config.hub.token_source.get_secret_value() == f"path:{tmp_path / 'token'}"
+
+
+def test_the_problems_of_a_file_are_one_line_for_a_log(write):
+    path = write("colour = 1\n[x]\n[[models]]\nmodel_id = 'a.gguf'\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    line = caught.value.in_one_line
+    assert line.startswith(f"{path}:1:1: unknown key 'colour'.")
+    assert f" {path}:2:2: unknown table [x]." in line
+    assert "\n" not in line
+    assert "|" not in line

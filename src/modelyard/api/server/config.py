@@ -11,7 +11,7 @@ from fastapi import Request as HttpRequest
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.services import Services
 from modelyard.config.reader import ConfigReader
-from modelyard.errors import InvalidRequest, ModelyardError
+from modelyard.errors import ConfigError, InvalidRequest, ModelyardError
 from modelyard.yard.reconfigure import Reconfiguration
 
 
@@ -48,7 +48,8 @@ async def reload_config(http: HttpRequest, dry_run: bool = False) -> dict[str, A
         result = await Services.of(http).yard.reconfigure(await reader.read_async(), dry_run=dry_run)
     except ModelyardError as error:
         if not dry_run:
-            logger.error("The configuration was not reloaded, nothing has changed. %s", error)
+            reason = error.in_one_line if isinstance(error, ConfigError) else error
+            logger.error("The configuration was not reloaded, nothing has changed. %s", reason)
         raise
     if not dry_run:
         logger.info("The configuration was reloaded: %s", result.summary())
