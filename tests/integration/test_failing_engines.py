@@ -147,7 +147,12 @@ def test_a_load_that_fails_says_why_and_when_to_come_again(server: RunningServer
         assert "no room on this machine" in error["message"]
         assert int(answer.headers["retry-after"]) >= 1
     status = server.post("/v1/models/status", {"model_id": "smollm2"}).json()
-    assert status == {"model_id": "smollm2", "status": "unloaded", "error": "no room on this machine"}
+    assert status == {
+        "model_id": "smollm2",
+        "status": "unloaded",
+        "error": "no room on this machine",
+        "resident_bytes": 0,
+    }
     assert server.get("/v1/models/google/gemma3").json()["status"] == "loaded"
 
 

@@ -118,7 +118,7 @@ def test_offline_what_is_missing_is_said_and_nobody_is_asked(hub: LoopbackHub, t
         timeout=WAIT_S,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert " ".join(done.stderr.split()) == (
         "error: 'org/tiny' at revision 'v2' is not in the local Hugging Face cache, and offline mode forbids to "
         "download it. Unset HF_HUB_OFFLINE, or name a file or folder that is on this machine."

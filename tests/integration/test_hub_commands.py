@@ -75,7 +75,7 @@ class Shell:
     def run(self, *args: str, text: str = "") -> Done:
         """The command in this process."""
         self._monkeypatch.setattr(sys, "argv", ["modelyard", *args])
-        self._monkeypatch.setattr(sys, "stdin", io.StringIO(text))
+        self._monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:
             main()
@@ -366,5 +366,5 @@ def test_layers_on_the_command_line_are_those_of_the_configuration(shell: Shell)
         assert problem in refused.stderr
     # A server that has ended, in this process, has left Ctrl-C to others.
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    both = shell.run("run", "-m", "org/tiny", "--cpu", "-n", "4")
+    both = shell.run("run", "-m", "org/tiny", "--cpu", "-n", "4", "-i", "Hi")
     assert "--cpu keeps all models on the CPU" in both.stderr

@@ -75,7 +75,7 @@ def greet(
     example = min(models, key=lambda model: (model.files == "unusable", not model.is_default))
     console.print(Text("\nTry it:", "bold"))
     # Printed without the console, because a wrapped or marked-up command could not be pasted.
-    print(curl_line(urls[0], example, needs_key=needs_key), flush=True)  # noqa: T201
+    print(curl_line(urls[0], example, needs_key=needs_key), file=console.file)
     if not needs_key and not is_loopback(host):
         logger.warning(
             "Any client that reaches this machine can use the models: the server listens on %s, and there are no API "

@@ -6,7 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO, Final, cast
+from typing import IO, Final, TextIO, cast
 
 from rich.console import Console
 from rich.text import Text
@@ -15,7 +15,7 @@ from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.api.server.log_ring import LogRing
 from modelyard.config import Server
 from modelyard.system.printable import printable
-from modelyard.system.queued_stream import QueuedStream
+from modelyard.system.queued_output import QueuedOutput
 
 # Libraries whose lines of level INFO repeat what the access log has, or have a line for each request to the hub.
 _QUIET: Final = ("uvicorn.error", "httpx", "httpx2")
@@ -76,13 +76,15 @@ class ServerLog:
 
     Attributes:
         console: where it is written.
+        greeting: standard output, for what the start says.
         ring: its last lines.
     """
 
     def __init__(self) -> None:
         # The event loop writes: it must not wait for a terminal that reads nothing.
-        self._stream = QueuedStream(sys.stderr)
-        self.console = Console(file=cast("IO[str]", self._stream), highlight=False)
+        self._output = QueuedOutput()
+        self.console = self._console_to(sys.stderr)
+        self.greeting = self._console_to(sys.stdout)
         self.ring = LogRing()
         self.ring.setFormatter(LineFormatter("%(message)s"))
         self._handlers: list[ConsoleHandler] = []
@@ -103,7 +105,10 @@ class ServerLog:
 
     def close(self) -> None:
         """Wait until the lines so far are shown; not for long, where nothing reads them."""
-        self._stream.drain(MAX_DRAIN_S)
+        self._output.drain(MAX_DRAIN_S)
+
+    def _console_to(self, stream: TextIO) -> Console:
+        return Console(file=cast("IO[str]", self._output.stream(stream)), highlight=False)
 
     def _handler(self, form: str) -> ConsoleHandler:
         handler = ConsoleHandler(self.console)

@@ -135,7 +135,7 @@ async def _serve(
                 announce_serving()
                 await _await_survey(survey, stop)
                 if not stop.requested.is_set():
-                    _greet(config, model.yard, listener, keys)
+                    _greet(log.greeting, config, model.yard, listener, keys)
             with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
                 await finishes_before(stop.requested, server.serving)
                 await _drain(model, server, stop, log)
@@ -211,10 +211,10 @@ async def _survey(yard: Yard, known: Collection[str]) -> None:
             logger.warning("%s cannot be loaded as it is configured: %s", model, problem)
 
 
-def _greet(config: Config, yard: Yard, listener: socket.socket, keys: Sequence[AccessKey]) -> None:
+def _greet(console: Console, config: Config, yard: Yard, listener: socket.socket, keys: Sequence[AccessKey]) -> None:
     metrics = yard.metrics()
     memory = MemoryUse(metrics.used_bytes, metrics.budget_bytes, total_bytes())
-    greet(Console(highlight=False), config, yard.models(), memory, listener.getsockname()[1], needs_key=bool(keys))
+    greet(console, config, yard.models(), memory, listener.getsockname()[1], needs_key=bool(keys))
 
 
 async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, log: ServerLog) -> None:

@@ -135,7 +135,7 @@ def _read_text(path: Path) -> str:
     except FileNotFoundError:
         raise UnreadableDocument(ConfigProblem("There is no such file.")) from None
     except NotReadable as error:
-        raise UnreadableDocument(ConfigProblem(str(error))) from None
+        raise UnreadableDocument(ConfigProblem(str(error), "Name a configuration, which ends in .toml.")) from None
     except OSError as error:
         raise UnreadableDocument(ConfigProblem(f"The file cannot be read: {error.strerror}.")) from None
     is_toml = path.suffix.lower() == _SUFFIX

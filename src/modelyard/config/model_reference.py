@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
 from typing import Final, Literal
@@ -95,8 +95,13 @@ def parse_model_reference(
         or written.startswith(_PATH_STARTS)
         or (_is_hostless(written) and written.lower().endswith(_WEIGHT_SUFFIXES))
     )
-    if looks_like_path or is_there(path):
+    if looks_like_path:
         return _of_path(path)
+    if is_there(path):
+        of_path = _of_path(path)
+        # A folder that is named as a repository of the hub is known by that name: it may stand in for the download.
+        repository = _REPOSITORY.fullmatch(written)
+        return replace(of_path, id=written) if repository and repository["repo"] == written else of_path
     if not _is_hostless(written):
         return _of_url(f"https://{written}")
     return _of_repository(written, written)

@@ -11,7 +11,7 @@ from modelyard.errors import RepositoryUnavailable, UnusableModel
 from modelyard.formats.uqff.constants import REPORT, SUFFIX, TYPES
 from modelyard.hub.preparation.conversion_key import conversion_key
 from modelyard.hub.preparation.projector_plan import NO_PROJECTOR, ProjectorPlan, plan_projector
-from modelyard.hub.select.gguf import Shard, expand_shards, parse_quant
+from modelyard.hub.select.gguf import Shard, default_gguf, expand_shards, parse_quant
 from modelyard.hub.select.isq import BITS, NEEDS_IMATRIX, Target
 from modelyard.hub.select.kind import check_kind
 from modelyard.hub.select.projector import TriedProjectors
@@ -102,6 +102,9 @@ def plan_files(request: FileRequest, stores: Stores, fits: Callable[[FilePlan], 
     considered: list[str] = []
     for quant in AUTO_LEVELS:
         level = "full precision" if quant is None else f"{quant} bits"
+        if quant is None and not listing.safetensors and default_gguf(listing.names) is not None:
+            considered.append(f"{level}: '{listing.source}' has several quantisations, and no checkpoint.")
+            continue
         try:
             plan = _plan(replace(request, quant=quant), listing, listings, stores)
         except RepositoryUnavailable:

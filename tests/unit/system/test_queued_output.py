@@ -1,4 +1,4 @@
-"""A writer of a queued stream never waits for a reader."""
+"""A writer of queued output never waits for a reader."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TextIO
 
 import pytest
 
-from modelyard.system.queued_stream import MAX_WAITING_CHARS, QueuedStream
+from modelyard.system.queued_output import MAX_WAITING_CHARS, QueuedOutput
 
 WAIT_S = 30
 
@@ -32,24 +32,26 @@ def read_until(reading: int, end: str) -> str:
 
 def test_what_is_written_arrives_in_its_order(pipe: tuple[int, TextIO]) -> None:
     reading, target = pipe
-    stream = QueuedStream(target)
+    output = QueuedOutput()
+    stream = output.stream(target)
     for number in range(100):
         print(number, file=stream)
-    assert stream.drain(WAIT_S)
+    assert output.drain(WAIT_S)
     assert read_until(reading, "99\n").split() == [str(number) for number in range(100)]
 
 
 def test_a_writer_does_not_wait_for_a_reader_that_reads_nothing(pipe: tuple[int, TextIO]) -> None:
     reading, target = pipe
-    stream = QueuedStream(target)
+    output = QueuedOutput()
+    stream = output.stream(target)
     line = "x" * 1023 + "\n"
     # More than a pipe and the queue take together: a write that waited would wait for ever.
     for _ in range(2 * MAX_WAITING_CHARS // len(line)):
         stream.write(line)
-    assert not stream.drain(0.01)
+    assert not output.drain(0.01)
     with ThreadPoolExecutor(1) as pool:
         read = pool.submit(read_until, reading, "the end\n")
-        assert stream.drain(WAIT_S)
+        assert output.drain(WAIT_S)
         stream.write("the end\n")
         text = read.result(WAIT_S)
     assert text.count(line) >= MAX_WAITING_CHARS // len(line)
@@ -60,8 +62,18 @@ def test_a_reader_that_is_gone_is_no_error_for_the_writer() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "w") as target:
-        stream = QueuedStream(target)
+        output = QueuedOutput()
+        stream = output.stream(target)
         stream.write("nobody reads this\n")
-        assert stream.drain(WAIT_S)
+        assert output.drain(WAIT_S)
         # What is left in the buffer of the target cannot be written either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), writing)
+
+
+def test_streams_of_one_output_keep_their_order(pipe: tuple[int, TextIO]) -> None:
+    reading, target = pipe
+    output = QueuedOutput()
+    first, second = output.stream(target), output.stream(target)
+    for number in range(100):
+        print(number, file=first if number % 2 else second)
+    assert read_until(reading, "99\n").split() == [str(number) for number in range(100)]
