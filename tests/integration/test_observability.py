@@ -141,9 +141,7 @@ def test_a_busy_run_is_counted_and_logged_and_its_secrets_are_not(
     # What does not exist is named, so that the client that asks for it can be corrected.
     name = SECRETS["name"]
     assert lines[2].startswith(f"POST /v1/chat/completions 404 model={name} key=alice ms=")
-    assert lines[3].startswith(
-        f"GET /v1/models/{{model_id:path}} 404 path=/v1/models/{name} model={name} key=alice ms="
-    )
+    assert lines[3].startswith(f"GET /v1/models/{{model_id}} 404 path=/v1/models/{name} model={name} key=alice ms=")
     assert lines[4].startswith(f"GET unknown 404 path=/{name} key=alice")
     assert re.fullmatch(r"GET unknown 401 path=/v1/models ms=[\d.]+ error=invalid_api_key request_id=\w+", lines[6])
     # Not those of this test's own client, nor uvicorn's own access log: that is off, and pytest turns it on again.

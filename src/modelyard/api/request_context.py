@@ -136,8 +136,10 @@ class RequestContext:
 
     @property
     def route(self) -> str:
-        """The pattern of the route, such as ``/v1/models/{model_id:path}``; never the path itself."""
-        return getattr(self._scope.get("route"), "path", NO_ROUTE)
+        """The pattern of the route, such as ``/v1/models/{model_id}``; never the path itself."""
+        route = self._scope.get("route")
+        # Without the converter that Starlette's own pattern has, as in {model_id:path}.
+        return getattr(route, "path_format", "") or getattr(route, "path", NO_ROUTE)
 
     @property
     def path(self) -> str:

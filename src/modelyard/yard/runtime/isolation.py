@@ -29,11 +29,11 @@ MEMORY_S: Final = 30 * 86_400.0
 MAX_DEATHS: Final = 20
 
 _REASONS: Final[dict[Doing, str]] = {
-    "loading": "the server died while it was loaded",
-    "computing": "the server died while it computed",
-    "reading": "the server died while it read a prompt",
-    "saving": "the server died while it saved prompts",
-    "restoring": "the server died while it restored prompts",
+    "loading": "the program that served it ended abnormally while it was loaded",
+    "computing": "the program that served it ended abnormally during an answer",
+    "reading": "the program that served it ended abnormally while it read a prompt",
+    "saving": "the program that served it ended abnormally while it saved prompts",
+    "restoring": "the program that served it ended abnormally while it restored prompts",
 }
 
 
@@ -135,7 +135,11 @@ class IsolationRecords:
         """
         for activity in activities:
             if (reason := death_reason(activity)) is not None and activity.model_digest:
-                logger.warning("%s: %s. It may get a process of its own.", activity.name, reason)
+                logger.warning(
+                    "%s: %s. It may be served in a process of its own now, apart from other models.",
+                    activity.name,
+                    reason,
+                )
                 self.note_death(activity.model_digest, activity.name, reason, now)
 
     def _write(self, digest: str, record: IsolationRecord) -> None:

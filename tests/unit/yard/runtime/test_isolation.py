@@ -98,11 +98,11 @@ def test_only_the_newest_deaths_are_kept(records: IsolationRecords) -> None:
 @pytest.mark.parametrize(
     ("doing", "reason"),
     [
-        ("loading", "the server died while it was loaded"),
-        ("computing", "the server died while it computed"),
-        ("reading", "the server died while it read a prompt"),
-        ("saving", "the server died while it saved prompts"),
-        ("restoring", "the server died while it restored prompts"),
+        ("loading", "the program that served it ended abnormally while it was loaded"),
+        ("computing", "the program that served it ended abnormally during an answer"),
+        ("reading", "the program that served it ended abnormally while it read a prompt"),
+        ("saving", "the program that served it ended abnormally while it saved prompts"),
+        ("restoring", "the program that served it ended abnormally while it restored prompts"),
         ("idle", None),
     ],
 )
