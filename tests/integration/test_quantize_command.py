@@ -101,9 +101,9 @@ def test_it_shows_its_progress_and_writes_the_file(
     [
         (signal.SIGINT, "Reading the checkpoint", 128 + signal.SIGINT),
         (signal.SIGTERM, "Reading the checkpoint", 128 + signal.SIGTERM),
-        (signal.SIGINT, "Quantizing", 128 + signal.SIGINT),
-        (signal.SIGTERM, "Quantizing", 128 + signal.SIGTERM),
-        (signal.SIGKILL, "Quantizing", -signal.SIGKILL),
+        (signal.SIGINT, "Quantising", 128 + signal.SIGINT),
+        (signal.SIGTERM, "Quantising", 128 + signal.SIGTERM),
+        (signal.SIGKILL, "Quantising", -signal.SIGKILL),
     ],
 )
 def test_it_can_be_interrupted_without_harm(
@@ -117,7 +117,7 @@ def test_it_can_be_interrupted_without_harm(
 ):
     temporary = tmp_path / "tmp"
     temporary.mkdir()
-    if step == "Quantizing":
+    if step == "Quantising":
         # In full precision it is there already.
         made()
     else:
@@ -144,7 +144,7 @@ def test_it_can_be_interrupted_without_harm(
 def test_a_place_that_cannot_be_written_is_named(made: Callable[..., ModelFiles], cache: Path, checkpoint: Path):
     made(isq="8")
     done = quantize("-m", checkpoint, "--isq", "8", "-o", "/proc/nowhere/x.gguf", cache=cache)
-    assert done.returncode == 1
+    assert done.returncode == 4
     assert "/proc/nowhere/x.gguf cannot be written: " in done.stderr
     assert "Choose another place with --out." in done.stderr
 
@@ -153,7 +153,7 @@ def test_the_model_itself_is_not_overwritten(weights: dict[str, Path], tmp_path:
     model = tmp_path / "model.gguf"
     model.symlink_to(weights["smollm2"])
     done = quantize("-m", model, "--isq", "8", "-o", model, cache=tmp_path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"{model} is the model itself, and would be lost." in done.stderr
 
 

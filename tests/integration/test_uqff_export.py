@@ -196,5 +196,5 @@ def test_a_folder_gets_uqff_and_a_name_gets_its_kind(checkpoint: Path, tmp_path:
     assert named.returncode == 0, named.stderr
     assert "mine-0.uqff" in names(tmp_path / "one")
     wrong = modelyard("-m", str(checkpoint), "--isq", "q4k", "-o", str(tmp_path / "x.gguf"), "--format", "uqff")
-    assert wrong.returncode == 1
+    assert wrong.returncode == 2
     assert "ends like gguf, but --format is uqff" in wrong.stderr

@@ -251,11 +251,11 @@ def test_what_names_nothing_in_run_may_have_been_the_model_of_a_server_that_does
     )
 
 
-def test_a_model_that_run_cannot_load_is_named_as_serve_names_it(tmp_path: Path) -> None:
+def test_the_one_model_that_run_cannot_load_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "bad.gguf").write_text("no model")
     code, said = modelyard("run", "bad.gguf", "hi", "--local")
     assert code == MODEL
-    assert said.startswith("error: model 'bad': ")
+    assert said.startswith(f"error: {tmp_path}/bad.gguf: This is not a GGUF file")
 
 
 def test_the_same_mistake_has_the_same_code_in_every_command(monkeypatch: pytest.MonkeyPatch) -> None:

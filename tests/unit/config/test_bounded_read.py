@@ -14,6 +14,8 @@ from modelyard.config.bounded_read import MAX_CONFIG_BYTES
 from modelyard.config.reader import ConfigReader
 from modelyard.errors import ConfigError
 
+NAME_ONE = "Name a configuration, which ends in .toml."
+
 
 def problem(path: Path) -> str:
     with pytest.raises(ConfigError) as refused:
@@ -24,15 +26,15 @@ def problem(path: Path) -> str:
 def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
     pipe = tmp_path / "models.toml"
     os.mkfifo(pipe)
-    assert problem(pipe) == f"{pipe}: This is a named pipe, not a file."
+    assert problem(pipe) == f"{pipe}: This is a named pipe, not a file. {NAME_ONE}"
 
 
 def test_devices_and_folders_are_no_configuration(tmp_path: Path) -> None:
     device, folder = tmp_path / "endless.toml", tmp_path / "folder.toml"
     device.symlink_to("/dev/zero")
     folder.mkdir()
-    assert problem(device) == f"{device}: This is a device, not a file."
-    assert problem(folder) == f"{folder}: This is a folder, not a file."
+    assert problem(device) == f"{device}: This is a device, not a file. {NAME_ONE}"
+    assert problem(folder) == f"{folder}: This is a folder, not a file. {NAME_ONE}"
 
 
 def test_a_file_without_end_is_not_read_to_its_end(tmp_path: Path) -> None:

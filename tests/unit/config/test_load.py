@@ -198,7 +198,9 @@ def test_a_missing_file_is_said_to_be_missing(tmp_path):
 
 def test_a_folder_is_no_file(tmp_path):
     (tmp_path / "models.toml").mkdir()
-    assert problem(tmp_path / "models.toml") == "This is a folder, not a file."
+    assert (
+        problem(tmp_path / "models.toml") == "This is a folder, not a file. Name a configuration, which ends in .toml."
+    )
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path):
