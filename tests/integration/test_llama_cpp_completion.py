@@ -141,10 +141,10 @@ def test_a_stream_reports_the_progress_of_its_prompt(server: RunningServer, path
     body = {"model": "smollm2", **asked, "max_tokens": 2, "return_progress": True, "stream": True}
     events = streamed(server, path, body)
     steps = [event["prompt_progress"] for event in events if "prompt_progress" in event]
-    assert steps
     assert [step["processed"] for step in steps] == sorted({step["processed"] for step in steps})
     assert steps[-1]["processed"] == steps[-1]["total"]
-    assert all(step["cache"] < step["processed"] for step in steps)
+    assert steps[0]["cache"] == steps[0]["processed"], "the first is of what need not be computed, as llama.cpp has it"
+    assert len(steps) > 1
 
 
 @pytest.mark.parametrize("prompt", [[], None, 7, [[]], [None], [1.5], {"text": SKY}])

@@ -465,7 +465,11 @@ class GenerationLoop:
             self._draft(self._drafter)
         chunks = self._scheduler.schedule()
         if self._scheduler.started:
-            self._events.extend(Started(each.id, each.cached_tokens or 0) for each in self._scheduler.started)
+            for each in self._scheduler.started:
+                self._events.append(Started(each.id, each.cached_tokens or 0))
+                if self._running[each.id].request.reports_progress:
+                    # The first report is of the prefix that need not be computed, as llama.cpp has it.
+                    self._events.append(PromptProgress(each.id, each.cached_tokens or 0))
             self._scheduler.started.clear()
         self._offload.carry_out()
         if not chunks:
