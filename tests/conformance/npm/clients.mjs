@@ -1,5 +1,6 @@
 // What programs in JavaScript do with their own clients. Prints one JSON object with what they were told.
 import assert from "node:assert/strict";
+import Anthropic from "@anthropic-ai/sdk";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { generateObject, generateText, stepCountIs, streamText, tool } from "ai";
 import OpenAI from "openai";
@@ -18,6 +19,7 @@ const parameters = {
 };
 
 const openai = new OpenAI({ baseURL, apiKey: "unused", maxRetries: 0, timeout: 60_000 });
+const anthropic = new Anthropic({ baseURL: baseURL.replace(/\/v1$/, ""), apiKey: "unused", maxRetries: 0, timeout: 60_000 });
 const yard = createOpenAICompatible({ name: "modelyard", baseURL, includeUsage: true, supportsStructuredOutputs: true });
 
 const tests = {
@@ -77,6 +79,30 @@ const tests = {
     const ids = [];
     for await (const model of openai.models.list()) ids.push(model.id);
     assert.deepEqual(ids, ["smollm2", "google/gemma3"]);
+  },
+  async "anthropic: a message is streamed with its usage"() {
+    const stream = anthropic.messages.stream({ model: MODEL, messages: question, max_tokens: 6, temperature: 0 });
+    let text = "";
+    stream.on("text", (delta) => { text += delta; });
+    const final = await stream.finalMessage();
+    assert.equal(final.content[0].text, text);
+    assert.equal(final.stop_reason, "max_tokens");
+    assert.equal(final.usage.output_tokens, 6);
+    const counted = await anthropic.messages.countTokens({ model: MODEL, messages: question });
+    assert.equal(counted.input_tokens, final.usage.input_tokens + (final.usage.cache_read_input_tokens ?? 0));
+  },
+  async "anthropic: a tool is called"() {
+    const message = await anthropic.messages.create({
+      model: MODEL, messages: question, max_tokens: 40, temperature: 0,
+      tools: [{ name: "get_weather", input_schema: parameters }], tool_choice: { type: "tool", name: "get_weather" },
+    });
+    const call = message.content.find((block) => block.type === "tool_use");
+    assert.ok(["Oslo", "Rome"].includes(call.input.city));
+    assert.equal(message.stop_reason, "tool_use");
+  },
+  async "anthropic: a model that is not there is a NotFoundError"() {
+    const refused = await anthropic.messages.create({ model: "nobody", messages: question, max_tokens: 5 }).catch((error) => error);
+    assert.ok(refused instanceof Anthropic.NotFoundError);
   },
   async "ai: text is generated"() {
     const { text, usage, finishReason } = await generateText({
