@@ -1,4 +1,4 @@
-"""The npm clients, openai, Anthropic's and the AI SDK with @ai-sdk/openai-compatible, against the real server with real weights.
+"""OpenAI's and Anthropic's npm clients, and the AI SDK, against the real server with real weights.
 
 What they do is in npm/clients.mjs; their versions are in npm/package-lock.json.
 """
