@@ -88,16 +88,18 @@ class StepLines:
         lines = []
         self._last = {model: last for model, last in self._last.items() if model in steps}
         for model, step in steps.items():
-            name, logged_at = self._last.get(model, ("", 0.0))
+            last, logged_at = self._last.get(model, ("", 0.0))
             if step.step in _WITHOUT_LINE:
                 continue
-            if step.step != name:
-                lines.append(f"{model}: {step.step}")
+            # The parts of a step, as in "trying the file: loading", are for bars: each takes a moment.
+            name, _, _ = step.step.partition(":")
+            if name != last:
+                lines.append(f"{model}: {name}")
             elif now >= logged_at + self._pause_s:
                 lines.append(f"{model}: {step.step}, {step.fraction:.0%}")
             else:
                 continue
-            self._last[model] = (step.step, now)
+            self._last[model] = (name, now)
         return lines
 
 

@@ -111,3 +111,11 @@ def test_a_long_step_has_a_line_at_its_start_and_one_now_and_then() -> None:
     assert lines.of({"m": Progress("loading", 0.1)}, 200.0) == [], "a load has a line of its own"
     assert lines.of({}, 201.0) == []
     assert lines.of(steps, 202.0) == ["m: downloading"]
+
+
+def test_the_parts_of_a_step_have_no_lines_of_their_own() -> None:
+    lines = StepLines(pause_s=10.0)
+    parts = ("trying the file: starting", "trying the file: loading", "trying the file: unloading")
+    logged = [line for now, part in enumerate(parts) for line in lines.of({"m": Progress(part, 0.5)}, float(now))]
+    assert logged == ["m: trying the file"]
+    assert lines.of({"m": Progress(parts[-1], 0.5)}, 30.0) == ["m: trying the file: unloading, 50%"]
