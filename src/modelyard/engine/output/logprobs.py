@@ -21,8 +21,10 @@ Scores = npt.NDArray[np.float64]
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> Scores:
     """Return the natural logarithms of the probabilities of [vocab_size] logits."""
-    shifted = logits.astype(np.float64) - float(logits.max())
-    return shifted - np.log(np.exp(shifted).sum())  # type: ignore[no-any-return]
+    highest = logits.max()
+    # The exponentials keep the precision of the logits: in 64 bits, they would take most of the time.
+    total = np.exp(logits - highest).sum(dtype=np.float64)
+    return logits.astype(np.float64) - (float(highest) + np.log(total))  # type: ignore[no-any-return]
 
 
 def log_of(probabilities: Scores) -> Scores:
