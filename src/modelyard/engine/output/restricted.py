@@ -42,8 +42,8 @@ class RestrictedSampler:
         if allowed is not None:
             self._disallowed = np.ones(vocab_size, np.bool_)
             self._disallowed[list(allowed)] = False
-        self._excluded = tuple(excluded)
-        self._tail_length = max((len(sequence) - 1 for sequence in self._excluded), default=0)
+        self._excluded = [(sequence[:-1], sequence[-1]) for sequence in excluded]
+        self._tail_length = max((len(beginning) for beginning, _ in self._excluded), default=0)
         self._tail: tuple[int, ...] = ()
         for token in answer[max(0, len(answer) - self._tail_length) :]:
             self._count(token)
@@ -78,8 +78,8 @@ class RestrictedSampler:
     def _restrict(self, logits: npt.NDArray[np.float32]) -> None:
         if self._disallowed is not None:
             logits[self._disallowed] = -np.inf
-        for *beginning, last in self._excluded:
-            if not beginning or self._tail[-len(beginning) :] == tuple(beginning):
+        for beginning, last in self._excluded:
+            if not beginning or self._tail[-len(beginning) :] == beginning:
                 logits[last] = -np.inf
         if logits.max() == -np.inf:
             raise ConstraintBroken("no token that may follow is among those that the request allows")
