@@ -91,7 +91,7 @@ class SamplerChain:
         if bias:
             entries = (lib.llama_logit_bias * len(bias))(*(lib.llama_logit_bias(t, b) for t, b in bias.items()))
             self._add(lib.llama_sampler_init_logit_bias(model.vocab_size, len(bias), entries))
-        if is_greedy(sampling):
+        if self._is_greedy:
             self._add_samplers(sampling, ("penalties", "dry"), model, context, prompt, dry)
             self._add(lib.llama_sampler_init_greedy())
         else:
