@@ -107,11 +107,11 @@ class LogRing(logging.Handler):
         Raises:
             TooManyConnections: there are MAX_FOLLOWERS already.
         """
-        if len(self._followers) >= MAX_FOLLOWERS:
-            raise TooManyConnections(f"{MAX_FOLLOWERS} clients follow the log already.")
         follower = LogFollower(asyncio.get_running_loop())
-        follower.is_over = self._is_closed
         with self._reading:
+            if len(self._followers) >= MAX_FOLLOWERS:
+                raise TooManyConnections(f"{MAX_FOLLOWERS} clients follow the log already.")
+            follower.is_over = self._is_closed
             self._followers.add(follower)
         try:
             yield follower
