@@ -16,6 +16,7 @@ from queue import Empty, SimpleQueue
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.generation import prompt_reports
 from modelyard.engine.generation.admission import Admission, Admitted
 from modelyard.engine.generation.finite import NOT_FINITE, is_usable
 from modelyard.engine.generation.running import RunningSequence
@@ -48,17 +49,13 @@ from modelyard.protocol.events import (
     Event,
     Failed,
     Finished,
-    PromptProgress,
-    PromptScored,
     Publish,
     Returned,
-    Started,
     Suspended,
     Token,
 )
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
 from modelyard.protocol.messages import Restore, Resume
-from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
@@ -372,8 +369,11 @@ class GenerationLoop:
         if not all(map(is_usable, logits)):
             self._fail(sequence, EngineError(self._name, NOT_FINITE))
             return
-        if sequence.scores_prompt and self._score(running, chunk, logits):
-            return
+        if sequence.scores_prompt:
+            scored = prompt_reports.scores(running, chunk, logits, self._model)
+            if scored is None:
+                return
+            self._events += scored
         if output.max_tokens == 0:
             self._end(sequence.id, Finished(sequence.id, "length", sequence.usage))
             return
@@ -418,25 +418,6 @@ class GenerationLoop:
         if output.finish_reason:
             self._end(sequence.id, Finished(sequence.id, output.finish_reason, running.usage, output.stopped_by))
 
-    def _score(self, running: RunningSequence, chunk: ScheduledChunk, logits: npt.NDArray[np.float32]) -> bool:
-        """Record log-probabilities of the prompt, and publish it with all of them; return whether some are to come."""
-        sequence, recorder, request = running.tokens, running.prompt_recorder, running.request
-        assert recorder is not None
-        end = chunk.position + len(chunk.tokens)
-        recorder.score(sequence.tokens[: sequence.prompt_length], chunk.position, logits)
-        if end < sequence.prompt_length:
-            return True
-        sequence.scores_prompt = False
-        running.prompt_recorder = None
-        if request.prompt_logprobs is not None:
-            self._events.append(PromptScored(sequence.id, recorder.prompt_with(request.prompt_logprobs)))
-        if request.echoes:
-            scored = () if request.logprobs is None else recorder.prompt_with(request.logprobs)
-            # The echoed text does not have the begin token.
-            skipped = 1 if isinstance(request.prompt, Text) and not self._model.piece(sequence.tokens[0]) else 0
-            self._events.append(Token(sequence.id, running.echo, scored[skipped:]))
-        return False
-
     def _settle_drafts(self, chunk: ScheduledChunk, drafted: int, accepted: int) -> None:
         """Report to the proposer how its draft did, and trim the rejected tokens from the KV cache."""
         sequence = chunk.sequence
@@ -466,10 +447,7 @@ class GenerationLoop:
         chunks = self._scheduler.schedule()
         if self._scheduler.started:
             for each in self._scheduler.started:
-                self._events.append(Started(each.id, each.cached_tokens or 0))
-                if self._running[each.id].request.reports_progress:
-                    # The first report is of the prefix that need not be computed, as llama.cpp has it.
-                    self._events.append(PromptProgress(each.id, each.cached_tokens or 0))
+                self._events += prompt_reports.started(self._running[each.id])
             self._scheduler.started.clear()
         self._offload.carry_out()
         if not chunks:
@@ -482,7 +460,7 @@ class GenerationLoop:
         else:
             outcome = self._compute(chunks)
         if outcome == Context.DECODED:
-            self._report_progress(chunks)
+            self._events += prompt_reports.progress(chunks, self._running)
             return chunks
         if outcome != Context.CACHE_FULL:
             raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")
@@ -492,13 +470,6 @@ class GenerationLoop:
             )
         self._offload.carry_out()
         return []
-
-    def _report_progress(self, chunks: list[ScheduledChunk]) -> None:
-        """Publish how much is computed of the prompts that are to report it."""
-        for chunk in chunks:
-            sequence, end = chunk.sequence, chunk.position + len(chunk.tokens)
-            if end <= sequence.prompt_length and self._running[sequence.id].request.reports_progress:
-                self._events.append(PromptProgress(sequence.id, end))
 
     def _draft(self, drafter: DraftModel) -> None:
         """Run the draft model for all running sequences."""
