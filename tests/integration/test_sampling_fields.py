@@ -180,6 +180,12 @@ def test_a_prompt_is_cut_at_its_beginning(server: RunningServer) -> None:
     assert cut["text"] == complete(server, prompt=last)["text"]
     too_long = complete(server, prompt="word " * 20_000 + PROMPT, truncate_prompt_tokens=4)
     assert too_long["text"] == cut["text"]
+    echoed = complete(server, prompt="Something else. " + PROMPT, truncate_prompt_tokens=4, echo=True, logprobs=0)
+    assert "".join(echoed["logprobs"]["tokens"]) == echoed["text"]
+    assert echoed["text"].endswith(cut["text"])
+    assert PROMPT.endswith(echoed["text"].removesuffix(cut["text"]))
+    whole = complete(server, truncate_prompt_tokens=10_000, echo=True)
+    assert whole["text"].startswith(PROMPT)
     assert complete(server, truncate_prompt_tokens=10_000)["text"] == complete(server)["text"]
 
 

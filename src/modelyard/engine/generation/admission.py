@@ -34,7 +34,7 @@ from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
 from modelyard.engine.speculative.ngram import NgramProposer, PredictionProposer
 from modelyard.errors import ContextNotPermitted, InvalidRequest, ModelyardError
-from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, media_of
+from modelyard.protocol.prompts import Chat, Sampling, Text, media_of
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
@@ -414,11 +414,11 @@ class Admission:
             request, prompt.output_format, sequence, output, sampler, reasoning=counter, budget=budget, calls=calls
         )
         if sequence.scores_prompt:
-            running.echo = self._echo(request.prompt, tokens) if request.echoes else ""
+            running.echo = self._echo(request, tokens) if request.echoes else ""
             top = max(request.prompt_logprobs or 0, (request.logprobs or 0) if request.echoes else 0)
             running.prompt_recorder = LogprobRecorder(top, self._model.visible_piece)
             return Admitted(running, "", resumed, prompt.repairs)
-        echo = self._echo(request.prompt, tokens) if request.echoes and resumed is None else ""
+        echo = self._echo(request, tokens) if request.echoes and resumed is None else ""
         return Admitted(running, echo, resumed, prompt.repairs)
 
     def _reasoning(
@@ -464,10 +464,14 @@ class Admission:
             recorder=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.visible_piece),
         )
 
-    def _echo(self, prompt: Prompt, tokens: list[int]) -> str:
-        if isinstance(prompt, Text):
+    def _echo(self, request: Submit, tokens: list[int]) -> str:
+        """Return the text of the prompt, of which a request may have cut the beginning."""
+        prompt = request.prompt
+        if isinstance(prompt, Text) and request.max_prompt_tokens is None:
             return prompt.text
-        return b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
+        written = b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
+        # Tokenizers may put a space before a text.
+        return prompt.text if isinstance(prompt, Text) and written.endswith(prompt.text) else written
 
     def _check_ids(self, param: str, tokens: Iterable[int]) -> None:
         for token in tokens:
