@@ -77,4 +77,4 @@ def _item(pattern: str, at: int) -> tuple[str, int, bool]:
 
 
 def _is_set(pattern: str, at: int) -> bool:
-    return pattern.startswith("\\", at) and pattern[at + 1 : at + 2] in _SETS and bool(pattern[at + 1 : at + 2])
+    return pattern.startswith("\\", at) and pattern[at + 1 : at + 2] in _SETS
