@@ -60,8 +60,9 @@ async def compact_response(body: CompactRequest, http: HttpRequest) -> Response:
     request = Request(prompt=chat, model=body.model, max_tokens=MAX_SUMMARY_TOKENS)
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
-    RequestContext.of(http.scope).ignore(f"input[{index}] ({kind})" for index, kind in sent.conversation.left_out)
-    return JsonResponse(partial(_compacted, services, request, sent, RequestContext.of(http.scope)))
+    context = RequestContext.of(http.scope)
+    context.ignore(f"input[{index}] ({kind})" for index, kind in sent.conversation.left_out)
+    return JsonResponse(partial(_compacted, services, request, sent, context))
 
 
 async def _compacted(services: Services, request: Request, sent: Input, context: RequestContext) -> bytes:

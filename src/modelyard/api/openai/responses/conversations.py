@@ -131,10 +131,8 @@ async def create_conversation_items(body: ItemsCreate, http: HttpRequest) -> Res
 
     conversation_id = http.path_params["conversation_id"]
     await found_conversation(conversation_id, http)
-    if (
-        await ResponseServices.of(http).store.change(conversation_id, owner_of(http), partial(extended, items=items))
-        is None
-    ):
+    store, add = ResponseServices.of(http).store, partial(extended, items=items)
+    if await store.change(conversation_id, owner_of(http), add) is None:
         raise ConversationNotFound(conversation_id)
     return _json(page_of(items, None, max(len(items), 1), "asc"))
 
