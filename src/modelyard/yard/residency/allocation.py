@@ -81,7 +81,7 @@ def _rank(builder: StateBuilder, name: str) -> tuple[bool, int, int]:
     if _is_out_of_patience(builder, name):
         return False, 0, oldest.order
     builder.due.append(oldest.since + builder.state.policy.patience_s)
-    return True, -model.wait_options, oldest.order
+    return True, -model.urgency, oldest.order
 
 
 def _is_out_of_patience(builder: StateBuilder, name: str) -> bool:
@@ -91,10 +91,8 @@ def _is_out_of_patience(builder: StateBuilder, name: str) -> bool:
 
 def _may_claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> bool:
     """Whether no busy model that would have to make room is more urgent."""
-    wait_options = builder.models[name].wait_options
-    return _is_out_of_patience(builder, name) or all(
-        builder.models[other].wait_options <= wait_options for other in plan.drains
-    )
+    urgency = builder.models[name].urgency
+    return _is_out_of_patience(builder, name) or all(builder.models[other].urgency <= urgency for other in plan.drains)
 
 
 def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:

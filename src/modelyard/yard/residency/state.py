@@ -252,7 +252,7 @@ class ModelState(NamedTuple):
         return next((waiter for waiter in self.queue if not waiter.does_not_trigger_load), None)
 
     @property
-    def wait_options(self) -> int:
+    def urgency(self) -> int:
         """The highest priority of its leases and of the requests that wait for it; without any, the lowest number."""
         waiting = [waiter.priority for waiter in self.queue if waiter.wants_load and not waiter.does_not_trigger_load]
         return max([*waiting, *self.leases.values()], default=-sys.maxsize)
