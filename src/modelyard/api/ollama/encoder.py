@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from modelyard.api.errors.ollama import error_body
+from modelyard.api.openai.prompt_logprobs import LEAST_LOGPROB
 from modelyard.api.serving.output_reader import OutputReader
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -153,4 +154,4 @@ def _logprob(each: TokenLogprob) -> dict[str, Any]:
 
 
 def _token(token: bytes, logprob: float) -> dict[str, Any]:
-    return {"token": token.decode("utf-8", "replace"), "logprob": max(logprob, -9999.0), "bytes": list(token)}
+    return {"token": token.decode("utf-8", "replace"), "logprob": max(logprob, LEAST_LOGPROB), "bytes": list(token)}
