@@ -140,9 +140,11 @@ class ChatFormat:
             text, begun = self._render(chat, turns, notes, opens_turn=chat.opens_turn), ""
             if chat.opens_turn:
                 text = closed_prompt(text, self._reasoning, chat.options, self._template.variables)
-        return RenderedChat(text, self._reading(chat, text, beginning, begun), listed(notes))
+        return RenderedChat(text, self._output_format(chat, text, beginning, begun), listed(notes))
 
-    def _reading(self, chat: Chat, text: MarkedText, beginning: Beginning | None, begun: str) -> OutputFormat | None:
+    def _output_format(
+        self, chat: Chat, text: MarkedText, beginning: Beginning | None, begun: str
+    ) -> OutputFormat | None:
         if not self._is_parsed(chat):
             return None
         if beginning is not None:
