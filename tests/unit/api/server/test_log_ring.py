@@ -150,12 +150,12 @@ async def test_a_follower_gets_each_line_once_from_any_thread(log: tuple[logging
     stream = LogStream(ring, ring.lines(), ring.lines()[-1].number, lambda line: line.message != "unwanted")
     logger.info("before the follower is there")
     running = asyncio.create_task(stream({}, receive, send))  # type: ignore[arg-type]
-    await is_there.wait()
-    assert b"before the follower is there" in b"".join(sent)
-    await asyncio.to_thread(logger.info, "unwanted")
-    await asyncio.to_thread(logger.info, "after")
-    ring.dismiss()
     async with asyncio.timeout(20):
+        await is_there.wait()
+        assert b"before the follower is there" in b"".join(sent)
+        await asyncio.to_thread(logger.info, "unwanted")
+        await asyncio.to_thread(logger.info, "after")
+        ring.dismiss()
         await running
     data = [json.loads(line[6:]) for line in b"".join(sent).decode().splitlines() if line.startswith("data: ")]
     assert [each["message"] for each in data] == ["before", "before the follower is there", "after"]
