@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from difflib import get_close_matches
+from functools import cache
 from reprlib import Repr
 from typing import Any, TypeVar
 
@@ -194,8 +195,14 @@ def _check_given_once(name: str, fields: Mapping[str, Any]) -> None:
         raise InvalidRequest(f"'{name}' is given twice: by its name, and as the argument without a name.", name)
 
 
+@cache
+def _names(body: type[BaseModel]) -> frozenset[str]:
+    """Return the names of the fields of a body, as a caller writes them."""
+    return frozenset(info.alias or name for name, info in body.model_fields.items())
+
+
 def _check_names(body: type[BaseModel], given: Mapping[str, Any]) -> None:
-    known = {info.alias or name for name, info in body.model_fields.items()}
+    known = _names(body)
     # Names of other servers, which the schema refuses with a reason of their own, or which change nothing.
     others: Container[str] = getattr(body, "known_extras", ())
     for name in given:
@@ -204,7 +211,7 @@ def _check_names(body: type[BaseModel], given: Mapping[str, Any]) -> None:
             raise InvalidRequest(_hint(name, known) or f"'{name}' is no field of {what}Request.", str(name))
 
 
-def _hint(name: str, known: Mapping[str, Any] | Set[str]) -> str:
+def _hint(name: str, known: Set[str]) -> str:
     matches = get_close_matches(str(name), list(known), n=1)
     if not matches:
         return ""

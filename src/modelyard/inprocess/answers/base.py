@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import ItemsView, KeysView, ValuesView
 from difflib import get_close_matches
+from functools import cache
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -55,8 +56,7 @@ class Answer(BaseModel):
 
     def keys(self) -> KeysView[str]:
         """Return the names of the fields."""
-        kind = type(self)
-        return dict.fromkeys((*kind.model_fields, *kind.model_computed_fields)).keys()
+        return _names(type(self))
 
     def values(self) -> ValuesView[Any]:
         """Return the values of the fields."""
@@ -65,6 +65,11 @@ class Answer(BaseModel):
     def items(self) -> ItemsView[str, Any]:
         """Return the fields, each as its name and its value."""
         return {name: getattr(self, name) for name in self.keys()}.items()
+
+
+@cache
+def _names(kind: type[Answer]) -> KeysView[str]:
+    return dict.fromkeys((*kind.model_fields, *kind.model_computed_fields)).keys()
 
 
 def shortened(text: str | None) -> str | None:
