@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.rerank.routes import rerank_body
-from modelyard.errors import AnswerInvalid, InvalidRequest, ModelNotFound
+from modelyard.errors import AnswerInvalid, InvalidRequest
 from modelyard.inprocess.answers import (
     ChatCompletion,
     Completion,
@@ -310,14 +310,6 @@ class AsyncRequests(ABC):
         return b"".join(tokenization.pieces).decode("utf-8", "replace")
 
     async def _waiting(self, work: Awaitable[_T], model: str) -> _T:
-        """Wait for ``work``, and show how ``model`` loads until it is loaded."""
+        """Wait for ``work``, and show how ``model``, by id, loads until it serves."""
         yard = self.yard
-
-        def is_loaded() -> bool:
-            try:
-                return yard.model(model).status == "loaded"
-            except ModelNotFound:
-                # It was removed meanwhile.
-                return True
-
-        return await self._display.during(work, is_loaded)
+        return await self._display.during(work, lambda: not yard.stage(model))
