@@ -50,11 +50,9 @@ class LoopThread(Generic[_Value_co]):
         atexit.register(self._exit)
         self._thread.start()
         try:
-            self.value = self._entered.result()
-        except BaseException as failure:
+            self.value = outcome(self._entered)
+        except BaseException:
             self.close()
-            if isinstance(failure, ModelyardError):
-                raise failure.with_traceback(None) from failure.__cause__
             raise
 
     def call(self, work: Callable[[_Value_co], Coroutine[Any, Any, _T]]) -> _T:
@@ -67,12 +65,7 @@ class LoopThread(Generic[_Value_co]):
         """
         future = self.submit(work)
         try:
-            return future.result()
-        except CancelledError:
-            raise Closed from None
-        except ModelyardError as error:
-            # Its message says what to do; a traceback through this module and the event loop would bury it.
-            raise error.with_traceback(None) from error.__cause__
+            return outcome(future)
         except BaseException:
             future.cancel()
             raise
@@ -191,3 +184,19 @@ class LoopThread(Generic[_Value_co]):
                 return
             self._entered.set_result(value)
             await self._leaving.wait()
+
+
+def outcome(future: Future[_T]) -> _T:
+    """Wait for work that was submitted to a LoopThread, and return its result.
+
+    Raises:
+        Closed: the thread was closed before the work ended.
+        BaseException: the exception that the work raised.
+    """
+    try:
+        return future.result()
+    except CancelledError:
+        raise Closed from None
+    except ModelyardError as error:
+        # Its message says what to do; a traceback through this module and the event loop would bury it.
+        raise error.with_traceback(None) from error.__cause__

@@ -6,16 +6,17 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Self, cast
 
 from modelyard.api.app import create_app
 from modelyard.config import read_keys
-from modelyard.errors import Closed, InvalidRequest, ModelyardError, PortUnavailable
+from modelyard.errors import Closed, InvalidRequest, PortUnavailable
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import certificate_of
 from modelyard.inprocess.listen import listen
+from modelyard.inprocess.loop_thread import outcome
 from modelyard.inprocess.model import Model
 from modelyard.inprocess.requests import shown
 
@@ -42,12 +43,12 @@ class Server:
             self._serving.cancel()
             raise
         if not address.done():
-            self._ended()
+            outcome(self._serving)
         self.url = address.result()
 
     def wait(self) -> None:
         """Return when the server has stopped."""
-        self._ended()
+        outcome(self._serving)
 
     def stop(self) -> None:
         """Accept no more requests; running answers have 30 seconds to finish. Idempotent. The model stays open.
@@ -58,7 +59,7 @@ class Server:
         with contextlib.suppress(Closed):
             self._thread.call_sync(lambda _: self._stopping.set())
             try:
-                self._ended()
+                outcome(self._serving)
             except KeyboardInterrupt:
                 self._serving.cancel()
 
@@ -70,14 +71,6 @@ class Server:
 
     def __repr__(self) -> str:
         return f"<Server at {self.url}{', stopped' if self._serving.done() else ''}>"
-
-    def _ended(self) -> None:
-        try:
-            self._serving.result()
-        except CancelledError:
-            raise Closed from None
-        except ModelyardError as error:
-            raise error.with_traceback(None) from error.__cause__
 
 
 def start_server(model: Model, *, host: str | None = None, port: int | None = None) -> Server:
