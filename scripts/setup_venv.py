@@ -4,7 +4,7 @@
 
 Needs nothing but Python. Run it again after any failure or Ctrl-C: it carries on with what is there. pip's own settings
 and CMAKE_ARGS, CC and CXX reach pip unchanged. Where CMAKE_ARGS is set and differs from what llama.cpp was compiled
-with, which .venv/cmake-args keeps, llama.cpp is compiled again.
+with, which .venv/cmake-args keeps, llama.cpp is compiled again; where it is not set, a new version is built as before.
 
 Whatever pip takes from an index is in a lock file with its SHA-256, also pip itself and what builds packages: nothing
 is resolved here (--no-deps), and nothing is built in an environment that pip would fill by itself
@@ -168,9 +168,7 @@ def make_venv() -> Path:
 
 def announce_compile(python: Path, version: str) -> None:
     """Say beforehand what may take minutes, and what it needs. A wheel in pip's cache would spare it: pip decides."""
-    query = f"from importlib.metadata import version; print(version('{COMPILED}'))"
-    present = subprocess.run([python, "-c", query], capture_output=True, text=True).stdout.strip()
-    if present == version and not is_compiled_otherwise():
+    if installed_version(python, COMPILED) == version and not is_to_compile(python):
         return
     print(f"{COMPILED} {version} is to be installed. Unless pip has built it here before, it is compiled now,")
     print(f"which takes about 6 minutes on 2 cores (this machine has {os.cpu_count()}).")
@@ -185,14 +183,27 @@ def announce_compile(python: Path, version: str) -> None:
     sys.stdout.flush()
 
 
-def is_compiled_otherwise() -> bool:
-    """Whether CMAKE_ARGS asks for another build of llama.cpp than the one in .venv, such as one for a GPU."""
-    used = CMAKE_ARGS.read_text(encoding="utf-8") if CMAKE_ARGS.exists() else ""
-    return os.environ.get("CMAKE_ARGS", used) != used
+def installed_version(python: Path, name: str) -> str:
+    """The version of a package in .venv; "" where it is not there."""
+    query = f"from importlib.metadata import version; print(version('{name}'))"
+    return subprocess.run([python, "-c", query], capture_output=True, text=True).stdout.strip()
+
+
+def kept_cmake_args() -> str:
+    """What llama.cpp in .venv was compiled with, as CMAKE_ARGS asked for it."""
+    return CMAKE_ARGS.read_text(encoding="utf-8") if CMAKE_ARGS.exists() else ""
+
+
+def is_to_compile(python: Path) -> bool:
+    """Whether llama.cpp is to be compiled otherwise than pip would, such as for a GPU: anew, or in another version."""
+    kept = kept_cmake_args()
+    asked = os.environ.get("CMAKE_ARGS", kept)
+    return asked != kept or (asked != "" and installed_version(python, COMPILED) != locked_version(LOCK, COMPILED))
 
 
 def compile_again(python: Path, log: IO[str], progress: Progress) -> None:
-    """Compile llama.cpp with CMAKE_ARGS, although pip may have a wheel that was built without."""
+    """Compile llama.cpp with CMAKE_ARGS, else as before, although pip may have a wheel that was built without."""
+    os.environ.setdefault("CMAKE_ARGS", kept_cmake_args())
     (pin,) = [pin for pin in parse_lock(LOCK.read_text(encoding="utf-8")) if pin.name == COMPILED]
     lock = VENV / "compiled.lock"
     lock.write_text(render([pin]), encoding="utf-8")
@@ -228,9 +239,8 @@ def install_torch(python: Path, log: IO[str], progress: Progress) -> None:
     """Install torch without CUDA where pip finds that, and else as the package index has it: it only converts."""
     progress.phase = "looking for torch without CUDA"
     cpu = LOCKS / "torch-cpu.lock"
-    query = "from importlib.metadata import version; print(version('torch'))"
-    present = subprocess.run([python, "-c", query], capture_output=True, text=True).stdout.strip()
-    if parse_lock(cpu.read_text(encoding="utf-8")) and present != locked_version(LOCKS / "torch.lock", "torch"):
+    wanted = locked_version(LOCKS / "torch.lock", "torch")
+    if parse_lock(cpu.read_text(encoding="utf-8")) and installed_version(python, "torch") != wanted:
         try:
             run_pip(python, hashed(cpu), log, progress)
         except SetupError:
@@ -307,7 +317,7 @@ def install(extras: list[str]) -> None:
     with LOG.open("w", buffering=1, encoding="utf-8") as log:
         # First, and by itself: it brings the pip that does the rest.
         run_pip(python, hashed(LOCKS / "build.lock"), log, progress)
-        if is_compiled_otherwise():
+        if is_to_compile(python):
             compile_again(python, log, progress)
         run_pip(python, hashed(LOCK, *dict.fromkeys(locks)), log, progress)
         # From here, with what is installed by now: nothing is fetched for it.

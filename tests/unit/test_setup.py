@@ -252,24 +252,30 @@ def test_the_set_up_has_pip_take_nothing_but_what_is_locked(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("used", "given", "compiles"),
+    ("used", "given", "is_upgrade", "compiled_with"),
     [
-        (None, None, False),
-        (None, "-DGGML_CUDA=on", True),
-        ("-DGGML_CUDA=on", "-DGGML_CUDA=on", False),
-        ("-DGGML_CUDA=on", None, False),
-        ("-DGGML_CUDA=on", "", True),
+        (None, None, False, None),
+        (None, None, True, None),
+        (None, "-DGGML_CUDA=on", False, "-DGGML_CUDA=on"),
+        ("-DGGML_CUDA=on", "-DGGML_CUDA=on", False, None),
+        ("-DGGML_CUDA=on", None, False, None),
+        ("-DGGML_CUDA=on", None, True, "-DGGML_CUDA=on"),
+        ("-DGGML_CUDA=on", "", False, ""),
     ],
 )
-def test_other_cmake_arguments_compile_llama_cpp_again(monkeypatch, tmp_path, used, given, compiles):
+def test_llama_cpp_is_compiled_with_the_cmake_arguments_that_are_given_or_were(
+    monkeypatch, tmp_path, used, given, is_upgrade, compiled_with
+):
     asked = []
     kept = tmp_path / "cmake-args"
     if used is not None:
         kept.write_text(used)
+    # So that what the set-up sets is taken back.
+    monkeypatch.setenv("CMAKE_ARGS", given or "")
     if given is None:
-        monkeypatch.delenv("CMAKE_ARGS", raising=False)
-    else:
-        monkeypatch.setenv("CMAKE_ARGS", given)
+        monkeypatch.delenv("CMAKE_ARGS")
+    if is_upgrade:
+        monkeypatch.setattr(setup_venv, "installed_version", lambda *_: "0.0.1")
     monkeypatch.setattr(setup_venv, "VENV", tmp_path)
     monkeypatch.setattr(setup_venv, "CMAKE_ARGS", kept)
     monkeypatch.setattr(setup_venv, "LOG", tmp_path / "setup.log")
@@ -278,13 +284,13 @@ def test_other_cmake_arguments_compile_llama_cpp_again(monkeypatch, tmp_path, us
     monkeypatch.setattr(setup_venv, "run_pip", lambda _python, arguments, *_: asked.append(arguments))
     setup_venv.install(["demo"])
     builds = [arguments for arguments in asked if "--force-reinstall" in arguments]
-    assert len(builds) == compiles
+    assert len(builds) == (compiled_with is not None)
     for arguments in builds:
         assert "--require-hashes" in arguments
         assert arguments[arguments.index("--no-binary") + 1] == "llama-cpp-python"
         (pin,) = parse_lock(Path(arguments[-1]).read_text())
         assert pin.name == "llama-cpp-python"
-        assert kept.read_text() == given
+        assert kept.read_text() == os.environ["CMAKE_ARGS"] == compiled_with
 
 
 def test_the_bill_of_materials_is_that_of_the_lock():
