@@ -60,13 +60,14 @@ class ProgressDisplay:
         Cancelling the wait, or an exception of the program's function, cancels the work.
         """
         # One display at a time: two would draw over each other.
-        if self._shown is False or self._is_showing or is_loaded():
+        display = None if self._is_showing or is_loaded() else _display(self._shown)
+        if display is None:
             return await work
         working = asyncio.ensure_future(work)
         self._is_showing = True
         try:
             before = dict(self._read())
-            with _display(self._shown) as report:
+            with display as report:
                 while not working.done() and not is_loaded():
                     before = self._report(before, report)
                     await asyncio.wait((working,), timeout=POLL_S)
@@ -88,18 +89,17 @@ class ProgressDisplay:
         return now
 
 
-def _display(shown: Shown) -> AbstractContextManager[OnLoadProgress]:
+def _display(shown: Shown) -> AbstractContextManager[OnLoadProgress] | None:
+    """Return where progress is shown; None: nowhere."""
     if callable(shown):
         return nullcontext(shown)
+    if not shown:
+        return None
     if _is_notebook():
         return _notebook_bars()
     if sys.stderr is not None and sys.stderr.isatty():
         return _terminal_bars()
-    return nullcontext(_drop)
-
-
-def _drop(_progress: LoadProgress) -> None:
-    pass
+    return None
 
 
 def _is_notebook() -> bool:
