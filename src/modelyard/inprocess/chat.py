@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import Any
 
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.openai.chat import ChatEncoder, chat_choices
+from modelyard.api.openai.chat import chat_choices
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.serving.output_reader import OutputReader
-from modelyard.api.serving.streaming import ChoiceRequest, whole_answer
+from modelyard.api.serving.streaming import whole_answer
 from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk
 from modelyard.inprocess.choices import Accepting, chunk_fields
 from modelyard.protocol.deltas import Delta
@@ -40,13 +40,7 @@ class Chats:
             ModelyardError: as ``Yard.generate``.
         """
         request = await self._media.resolved(to_request(body))
-        assert isinstance(request.prompt, Chat)
-        identity = Identity("chatcmpl")
-        requests = [
-            ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
-            for index, choice in enumerate(chat_choices(request, body.choices))
-        ]
-        answer, _ = await whole_answer(self._yard, requests)
+        answer, _ = await whole_answer(self._yard, chat_choices(body, request))
         return ChatCompletion.model_validate(answer)
 
     async def chunks(

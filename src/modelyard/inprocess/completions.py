@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
 from typing import Any
 
 from modelyard.api.openai.chunks import Identity
-from modelyard.api.openai.completions import CompletionEncoder
-from modelyard.api.openai.schema import CompletionRequest, choices_of
-from modelyard.api.serving.streaming import ChoiceRequest, whole_answer
+from modelyard.api.openai.completions import CompletionEncoder, text_choices, text_requests
+from modelyard.api.openai.schema import CompletionRequest
+from modelyard.api.serving.streaming import whole_answer
 from modelyard.inprocess.answers import Completion
 from modelyard.inprocess.choices import Accepting, chunk_fields
 from modelyard.protocol.events import Finished
@@ -31,12 +30,7 @@ class Completions:
         Raises:
             ModelyardError: as ``Yard.generate``.
         """
-        identity, means = Identity("cmpl"), list[float]()
-        requests = [
-            ChoiceRequest(request, CompletionEncoder(body, identity, means, index))
-            for index, request in enumerate(to_requests(body))
-        ]
-        answer, _ = await whole_answer(self._yard, requests)
+        answer, _ = await whole_answer(self._yard, text_choices(body, to_requests(body)))
         return Completion.model_validate(answer)
 
     async def chunks(
@@ -79,12 +73,7 @@ def to_requests(body: CompletionRequest) -> list[Request]:
     Raises:
         InvalidRequest: the value of a field is not supported.
     """
-    options = WaitOptions(keep_alive_s=body.keep_alive)
-    return [
-        choice
-        for request in body.checked()
-        for choice in choices_of(replace(request, wait_options=options), body.generated)
-    ]
+    return text_requests(body, WaitOptions(keep_alive_s=body.keep_alive))
 
 
 class _CompletionWriter:

@@ -121,10 +121,21 @@ class ChatEncoder(EventEncoder):
         return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
 
 
-def chat_choices(request: Request, choices: int) -> list[Request]:
-    """Return the request once for each choice. All have one prompt, which is scored once, for the first one."""
-    first, *others = choices_of(request, choices)
-    return [first, *(replace(each, prompt_logprobs=None) for each in others)]
+def chat_choices(body: ChatCompletionRequest, request: Request) -> list[ChoiceRequest]:
+    """Return the request once for each choice. All have one prompt, which is scored once, for the first one.
+
+    Args:
+        body: the request as it came.
+        request: the same request for the yard, with its images and sound.
+    """
+    assert isinstance(request.prompt, Chat)
+    identity = Identity("chatcmpl")
+    first, *others = choices_of(request, body.choices)
+    requests = [first, *(replace(each, prompt_logprobs=None) for each in others)]
+    return [
+        ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
+        for index, choice in enumerate(requests)
+    ]
 
 
 router = APIRouter(route_class=JsonRoute)
@@ -137,10 +148,4 @@ async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest)
     request = await RequestBody.of(http.scope).converted(body.checked)
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
-    assert isinstance(request.prompt, Chat)
-    identity = Identity("chatcmpl")
-    choices = [
-        ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
-        for index, choice in enumerate(chat_choices(request, body.choices))
-    ]
-    return respond(services.yard, choices, stream=bool(body.stream))
+    return respond(services.yard, chat_choices(body, request), stream=bool(body.stream))

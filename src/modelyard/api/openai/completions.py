@@ -23,6 +23,7 @@ from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import TokenLogprob
+from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_stream import TokenStream
 
 
@@ -143,21 +144,33 @@ def _named_top(each: TokenLogprob, *, as_id: bool) -> dict[str, float]:
     }
 
 
+def text_requests(body: CompletionRequest, options: WaitOptions) -> list[Request]:
+    """Return ``body`` as requests to the yard, one for each choice of each prompt.
+
+    Raises:
+        InvalidRequest: the value of a field is not supported.
+    """
+    return [
+        choice
+        for request in body.checked()
+        for choice in choices_of(replace(request, wait_options=options), body.generated)
+    ]
+
+
+def text_choices(body: CompletionRequest, requests: Sequence[Request]) -> list[ChoiceRequest]:
+    """Return the ``requests`` of ``body``, each with the encoder of its choice."""
+    identity, means = Identity("cmpl"), list[float]()
+    return [
+        ChoiceRequest(request, CompletionEncoder(body, identity, means, index))
+        for index, request in enumerate(requests)
+    ]
+
+
 router = APIRouter(route_class=JsonRoute)
 
 
 @router.post("/v1/completions", response_model=None)
 async def create_completion(body: CompletionRequest, http: HttpRequest) -> Response:
     """Continue texts, whole or as a stream."""
-    options = wait_options_of(http, body.keep_alive)
-    requests = [
-        choice
-        for request in body.checked()
-        for choice in choices_of(replace(request, wait_options=options), body.generated)
-    ]
-    identity, means = Identity("cmpl"), list[float]()
-    choices = [
-        ChoiceRequest(request, CompletionEncoder(body, identity, means, index))
-        for index, request in enumerate(requests)
-    ]
-    return respond(Services.of(http).yard, choices, stream=bool(body.stream))
+    requests = text_requests(body, wait_options_of(http, body.keep_alive))
+    return respond(Services.of(http).yard, text_choices(body, requests), stream=bool(body.stream))
