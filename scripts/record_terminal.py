@@ -8,20 +8,16 @@ It starts ``modelyard run`` in a terminal of its own, types a chat, and draws wh
 from __future__ import annotations
 
 import os
-import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from rich.console import Console
-from rich.text import Text
+from demo_weights import prepare
+from terminal_drawing import ROOT, draw, prompt
 
-ROOT = Path(__file__).parent.parent
-sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
-from demo_weights import prepare  # noqa: E402
-
-from support.terminal import terminal  # noqa: E402
+from support.terminal import terminal
 
 PICTURE = ROOT / "docs" / "terminal-chat.svg"
 COLUMNS, ROWS = 88, 40
@@ -52,14 +48,7 @@ def main() -> int:
             shown.enter("/bye")
             shown.end()
             lines = shown.styled_lines
-    console = Console(record=True, width=COLUMNS, file=open(os.devnull, "w"))  # noqa: SIM115, PTH123
-    console.print(Text.assemble(("$ ", "bold green"), f"modelyard {' '.join(command)}"))
-    for line in lines:
-        console.print(line)
-    picture = console.export_svg(title="modelyard run")
-    # Fonts that a browser would fetch from elsewhere.
-    PICTURE.write_text(re.sub(r"@font-face \{.*?\}\s*", "", picture, flags=re.DOTALL), "utf-8")
-    print(f"Wrote {PICTURE.relative_to(ROOT)}")
+    draw(PICTURE, [prompt(f"modelyard {' '.join(command)}"), *lines], columns=COLUMNS, title="modelyard run")
     return 0
 
 
