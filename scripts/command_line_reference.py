@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
+from http_reference import table
+
 from modelyard.cli.command_line import load
 from modelyard.cli.commands import COMMANDS, GROUPS, Command
 from modelyard.cli.exit_codes import MEANINGS
@@ -23,7 +25,7 @@ def _overview() -> Iterator[str]:
         commands = [command for command in COMMANDS if command.group == group]
         if commands:
             rows = [(f"[`{each.name}`](#{each.name})", each.summary) for each in commands]
-            yield _table((group, ""), rows)
+            yield table((group, ""), rows).rstrip()
 
 
 def _command(command: Command) -> Iterator[str]:
@@ -46,14 +48,9 @@ def _description(loaded: Any, path: str) -> Iterator[str]:
         if not param.hidden and "completion" not in param.name
     ]
     if rows:
-        yield _table(("Option", "Meaning"), rows)
+        yield table(("Option", "Meaning"), rows).rstrip()
 
 
 def _exit_codes() -> Iterator[str]:
     yield "## Exit codes"
-    yield _table(("Code", "Meaning"), [(str(code), meaning) for code, meaning in MEANINGS.items()])
-
-
-def _table(headings: tuple[str, str], rows: list[tuple[str, str]]) -> str:
-    lines = [headings, ("---", "---"), *((first, second.replace("|", "\\|")) for first, second in rows)]
-    return "\n".join(f"| {first.replace('|', chr(92) + '|')} | {second} |" for first, second in lines)
+    yield table(("Code", "Meaning"), [(str(code), meaning) for code, meaning in MEANINGS.items()]).rstrip()

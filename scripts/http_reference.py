@@ -36,7 +36,7 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
                 yield from _operation(document, method, path, operation)
     yield "## Headers of requests\n"
     headers = document["components"]["parameters"].values()
-    yield from _table(("Header", "Meaning"), ((f"`{each['name']}`", each["description"]) for each in headers))
+    yield table(("Header", "Meaning"), ((f"`{each['name']}`", each["description"]) for each in headers))
     yield "## Objects\n\nWhat the tables above refer to.\n"
     schemas = document["components"]["schemas"]
     told = _told(operations) - {name for name in schemas if f"'{REF}{name}'" in str(schemas)}
@@ -47,8 +47,8 @@ def _page(document: Mapping[str, Any]) -> Iterator[str]:
     yield "## Errors\n"
     yield "The same error in the words of each dialect:\n"
     shown = ((each.name, f"`{shape_of(each.path)(InvalidApiKey()).decode()}`") for each in (OPENAI, ANTHROPIC, OLLAMA))
-    yield from _table(("Dialect", "Body"), shown)
-    yield from _table(
+    yield table(("Dialect", "Body"), shown)
+    yield table(
         ("Status", "`code`", "`type`", "Meaning"),
         ((str(status), f"`{code}`", f"`{kind}`", meaning) for status, code, kind, meaning in codes()),
     )
@@ -58,7 +58,7 @@ def _operation(document: Mapping[str, Any], method: str, path: str, operation: M
     yield f"### {method} {path}\n\n{_line(operation['description'])}\n"
     parameters = [each for each in operation.get("parameters", ()) if "name" in each]
     if parameters:
-        yield from _table(
+        yield table(
             ("Parameter", "In", "Type"),
             ((f"`{each['name']}`", each["in"], _type(each["schema"])) for each in parameters),
         )
@@ -104,7 +104,7 @@ def _fields(schema: Schema) -> Iterator[str]:
         for name, field in schema.get("properties", {}).items()
     ]
     if rows:
-        yield from _table(("Field", "Type", "Meaning"), rows)
+        yield table(("Field", "Type", "Meaning"), rows)
 
 
 def _type(schema: Schema) -> str:
@@ -151,9 +151,10 @@ def _bounds(schema: Schema) -> str:
     return "".join(said)
 
 
-def _table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """Markdown: a table with a line for each of ``rows``."""
     lines = [head, ("---",) * len(head), *rows]
-    yield "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n" for line in lines)
 
 
 def _block(language: str, text: str) -> str:
