@@ -13,9 +13,11 @@ import write_fields
 import write_model
 from pydantic import BaseModel
 
+from modelyard.api.openai.chunks import ChatChunkChoice
 from modelyard.api.openai.reasoning_fields import Effort
-from modelyard.api.openapi import answers_openai, answers_rerank
+from modelyard.api.openapi import answers_openai, answers_rerank, answers_timings
 from modelyard.inprocess import answers
+from modelyard.inprocess.answers.usage import PromptProgress
 from modelyard.inprocess.requests import chat_request
 
 
@@ -37,9 +39,11 @@ def test_requests_take_the_same_fields_in_process_and_over_http() -> None:
     ("over_http", "in_process"),
     [
         (answers_openai.ChatCompletion, answers.ChatCompletion),
+        (ChatChunkChoice, answers.ChunkChoice),
         (answers_openai.TextCompletion, answers.Completion),
         (answers_openai.EmbeddingList, answers.EmbeddingResponse),
         (answers_rerank.RankedDocuments, answers.RerankResponse),
+        (answers_timings.Progress, PromptProgress),
     ],
     ids=lambda kind: kind.__name__,
 )
