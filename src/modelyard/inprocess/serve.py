@@ -142,8 +142,8 @@ async def _serve(
         try:
             await http.start()
             bound = listener.getsockname()[1]
-            shown = f"[{host}]" if ":" in host else host
-            on_start(f"{'http' if tls is None else 'https'}://{shown}:{bound}")
+            address = f"[{host}]" if ":" in host else host
+            on_start(f"{'http' if tls is None else 'https'}://{address}:{bound}")
             await finishes_before(stopping, http.serving)
         finally:
             http.ask_to_stop()
