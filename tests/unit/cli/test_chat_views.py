@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import io
 import re
+from queue import Empty
 
 import pyte
 import pytest
 from rich.console import Console
 
+from modelyard.cli.chat.answering import receive
+from modelyard.cli.chat.client import Interrupt, Piece, StreamEvent
 from modelyard.cli.chat.markdown import MarkdownRenderer, split_finished
 from modelyard.cli.chat.views import MarkdownView, PipeView, TerminalSize, WrappedView
 from modelyard.cli.chat.word_wrap import WordWrap
@@ -65,9 +68,9 @@ class Screen:
     def text(self) -> str:
         return "\n".join(self.lines).rstrip()
 
-    def view(self, *, hides_reasoning: bool = False) -> MarkdownView:
+    def view(self) -> MarkdownView:
         console = Console(file=io.StringIO(), force_terminal=True, color_system="standard")
-        return MarkdownView(MarkdownRenderer(console), self.write, lambda: self.size, hides_reasoning=hides_reasoning)
+        return MarkdownView(MarkdownRenderer(console), self.write, lambda: self.size)
 
 
 def stream(view: MarkdownView | WrappedView, text: str, step: int = 3) -> None:
@@ -167,17 +170,32 @@ def test_reasoning_is_dimmed_and_its_time_is_said() -> None:
     assert "\x1b[2mFirst I add." in "".join(screen.written)
 
 
+class Arriving:
+    """An answer on its way, as its own queue; None: nothing arrives for a while."""
+
+    def __init__(self, *events: StreamEvent | None) -> None:
+        self.events, self._left = self, list(events)
+
+    def get(self, timeout: float) -> StreamEvent:
+        event = self._left.pop(0)
+        if event is None:
+            raise Empty
+        return event
+
+    def close(self) -> None:
+        pass
+
+
 def test_hidden_reasoning_leaves_its_time_alone() -> None:
     screen = Screen(80)
-    view = screen.view(hides_reasoning=True)
-    view.reasoning("secret")
-    view.status("Thinking... 1.0 s")
-    view._draw()
-    assert screen.text == "Thinking... 1.0 s"
-    view.thought(2.0)
-    view.text("It is 4.")
+    view = screen.view()
+    stream = Arriving(Piece(reasoning="secret"), None, Piece("It is 4."), Interrupt())
+    times = iter(range(10))
+    receive(stream, view, shows_reasoning=False, clock=lambda: next(times))  # type: ignore[arg-type]
+    assert "Thinking... 1.0 s" in "".join(screen.written)
     view.close("(stopped)")
     assert screen.text == "Thought for 2.0 s\n\nIt is 4.\n(stopped)"
+    assert "secret" not in "".join(screen.written)
 
 
 def test_control_characters_of_an_answer_do_nothing_to_the_terminal() -> None:

@@ -20,7 +20,7 @@ from modelyard.cli.chat.requests import answer_request
 from modelyard.cli.chat.session import Switches, end_note
 from modelyard.cli.chat.statistics import speed_line
 from modelyard.cli.chat.terminal import Terminal
-from modelyard.cli.chat.views import AnswerView, PipeView
+from modelyard.cli.chat.views import AnswerView
 from modelyard.cli.chat.word_wrap import printable
 from modelyard.cli.exit_codes import INTERRUPTED
 from modelyard.errors import InvalidRequest
@@ -66,13 +66,13 @@ def ask(connection: Connection, question: Question, terminal: Terminal) -> int:
         schema=question.schema,
     )
     is_whole = question.prints_json or question.schema is not None
-    view = AnswerView() if is_whole else terminal.view(hides_reasoning=switches.hides_reasoning)
+    view = AnswerView() if is_whole else terminal.view()
     note = ""
     try:
         answer = receive(client.stream(path, body), view, shows_reasoning=not switches.hides_reasoning)
         note = end_note(answer, body, model, "--max-tokens")
     finally:
-        view.close("" if isinstance(view, PipeView) else note)
+        view.close(note)
     if switches.is_verbose and answer.timings:
         terminal.note(f"{model.id} {connection.where}; {speed_line(answer.timings)}")
     if answer.error is not None:

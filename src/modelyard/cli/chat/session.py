@@ -181,7 +181,7 @@ class Chat:
             thinks=switches.thinks,
             schema="json" if switches.answers_json else None,
         )
-        view = self.terminal.view(hides_reasoning=switches.hides_reasoning)
+        view = self.terminal.view()
         note = ""
         try:
             result = receive(self.client.stream(path, body), view, shows_reasoning=not switches.hides_reasoning)

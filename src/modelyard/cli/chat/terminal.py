@@ -48,13 +48,13 @@ class Terminal:
         """Print what failed."""
         self.notes.print(Text.assemble(("error: ", "bold red"), printable(text), overflow="fold"))
 
-    def view(self, *, hides_reasoning: bool = False) -> AnswerView:
+    def view(self) -> AnswerView:
         """Return what shows the next answer."""
         if not self.is_terminal:
             return PipeView(sys.stdout)
         if self.shows_markdown:
-            return MarkdownView(self._renderer, self.write, _size, hides_reasoning=hides_reasoning)
-        return WrappedView(self.write, _size, hides_reasoning=hides_reasoning)
+            return MarkdownView(self._renderer, self.write, _size)
+        return WrappedView(self.write, _size)
 
     def write(self, text: str) -> None:
         """Write to standard output at once."""

@@ -125,18 +125,12 @@ class MarkdownView(AnswerView):
         renderer: renders Markdown.
         write: writes to the terminal and flushes.
         size: returns the size of the terminal.
-        hides_reasoning: whether only the time of the reasoning is shown.
     """
 
     def __init__(
-        self,
-        renderer: MarkdownRenderer,
-        write: Callable[[str], object],
-        size: Callable[[], TerminalSize],
-        *,
-        hides_reasoning: bool = False,
+        self, renderer: MarkdownRenderer, write: Callable[[str], object], size: Callable[[], TerminalSize]
     ) -> None:
-        self._renderer, self._size, self._hides_reasoning = renderer, size, hides_reasoning
+        self._renderer, self._size = renderer, size
         self._region = LiveRegion(write)
         self._answer = _Section(renderer.markdown, split_finished, has_gaps=True)
         self._thinking = _Section(self._dim, _split_at_lines, has_gaps=False)
@@ -154,8 +148,6 @@ class MarkdownView(AnswerView):
 
     @override
     def reasoning(self, text: str) -> None:
-        if self._hides_reasoning:
-            return
         self._thinking.add(printable(text))
         self._status = ""
         self._changed()
@@ -218,13 +210,10 @@ class WrappedView(AnswerView):
     Args:
         write: writes to the terminal and flushes.
         size: returns the size of the terminal.
-        hides_reasoning: whether only the time of the reasoning is shown.
     """
 
-    def __init__(
-        self, write: Callable[[str], object], size: Callable[[], TerminalSize], *, hides_reasoning: bool = False
-    ) -> None:
-        self._write, self._size, self._hides_reasoning = write, size, hides_reasoning
+    def __init__(self, write: Callable[[str], object], size: Callable[[], TerminalSize]) -> None:
+        self._write, self._size = write, size
         self._wrap = WordWrap()
         self._began_reasoning = False
 
@@ -233,8 +222,7 @@ class WrappedView(AnswerView):
         if not self._began_reasoning:
             self._began_reasoning = True
             self._write("Thinking...\n")
-        if not self._hides_reasoning:
-            self._write(self._wrap.feed(text, self._size().columns))
+        self._write(self._wrap.feed(text, self._size().columns))
 
     @override
     def thought(self, seconds: float) -> None:
