@@ -102,12 +102,11 @@ class Conversation:
     def before_last_question(self) -> Self:
         """Return the conversation without the user's last message and what follows it."""
         starts = self._questions()
-        return self._cut(starts[-1]) if starts else self
-
-    def up_to_last_question(self) -> Self:
-        """Return the conversation without the answer to the user's last message."""
-        starts = self._questions()
-        return self._cut(starts[-1] + 1) if starts else self
+        if not starts:
+            return self
+        # What was left out stays so, but for the last message that remains.
+        last = starts[-2] if len(starts) > 1 else 0
+        return replace(self, turns=self.turns[: starts[-1]], left_out=min(self.left_out, last))
 
     def without_oldest(self) -> Self | None:
         """Return the conversation with one more message and its answer left out.
@@ -123,8 +122,3 @@ class Conversation:
 
     def _questions(self) -> Sequence[int]:
         return [index for index, turn in enumerate(self.turns) if turn.role == "user"]
-
-    def _cut(self, length: int) -> Self:
-        # What was left out stays so, but for the last message that remains.
-        last = max((start for start in self._questions() if start < length), default=0)
-        return replace(self, turns=self.turns[:length], left_out=min(self.left_out, last))
