@@ -57,8 +57,8 @@ def take_dropped(text: str, is_file: Callable[[str], bool]) -> tuple[str, list[s
 
     def replace(match: re.Match[str]) -> str:
         quoted = match["single"] or match["double"]
-        typed = quoted or re.sub(r"\\(.)", r"\1", match["bare"])
-        path = as_path(typed)
+        typed = quoted or _unescaped(match["bare"])
+        path = _as_path(typed)
         if "/" not in typed or not is_file(path):
             return match[0]
         paths.append(path)
@@ -68,7 +68,7 @@ def take_dropped(text: str, is_file: Callable[[str], bool]) -> tuple[str, list[s
     return (re.sub(r"[ \t]+", " ", rest).strip(), paths) if paths else (text, [])
 
 
-def as_path(text: str) -> str:
+def _as_path(text: str) -> str:
     """Return a path as it is opened: a ``file://`` URL becomes a path, ``~`` the home folder."""
     if text.lower().startswith("file://"):
         text = unquote(urlsplit(text).path)
@@ -80,8 +80,12 @@ def first_path(argument: str) -> tuple[str, str]:
     match = re.match(r"""'([^']*)'|"([^"]*)"|((?:\\.|\S)+)""", argument)
     if match is None:
         return "", ""
-    path = match[1] or match[2] or re.sub(r"\\(.)", r"\1", match[3] or "")
-    return as_path(path), argument[match.end() :].strip()
+    path = match[1] or match[2] or _unescaped(match[3] or "")
+    return _as_path(path), argument[match.end() :].strip()
+
+
+def _unescaped(path: str) -> str:
+    return re.sub(r"\\(.)", r"\1", path)
 
 
 def read_media(path: str, kind: MediaKind) -> Attachment:

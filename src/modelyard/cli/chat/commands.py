@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Final
 
+from modelyard.cli.chat.attachments import first_path
 from modelyard.cli.chat.lines import unquoted
 
 
@@ -53,7 +53,7 @@ COMMANDS: Final = (
 
 _NAMES: Final = {name: command.name for command in COMMANDS for name in (command.name, *command.aliases)}
 
-LEAVING_WORDS: Final = frozenset({"exit", "quit", "bye"})
+_LEAVING_WORDS: Final = frozenset({"exit", "quit", "bye"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +93,7 @@ def parse_line(text: str, is_path: Callable[[str], bool]) -> Line:
     stripped = text.strip()
     if not stripped:
         return None
-    if stripped.lower() in LEAVING_WORDS:
+    if stripped.lower() in _LEAVING_WORDS:
         return Command("bye", typed=stripped)
     if stripped.startswith("//"):
         return Say(stripped[1:])
@@ -104,18 +104,7 @@ def parse_line(text: str, is_path: Callable[[str], bool]) -> Line:
     name = _NAMES.get(word[1:].lower())
     if name is not None:
         return Command(name, argument, word)
-    if _is_dropped_path(stripped, is_path):
+    if is_path(first_path(stripped)[0]):
         return Say(stripped)
     close = get_close_matches(word[1:].lower(), _NAMES, n=1)
     return UnknownCommand(word, f"/{close[0]}" if close else None)
-
-
-def _is_dropped_path(text: str, is_path: Callable[[str], bool]) -> bool:
-    """Whether the line begins with the path of a file, whose blanks may be escaped."""
-    first = re.match(r"(?:\\.|\S)+", text)
-    return first is not None and is_path(re.sub(r"\\(.)", r"\1", first[0]))
-
-
-def command_names() -> list[str]:
-    """Return the main names of all commands, with their slashes."""
-    return [f"/{command.name}" for command in COMMANDS]

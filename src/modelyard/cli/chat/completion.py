@@ -11,7 +11,7 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion, Path
 from prompt_toolkit.document import Document
 
 from modelyard.cli.chat.attachments import kind_of
-from modelyard.cli.chat.commands import COMMANDS, Command, command_names, parse_line
+from modelyard.cli.chat.commands import COMMANDS, Command, parse_line
 
 _PATH_STARTS: Final = ("/", "./", "../", "~/")
 
@@ -43,7 +43,7 @@ class ChatCompleter(Completer):
         word = re.search(r"\S*$", text)
         assert word is not None
         if word[0] == text.lstrip() and word[0].startswith("/"):
-            yield from _matching(word[0], command_names())
+            yield from _matching(word[0], _SUMMARIES)
         if word[0].startswith(_PATH_STARTS) and (word[0] != text.lstrip() or "/" in word[0][1:]):
             yield from self._media.get_completions(Document(word[0]), complete_event)
 

@@ -223,8 +223,6 @@ class Chat:
     def _attach_dropped(self, text: str) -> str:
         """Attach images and sound whose paths are in a message, and return the message without them."""
         rest, paths = take_dropped(text, os.path.isfile)
-        if not paths:
-            return text
         for path in paths:
             kind = kind_of(path)
             if kind is not None:
