@@ -14,8 +14,7 @@ from typing import ClassVar, Final
 
 from markdown_it import MarkdownIt
 from rich import box
-from rich.color import ColorSystem
-from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+from rich.console import COLOR_SYSTEMS, Console, ConsoleOptions, RenderableType, RenderResult
 from rich.markdown import CodeBlock, Heading, ListItem, Markdown, MarkdownElement, TableElement
 from rich.segment import Segment
 from rich.syntax import Syntax
@@ -95,37 +94,13 @@ def _line(segments: Iterable[Segment], console: Console) -> RenderedLine:
     """Join segments, without blanks at the end."""
     kept = [segment for segment in segments if not segment.control]
     plain = "".join(segment.text for segment in kept).rstrip()
-    system = _color_system(console)
+    system = COLOR_SYSTEMS.get(console.color_system or "")
     styled, left = "", len(plain)
     for segment in kept:
         part = segment.text[:left]
         left -= len(part)
         styled += part if segment.style is None or not part else segment.style.render(part, color_system=system)
     return RenderedLine(plain, styled)
-
-
-_COLOR_SYSTEMS: Final = {
-    "standard": ColorSystem.STANDARD,
-    "256": ColorSystem.EIGHT_BIT,
-    "truecolor": ColorSystem.TRUECOLOR,
-    "windows": ColorSystem.WINDOWS,
-}
-
-
-def _color_system(console: Console) -> ColorSystem | None:
-    return _COLOR_SYSTEMS.get(console.color_system or "")
-
-
-class _ChatMarkdown(Markdown):
-    def __init__(self, text: str) -> None:
-        super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
-        self.parsed = _parser().parse(text)
-        for token in self.parsed:
-            for child in token.children or ():
-                if child.type == "softbreak":
-                    child.type = "hardbreak"
-
-    elements: ClassVar[dict[str, type[MarkdownElement]]] = {}
 
 
 class _Heading(Heading):
@@ -170,11 +145,20 @@ class _Table(TableElement):
         yield table
 
 
-_ChatMarkdown.elements = {
-    **Markdown.elements,
-    "heading_open": _Heading,
-    "fence": _CodeBlock,
-    "code_block": _CodeBlock,
-    "list_item_open": _ListItem,
-    "table_open": _Table,
-}
+class _ChatMarkdown(Markdown):
+    elements: ClassVar[dict[str, type[MarkdownElement]]] = {
+        **Markdown.elements,
+        "heading_open": _Heading,
+        "fence": _CodeBlock,
+        "code_block": _CodeBlock,
+        "list_item_open": _ListItem,
+        "table_open": _Table,
+    }
+
+    def __init__(self, text: str) -> None:
+        super().__init__("", code_theme=_CODE_THEME, hyperlinks=False)
+        self.parsed = _parser().parse(text)
+        for token in self.parsed:
+            for child in token.children or ():
+                if child.type == "softbreak":
+                    child.type = "hardbreak"
