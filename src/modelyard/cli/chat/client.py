@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Final
@@ -20,10 +21,10 @@ from modelyard.errors import NotModelyard, ServerRefused, ServerUnreachable, Ser
 from modelyard.inprocess.loop_thread import LoopThread
 
 # A stream is never silent for longer than 10 s, so one that is has lost its server.
-STREAM_TIMEOUT: Final = httpx2.Timeout(60.0, connect=10.0)
-QUICK_TIMEOUT: Final = httpx2.Timeout(20.0, connect=10.0)
+_STREAM_TIMEOUT: Final = httpx2.Timeout(60.0, connect=10.0)
+_QUICK_TIMEOUT: Final = httpx2.Timeout(20.0, connect=10.0)
 # Without a timeout, because the load of a model may take any time; the caller watches its progress meanwhile.
-LOAD_TIMEOUT: Final = httpx2.Timeout(None, connect=10.0)
+_LOAD_TIMEOUT: Final = httpx2.Timeout(None, connect=10.0)
 
 # Characters of an answer that is no JSON which are quoted in an error.
 _MAX_QUOTED: Final = 200
@@ -132,11 +133,15 @@ class Client:
         Raises:
             ServerUnusable: as ``models``; also where the prompt is longer than the context.
         """
-        return int(self._json("POST", "/v1/tokenize", body, LOAD_TIMEOUT)["count"])
+        return int(self._json("POST", "/v1/tokenize", body, _LOAD_TIMEOUT)["count"])
 
     def begin_load(self, model: str) -> PendingLoad:
         """Start to load a model, unless it is loaded. A request for tokens does that, for which any key is enough."""
-        return PendingLoad(self, model)
+        body = {"model": model, "content": ""}
+        request = self._thread.submit(
+            lambda client: _json(client, "POST", "/v1/tokenize", body, _LOAD_TIMEOUT, self._place)
+        )
+        return PendingLoad(self, model, request)
 
     def stream(self, path: str, body: Mapping[str, Any]) -> AnswerStream:
         """Start a request for an answer.
@@ -148,24 +153,16 @@ class Client:
         return AnswerStream(self._thread, path, body, self._place)
 
     def _json(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: httpx2.Timeout = QUICK_TIMEOUT
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, timeout: httpx2.Timeout = _QUICK_TIMEOUT
     ) -> Any:
         return self._thread.call(lambda client: _json(client, method, path, body, timeout, self._place))
-
-    def submit_load(self, model: str) -> Any:
-        """Return the future of a request that loads a model."""
-        body = {"model": model, "content": ""}
-        return self._thread.submit(
-            lambda client: _json(client, "POST", "/v1/tokenize", body, LOAD_TIMEOUT, self._place)
-        )
 
 
 class PendingLoad:
     """A load that runs."""
 
-    def __init__(self, client: Client, model: str) -> None:
-        self._client, self._model = client, model
-        self._future = client.submit_load(model)
+    def __init__(self, client: Client, model: str, request: Future[Any]) -> None:
+        self._client, self._model, self._future = client, model, request
 
     def wait(self, seconds: float) -> ModelEntry | None:
         """Wait that long at most. Return the model while it loads; None: it is loaded.
@@ -208,7 +205,7 @@ class AnswerStream:
 
     async def _read(self, client: httpx2.AsyncClient, path: str, body: Mapping[str, Any], place: str) -> None:
         try:
-            async with client.stream("POST", path, json=body, timeout=STREAM_TIMEOUT) as response:
+            async with client.stream("POST", path, json=body, timeout=_STREAM_TIMEOUT) as response:
                 if response.status_code != 200:
                     raise _refusal(response.status_code, await response.aread())
                 await self._parse(response, place)
