@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from os import fstat
 from typing import Any, BinaryIO, Final
 
-from modelyard.cli.chat.answering import receive
+from modelyard.cli.chat.answering import Answer, receive
 from modelyard.cli.chat.attachments import MAX_TEXT_BYTES, decoded
 from modelyard.cli.chat.connection import Connection
 from modelyard.cli.chat.conversation import Attachment, Conversation, Turn
@@ -85,18 +85,17 @@ def ask(connection: Connection, question: Question, terminal: Terminal) -> int:
             "Raise --max-tokens, or bound the texts and lists of the schema."
         )
     if is_whole:
-        facts = _result(answer.text, model.id, answer)
-        text = json.dumps(facts, ensure_ascii=False) if question.prints_json else answer.text
+        text = json.dumps(_facts(answer, model.id), ensure_ascii=False) if question.prints_json else answer.text
         print(printable(text) if terminal.is_terminal else text)  # noqa: T201
     elif note and not terminal.is_terminal:
         terminal.note(note)
     return 0
 
 
-def _result(text: str, model: str, answer: Any) -> dict[str, Any]:
+def _facts(answer: Answer, model: str) -> dict[str, Any]:
     return {
         "model": model,
-        "answer": text,
+        "answer": answer.text,
         "reasoning": answer.reasoning or None,
         "thought_seconds": None if answer.thought_s is None else round(answer.thought_s, 3),
         "finish_reason": answer.finish_reason,
