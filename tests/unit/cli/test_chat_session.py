@@ -251,6 +251,7 @@ def test_a_long_load_is_looked_at_less_and_less_often() -> None:
 def test_the_model_the_system_prompt_and_the_settings_are_shown(say: Say, chat: Chat) -> None:
     assert say("/show info") == say("/show") == say("/model")
     assert say("/system Be brief.", "/show system").endswith("System prompt: Be brief.")
+    assert say("/unset system") == say('/set system ""') == "There is no system prompt now."
     assert "temperature: 0.5" in say("/set temperature 0.5", "/show parameters")
     assert say("/set parameter") == say("/set")
 

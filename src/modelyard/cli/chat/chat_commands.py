@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +17,7 @@ from modelyard.cli.chat.client import ModelEntry
 from modelyard.cli.chat.commands import COMMANDS, Command
 from modelyard.cli.chat.requests import tokens_request
 from modelyard.cli.chat.session import Chat
-from modelyard.cli.chat.setting_commands import set_command
+from modelyard.cli.chat.setting_commands import set_command, set_system
 from modelyard.cli.chat.statistics import speed_line
 from modelyard.cli.chat.transcripts import EXPORTS, UnreadableConversation, from_saved, last_code, to_saved
 from modelyard.cli.chat.word_wrap import printable
@@ -103,21 +102,14 @@ def _system(chat: Chat, command: Command) -> None:
     if not command.argument:
         chat.terminal.note(f"System prompt: {chat.conversation.system or 'none'}")
         return
-    removes = command.argument.lower() in ("none", '""', "''", "default")
-    chat.conversation = replace(chat.conversation, system=None if removes else command.argument)
-    chat.used_tokens = None
-    if not removes and not chat.model.can_chat:
-        chat.terminal.note(f"The system prompt is set, but {chat.model.id} has no chat template and does not get it.")
-    else:
-        chat.terminal.note("There is no system prompt now." if removes else "The system prompt is set.")
+    set_system(chat, command.argument)
 
 
 def _model(chat: Chat, command: Command) -> None:
     if not command.argument:
         _print_models(chat, [chat.client.model(chat.model.id)])
         return
-    models = chat.client.models()
-    chat.model_ids = [model.id for model in models]
+    models = _listed(chat)
     named = next((model for model in models if command.argument in (model.id, *model.fields.get("aliases", ()))), None)
     if named is None:
         close = get_close_matches(command.argument, chat.model_ids, n=1)
@@ -140,9 +132,14 @@ def _show(chat: Chat, command: Command) -> None:
 
 
 def _models(chat: Chat, _: Command) -> None:
+    _print_models(chat, _listed(chat))
+
+
+def _listed(chat: Chat) -> list[ModelEntry]:
+    """Return the models, whose ids the tab key completes from now on."""
     models = chat.client.models()
     chat.model_ids = [model.id for model in models]
-    _print_models(chat, models)
+    return models
 
 
 def _print_models(chat: Chat, models: list[ModelEntry]) -> None:
@@ -172,9 +169,7 @@ def _traits(model: ModelEntry) -> list[str]:
 
 def _media(kind: MediaKind) -> Callable[[Chat, Command], None]:
     def attach(chat: Chat, command: Command) -> None:
-        path, text = first_path(command.argument)
-        if not path:
-            raise InvalidRequest(f"{command.typed} needs a file: {command.typed} FILE [TEXT].")
+        path, text = _file_and_text(command)
         chat.attachments.append(read_media(path, kind))
         _send_or_wait(chat, text, f"'{path}' goes with the next message.")
 
@@ -182,9 +177,7 @@ def _media(kind: MediaKind) -> Callable[[Chat, Command], None]:
 
 
 def _file(chat: Chat, command: Command) -> None:
-    path, text = first_path(command.argument)
-    if not path:
-        raise InvalidRequest(f"{command.typed} needs a file: {command.typed} FILE [TEXT].")
+    path, text = _file_and_text(command)
     content = read_text(path)
     # Longer than any run of backticks in the text.
     fence = "```"
@@ -193,6 +186,13 @@ def _file(chat: Chat, command: Command) -> None:
     newline = "" if content.endswith("\n") else "\n"
     chat.texts.append(f"{Path(path).name}:\n{fence}\n{content}{newline}{fence}")
     _send_or_wait(chat, text, f"'{path}' ({len(content):,} characters) goes with the next message.")
+
+
+def _file_and_text(command: Command) -> tuple[str, str]:
+    path, text = first_path(command.argument)
+    if not path:
+        raise InvalidRequest(f"{command.typed} needs a file: {command.typed} FILE [TEXT].")
+    return path, text
 
 
 def _send_or_wait(chat: Chat, text: str, note: str) -> None:

@@ -12,6 +12,7 @@ from modelyard.cli.chat.session import Chat, Switches
 from modelyard.cli.chat.settings import SETTINGS, BadSetting, setting_of, shown, value_of
 from modelyard.errors import InvalidRequest
 
+_NO_SYSTEM: Final = ("", "none", '""', "''", "default")
 _EFFORTS: Final = ("minimal", "low", "medium", "high", "max")
 
 
@@ -28,23 +29,30 @@ def set_command(chat: Chat, command: Command) -> None:
     if not words:
         _show(chat)
         return
-    name, value = words[0], words[1].strip() if len(words) > 1 else ""
+    name, value = words[0].lower(), words[1].strip() if len(words) > 1 else ""
     if command.typed.lower() == "/unset":
         value = "default"
-    if name.lower() == "system":
-        chat.conversation = replace(chat.conversation, system=value.strip('"').strip() or None)
-        chat.used_tokens = None
-        chat.terminal.note(
-            "The system prompt is set." if chat.conversation.system else "There is no system prompt now."
-        )
-        return
-    if name.lower() == "history" or name.lower() == "nohistory":
-        _set_history(chat, name.lower(), value)
-        return
-    if name.lower() in _SWITCHES:
-        chat.terminal.note(_set_switch(chat, name.lower(), value))
-        return
-    _set_value(chat, name, value)
+    if name == "system":
+        set_system(chat, value.strip('"').strip())
+    elif name in ("history", "nohistory"):
+        _set_history(chat, name, value)
+    elif name in _SWITCHES:
+        chat.terminal.note(_set_switch(chat, name, value))
+    else:
+        _set_value(chat, words[0], value)
+
+
+def set_system(chat: Chat, text: str) -> None:
+    """Set the system prompt, or remove it, as the words say that stand for none."""
+    removes = text.lower() in _NO_SYSTEM
+    chat.conversation = replace(chat.conversation, system=None if removes else text)
+    chat.used_tokens = None
+    if removes:
+        chat.terminal.note("There is no system prompt now.")
+    elif chat.model.can_chat:
+        chat.terminal.note("The system prompt is set.")
+    else:
+        chat.terminal.note(f"The system prompt is set, but {chat.model.id} has no chat template and does not get it.")
 
 
 def _set_value(chat: Chat, name: str, text: str) -> None:
