@@ -42,7 +42,7 @@ def read_names(arguments: Sequence[str], models: Sequence[str], config: Path | N
     for name in models:
         if is_config(name):
             raise UsageError(f"-m {name}: this is a configuration. Write: modelyard {command} {name}")
-    if config is not None and str(config).lower().endswith(_MODEL_SUFFIXES):
+    if config is not None and is_weights(str(config)):
         raise UsageError(
             f"-f {config}: this is a model, and -f is the configuration. Write: modelyard {command} {config}; to "
             "choose a file of a folder or repository, use --quantized-file."
@@ -87,9 +87,14 @@ def config_path(argument: Path | None, option: Path | None, *, command: str) -> 
     path = argument if argument is not None else option
     if path is None:
         raise UsageError(f"No configuration is given. Write: modelyard {command} models.toml")
-    if str(path).lower().endswith(_MODEL_SUFFIXES):
+    if is_weights(str(path)):
         raise UsageError(f"{path} is a model, and {command} takes a configuration. Write: modelyard serve {path}")
     return path
+
+
+def is_weights(name: str) -> bool:
+    """Whether the name is one of a file of weights."""
+    return name.lower().endswith(_MODEL_SUFFIXES)
 
 
 def is_config(name: str) -> bool:

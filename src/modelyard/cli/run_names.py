@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
-from modelyard.cli.model_names import is_config
+from modelyard.cli.model_names import is_config, is_weights
 from modelyard.cli.usage import UsageError
-
-_MODEL_SUFFIXES: Final = (".gguf", ".safetensors", ".uqff")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +52,7 @@ def read_run_names(words: Sequence[str], model: str | None, config: Path | None)
     rest = list(words)
     if model is not None and is_config(model):
         raise UsageError(f"-m {model}: this is a configuration. Write: modelyard run {model}")
-    if config is not None and str(config).lower().endswith(_MODEL_SUFFIXES):
+    if config is not None and is_weights(str(config)):
         raise UsageError(f"-f {config}: this is a model, and -f is the configuration. Write: modelyard run {config}")
     if rest and is_config(rest[0]):
         first = Path(rest.pop(0))
@@ -66,6 +63,6 @@ def read_run_names(words: Sequence[str], model: str | None, config: Path | None)
         model = rest.pop(0)
     elif rest and model is not None and rest[0] == model:
         rest.pop(0)
-    elif rest and model is not None and rest[0].lower().endswith(_MODEL_SUFFIXES):
+    elif rest and model is not None and is_weights(rest[0]):
         raise UsageError(f"{rest[0]} and --model {model} are two models, and run takes one. Leave one of them out.")
     return RunNames(model, config, tuple(rest))
