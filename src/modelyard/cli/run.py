@@ -91,9 +91,12 @@ def run(
             "json in a chat."
         )
     named = read_run_names(words or [], model_option, config_option)
-    config = None if named.config is None else _config(named.config)
-    if config is not None:
-        named = named.of_config([name for model in config.models for name in (model.id, *model.aliases)])
+    config = None
+    if named.config is not None:
+        from modelyard.config import load_config
+
+        config = load_config(named.config)
+        named = named.of_config([name for model in config.models for name in model.names])
     wished = _wished_options(options)
     if url is not None:
         for given in ("--local" if local else "", "--config" if named.config else "", *wished):
@@ -103,7 +106,7 @@ def run(
         raise UsageError(f"'{named.question}' and --input '{question}' are two questions. Leave one of them out.")
     question = named.question if question is None else question
 
-    from modelyard.cli.chat.question import joined, piped_text
+    from modelyard.cli.chat.question import Question, ask, joined, piped_text
     from modelyard.cli.chat.session import Switches
     from modelyard.cli.chat.terminal import Terminal
 
@@ -125,8 +128,6 @@ def run(
 
                 chat_on(connection, terminal, switches, system, attachments)
                 return
-            from modelyard.cli.chat.question import Question, ask
-
             asked = Question(question or "", attachments, system, switches, answer_schema, json_output)
             try:
                 code = ask(connection, asked, terminal)
@@ -179,21 +180,18 @@ def _connected(
         UnusableModel: no server runs, and it is no file, folder or repository.
     """
     from modelyard.cli.chat.connection import own_connection, server_connection
+    from modelyard.cli.client.find import problem_of, server_of_file, server_with_model
 
     if config is not None:
         if wished:
             raise UsageError(f"{wished[0]} is for a model that the command line names, not for one of {named.config}.")
         model = _model_of(config, named.model)
         if not local and named.config is not None:
-            from modelyard.cli.client.find import server_of_file
-
             address = server_of_file(named.config, model, os.environ, key_file)
             if address is not None and address.model is not None:
                 return server_connection(address, address.model)
         return own_connection(config, model, terminal.notes)
     needs_own = "--local" if local else next(iter(wished), "")
-    from modelyard.cli.client.find import problem_of, server_with_model
-
     if not needs_own or (named.model is not None and problem_of(named.model)):
         address = server_with_model(named.model, url, os.environ, key_file)
         if address is not None and address.model is not None:
@@ -203,8 +201,10 @@ def _connected(
                     f"{address.url}. Leave {needs_own} out, or name the model's file, folder or repository."
                 )
             return server_connection(address, address.model)
-        if named.model is not None:
-            _refuse_unknown(named.model)
+        if named.model is not None and (problem := problem_of(named.model)):
+            raise UnusableModel(
+                f"No running server has a model '{named.model}', and as a model of this machine: {problem}"
+            )
     if named.model is None:
         raise UsageError(
             "No model is given, and no running server has one. Write: modelyard run MODEL, such as ./model.gguf or "
@@ -212,18 +212,6 @@ def _connected(
         )
     config = one_model(named.model, replace(options, max_seqs=1))
     return _as_typed(own_connection(config, config.models[0].id, terminal.notes))
-
-
-def _refuse_unknown(model: str) -> None:
-    """Refuse what names no model of this machine or the hub, and may have been the id of a server's model.
-
-    Raises:
-        UnusableModel: it names none.
-    """
-    from modelyard.config.model_reference import parse_model_reference
-
-    if problem := parse_model_reference(model).problem:
-        raise UnusableModel(f"No running server has a model '{model}', and as a model of this machine: {problem}")
 
 
 @contextmanager
@@ -237,12 +225,6 @@ def _as_typed(connection: AbstractContextManager[Connection]) -> Iterator[Connec
         yield entered
 
 
-def _config(path: Path) -> Config:
-    from modelyard.config import load_config
-
-    return load_config(path)
-
-
 def _model_of(config: Config, model: str | None) -> str:
     """Return the id of the model of a file that is meant.
 
@@ -254,7 +236,7 @@ def _model_of(config: Config, model: str | None) -> str:
 
     if model is None:
         return default_model(config) or config.models[0].id
-    named = next((each for each in config.models if model in (each.id, *each.aliases)), None)
+    named = next((each for each in config.models if model in each.names), None)
     if named is None:
         raise ModelNotFound(model, tuple(each.id for each in config.models))
     return named.id
