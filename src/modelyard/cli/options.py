@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import wraps
+from inspect import Parameter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final, get_type_hints
 
 import typer
+
+from modelyard.cli.grouped_options import with_options
 
 if TYPE_CHECKING:
     from modelyard.config import Config
@@ -191,42 +192,19 @@ class ModelOptions:
     chat_template: TemplateOption = None
 
 
-_EXPANDED: Final = "options"
-
-
 def takes_model_options(*, without: Collection[str] = ()) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator for commands with a parameter ``options: ModelOptions``.
-
-    typer makes one command-line option of each parameter, so the decorator replaces that parameter by one for each
-    field of ModelOptions.
+    """Return a decorator for commands with a parameter ``options: ModelOptions``, which offer an option for each field.
 
     Args:
         without: fields that the command does not offer.
     """
-
-    def decorate(command: Callable[..., None]) -> Callable[..., None]:
-        hints = get_type_hints(ModelOptions, include_extras=True)
-        offered = [field for field in fields(ModelOptions) if field.name not in without]
-
-        @wraps(command)
-        def run(**values: Any) -> None:
-            options = ModelOptions(**{field.name: values.pop(field.name) for field in offered})
-            command(**values, **{_EXPANDED: options})
-
-        parameters: list[inspect.Parameter] = []
-        for parameter in inspect.signature(command, eval_str=True).parameters.values():
-            if parameter.name == _EXPANDED:
-                parameters += [
-                    parameter.replace(name=field.name, default=field.default, annotation=hints[field.name])
-                    for field in offered
-                ]
-            else:
-                parameters.append(parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY))
-        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return run
-
-    return decorate
+    hints = get_type_hints(ModelOptions, include_extras=True)
+    offered = [
+        Parameter(field.name, Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name])
+        for field in fields(ModelOptions)
+        if field.name not in without
+    ]
+    return lambda command: with_options(command, "options", offered, lambda given: ModelOptions(**given))
 
 
 def without_unset(**values: Any) -> dict[str, Any]:
