@@ -95,9 +95,11 @@ class Terminal:
 
     def end(self) -> int:
         """The exit status of the program, which is expected to end."""
+        deadline = time.monotonic() + WAIT_S
         with contextlib.suppress(pexpect.EOF):
-            while True:
-                self._take(self._child.read_nonblocking(65536, timeout=WAIT_S))
+            while (left_s := deadline - time.monotonic()) > 0:
+                self._take(self._child.read_nonblocking(65536, timeout=left_s))
+            raise AssertionError(f"did not end:\n{self.text}")
         self._child.close()
         status = self._child.exitstatus
         assert status is not None, f"ended by signal {self._child.signalstatus}"
