@@ -286,10 +286,11 @@ def test_a_base_model_refuses_an_image_instead_of_losing_it(
         obey(chat, f"/image {tmp_path}/a.png What is this?")
 
 
-def test_a_conversation_is_saved_for_its_user_alone_and_loaded(say: Say, script: Script, chat: Chat) -> None:
+def test_a_conversation_is_saved_for_its_user_alone_and_loaded(
+    say: Say, script: Script, chat: Chat, tmp_path: Path
+) -> None:
     say("/system Be brief.", "one", "/save my talk")
-    folder = Path(chat.saved._folder)
-    assert stat.S_IMODE((folder / "my talk.json").stat().st_mode) == 0o600
+    assert stat.S_IMODE((tmp_path / "state" / "conversations" / "my talk.json").stat().st_mode) == 0o600
     say("two", "/save my talk", "/clear", "/system none")
     with pytest.raises(InvalidRequest, match="/save -f my talk overwrites it"):
         _say_and_save(chat, "my talk")
