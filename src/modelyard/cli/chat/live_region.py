@@ -40,7 +40,6 @@ class LiveRegion:
             width: of the terminal, in columns.
             finished: how many of the first lines leave the region: they stay as they are.
         """
-        lines = list(lines)
         same = 0
         if width == self._width:
             shortest = min(len(self._shown), len(lines))
@@ -60,7 +59,7 @@ class LiveRegion:
             output += "\r\n"
         if output:
             self._write(_BEGIN_SYNC + output + _END_SYNC)
-        self._shown, self._width = lines[finished:], width
+        self._shown, self._width = list(lines[finished:]), width
 
 
 def rows_of(line: RenderedLine, width: int) -> int:

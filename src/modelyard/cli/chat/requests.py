@@ -38,8 +38,7 @@ def answer_request(
         thinks: whether the model is to think; None: it decides.
         schema: JSON schema of the answer, or "json" for any JSON object.
     """
-    fields = request_fields(settings, chat=is_chat)
-    body: dict[str, Any] = {"model": model, **fields}
+    body: dict[str, Any] = {"model": model, **request_fields(settings, chat=is_chat)}
     if schema is not None:
         body["response_format"] = (
             {"type": "json_object"}

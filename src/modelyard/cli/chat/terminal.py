@@ -40,9 +40,9 @@ class Terminal:
         self.shows_markdown = self.has_styles
         self._renderer = MarkdownRenderer(Console(file=sys.stdout, highlight=False))
 
-    def note(self, text: str, style: str = "dim") -> None:
+    def note(self, text: str) -> None:
         """Print a line for the user, wrapped at words on a terminal."""
-        self.notes.print(printable(text), style=style, overflow="fold", soft_wrap=not self.notes.is_terminal)
+        self.notes.print(printable(text), style="dim", overflow="fold", soft_wrap=not self.notes.is_terminal)
 
     def error(self, text: str) -> None:
         """Print what failed."""
