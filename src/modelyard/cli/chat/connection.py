@@ -106,9 +106,11 @@ def _signals_end_it() -> Iterator[None]:
 
 def _log_warnings() -> None:
     """Log warnings and errors to standard error, whatever that is when they come: a prompt keeps them off its line."""
+    from modelyard.cli.log import LineFormatter
+
     if not logging.root.handlers:
         handler = _CurrentStandardError()
-        handler.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+        handler.setFormatter(LineFormatter("%(levelname)s %(message)s"))
         logging.root.addHandler(handler)
 
 
