@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from modelyard.cli.client.answers import is_answer, is_event
 from modelyard.errors import KeyRefused, ModelyardError, NotModelyard, ServerRefused, ServerUnreachable
 from modelyard.system.announcements import Announcement
 from modelyard.system.printable import printable, printable_lines
@@ -112,7 +113,25 @@ def _exchange(
 ) -> dict[str, Any]:
     deadline = time.monotonic() + within_s
     with _answered(address, method, path, body, {}, min(CONNECT_S, within_s), within_s) as response:
-        return _decoded(address, response, _content(address, response, deadline))
+        answer = _decoded(address, response, _content(address, response, deadline))
+    if not is_answer(path, answer):
+        raise NotModelyard(address.url, f"answered {method} {path} with another object")
+    return answer
+
+
+def event_object(address: ServerAddress, path: str, event: ServerEvent) -> dict[str, Any]:
+    """Return the JSON object in the data of an event of ``GET path``.
+
+    Raises:
+        NotModelyard: it is not one as Modelyard sends.
+    """
+    try:
+        data: dict[str, Any] = json.loads(event.data)
+    except (ValueError, RecursionError):
+        data = {}
+    if not is_event(path, data):
+        raise NotModelyard(address.url, f"sent other events than those of GET {path}")
+    return data
 
 
 def _content(address: ServerAddress, response: http.client.HTTPResponse, deadline: float) -> bytes:

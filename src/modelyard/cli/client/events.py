@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -25,11 +24,10 @@ def events(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonL
     server = choose_server(url, key_file)
     printer = EventPrinter()
     try:
-        for event in followed(server.address, "/v1/models/events"):
-            change = json.loads(event.data)
+        for name, change in followed(server.address, "/v1/models/events"):
             if as_json:
-                print_json_line({"event": event.name, "time": time.time(), **change})
-            elif (text := printer.text(event.name, change)) is not None:
+                print_json_line({"event": name, "time": time.time(), **change})
+            elif (text := printer.text(change)) is not None:
                 typer.echo(f"{time.strftime('%H:%M:%S')} {printable(text)}")
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
@@ -41,15 +39,15 @@ class EventPrinter:
     def __init__(self) -> None:
         self._shown: dict[str, tuple[str, int]] = {}
 
-    def text(self, name: str, change: Mapping[str, Any]) -> str | None:
+    def text(self, change: Mapping[str, Any]) -> str | None:
         """Return the line of an event; None: it has none."""
         model, stage = change["model_id"], change.get("stage", change["status"])
-        if name == "progress":
-            tenth = (stage, int(change["progress"] * _TENTHS))
+        if (progress := change.get("progress")) is not None:
+            tenth = (stage, int(progress * _TENTHS))
             if self._shown.get(model) == tenth:
                 return None
             self._shown[model] = tenth
-            return f"{model}: {stage} {change['progress']:.0%}"
+            return f"{model}: {stage} {progress:.0%}"
         self._shown.pop(model, None)
         text = f"{model}: {stage}"
         if change.get("last_death") is not None:

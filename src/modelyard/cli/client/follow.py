@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from typing import Final
+from typing import Any, Final
 
 import typer
 
-from modelyard.cli.client.connection import ServerAddress, ServerEvent, events
+from modelyard.cli.client.connection import ServerAddress, event_object, events
 from modelyard.errors import ServerUnreachable
 from modelyard.system.announcements import is_running
 
@@ -19,8 +19,8 @@ _RETRY_S: Final = 0.5
 _SILENCE_S: Final = 35.0
 
 
-def followed(address: ServerAddress, path: str) -> Iterator[ServerEvent]:
-    """Yield the events of ``GET path``, without comments, until a server of this machine has stopped.
+def followed(address: ServerAddress, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield names and objects of the events of ``GET path``, until a server of this machine has stopped.
 
     Raises:
         ServerUnreachable: the server is not there, or does not come back in time.
@@ -34,7 +34,7 @@ def followed(address: ServerAddress, path: str) -> Iterator[ServerEvent]:
                     lost_at = None
                     last_id = event.id or last_id
                     if event.name:
-                        yield event
+                        yield event.name, event_object(address, path, event)
             lost_at = time.monotonic() if lost_at is None else lost_at
         except ServerUnreachable:
             if lost_at is None or time.monotonic() - lost_at > RECONNECT_S:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -59,7 +58,7 @@ def logs(
 def _print(server: ChosenServer, query: dict[str, Any], *, follow: bool, as_json: bool) -> None:
     if follow:
         path = f"/v1/logs?{urlencode({**query, 'follow': 'true'})}"
-        found = (json.loads(event.data) for event in followed(server.address, path))
+        found = (line for _, line in followed(server.address, path))
     else:
         found = iter(get(server.address, f"/v1/logs?{urlencode(query)}")["data"])
     for line in found:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from modelyard.cli.client.connection import ServerAddress, events, post, probe
+from modelyard.cli.client.connection import ServerAddress, event_object, events, post, probe
 from modelyard.cli.messages import print_error
 from modelyard.errors import ModelyardError, ServerRefused, ServerUnreachable
 
@@ -20,6 +19,7 @@ _PROBE_EVERY_S: Final = 10.0
 _MAX_MISSED_PROBES: Final = 3
 _REFRESH_S: Final = 0.1
 _SILENCE_S: Final = 30.0
+_EVENTS: Final = "/v1/models/events"
 
 Outcome = dict[str, Any] | ModelyardError
 
@@ -126,10 +126,10 @@ def _followed_progress(address: ServerAddress, models: Sequence[str]) -> Iterato
 def _follow(address: ServerAddress, steps: dict[str, Step]) -> None:
     """Note the progress that the server reports. A key that may not see it gets bars without progress."""
     try:
-        with events(address, "/v1/models/events", silence_s=_SILENCE_S) as stream:
+        with events(address, _EVENTS, silence_s=_SILENCE_S) as stream:
             for event in stream:
                 if event.name == "progress":
-                    change = json.loads(event.data)
-                    steps[change["model_id"]] = Step(change.get("stage", "loading"), change.get("progress", 0.0))
-    except (ModelyardError, ValueError, KeyError):
+                    change = event_object(address, _EVENTS, event)
+                    steps[change["model_id"]] = Step(change.get("stage") or "loading", change.get("progress") or 0.0)
+    except ModelyardError:
         return

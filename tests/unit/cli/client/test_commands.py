@@ -19,7 +19,7 @@ from modelyard.cli.client.logs import earliest
 from modelyard.cli.exit_codes import MODEL, NO_SERVER, REFUSED, USAGE
 from modelyard.config import Config, validate_config
 from support.gguf_writer import tiny_model, write
-from support.odd_server import free_port
+from support.odd_server import free_port, http_answer, odd_server
 from support.scripted_engines import ScriptedEngines
 from support.server import RunningServer, serving
 
@@ -230,6 +230,15 @@ def test_without_a_server_a_command_names_the_address_and_has_an_exit_code_of_it
         done = CliRunner().invoke(app, [command, "--url", f":{port}"])
     assert (done.exit_code, done.stdout) == (NO_SERVER, "")
     assert f"http://127.0.0.1:{port}" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["ps", "list", "load m", "plan m", "show m", "stop m", "logs -m m"])
+def test_a_program_that_poses_as_modelyard_is_no_server(command: str) -> None:
+    answer = json.dumps({"object": "server", "models": [{"id": "m"}]})
+    with odd_server(http_answer("200 OK", "application/json", answer)) as url:
+        done = CliRunner().invoke(app, [*command.split(), "--url", url])
+    assert (done.exit_code, done.stdout) == (NO_SERVER, "")
+    assert "is not Modelyard" in done.stderr
 
 
 def test_an_address_that_is_none_is_refused_by_the_name_of_the_option() -> None:

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from modelyard.cli.client.connection import ServerAddress, events, get, probe
+from modelyard.cli.client.connection import ServerAddress, ServerEvent, event_object, events, get, post, probe
 from modelyard.errors import KeyRefused, NotModelyard, ServerRefused, ServerUnreachable
 from modelyard.system.announcements import Announcement
 from support.odd_server import free_port, http_answer, odd_server
@@ -70,6 +70,55 @@ def test_another_program_is_said_to_be_one(answer: bytes, found: str) -> None:
         get(at(url), "/v1/server")
     assert url in str(refused.value)
     assert found in str(refused.value)
+
+
+MODEL = {"id": "m", "state": "loaded", "running": 0, "waiting": 0}
+PLAN = {"outcome": "fits", "needed_bytes": 1, "free_bytes": 1, "budget_bytes": 1, "load_seconds": 1, "evicts": []}
+LINE = {"time": "2026-01-01T00:00:00Z", "level": "INFO", "message": "Hello"}
+RELOAD = {"applied": True, "changed": {}, "added": [], "removed": [], "retuned": [], "memory": [], "needs_restart": []}
+
+
+def server(**model: object) -> dict[str, object]:
+    return {"object": "server", "memory": None, "models": [{**MODEL, **model}]}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "answer", "other"),
+    [
+        ("GET", "/v1/server", server(), {"object": "list", "models": []}),
+        ("GET", "/v1/server", server(), {"object": "server"}),
+        ("GET", "/v1/server", server(), {"object": "server", "models": ["m"]}),
+        ("GET", "/v1/server", server(), {"object": "server", "models": [{"id": "m"}]}),
+        ("GET", "/v1/server", server(aliases=["a"]), server(aliases=[1])),
+        ("GET", "/v1/server", server(load_seconds=1.5), server(load_seconds="soon")),
+        ("GET", "/v1/server", server(), {**server(), "memory": {"used_bytes": 1}}),
+        ("POST", "/v1/models/plan", PLAN, {**PLAN, "evicts": [{"model_id": "m"}]}),
+        ("POST", "/v1/models/plan", PLAN, {"outcome": "fits"}),
+        ("POST", "/v1/config/reload?dry_run=true", RELOAD, {**RELOAD, "changed": {"m": {"keys": ["isq"]}}}),
+        ("POST", "/v1/config/reload", RELOAD, {"applied": True}),
+        ("GET", "/v1/logs?lines=1", {"data": [LINE]}, {"data": [{**LINE, "time": "noon"}]}),
+        ("GET", "/v1/logs?lines=1", {"data": [LINE]}, {"object": "list"}),
+    ],
+)
+def test_a_program_that_answers_with_other_fields_is_not_modelyard(
+    method: str, path: str, answer: dict[str, object], other: dict[str, object]
+) -> None:
+    def ask(body: dict[str, object]) -> dict[str, object]:
+        with odd_server(http_answer("200 OK", "application/json", json.dumps(body))) as url:
+            return get(at(url), path) if method == "GET" else post(at(url), path, {})
+
+    assert ask(answer) == answer
+    with pytest.raises(NotModelyard, match=r"answered .* with another object"):
+        ask(other)
+
+
+@pytest.mark.parametrize("data", ["", "[1]", "{}", '{"model_id": "m"}', '{"model_id": "m", "status": 1}'])
+def test_a_program_that_sends_other_events_is_not_modelyard(data: str) -> None:
+    address, path = at("http://box:1234"), "/v1/models/events"
+    known = {"model_id": "m", "status": "loaded"}
+    assert event_object(address, path, ServerEvent("status", json.dumps(known))) == known
+    with pytest.raises(NotModelyard, match="sent other events"):
+        event_object(address, path, ServerEvent("status", data))
 
 
 def test_a_server_that_closes_the_connection_may_speak_https() -> None:

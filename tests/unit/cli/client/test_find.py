@@ -24,9 +24,17 @@ from modelyard.errors import ConfigError, ModelNotFound, NotModelyard, ServerUnr
 from modelyard.system.announcements import Announcement, announced, start_of, this_machine
 from support.odd_server import free_port, http_answer, odd_server
 
+IDLE = {"state": "unloaded", "running": 0, "waiting": 0}
 MODELS: list[dict[str, Any]] = [
-    {"id": "small", "aliases": ["s"], "source": "/models/small.gguf"},
-    {"id": "large", "aliases": [], "source": "org/Large-GGUF", "quantization": "Q4_K_M", "default": True},
+    {**IDLE, "id": "small", "aliases": ["s"], "source": "/models/small.gguf"},
+    {
+        **IDLE,
+        "id": "large",
+        "aliases": [],
+        "source": "org/Large-GGUF",
+        "quantization": "Q4_K_M",
+        "default": True,
+    },
 ]
 
 
