@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -208,11 +207,6 @@ def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
         if wanted == source or wanted.casefold() == tagged or (real is not None and real == os.path.realpath(source)):
             return str(model["id"])
     return None
-
-
-def nearest(wanted: str, names: Iterable[str]) -> str | None:
-    """Return the name that is most like ``wanted``; None: none is."""
-    return next(iter(get_close_matches(wanted, list(names), n=1)), None)
 
 
 def asked(servers: Sequence[ServerAddress]) -> list[tuple[ServerAddress, dict[str, Any] | ModelyardError]]:
