@@ -14,6 +14,7 @@ import typer
 
 from modelyard.cli.command_line import CommandGroup, SingleCommand
 from modelyard.errors import UnusableModel
+from modelyard.system.quantities import count_text
 
 cache = typer.Typer(
     cls=CommandGroup,
@@ -74,7 +75,7 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
         right=("Size",),
         prose=True,
     )
-    models = "1 model" if len(rows) == 1 else f"{len(rows)} models"
+    models = count_text(len(rows), "model")
     console.print(f"\n{models}, {size(sum(row.size_bytes for row in rows))}. Delete one: modelyard cache delete MODEL")
 
 

@@ -14,6 +14,7 @@ from modelyard.cli.messages import print_error, print_warning
 from modelyard.cli.model_names import config_path
 from modelyard.cli.options import ConfigArgument, ConfigOption
 from modelyard.errors import ConfigError, ConfigProblem
+from modelyard.system.quantities import count_text
 
 if TYPE_CHECKING:
     from modelyard.config import Config
@@ -170,7 +171,7 @@ def _print_text(path: Path, findings: _Findings, inspection: Inspection) -> None
     if findings.problems:
         return
     unchecked = sum(bool(model.unchecked) for model in inspection.models)
-    models = "1 model" if len(rows) == 1 else f"{len(rows)} models"
+    models = count_text(len(rows), "model")
     rest = f" {unchecked} of them not downloaded yet, and not looked at." if unchecked else ""
     console.print()
     console.print(f"{path}: no mistakes, {models}, a budget of {size(inspection.budget_bytes)}.{rest}", markup=False)

@@ -17,7 +17,7 @@ from rich.text import Text
 
 from modelyard.config import Config, is_loopback
 from modelyard.system.printable import printable
-from modelyard.system.quantities import part_text, size_text
+from modelyard.system.quantities import count_text, part_text, size_text
 from modelyard.version import __version__
 from modelyard.yard.stats.status import ModelStatus
 
@@ -56,7 +56,9 @@ def greet(
     host = config.server.host
     urls = [f"{url}/v1" for url in addresses(config, port)]
     console.print(
-        Text.assemble((f"Modelyard {__version__}", "bold"), f" serves {_count(models)} at ", (urls[0], "bold")),
+        Text.assemble(
+            (f"Modelyard {__version__}", "bold"), f" serves {count_text(len(models), 'model')} at ", (urls[0], "bold")
+        ),
         soft_wrap=True,
     )
     for url in urls[1:]:
@@ -99,10 +101,6 @@ def memory_line(memory: MemoryUse) -> str:
     """Return what the models may take of the machine's memory, and what they take."""
     budget = part_text(memory.budget_bytes, memory.machine_bytes)
     return f"Memory: {budget} for models, {size_text(memory.used_bytes)} in use"
-
-
-def _count(models: Sequence[ModelStatus]) -> str:
-    return "1 model" if len(models) == 1 else f"{len(models)} models"
 
 
 def _status(model: ModelStatus, *, is_on_demand: bool) -> str:

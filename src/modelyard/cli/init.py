@@ -13,6 +13,7 @@ import typer
 from modelyard.cli.exit_codes import MODEL
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelyardError
+from modelyard.system.quantities import count_text
 from modelyard.system.typed_paths import exists, expanded, is_folder
 
 if TYPE_CHECKING:
@@ -77,7 +78,7 @@ def init(
         return
     _write(path, draft.text, is_forced=force)
     typer.echo(
-        f"Wrote {path} with {_count(len(draft.usable), 'model')}. Next: modelyard serve {shlex.quote(str(path))}",
+        f"Wrote {path} with {count_text(len(draft.usable), 'model')}. Next: modelyard serve {shlex.quote(str(path))}",
         err=True,
     )
 
@@ -109,11 +110,8 @@ def _said(place: Place) -> str:
         return f"{place.name}: {place.problem}"
     if not place.where:
         return f"{place.name}: not on this machine"
-    return f"{place.name}: {_count(len(place.models), 'model')} in {place.where}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number or 'no'} {noun}{'' if number == 1 else 's'}"
+    models = count_text(len(place.models), "model") if place.models else "no models"
+    return f"{place.name}: {models} in {place.where}"
 
 
 def _check_output(path: Path | None, *, is_forced: bool) -> None:
