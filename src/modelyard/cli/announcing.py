@@ -6,14 +6,11 @@ import os
 import socket
 import time
 from pathlib import Path
-from typing import Final
 
+from modelyard.cli.client.address import ALL_HOSTS, origin
 from modelyard.config import Config
 from modelyard.system.announcements import Announcement, start_of, this_machine
 from modelyard.version import __version__
-
-# Addresses that a server listens on to be reached by any, and the address of this machine in their place.
-_ALL_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
 def own_announcement(
@@ -24,12 +21,10 @@ def own_announcement(
     Signals to the server go to its supervisor, where it has one.
     """
     server = config.server
-    host = _ALL_HOSTS.get(server.host, server.host)
     scheme = "http" if server.ssl_certfile is None else "https"
     pid = os.getppid() if is_supervised else os.getpid()
-    shown = f"[{host}]" if ":" in host else host
     return Announcement(
-        url=f"{scheme}://{shown}:{listener.getsockname()[1]}",
+        url=origin(scheme, ALL_HOSTS.get(server.host, server.host), listener.getsockname()[1]),
         pid=pid,
         start=start_of(pid),
         machine=this_machine(),

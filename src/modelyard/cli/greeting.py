@@ -15,6 +15,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from modelyard.cli.client.address import ALL_HOSTS, origin
 from modelyard.config import Config, is_loopback
 from modelyard.system.printable import printable
 from modelyard.system.quantities import count_text, part_text, size_text
@@ -25,7 +26,6 @@ logger = logging.getLogger(__name__)
 
 # Maximum number of models in the printed table; GET /v1/models lists all.
 MAX_SHOWN: Final = 30
-_ALL_HOSTS: Final = frozenset({"0.0.0.0", "::"})
 
 _HEADINGS: Final = ("Model", "Status", "Quantisation", "Context", "Size", "Memory")
 _RIGHT: Final = frozenset({"Context", "Size", "Memory"})
@@ -91,10 +91,10 @@ def addresses(config: Config, port: int) -> list[str]:
     """Return the URLs of the server: for this machine first, then, where all of its interfaces listen, for others."""
     host = config.server.host
     scheme = "http" if config.server.ssl_certfile is None else "https"
-    if host not in _ALL_HOSTS:
-        return [f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"]
+    if host not in ALL_HOSTS:
+        return [origin(scheme, host, port)]
     own = socket.gethostname()
-    return [f"{scheme}://{name}:{port}" for name in dict.fromkeys(("localhost", own))]
+    return [origin(scheme, name, port) for name in dict.fromkeys(("localhost", own))]
 
 
 def memory_line(memory: MemoryUse) -> str:

@@ -13,8 +13,8 @@ from modelyard.errors import ConfigError
 DEFAULT_PORT: Final = 1234
 DEFAULT_URL: Final = f"http://127.0.0.1:{DEFAULT_PORT}"
 
-# Addresses that a server listens on to be reached by any, and the address of this machine in their place.
-_ALL_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+ALL_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that a server listens on to be reached by any -> the address of this machine in their place."""
 _SCHEME: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _HOST: Final = re.compile(r"[\w.-]+", re.ASCII)
 
@@ -60,16 +60,21 @@ def parse_url(text: str, source: str) -> str:
         raise _invalid(source, text, "it goes on after the path")
     if has_scheme and not host and port is None:
         raise _invalid(source, text, "it names no host")
-    host = _ALL_HOSTS.get(host, host) or "127.0.0.1"
+    host = ALL_HOSTS.get(host, host) or "127.0.0.1"
     if not _is_host(host):
         raise _invalid(source, text, f"'{host}' is no name of a host")
     if port == 0:
         raise _invalid(source, text, "0 is no port of a server")
     if port is None and not has_scheme:
         port = DEFAULT_PORT
-    shown = f"[{host}]" if ":" in host else host
     path = re.sub("/+", "/", parts.path).rstrip("/").removesuffix("/v1")
-    return f"{parts.scheme}://{shown}{'' if port is None else f':{port}'}{path}"
+    return f"{origin(parts.scheme, host, port)}{path}"
+
+
+def origin(scheme: str, host: str, port: int | None) -> str:
+    """Return the URL of a server, without a path; None as the port is that of the scheme."""
+    shown = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{shown}{'' if port is None else f':{port}'}"
 
 
 def _with_brackets(text: str) -> str:
