@@ -14,7 +14,7 @@ from modelyard.cli.client.options import (
     UrlOption,
     given_models,
 )
-from modelyard.cli.client.output import memory
+from modelyard.cli.client.output import duration, memory
 
 
 def load(
@@ -32,8 +32,8 @@ def load(
 def outcome_of_load(model: Mapping[str, Any]) -> str:
     """Return what has become of a model that was loaded."""
     size = memory(model.get("resident_bytes"))
-    load_s = model.get("load_seconds")
+    took = duration(model.get("load_seconds"))
     facts = [f"{size} of memory"] if size else []
-    facts += [f"loaded in {load_s:.1f} s"] if load_s is not None else []
+    facts += [f"loaded in {took}"] if took else []
     shown = f" ({', '.join(facts)})" if facts else ""
     return f"{model['id']} is {model['state']}{shown}."

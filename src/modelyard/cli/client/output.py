@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import typer
 
 from modelyard.system.printable import printable, printable_lines
+from modelyard.system.quantities import duration_text, size_text
 
 _GAP: Final = 2
 
@@ -70,17 +70,10 @@ def print_fields(fields: Mapping[str, str]) -> None:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time in its largest unit, such as "4 min"; "" for None."""
-    if seconds is None:
-        return ""
-    for unit, length_s in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= 1.5 * length_s:
-            return f"{seconds / length_s:.0f} {unit}"
-    return f"{math.ceil(seconds)} s"
+    """Return a time as the server's log writes it, such as "4.1 s" or "4 min"; "" for None."""
+    return "" if seconds is None else duration_text(seconds)
 
 
 def memory(size_bytes: int | None) -> str:
     """Return an amount of memory; "" for None and for none."""
-    from modelyard.cli.tables import size
-
-    return size(size_bytes) if size_bytes else ""
+    return size_text(size_bytes) if size_bytes else ""

@@ -40,7 +40,6 @@ def _fields(model: Mapping[str, Any]) -> dict[str, str]:
     names = [alias for alias in model.get("aliases", ()) if alias != model.get("source")]
     shared = memory(model.get("shared_bytes"))
     now = memory(model.get("resident_bytes"))
-    load_s = model.get("load_seconds")
     return {
         "Id": model["id"],
         "Aliases": ", ".join(names),
@@ -64,7 +63,7 @@ def _fields(model: Mapping[str, Any]) -> dict[str, str]:
         "Unloaded": f"after {duration(model['unloads_after_seconds'])} without a request"
         if model.get("unloads_after_seconds") is not None
         else "",
-        "Last load": "" if load_s is None else f"{load_s:.1f} s",
+        "Last load": duration(model.get("load_seconds")),
         "Engine deaths": f"{model['restarts']}, the last one: {model.get('last_death', '?')}"
         if model.get("restarts")
         else "",
