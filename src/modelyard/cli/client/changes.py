@@ -43,7 +43,15 @@ def change_models(
         ModelyardError: as ``choose_server_of``; or one of the models was not changed, others may be.
     """
     server = choose_server_of(names, url, key_file)
-    ids = list(dict.fromkeys(server.model_id(name) for name in names))
+    change_models_of(server, change, server.model_ids(names), as_json=as_json)
+
+
+def change_models_of(server: ChosenServer, change: Change, ids: Sequence[str], *, as_json: bool) -> None:
+    """Change models of ``server``, by id, wait until that is done, and print what has become of them.
+
+    Raises:
+        ModelyardError: one of the models was not changed, others may be.
+    """
     outcomes = applied(change, server, ids)
     after = {model["id"]: model for model in server_state(server.address)["models"]}
     if as_json:

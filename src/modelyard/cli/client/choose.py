@@ -45,6 +45,14 @@ class ChosenServer:
             raise ModelNotFound(name, tuple(model["id"] for model in self.models))
         return found
 
+    def model_ids(self, names: Sequence[str]) -> list[str]:
+        """Return the ids of the models that ``names`` mean, each once.
+
+        Raises:
+            ModelNotFound: it does not have one of them.
+        """
+        return list(dict.fromkeys(map(self.model_id, names)))
+
 
 def choose_server(url: str | None, key_file: Path | None, *, only_looks: bool = False) -> ChosenServer:
     """Return the server that a command means.

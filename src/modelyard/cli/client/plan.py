@@ -28,11 +28,12 @@ def plan(
     """Show what a load of a model would do now: whether it fits, and what would be unloaded for it. Changes nothing."""
     wanted = one_model_name(name, model, command="plan")
     server = choose_server_of([wanted], url, key_file)
-    found = post(server.address, "/v1/models/plan", {"model_id": server.model_id(wanted)}, within_s=_PLAN_S)
+    model_id = server.model_id(wanted)
+    found = post(server.address, "/v1/models/plan", {"model_id": model_id}, within_s=_PLAN_S)
     if as_json:
-        print_json({**found, "model_id": server.model_id(wanted)})
+        print_json({**found, "model_id": model_id})
     else:
-        typer.echo("\n".join(_lines(server.model_id(wanted), found)))
+        typer.echo("\n".join(_lines(model_id, found)))
 
 
 def _lines(model: str, found: Mapping[str, Any]) -> list[str]:

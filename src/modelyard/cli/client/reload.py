@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from modelyard.cli.client.changes import Change, applied, change_models
+from modelyard.cli.client.changes import Change, applied, change_models_of
 from modelyard.cli.client.choose import choose_server, choose_server_of
 from modelyard.cli.client.load import outcome_of_load
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption, UrlOption, optional_models
@@ -59,11 +59,11 @@ def reload(
 
 def _reload_models(names: list[str], url: str | None, key_file: Path | None, *, as_json: bool) -> None:
     server = choose_server_of(names, url, key_file)
-    ids = list(dict.fromkeys(server.model_id(name) for name in names))
+    ids = server.model_ids(names)
     freeing = Change("/v1/models/unload", str, "It is unloaded as soon as its requests end, and not loaded again.")
     raise_first(applied(freeing, server, ids))
     loading = Change("/v1/models/reload", outcome_of_load, "The load goes on without this command.")
-    change_models(loading, ids, server.address.url, key_file, as_json=as_json)
+    change_models_of(server, loading, ids, as_json=as_json)
 
 
 def changes(result: Mapping[str, Any]) -> list[str]:
