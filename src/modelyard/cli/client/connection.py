@@ -140,10 +140,18 @@ def _content(address: ServerAddress, response: http.client.HTTPResponse, deadlin
     Raises:
         ServerUnreachable: it does not arrive by ``deadline``, or is cut.
     """
+    pieces, size = [], 0
     try:
-        return _read(response, deadline)
+        while piece := response.read1(_PIECE_BYTES):
+            pieces.append(piece)
+            size += len(piece)
+            if size > _MAX_ANSWER_BYTES:
+                raise OSError("the answer is too long")
+            if time.monotonic() > deadline:
+                raise TimeoutError
     except (OSError, http.client.HTTPException) as error:
         raise _unreachable(address, error) from error
+    return b"".join(pieces)
 
 
 @contextmanager
@@ -200,23 +208,6 @@ def tls_context(address: ServerAddress) -> ssl.SSLContext:
             context.check_hostname = False
             context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     return context
-
-
-def _read(response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """Return the body of a response.
-
-    Raises:
-        OSError, HTTPException: it does not arrive by ``deadline``, or is cut.
-    """
-    pieces, size = [], 0
-    while piece := response.read1(_PIECE_BYTES):
-        pieces.append(piece)
-        size += len(piece)
-        if size > _MAX_ANSWER_BYTES:
-            raise OSError("the answer is too long")
-        if time.monotonic() > deadline:
-            raise TimeoutError
-    return b"".join(pieces)
 
 
 def _parsed(response: http.client.HTTPResponse) -> Iterator[ServerEvent]:
