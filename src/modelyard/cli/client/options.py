@@ -33,14 +33,9 @@ JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print JSON, one o
 ModelArgument = Annotated[
     str | None, typer.Argument(metavar="MODEL", help="Id, alias or path of a model of the server.", show_default=False)
 ]
-ModelOption = Annotated[str | None, typer.Option("--model", "-m", metavar="MODEL", help="The model, as an option.")]
 ModelsArgument = Annotated[
     list[str] | None,
     typer.Argument(metavar="MODEL", help="Ids, aliases or paths of models of the server.", show_default=False),
-]
-ModelsOption = Annotated[
-    list[str] | None,
-    typer.Option("--model", "-m", metavar="MODEL", help="A model, as an option; can be repeated."),
 ]
 
 

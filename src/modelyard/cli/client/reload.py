@@ -11,10 +11,11 @@ import typer
 from modelyard.cli.client.changes import Change, applied, change_models_of
 from modelyard.cli.client.choose import choose_server, choose_server_of
 from modelyard.cli.client.load import outcome_of_load
-from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption, UrlOption, optional_models
+from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption, optional_models
 from modelyard.cli.client.output import print_json
 from modelyard.cli.client.waiting import post_for_each, raise_first
 from modelyard.cli.exit_codes import INTERRUPTED
+from modelyard.cli.options import ModelsOption
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelyardError
 

@@ -11,11 +11,12 @@ import typer
 
 from modelyard.cli.client.connection import ServerAddress
 from modelyard.cli.client.find import candidates
-from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption, UrlOption, optional_models
+from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption, optional_models
 from modelyard.cli.client.output import print_json
 from modelyard.cli.client.server_state import server_state
 from modelyard.cli.client.unload import unload_models
 from modelyard.cli.exit_codes import INTERRUPTED
+from modelyard.cli.options import ModelsOption
 from modelyard.errors import AmbiguousServer, ModelyardError, ServerUnreachable, ServerUnusable
 from modelyard.system.announcements import Announcement
 from modelyard.system.other_process import OtherProcess, other_process
