@@ -10,7 +10,8 @@ import pyte
 import pytest
 from rich.console import Console
 
-from modelyard.cli.loading import LoadBars, StepLines
+from modelyard.cli.load_bars import LoadBars
+from modelyard.cli.loading import StepLines
 from modelyard.cli.log import ConsoleHandler, LineFormatter
 from modelyard.hub import Progress
 

@@ -26,10 +26,13 @@ Outcome = dict[str, Any] | ModelyardError
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """How far a model is: what is done to it, and the part of that which is done, from 0 to 1."""
+    """How far a model is: what is done to it, and the part of that which is done, from 0 to 1; None: not known."""
 
-    stage: str
-    fraction: float
+    step: str
+    fraction: float | None
+
+
+_WAITING: Final = Step("waiting for", None)
 
 
 def post_for_each(address: ServerAddress, path: str, bodies: Mapping[str, Mapping[str, Any]]) -> dict[str, Outcome]:
@@ -103,24 +106,15 @@ def _followed_progress(address: ServerAddress, models: Sequence[str]) -> Iterato
     if not console.is_terminal:
         yield lambda _done: None
         return
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from modelyard.cli.load_bars import LoadBars
 
     steps: dict[str, Step] = {}
     threading.Thread(target=_follow, args=(address, steps), daemon=True).start()
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bars = {model: progress.add_task(f"Waiting for {model}", total=None) for model in models}
-
-        def show(done: Mapping[str, Any]) -> None:
-            for model, bar in bars.items():
-                step = steps.get(model)
-                if model in done:
-                    progress.update(bar, visible=False)
-                elif step is not None:
-                    description = f"{step.stage.capitalize()} {model}"
-                    progress.update(bar, total=1.0, completed=step.fraction, description=description)
-
-        yield show
+    bars = LoadBars(console)
+    try:
+        yield lambda done: bars.show({model: steps.get(model, _WAITING) for model in models if model not in done})
+    finally:
+        bars.close()
 
 
 def _follow(address: ServerAddress, steps: dict[str, Step]) -> None:
