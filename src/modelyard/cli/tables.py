@@ -49,11 +49,7 @@ def print_table(
         prose: whether the last column is prose, which may be wrapped at words.
     """
     cells = [[cell if isinstance(cell, Text) else Text(cell) for cell in row] for row in rows]
-    widths = [max((_width(row[column]) for row in cells), default=0) for column in range(len(headings))]
-    widths = [max(width, len(heading)) for width, heading in zip(widths, headings, strict=True)]
-    rest = sum(widths[:-1]) + _GAP * (len(widths) - 1)
-    needed = rest + min(widths[-1], _MIN_PROSE_WIDTH if prose else widths[-1])
-    if needed > console.width:
+    if table_width(headings, cells, _MIN_PROSE_WIDTH if prose else None) > console.width:
         _print_blocks(console, headings, cells)
         return
     table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), show_header=any(headings))
@@ -63,6 +59,15 @@ def print_table(
     for row in cells:
         table.add_row(*row)
     _print_without_padding(console, table)
+
+
+def table_width(headings: Sequence[str], cells: Sequence[Sequence[Text]], last: int | None = None) -> int:
+    """Return the width of a table in columns of the terminal; ``last`` is the most that its last column counts for."""
+    columns = zip(headings, *cells, strict=True)
+    widths = [max([len(heading), *map(_width, column)]) for heading, *column in columns]
+    if last is not None:
+        widths[-1] = min(widths[-1], last)
+    return sum(widths) + _GAP * (len(widths) - 1)
 
 
 def _print_blocks(console: Console, headings: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
 import typer
 
 from modelyard.system.printable import printable, printable_lines
 from modelyard.system.quantities import duration_text, size_text
-
-_GAP: Final = 2
 
 
 def print_json(document: Any) -> None:
@@ -39,21 +37,20 @@ def print_rows(
         right: headings of columns that are aligned to the right.
         spare: headings of columns that are left out of a table that does not fit otherwise, the first one first.
     """
-    from modelyard.cli.tables import print_table, table_console
+    from rich.text import Text
 
-    filled, console = [[printable(cell) for cell in row] for row in rows], table_console()
+    from modelyard.cli.tables import print_table, table_console, table_width
+
+    filled, console = [[Text(printable(cell)) for cell in row] for row in rows], table_console()
+
+    def columns(shown: Sequence[int]) -> tuple[list[str], list[list[Text]]]:
+        return [headings[n] for n in shown], [[row[n] for n in shown] for row in filled]
+
     shown = [n for n in range(len(headings)) if n == 0 or any(row[n] for row in filled)]
     for heading in spare:
-        if _table_width(headings, filled, shown) > console.width:
+        if table_width(*columns(shown)) > console.width:
             shown = [n for n in shown if headings[n] != heading]
-    print_table(console, [headings[n] for n in shown], [[row[n] for n in shown] for row in filled], right=right)
-
-
-def _table_width(headings: Sequence[str], rows: Sequence[Sequence[str]], columns: Sequence[int]) -> int:
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, (headings[n], *(row[n] for row in rows)))) for n in columns]
-    return sum(widths) + _GAP * (len(widths) - 1)
+    print_table(console, *columns(shown), right=right)
 
 
 def print_fields(fields: Mapping[str, str]) -> None:
