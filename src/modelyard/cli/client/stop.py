@@ -84,13 +84,14 @@ def _stop(server: ServerAddress, announcement: Announcement, *, now: bool) -> No
     with other_process(announcement.pid, announcement.start) as process:
         if process is None:
             return
-        is_stopping = _announce_wait(server, now=now)
+        is_stopping = _announce_wait(server, has_served=announcement.is_serving, now=now)
         try:
             if now:
-                _end_at_once(process)
-            elif not is_stopping:
-                process.terminate()
-            has_ended = process.ends_within(_STOP_S)
+                has_ended = _end_at_once(process)
+            else:
+                if not is_stopping:
+                    process.terminate()
+                has_ended = process.ends_within(_STOP_S)
         except PermissionError:
             raise ServerUnusable(
                 f"The server at {server.url} (process {announcement.pid}) belongs to another user, who can stop it."
@@ -104,12 +105,11 @@ def _stop(server: ServerAddress, announcement: Announcement, *, now: bool) -> No
         )
 
 
-def _announce_wait(server: ServerAddress, *, now: bool) -> bool:
+def _announce_wait(server: ServerAddress, *, has_served: bool, now: bool) -> bool:
     """Say what the stop waits for; return whether the server is stopping already."""
     try:
         state = server_state(server, within_s=_LOOK_S)
     except ServerUnreachable as error:
-        has_served = server.announcement is not None and server.announcement.is_serving
         if error.is_refused and has_served:
             typer.echo(f"The server at {server.url} is stopping already.", err=True)
         return error.is_refused and has_served
@@ -126,9 +126,10 @@ def _announce_wait(server: ServerAddress, *, now: bool) -> bool:
     return False
 
 
-def _end_at_once(process: OtherProcess) -> None:
-    """Send SIGTERM again and again: the second one ends running requests."""
+def _end_at_once(process: OtherProcess) -> bool:
+    """Send SIGTERM again and again, as the second one ends running requests; return whether the process has ended."""
     deadline = time.monotonic() + _STOP_S
-    while process.terminate() and time.monotonic() < deadline:
-        if process.ends_within(_REPEAT_S):
-            return
+    while time.monotonic() < deadline:
+        if not process.terminate() or process.ends_within(_REPEAT_S):
+            return True
+    return False

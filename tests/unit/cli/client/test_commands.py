@@ -259,7 +259,6 @@ def test_events_are_followed_until_the_server_stops(tmp_path: Path) -> None:
                 target=lambda: done.append(CliRunner().invoke(app, ["events", "--json", "--url", server.url]))
             )
             following.start()
-            server.read(lambda: None)
             while not server.read(lambda: len(server.yard.controller.watch._observers)):
                 threading.Event().wait(0.01)
         following.join(30)
