@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+
+import typer
 
 from modelyard.cli.options import ModelOptions, model_table, models_config
 from modelyard.cli.usage import UsageError
@@ -67,8 +68,8 @@ def served_models(
     config = models_config(tables, options, host=host, port=port, allowed_hosts=allowed_hosts)
     for model in config.models:
         if model.id != model.reference.id:
-            print(  # noqa: T201
-                f"{model.model_id} is served as '{model.id}': '{model.reference.id}' is another model.", file=sys.stderr
+            typer.echo(
+                f"{model.model_id} is served as '{model.id}': '{model.reference.id}' is another model.", err=True
             )
     return config
 
