@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from pydantic import ValidationError
 
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
     from modelyard.errors.configuration import Location
 
-_NAMES = ("model_id", "alias", "aliases")
+_KEYS_WITHOUT_NAMES: Final = [[key] for key in Model.model_fields if key not in ("model_id", "alias", "aliases")]
+"""Keys of a model whose faults hide no name."""
 
 
 def check(
@@ -174,22 +175,24 @@ def _without(faults: Collection[Location], value: object, at: Location = ()) -> 
 
 def _possible_names(given: Mapping[str, object], faults: Sequence[Location], models: Mapping[int, Model]) -> set[str]:
     """Return the texts in faulty parts that may be names of models, as under a misspelt ``alias``."""
-    names: set[str] = set()
+    # A set, because the texts of a table are read once, however many faults it has.
+    faulty: set[Location] = set()
     for fault in faults:
         match fault:
-            case ("models", int() as index, *rest) if index + 1 not in models or rest[:1] not in _known_keys():
-                tables = given.get("models")
-                names |= _texts(tables[index] if isinstance(tables, list | tuple) else tables)
+            case ("models", int() as index, *rest):
+                if index + 1 not in models or rest[:1] not in _KEYS_WITHOUT_NAMES:
+                    faulty.add(fault[:2])
             case ("models", *_):
-                names |= _texts(given.get("models"))
+                faulty.add(fault[:1])
             case (str() as key,) if key not in Config.model_fields and isinstance(given.get(key), list | dict):
-                names |= _texts(given[key])
-    return names
+                faulty.add(fault)
+    return set().union(*(_texts(_value_at(given, location)) for location in faulty))
 
 
-def _known_keys() -> list[list[str]]:
-    """Return the keys of a model whose faults hide no name."""
-    return [[key] for key in Model.model_fields if key not in _NAMES]
+def _value_at(given: Mapping[str, object], location: Location) -> object:
+    """Return the value of a key at the top level, or one item of it where it is a list."""
+    value = given.get(str(location[0]))
+    return value[int(location[1])] if len(location) > 1 and isinstance(value, list | tuple) else value
 
 
 def _texts(value: object) -> set[str]:
