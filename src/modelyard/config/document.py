@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,8 +62,7 @@ class Document:
         if span is None:
             return problem
         line = self._line_of(span[0])
-        start = self._text.rfind("\n", 0, span[0]) + 1
-        column, length = span[0] - start + 1, len(self._text[slice(*span)].split("\n", 1)[0].rstrip())
+        column, length = span[0] - self._starts[line - 1] + 1, len(self._text[slice(*span)].split("\n", 1)[0].rstrip())
         lines = {line, *(self._line_of(other[0]) for other in map(self._exact_span, problem.related) if other)} - {line}
         notes = [f"note: compare line {number}" for number in sorted(lines)]
         if problem.hint:
@@ -69,6 +70,11 @@ class Document:
         return replace(
             problem, line=line, column=column, excerpt=excerpt(self._lines, line, column, max(1, length), notes)
         )
+
+    @cached_property
+    def _starts(self) -> Sequence[int]:
+        """Offsets of the first characters of all lines."""
+        return [0, *(match.end() for match in re.finditer("\n", self._text))]
 
     def _exact_span(self, location: Location) -> Span | None:
         entry = self._entries.get(location)
@@ -85,7 +91,7 @@ class Document:
         return None
 
     def _line_of(self, offset: int) -> int:
-        return self._text.count("\n", 0, offset) + 1
+        return bisect_right(self._starts, offset)
 
 
 def read_document(path: Path) -> Document:
