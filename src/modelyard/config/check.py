@@ -52,7 +52,8 @@ def check(
     try:
         config = Config.model_validate(given, context=context)
     except ValidationError as error:
-        found = [problem for problem in schema_problems(error, given, written or {}) if problem.location not in faults]
+        known = frozenset(faults)
+        found = [problem for problem in schema_problems(error, given, written or {}) if problem.location not in known]
         problems += found
         faults += [problem.location for problem in found]
     # Errors are raised outside of the except clause: pydantic's error carries the input, including API keys.

@@ -324,6 +324,12 @@ def test_a_problem_that_hides_no_name_does_not_hide_an_unknown_default():
     assert len(caught.value.problems) == 2
 
 
+def test_a_problem_that_hides_no_name_does_not_hide_an_unknown_draft():
+    with pytest.raises(ConfigError) as caught:
+        validate_config({"models": [{"model_id": "a", "draft": "b"}, {"model_id": "c", "pinned": 1}]})
+    assert len(caught.value.problems) == 2
+
+
 def test_the_command_line_goes_through_the_same_checks():
     config = validate_config({"models": [{"model_id": "org/a"}], "server": {"port": 0}})
     assert default_model(config) == "org/a"
