@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from modelyard.errors import UnusableModel
 from modelyard.hub.select.folder_models import WHOLE_FOLDER, folder_models
+from modelyard.hub.select.gguf import gguf_models
 from modelyard.hub.sources.demo_models import demo_models
 from modelyard.hub.sources.downloaded import Downloads
 from modelyard.hub.sources.folder import list_files
@@ -38,10 +39,10 @@ class Place:
 def find_in_folder(folder: Path) -> Place:
     """Return the models in a folder, by their absolute paths."""
     try:
-        names = folder_models(list_files(folder))
+        files = list_files(folder)
     except UnusableModel as unusable:
         return Place("folder", str(folder), problem=str(unusable))
-    return Place("folder", str(folder), tuple(_paths(folder, names)))
+    return Place("folder", str(folder), tuple(_paths(folder, files)))
 
 
 def find_huggingface(home: Path, environment: Mapping[str, str]) -> Place:  # noqa: ARG001
@@ -70,7 +71,7 @@ def find_lm_studio(home: Path, environment: Mapping[str, str]) -> Place:  # noqa
     """Return the models that LM Studio has downloaded."""
     folders, name = lm_studio_folders(home), "LM Studio"
     try:
-        models = [path for folder in folders for path in _paths(folder, folder_models(list_files(folder)))]
+        models = [path for folder in folders for path in _paths(folder, list_files(folder))]
     except UnusableModel as unusable:
         return Place(name, ", ".join(map(str, folders)), problem=str(unusable))
     return Place(name, ", ".join(map(str, folders)), tuple(models))
@@ -95,12 +96,8 @@ PLACES: Final[Mapping[str, Callable[[Path, Mapping[str, str]], Place]]] = {
 """Name of a place on the command line -> what looks in it, given the user's home folder and the environment."""
 
 
-def _paths(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
-    """Yield the paths of models in a folder, which is never named itself where a file in it is the model."""
-    for name in names:
-        if name != WHOLE_FOLDER:
-            yield str(folder / name)
-            continue
-        files = [file for file in list_files(folder) if file.lower().endswith(".gguf")]
-        models = [file for file in files if folder_models([file])]
-        yield str(folder / sorted(models)[0]) if models else str(folder)
+def _paths(folder: Path, files: Sequence[str]) -> Iterator[str]:
+    """Yield the paths of the models in a folder, which is never named itself where a file in it is the model."""
+    for name in folder_models(files):
+        inside = next(iter(gguf_models(files)), name) if name == WHOLE_FOLDER else name
+        yield str(folder / inside)
