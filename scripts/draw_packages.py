@@ -19,6 +19,8 @@ CAPTIONS: Mapping[str, str] = {
     "cli": "commands in the terminal",
     "inprocess": "Python API, HTTP server",
     "api": "HTTP dialects",
+    "mcp": "clients of MCP servers",
+    "agent": "rounds of a model and its tools",
     "yard": "models, residency, requests",
     "doctor": "checks of the machine",
     "converter": "checkpoints to GGUF and UQFF",

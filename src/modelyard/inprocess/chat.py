@@ -15,13 +15,13 @@ from modelyard.api.openai.chat import chat_choices
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
-from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import whole_answer
 from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk
 from modelyard.inprocess.choices import Accepting, chunk_fields
 from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
 
 from modelyard.config import Config, Model
@@ -25,6 +25,7 @@ from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
+from modelyard.yard.requests.rounds import Rounds
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime.capabilities import Task
@@ -161,6 +162,18 @@ class Yard:
             ModelNotFound, ModelRequired: there is no such model.
         """
         return self._parts.requests.submit(request)
+
+    @contextmanager
+    def rounds(self, model: str | None) -> Iterator[Rounds]:  # noqa: ARG002
+        """Return a context for requests that follow one another in one answer; between them the model stays in use.
+
+        Args:
+            model: id or alias; None means the default. All requests must be for it.
+
+        Raises:
+            ModelNotFound, ModelRequired, ModelNotPermitted: there is no such model, or not for this caller.
+        """
+        yield self._parts.requests
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return the vectors of texts. Concurrent requests share batches; a cancelled one leaves at once.

@@ -22,7 +22,6 @@ from modelyard.api.openapi.answers_anthropic import (
     ThinkingBlock,
     ToolUseBlock,
 )
-from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -37,6 +36,7 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
+from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.token_stream import TokenStream
 
 _TEXT: Final[TextBlock] = {"type": "text", "text": ""}

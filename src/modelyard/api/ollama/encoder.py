@@ -11,7 +11,6 @@ import orjson
 
 from modelyard.api.errors.ollama import error_body
 from modelyard.api.openai.prompt_logprobs import LEAST_LOGPROB
-from modelyard.api.serving.output_reader import OutputReader
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -25,6 +24,7 @@ from modelyard.protocol.deltas import (
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import TokenLogprob
+from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.requests.token_stream import TokenStream
 

@@ -19,7 +19,6 @@ from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import ChatChoice, ChatCompletion, FinishReason, Logprobs
 from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
@@ -27,6 +26,7 @@ from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import TokenLogprob
+from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.requests.token_stream import TokenStream
 

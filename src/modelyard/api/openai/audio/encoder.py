@@ -11,11 +11,11 @@ import orjson
 from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventEncoder
 from modelyard.api.openapi.answers_openai import SpeechText, SpeechUsage
-from modelyard.api.serving.output_reader import OutputReader
 from modelyard.protocol.deltas import ContentDelta, Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
 from modelyard.protocol.values import Usage
+from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.token_stream import TokenStream
 
 # Maximum length of the head, in which a model names the language before the words.

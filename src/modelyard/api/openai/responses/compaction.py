@@ -27,11 +27,11 @@ from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.reasoning import reasoning_of
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import EngineError, InvalidRequest
 from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.requests import Request
 
 MAX_SUMMARY_TOKENS: Final = 2048

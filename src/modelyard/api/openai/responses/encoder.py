@@ -17,7 +17,6 @@ from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.responses.text_argument import TextArgument
 from modelyard.api.openai.responses.tools import OfferedTool
 from modelyard.api.openapi.answers_openai import MessageItem, OutputItem, OutputText, ReasoningItem, ResponseObject
-from modelyard.api.serving.output_reader import OutputReader
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -30,6 +29,7 @@ from modelyard.protocol.deltas import (
 )
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat, Sampling
+from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.token_stream import TokenStream
 
 _OBFUSCATION_CHARACTERS = 16

@@ -1,0 +1,67 @@
+"""How the answer of an agent becomes the frames, or the body, of a dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from modelyard.agent.events import CallEnded, ToolEvent
+from modelyard.api.serving.streaming import ChoiceEncoder
+from modelyard.protocol.deltas import Delta, Message
+from modelyard.protocol.events import Finished
+from modelyard.yard.requests.token_stream import TokenStream
+
+
+@dataclass(frozen=True, slots=True)
+class AgentAnswer:
+    """A whole answer of an agent.
+
+    Attributes:
+        parts: in their order: what the model wrote in a round, with calls of the client's tools, and what became of its
+            calls of the server's tools. A round without text, reasoning or calls of the client has no message.
+        finished: the reason of the last round, with the usage of all rounds.
+        calls_client: whether the answer ends because it calls tools of the client.
+    """
+
+    parts: tuple[Message | ToolEvent, ...]
+    finished: Finished
+    calls_client: bool
+
+    @property
+    def message(self) -> Message:
+        """All content, reasoning and calls of the client's tools as one message."""
+        messages = [part for part in self.parts if isinstance(part, Message)]
+        return Message(
+            "".join(each.content for each in messages),
+            "".join(each.reasoning for each in messages),
+            tuple(call for each in messages for call in each.tool_calls),
+        )
+
+    @property
+    def calls(self) -> tuple[CallEnded, ...]:
+        """The calls of the server's tools that have a result."""
+        return tuple(part for part in self.parts if isinstance(part, CallEnded))
+
+
+class AgentEncoder(ChoiceEncoder, Protocol):
+    """A ``ChoiceEncoder`` that also encodes the answers of agents.
+
+    A stream calls ``open`` once, then ``next_round``, ``deltas`` and ``tool_event`` as things happen, ``close_agent``
+    and ``end``. A whole answer calls ``open``, ``agent_choice`` and ``whole``. ``text`` and ``close`` are not called.
+    """
+
+    def next_round(self, generation: TokenStream) -> bytes:
+        """Return the frame that begins a round after the first; often b""."""
+
+    def deltas(self, deltas: Sequence[Delta]) -> bytes:
+        """Return the frames of what the model has written."""
+
+    def tool_event(self, event: ToolEvent) -> bytes:
+        """Return the frames of what happens with a call of one of the server's tools."""
+
+    def close_agent(self, finished: Finished, *, calls_client: bool) -> bytes:
+        """Return the last frame of the choice; ``finished`` has the usage of all rounds."""
+
+    def agent_choice(self, answer: AgentAnswer) -> Any:
+        """Return the choice for a whole answer."""
