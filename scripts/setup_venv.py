@@ -37,6 +37,12 @@ OLDEST_PYTHON = (3, 11)
 COMPILED = "llama-cpp-python"
 CMAKE_ARGS = VENV / "cmake-args"
 
+# llama.cpp's kernels for AMX end the process with a segmentation fault on some models, and GCC before 12.4 and 13.3
+# miscompiles them (https://gcc.gnu.org/PR114098). What a processor has is compiled in unless it is ruled out.
+WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+# A message of these kernels, which shows that a library has them.
+AMX_MARK = b"AMX is not ready to be used!"
+
 # Of each extra, what it adds to requirements.lock; torch comes after that.
 EXTRAS = {
     "demo": ("demo.lock",),
@@ -194,6 +200,27 @@ def kept_cmake_args() -> str:
     return CMAKE_ARGS.read_text(encoding="utf-8") if CMAKE_ARGS.exists() else ""
 
 
+def has_amx_kernels() -> bool:
+    """Whether llama.cpp in .venv was compiled with its kernels for AMX, such as by pip alone, whose wheel pip keeps."""
+    libraries = VENV.glob("lib/python*/site-packages/llama_cpp/lib/libggml-cpu.so")
+    return any(AMX_MARK in library.read_bytes() for library in libraries)
+
+
+def rule_out_amx() -> None:
+    """Have compilers leave out AMX, where they know it; an older one has no kernels for it either."""
+    for variable, compiler, language in (("CFLAGS", "CC", "c"), ("CXXFLAGS", "CXX", "c++")):
+        name = os.environ.get(compiler) or ("cc" if language == "c" else "c++")
+        command = [*name.split(), *WITHOUT_AMX.split(), "-x", language, "-E", os.devnull]
+        try:
+            knows_amx = subprocess.run(command, capture_output=True).returncode == 0
+        except OSError:
+            # pip says what is missing, if it has no wheel.
+            continue
+        flags = os.environ.get(variable, "")
+        if knows_amx and WITHOUT_AMX not in flags:
+            os.environ[variable] = f"{flags} {WITHOUT_AMX}".strip()
+
+
 def is_to_compile(python: Path) -> bool:
     """Whether llama.cpp is to be compiled otherwise than pip would, such as for a GPU: anew, or in another version."""
     kept = kept_cmake_args()
@@ -203,12 +230,13 @@ def is_to_compile(python: Path) -> bool:
 
 def compile_again(python: Path, log: IO[str], progress: Progress) -> None:
     """Compile llama.cpp with CMAKE_ARGS, else as before, although pip may have a wheel that was built without."""
-    os.environ.setdefault("CMAKE_ARGS", kept_cmake_args())
+    asked = os.environ.setdefault("CMAKE_ARGS", kept_cmake_args())
     (pin,) = [pin for pin in parse_lock(LOCK.read_text(encoding="utf-8")) if pin.name == COMPILED]
     lock = VENV / "compiled.lock"
     lock.write_text(render([pin]), encoding="utf-8")
     run_pip(python, ["--force-reinstall", "--no-cache-dir", "--no-binary", COMPILED, *hashed(lock)], log, progress)
-    CMAKE_ARGS.write_text(os.environ["CMAKE_ARGS"], encoding="utf-8")
+    if asked or CMAKE_ARGS.exists():
+        CMAKE_ARGS.write_text(asked, encoding="utf-8")
 
 
 def lines_of(stream: IO[bytes]) -> Iterator[str | None]:
@@ -317,9 +345,13 @@ def install(extras: list[str]) -> None:
     with LOG.open("w", buffering=1, encoding="utf-8") as log:
         # First, and by itself: it brings the pip that does the rest.
         run_pip(python, hashed(LOCKS / "build.lock"), log, progress)
+        rule_out_amx()
         if is_to_compile(python):
             compile_again(python, log, progress)
         run_pip(python, hashed(LOCK, *dict.fromkeys(locks)), log, progress)
+        if has_amx_kernels():
+            # pip took a wheel that it had built before, without these flags.
+            compile_again(python, log, progress)
         # From here, with what is installed by now: nothing is fetched for it.
         run_pip(python, ["--no-index", "--no-deps", "--no-build-isolation", "-e", "."], log, progress)
         if set(extras) & set(NEED_TORCH):

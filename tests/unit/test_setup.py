@@ -293,6 +293,46 @@ def test_llama_cpp_is_compiled_with_the_cmake_arguments_that_are_given_or_were(
         assert kept.read_text() == os.environ["CMAKE_ARGS"] == compiled_with
 
 
+def test_compilers_that_know_amx_leave_it_out(monkeypatch):
+    monkeypatch.setenv("CXXFLAGS", "-O2")
+    monkeypatch.setenv("CFLAGS", "")
+    monkeypatch.setattr(setup_venv.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    setup_venv.rule_out_amx()
+    setup_venv.rule_out_amx()
+    assert os.environ["CFLAGS"] == setup_venv.WITHOUT_AMX
+    assert os.environ["CXXFLAGS"] == f"-O2 {setup_venv.WITHOUT_AMX}"
+
+
+def test_compilers_that_do_not_know_amx_are_given_no_flag_for_it(monkeypatch):
+    monkeypatch.setenv("CXXFLAGS", "")
+    monkeypatch.setenv("CFLAGS", "")
+    monkeypatch.setattr(setup_venv.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    setup_venv.rule_out_amx()
+    assert (os.environ["CFLAGS"], os.environ["CXXFLAGS"]) == ("", "")
+
+
+def test_a_wheel_with_kernels_for_amx_is_compiled_again(monkeypatch, tmp_path):
+    library = tmp_path / "lib" / "python3.11" / "site-packages" / "llama_cpp" / "lib" / "libggml-cpu.so"
+    library.parent.mkdir(parents=True)
+    asked = []
+
+    def run_pip(_python, arguments, *_):
+        asked.append(arguments)
+        library.write_bytes(b"\0" if "--force-reinstall" in arguments else b"\0AMX is not ready to be used!\n\0")
+
+    monkeypatch.delenv("CMAKE_ARGS", raising=False)
+    monkeypatch.setattr(setup_venv, "VENV", tmp_path)
+    monkeypatch.setattr(setup_venv, "CMAKE_ARGS", tmp_path / "cmake-args")
+    monkeypatch.setattr(setup_venv, "LOG", tmp_path / "setup.log")
+    monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
+    monkeypatch.setattr(setup_venv, "make_venv", lambda: Path(sys.executable))
+    monkeypatch.setattr(setup_venv, "run_pip", run_pip)
+    setup_venv.install(["demo"])
+    (build,) = [arguments for arguments in asked if "--force-reinstall" in arguments]
+    assert {"--no-cache-dir", "--require-hashes"} <= set(build)
+    assert not (tmp_path / "cmake-args").exists()
+
+
 def test_the_bill_of_materials_is_that_of_the_lock():
     bill = sbom.bill_of(pins("requirements.lock"))
     assert json.loads(sbom.BILL.read_text()) == bill

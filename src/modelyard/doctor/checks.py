@@ -25,8 +25,11 @@ FEW_OPEN_FILES: Final = 1024
 _FEATURES: Final[Mapping[str, str]] = {
     "avx": "AVX", "avx2": "AVX2", "f16c": "F16C", "fma": "FMA", "bmi2": "BMI2", "avx_vnni": "AVX_VNNI",
     "avx512f": "AVX512", "avx512vbmi": "AVX512_VBMI", "avx512_vnni": "AVX512_VNNI", "avx512_bf16": "AVX512_BF16",
-    "amx_int8": "AMX_INT8", "asimdhp": "FP16_VA", "asimddp": "DOTPROD", "i8mm": "MATMUL_INT8", "sve": "SVE",
+    "asimdhp": "FP16_VA", "asimddp": "DOTPROD", "i8mm": "MATMUL_INT8", "sve": "SVE",
 }  # fmt: skip
+
+# Flags of GCC and Clang that leave out llama.cpp's kernels for AMX.
+WITHOUT_AMX: Final = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 
 # Maker of an accelerator -> the build option of llama.cpp for it. Source: llama.cpp, docs/build.md.
 _BUILDS: Final[Mapping[str, str]] = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_HIP=on", "other": "-DGGML_VULKAN=on"}
@@ -173,6 +176,17 @@ def _processor(facts: Facts) -> Finding:
     if facts.llama.problem:
         return Finding("cpu_features", "Processor", name, facts=known | {"unused": []})
     used = ", ".join(feature for feature in facts.llama.features if feature in set(_FEATURES.values())) or "none known"
+    if "AMX_INT8" in facts.llama.features:
+        return Finding(
+            "cpu_features",
+            "Processor",
+            f"{name}; llama.cpp was compiled with kernels for AMX, which crash on some models",
+            "note",
+            "They are not used, and neither are weights that are packed for kernels: prompts are computed slower. "
+            "Build llama.cpp without them.",
+            known,
+            _build("-DGGML_NATIVE=on", WITHOUT_AMX),
+        )
     if not unused:
         return Finding("cpu_features", "Processor", f"{name}; llama.cpp uses {used}", facts=known)
     return Finding(
@@ -372,8 +386,9 @@ def _security(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _build(option: str) -> str:
+def _build(option: str, compiler_flags: str = "") -> str:
+    flags = f'CFLAGS="{compiler_flags}" CXXFLAGS="{compiler_flags}" ' if compiler_flags else ""
     return (
-        f'CMAKE_ARGS="{option}" pip install --force-reinstall --no-cache-dir --no-deps --no-binary llama-cpp-python '
-        "llama-cpp-python"
+        f'{flags}CMAKE_ARGS="{option}" pip install --force-reinstall --no-cache-dir --no-deps '
+        "--no-binary llama-cpp-python llama-cpp-python"
     )

@@ -101,6 +101,17 @@ def test_features_that_llama_cpp_leaves_unused_are_named():
     assert "-DGGML_NATIVE=on" in found.command
 
 
+def test_kernels_for_amx_are_not_missed_where_they_were_left_out():
+    facts = replace(WELL, processor_flags=frozenset({"avx", "avx2", "fma", "amx_int8"}))
+    assert next(each for each in check_facts(facts) if each.name == "cpu_features").verdict == "ok"
+
+
+def test_a_llama_cpp_with_kernels_for_amx_is_to_be_built_without_them():
+    found = noted("cpu_features", llama=replace(WELL.llama, features=("AVX", "AVX2", "FMA", "AMX_INT8")))
+    assert "crash on some models" in found.value
+    assert found.command.startswith('CFLAGS="-mno-amx-tile')
+
+
 @pytest.mark.parametrize(("maker", "option"), [("NVIDIA", "GGML_CUDA"), ("AMD", "GGML_HIP"), ("other", "GGML_VULKAN")])
 def test_an_accelerator_that_llama_cpp_was_not_built_for_says_what_to_build(maker: str, option: str):
     assert f'CMAKE_ARGS="-D{option}=on"' in noted("devices", accelerators=(maker,)).command

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final, Literal
 
 from modelyard.engine.llama.library import can_offload, lib
@@ -69,6 +70,17 @@ def features() -> tuple[str, ...]:
     Source: llama.cpp, llama_print_system_info: "CPU : AVX = 1 | AVX2 = 1 | ".
     """
     return parse_features(lib.llama_print_system_info().decode("utf-8", "replace"))
+
+
+@cache
+def has_amx_kernels() -> bool:
+    """Whether the installed llama.cpp was compiled with kernels for AMX.
+
+    They end the process with a segmentation fault on some models, such as one of F16 with steps of 2,048 tokens
+    (llama-cpp-python 0.3.36), and on all models where GCC before 12.4 or 13.3 compiled them:
+    https://gcc.gnu.org/PR114098. llama.cpp uses them for weights in its extra buffer types alone.
+    """
+    return "AMX_INT8" in features()
 
 
 def parse_features(text: str) -> tuple[str, ...]:

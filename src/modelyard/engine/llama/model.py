@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.engine.llama.deep_stack import call_on_deep_stack
+from modelyard.engine.llama.devices import has_amx_kernels
 from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
 from modelyard.engine.llama.long_runs import has_long_run
 from modelyard.engine.llama.special_tokens import SpecialToken, special_tokens
@@ -65,7 +66,8 @@ class Weights:
         gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
         split: number of layers on each accelerator; () leaves the division to llama.cpp.
         on_progress: called with the part read, 0 to 1; returning False cancels the load.
-        are_repacked: whether weights are copied into layouts that kernels prefer, which takes as long as reading all.
+        are_repacked: whether weights are copied into layouts that kernels prefer, which takes as long as reading all;
+            never where these kernels are those for AMX, which are not safe: see ``has_amx_kernels``.
         is_vocabulary_only: whether the weights stay on disk: texts can be tokenised, and nothing computed.
         end_tokens: the tokens that end an answer, if known: querying each token takes 0.5 us.
 
@@ -90,7 +92,7 @@ class Weights:
         params = lib.llama_model_default_params()
         params.vocab_only = is_vocabulary_only
         params.n_gpu_layers = gpu_layers
-        params.use_extra_bufts = are_repacked
+        params.use_extra_bufts = are_repacked and not has_amx_kernels()
         if split:
             # Untested: no such machine is at hand. llama.cpp reads as many numbers as it can have devices.
             parts = (ctypes.c_float * int(lib.llama_max_devices()))(*map(float, split))

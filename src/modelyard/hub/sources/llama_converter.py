@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,17 @@ def engine_version() -> str:
         return version(ENGINE)
     except PackageNotFoundError:
         return ""
+
+
+def engine_build() -> str:
+    """Return what tells this build of the engine from others of its version: sizes and times of its libraries.
+
+    The same version may be compiled by another compiler, or for another processor.
+    """
+    spec = find_spec("llama_cpp")
+    folders = [] if spec is None else spec.submodule_search_locations or []
+    libraries = sorted(library for folder in folders for library in Path(folder, "lib").glob("lib*"))
+    return " ".join(f"{each.name}:{each.stat().st_size}:{each.stat().st_mtime_ns}" for each in libraries)
 
 
 def converter_folder() -> Path:

@@ -21,7 +21,7 @@ from modelyard.config.paths import make_own_folder, own_cache
 from modelyard.engine.hosts.trial import TrialFailed, run_trial
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.errors import UnusableModel
-from modelyard.hub.sources.llama_converter import engine_version
+from modelyard.hub.sources.llama_converter import engine_build, engine_version
 from modelyard.system.file_digest import contents_digest
 from modelyard.system.private_files import read_private, write_private
 
@@ -186,7 +186,7 @@ def trial_key(task: TrialTask) -> str:
         files = [contents_digest(settings.paths), *(path.stat().st_mtime_ns for path in settings.paths)]
     facts = {
         "recipe": _RECIPE,
-        "engine": engine_version(),
+        "engine": [engine_version(), engine_build()],
         # The time of change stands for the middle of a file, which the digest leaves out.
         "files": files,
         "kind": settings.kind,

@@ -15,6 +15,7 @@ from modelyard.engine.hosts.trial import TrialFailed
 from modelyard.engine.hosts.trial_task import TrialLimits, TrialTask
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
+from modelyard.yard.runtime import trials
 from modelyard.yard.runtime.trials import TrialRecords, Trials, trial_key
 
 
@@ -88,6 +89,14 @@ def test_another_file_other_settings_or_a_changed_file_are_other_trials(task: Tr
     path.write_bytes(b"Weights")
     os.utime(path, ns=(1, 1))
     assert trial_key(task) != key
+
+
+def test_another_build_of_the_same_llama_cpp_tries_a_file_again(
+    monkeypatch: pytest.MonkeyPatch, task: TrialTask
+) -> None:
+    before = trial_key(task)
+    monkeypatch.setattr(trials, "engine_build", lambda: "libggml-cpu.so:1:2")
+    assert trial_key(task) != before
 
 
 @pytest.mark.parametrize("outcome", [None, TrialFailed("llama.cpp ends its process")])
