@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from typing import Final, TypeAlias, TypeVar
+from typing import Final, TypeAlias
 
+from modelyard.errors import ModelUnloaded
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.directory import ModelDirectory
@@ -24,8 +25,6 @@ NO_SEQUENCE: Final = SequenceId(0)
 
 OneShot: TypeAlias = Embed | Rank | Tokenize
 
-_Result = TypeVar("_Result", bound=MeteredRequest)
-
 
 class RequestSubmitter:
     """Queues the requests of the current caller. Use it on the yard's event loop."""
@@ -37,9 +36,50 @@ class RequestSubmitter:
     @contextmanager
     def submit(self, request: Request) -> Iterator[TokenStream]:
         """Queue a request for text; see ``Yard.submit``."""
-        model, caller = self._directory.router.route(request.model), current_caller()
+        model = self._directory.router.route(request.model)
+        with self.submit_round(model, self._directory.residency_names[model], request) as (_, generation):
+            yield generation
+
+    @contextmanager
+    def rounds(self, name: str | None) -> Iterator[SubmittedRounds]:
+        """Return a context for the rounds of one answer; see ``Yard.rounds``."""
+        model = self._directory.router.route(name)
+        rounds = SubmittedRounds(self, model, self._directory.residency_names[model])
+        try:
+            yield rounds
+        finally:
+            rounds.close()
+
+    def release_hold(self, residency_name: str, request: RequestId) -> None:
+        """End the hold that ``request`` has left, because its answer is over."""
+        self._controller.release_hold(residency_name, request)
+
+    @contextmanager
+    def submit_round(
+        self,
+        model: str,
+        residency_name: str,
+        request: Request,
+        *,
+        leaves_hold: bool = False,
+        continues: RequestId | None = None,
+    ) -> Iterator[tuple[RequestId, TokenStream]]:
+        """Queue a request for text, and yield its number and the stream of its answer.
+
+        Args:
+            model: id of the model.
+            residency_name: its name in the residency.
+            request: the request.
+            leaves_hold, continues: see ``LifecycleController.submit``.
+
+        Raises:
+            ModelUnloaded: the model was removed between two rounds.
+        """
+        caller = current_caller()
         caller.check_answer(request.max_tokens)
-        wait, priority = self._wait_options(model, request.wait_options, caller)
+        if residency_name not in self._controller.state.models:
+            raise ModelUnloaded(model)
+        wait, priority = self._wait_options(residency_name, request.wait_options, caller)
 
         def message(sequence: SequenceId) -> Submit:
             return replace(
@@ -49,12 +89,13 @@ class RequestSubmitter:
                 max_answer=caller.max_tokens,
             )
 
-        account = self._reserve(model, caller, message)
+        account = self._reserve(model, residency_name, caller, message)
         number, generation = self._controller.submit(
-            self._directory.residency_names[model], message, wait, caller.place_owner
+            residency_name, message, wait, caller.place_owner, leaves_hold=leaves_hold, continues=continues
         )
         generation.keeps_ids = request.wants_ids
-        yield from self._until_left(caller, account, number, generation)
+        with self._until_left(caller, account, number, generation):
+            yield number, generation
 
     @contextmanager
     def submit_one_shot(
@@ -68,37 +109,40 @@ class RequestSubmitter:
             wait: how the request asks to wait for its model.
         """
         caller = current_caller()
-        wait, priority = self._wait_options(model, wait, caller)
+        residency_name = self._directory.residency_names[model]
+        wait, priority = self._wait_options(residency_name, wait, caller)
 
         def limited(sequence: SequenceId) -> OneShot:
             made = message(sequence, priority)
             return made if isinstance(made, Tokenize) else replace(made, max_context=caller.max_context)
 
-        account = self._reserve(model, caller, limited)
-        number, pending = self._controller.submit_one_shot(
-            self._directory.residency_names[model], limited, wait, caller.place_owner
-        )
-        yield from self._until_left(caller, account, number, pending)
+        account = self._reserve(model, residency_name, caller, limited)
+        number, pending = self._controller.submit_one_shot(residency_name, limited, wait, caller.place_owner)
+        with self._until_left(caller, account, number, pending):
+            yield pending
 
+    @contextmanager
     def _until_left(
-        self, caller: Caller, account: Account | None, number: RequestId, result: _Result
-    ) -> Generator[_Result, None, None]:
-        """Yield the result of a queued request; cancel the request if it is not over when its context is left."""
+        self, caller: Caller, account: Account | None, number: RequestId, result: MeteredRequest
+    ) -> Iterator[None]:
+        """Cancel a queued request if it is not over when the context is left."""
         result.attach_account(account)
         caller.requests.append(result)
         try:
-            yield result
+            yield
         finally:
             if not result.is_over:
                 self._controller.abandon(number)
 
-    def _wait_options(self, model: str, asked: WaitOptions, caller: Caller) -> tuple[WaitOptions, int]:
+    def _wait_options(self, residency_name: str, asked: WaitOptions, caller: Caller) -> tuple[WaitOptions, int]:
         """Return how a request waits, and its priority, which defaults to the model's."""
-        own = self._controller.state.models[self._directory.residency_names[model]].policy.priority
+        own = self._controller.state.models[residency_name].policy.priority
         wait = caller.permitted_wait(asked, own)
         return wait, own if wait.priority is None else wait.priority
 
-    def _reserve(self, model: str, caller: Caller, message: Callable[[SequenceId], Submit | OneShot]) -> Account | None:
+    def _reserve(
+        self, model: str, residency_name: str, caller: Caller, message: Callable[[SequenceId], Submit | OneShot]
+    ) -> Account | None:
         """Reserve what a request takes of the caller's limits; return None where it has none.
 
         Raises:
@@ -109,6 +153,47 @@ class RequestSubmitter:
         if not caller.limits.counts_tokens:
             # Estimating the tokens of a long conversation takes time.
             return caller.limits.reserve(UNCOUNTED)
-        profile = self._controller.profiles.get(self._directory.residency_names[model])
+        profile = self._controller.profiles.get(residency_name)
         context = self._directory.configured(model).device.max_seq_len if profile is None else profile.context_length
         return caller.limits.reserve(estimate(message(NO_SEQUENCE), context))
+
+
+class SubmittedRounds:
+    """The rounds of one answer: requests to the same model, one after the other, between which it stays in use.
+
+    Args:
+        submitter: queues the requests.
+        model: id of the model.
+        residency_name: its name in the residency. It stays valid for the answer when the model is reconfigured.
+    """
+
+    def __init__(self, submitter: RequestSubmitter, model: str, residency_name: str) -> None:
+        self._submitter, self._model, self._residency_name = submitter, model, residency_name
+        self._held_by: RequestId | None = None
+
+    @contextmanager
+    def submit(self, request: Request) -> Iterator[TokenStream]:
+        """Queue the next round; see ``rounds.Rounds``. The round before must be over."""
+        continues, self._held_by = self._held_by, None
+        if continues is not None:
+            # Its client has waited for the model already, and half an answer is of no use to it.
+            request = replace(request, wait_options=replace(request.wait_options, wait_s=None))
+        submitted = self._submitter.submit_round(
+            self._model, self._residency_name, request, leaves_hold=True, continues=continues
+        )
+        try:
+            with submitted as (number, generation):
+                try:
+                    yield generation
+                finally:
+                    self._held_by = number
+        finally:
+            if continues is not None:
+                # Of no effect, unless the request was refused before it was queued, and so has not taken the hold.
+                self._submitter.release_hold(self._residency_name, continues)
+
+    def close(self) -> None:
+        """End the hold of the last round."""
+        if self._held_by is not None:
+            held_by, self._held_by = self._held_by, None
+            self._submitter.release_hold(self._residency_name, held_by)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from modelyard.config import Config, Model
@@ -163,8 +163,7 @@ class Yard:
         """
         return self._parts.requests.submit(request)
 
-    @contextmanager
-    def rounds(self, model: str | None) -> Iterator[Rounds]:  # noqa: ARG002
+    def rounds(self, model: str | None) -> AbstractContextManager[Rounds]:
         """Return a context for requests that follow one another in one answer; between them the model stays in use.
 
         Args:
@@ -173,7 +172,7 @@ class Yard:
         Raises:
             ModelNotFound, ModelRequired, ModelNotPermitted: there is no such model, or not for this caller.
         """
-        yield self._parts.requests
+        return self._parts.requests.rounds(model)
 
     async def embed(self, request: EmbeddingRequest) -> Embeddings:
         """Return the vectors of texts. Concurrent requests share batches; a cancelled one leaves at once.

@@ -52,7 +52,7 @@ def arrive(
     until = oracle.now + (longest_s if wait_s is None else min(wait_s, longest_s))
     is_behind = bool(oracle.asked_modes(model))
     oracle.requests[number] = Request(model, Phase.WAITING, oracle.now, until, behind_drain=is_behind, content=content)
-    is_refused = sum(r.model == model for r in oracle.requests.values()) > oracle.traits[model].max_requests
+    is_refused = oracle.waiting_or_served(model) > oracle.traits[model].max_requests
     is_refused = is_refused or oracle.is_poison(content)
     if not is_refused and not oracle.is_closing:
         oracle.stays(model, oracle.traits[model].idle_unload_s if keep_alive_s is None else keep_alive_s)
@@ -117,6 +117,7 @@ def change_budget(world: World, budget: int) -> None:
 
 def close(world: World) -> None:
     world.oracle.is_closing = True
+    world.oracle.holds.clear()
     world.feed(CloseAsked())
 
 
@@ -210,8 +211,8 @@ def finish(world: World) -> None:
 def check_rest(world: World) -> None:
     """Nobody is left waiting, and nothing is left to do."""
     oracle = world.oracle
-    if oracle.requests or oracle.callers:
-        world.fail("everybody_has_an_end", f"these have none: {oracle.requests} {oracle.callers}")
+    if oracle.requests or oracle.callers or oracle.holds:
+        world.fail("everybody_has_an_end", f"these have none: {oracle.requests} {oracle.callers} {oracle.holds}")
     busy: dict[str, object] = {n: w for n, w in oracle.parked.items() if w.is_freeing or oracle.is_closing}
     busy |= {n: e for n, e in oracle.engines.items() if e.is_freeing or (oracle.is_closing and e.loaded_at is not None)}
     if busy or oracle.sizing:

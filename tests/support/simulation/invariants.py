@@ -142,9 +142,13 @@ def leases_are_suspended_or_ended_on_purpose(oracle: Oracle, effect: Free) -> st
 def busy_models_have_their_time(oracle: Oracle, effect: Free) -> str | None:
     model = effect.model
     is_hurried = any(not mode.waits for mode in oracle.asked_modes(model)) or model in oracle.stale
-    if is_hurried or oracle.is_closing or model in oracle.retired or not oracle.of(model, Phase.LEASED):
+    is_busy = bool(oracle.of(model, Phase.LEASED)) or model in oracle.holds.values()
+    if is_hurried or oracle.is_closing or model in oracle.retired or not is_busy:
         return None
-    engine = oracle.engines[model]
+    engine = oracle.engines.get(model)
+    if engine is None:
+        # Parked weights are not served from, and go first.
+        return None
     stayed_s, least_s = oracle.now - (engine.loaded_at or 0.0), least_stay_s(oracle.policy, engine)
     return None if stayed_s >= least_s - ROUNDING_S else f"{model} went after {stayed_s:.2f} s, before {least_s:.2f}"
 
@@ -153,9 +157,8 @@ def frees_have_a_reason(oracle: Oracle, effect: Free) -> str | None:
     model = effect.model
     if _is_explicit(oracle, model) or oracle.used() > oracle.budget:
         return None
-    if oracle.now >= oracle.used_at[model] + oracle.idle_s[model][0] - ROUNDING_S and not oracle.of(
-        model, Phase.LEASED
-    ):
+    is_used = bool(oracle.of(model, Phase.LEASED)) or model in oracle.holds.values()
+    if oracle.now >= oracle.used_at[model] + oracle.idle_s[model][0] - ROUNDING_S and not is_used:
         return None
     absent = [other for other in oracle.traits if other not in oracle.engines]
     return None if any(oracle.is_wanted(other) for other in absent) else f"{model} is freed for nobody: {effect.why}"
@@ -228,7 +231,8 @@ def rejections_are_true(oracle: Oracle, effect: Reject) -> str | None:
         case ShuttingDown():
             is_true = oracle.is_closing
         case QueueFull():
-            is_true = sum(r.model == model for r in oracle.requests.values()) > oracle.traits[model].max_requests
+            is_full = oracle.waiting_or_served(model) > oracle.traits[model].max_requests
+            is_true = is_full and request is not None and not request.continues
         case ModelLoading() | ModelBusy():
             until = request.until if request is not None else oracle.now
             if caller is not None:
@@ -245,7 +249,9 @@ def rejections_are_true(oracle: Oracle, effect: Reject) -> str | None:
             parked = [w.footprint for m, w in oracle.parked.items() if oracle.traits[m].is_pinned and not w.is_freeing]
             is_true = taken([*pinned, oracle.footprints[model]], parked) > oracle.budget
         case ModelUnloaded():
-            is_true = oracle.unloads.get(model) == (oracle.step, UnloadMode.FORCE)
+            goes_on = request is not None and request.continues
+            is_forced = UnloadMode.FORCE in oracle.asked_modes(model) or request is None or request.lost_hold
+            is_true = oracle.unloads.get(model) == (oracle.step, UnloadMode.FORCE) or (goes_on and is_forced)
         case _:
             is_true = False
     return None if is_true else f"{effect.request} hears of {model} what is not true: {error!r}"
@@ -268,7 +274,7 @@ def only_retired_models_are_removed(oracle: Oracle, effect: Remove) -> str | Non
     model = effect.model
     if model not in oracle.retired:
         return f"{model} is removed, which nobody retired"
-    is_needed = model in oracle.engines or any(r.model == model for r in oracle.requests.values())
+    is_needed = model in oracle.engines or oracle.waiting_or_served(model) > 0
     return f"{model} is removed while it is needed" if is_needed else None
 
 
@@ -332,7 +338,10 @@ def the_machine_knows_who_waits(oracle: Oracle, moment: Moment) -> str | None:
     if waiting != expected:
         return f"these wait: {expected}; in line are: {waiting}"
     holding = {r: request.model for r, request in oracle.requests.items() if request.phase is Phase.LEASED}
-    return None if leased == holding else f"these hold leases: {holding}; noted are: {leased}"
+    if leased != holding:
+        return f"these hold leases: {holding}; noted are: {leased}"
+    held = {r: name for name in moment.after.active for r in moment.after.models[name].holds}
+    return None if held == oracle.holds else f"these left holds: {oracle.holds}; noted are: {held}"
 
 
 def the_machine_counts_deaths(oracle: Oracle, moment: Moment) -> str | None:
@@ -415,8 +424,9 @@ def nobody_waits_for_what_is_there(oracle: Oracle, moment: Moment) -> str | None
         model = moment.after.models[name]
         if model.load_state is LoadState.LOADED and model.queue and model.draining_since is None:
             first = model.queue[0]
-            # Only an unload that waits holds others up, and only while there are leases.
-            if first.kind is not WaitKind.UNLOAD or not first.mode.waits or not model.leases:
+            # Only an unload that waits holds others up, and only while there are leases or holds.
+            is_used = model.leases or model.holds
+            if first.kind is not WaitKind.UNLOAD or not first.mode.waits or not is_used:
                 return f"{name} serves, and {first.request} waits for it"
     return None
 
@@ -460,7 +470,7 @@ def idle_models_go(oracle: Oracle, moment: Moment) -> str | None:
     for name in sorted(serving | parked):
         if oracle.traits[name].is_pinned or (name in parked and oracle.is_wanted(name)):
             continue
-        if any(request.model == name for request in oracle.requests.values()):
+        if oracle.waiting_or_served(name):
             continue
         if oracle.now > oracle.used_at[name] + oracle.idle_s[name][1] + ROUNDING_S:
             return f"{name} is idle since {oracle.used_at[name]:.2f} and should stay for {oracle.idle_s[name][1]} s"

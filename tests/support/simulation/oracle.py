@@ -91,6 +91,8 @@ class Request:
         content: what it asks; "" where that is not known.
         deaths: of engines that it held leases of.
         is_suspect: an engine was computing it when it died, and no other has computed a token of it since.
+        continues: it goes on with the answer of another.
+        lost_hold: the hold of the other was gone when it arrived.
     """
 
     model: str
@@ -103,6 +105,8 @@ class Request:
     content: str = ""
     deaths: int = 0
     is_suspect: bool = False
+    continues: bool = False
+    lost_hold: bool = False
 
 
 @dataclass(slots=True)
@@ -133,6 +137,7 @@ class Oracle:
         unloads: in which step a model was last unloaded on purpose, and how.
         drains: when unloads that wait were done.
         gave_way: busy models that were freed, and the oldest of those that waited, with the beginning of its wait.
+        holds: requests that have ended and whose answers go on, with their models.
         stale: models whose files were written over while they, or their parked weights, were mapped.
         is_excused: more may be used than the budget has: a load took more than predicted, or the budget was lowered.
     """
@@ -165,6 +170,7 @@ class Oracle:
     drains: list[float] = field(default_factory=list)
     stale: set[str] = field(default_factory=set)
     gave_way: dict[str, tuple[RequestId, float] | None] = field(default_factory=dict)
+    holds: dict[RequestId, str] = field(default_factory=dict)
     is_excused: bool = False
     is_closing: bool = False
 
@@ -194,6 +200,10 @@ class Oracle:
         oldest = min(absent, key=lambda waiting: waiting[1], default=None)
         # Of those behind a drain it is not known here whose turn it is.
         return None if oldest is None or self.requests[oldest[0]].behind_drain else oldest
+
+    def waiting_or_served(self, model: str) -> int:
+        """How many requests and holds take places of a model."""
+        return sum(r.model == model for r in self.requests.values()) + list(self.holds.values()).count(model)
 
     def asked_modes(self, model: str) -> set[UnloadMode]:
         """Of the unloads that the model's callers wait for."""
@@ -258,6 +268,8 @@ class Oracle:
                     self.unloads[model] = (self.step, caller.mode)
                     # Those who stood behind it are first now, and may be older than whom others made room for.
                     self.gave_way.clear()
+                    if caller.mode is UnloadMode.FORCE:
+                        self.holds = {r: held for r, held in self.holds.items() if held != model}
                     if caller.mode.waits:
                         self.drains.append(self.now)
             case Remove(model):

@@ -24,6 +24,8 @@ from modelyard.yard.residency.events import (
     FilesWrittenOver,
     Free,
     Grant,
+    HoldReleased,
+    RequestArrived,
     RequestCleared,
     RequestEnded,
     RequestSuspended,
@@ -33,9 +35,9 @@ from modelyard.yard.residency.events import (
     Tick,
     WeightsLost,
 )
-from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, WaitPolicy
+from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
 from support.simulation.invariants import OF_EFFECTS, OF_STEPS, Moment
-from support.simulation.oracle import End, Engine, Oracle, Phase
+from support.simulation.oracle import End, Engine, Oracle, Phase, Request
 
 Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
@@ -395,7 +397,34 @@ class World:
         lease = self.oracle.requests.get(request)
         if lease is not None and lease.phase is Phase.LEASED:
             self.oracle.end(request, End.LEFT if lease.has_left else End.ANSWERED)
-            self.feed(RequestEnded(lease.model, request))
+            leaves_hold = not lease.has_left and self.rng.random() < 0.3
+            if leaves_hold:
+                if not self.oracle.is_closing:
+                    self.oracle.holds[request] = lease.model
+                self.later(self.rng.choice((0.05, 2.0, 20.0)), lambda: self._go_on(lease.model, request))
+            self.feed(RequestEnded(lease.model, request, leaves_hold))
+
+    def _go_on(self, model: str, hold: RequestId) -> None:
+        """The answer that has left a hold goes on, or turns out to be over."""
+        oracle = self.oracle
+        if model not in oracle.traits:
+            return
+        if self.is_ending or self.rng.random() < 0.4:
+            if oracle.holds.pop(hold, None) is not None:
+                oracle.used_at[model] = self.now
+            self.feed(HoldReleased(model, hold))
+            return
+        number, until = self.new_request(), self.now + POLICY.max_wait_s
+        has_hold = oracle.holds.pop(hold, None) is not None
+        oracle.requests[number] = Request(
+            *(model, Phase.WAITING, self.now, until),
+            behind_drain=bool(oracle.asked_modes(model)),
+            continues=True,
+            lost_hold=not has_hold,
+        )
+        if has_hold and not oracle.is_closing and UnloadMode.FORCE not in oracle.asked_modes(model):
+            oracle.stays(model, oracle.traits[model].idle_unload_s)
+        self.feed(RequestArrived(model, number, continues=hold))
 
     # What must hold of more than one step
 

@@ -26,6 +26,7 @@ class RequestArrived:
         wait_s: longest time that the request waits for the model; 0: not at all; None: the policy's.
         keep_alive_s: how long the model stays loaded when it is idle after this request; None: as configured.
         content: digest that is equal for requests with the same input; "" while no content is refused.
+        continues: the request that left a hold, which this one takes; None: it begins an answer.
     """
 
     model: str
@@ -34,11 +35,25 @@ class RequestArrived:
     wait_s: float | None = None
     keep_alive_s: float | None = None
     content: str = ""
+    continues: RequestId | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class RequestEnded:
-    """A request is over, whether it waited, held a lease or was suspended. An unknown request is ignored."""
+    """A request is over, whether it waited, held a lease or was suspended. An unknown request is ignored.
+
+    Attributes:
+        leaves_hold: whether a request that held a lease leaves a hold; see ``Hold``.
+    """
+
+    model: str
+    request: RequestId
+    leaves_hold: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class HoldReleased:
+    """No further request takes the hold of ``request``. An unknown hold is ignored."""
 
     model: str
     request: RequestId
@@ -212,7 +227,9 @@ class CloseAsked:
     """The yard closes: every request is refused from now on, and everything is freed without waiting for leases."""
 
 
-RequestEvent = RequestArrived | RequestEnded | RequestSuspended | RequestCleared | UnloadAsked | ReloadAsked
+RequestEvent = (
+    RequestArrived | RequestEnded | HoldReleased | RequestSuspended | RequestCleared | UnloadAsked | ReloadAsked
+)
 EngineReport = (
     Sized
     | EngineLoaded

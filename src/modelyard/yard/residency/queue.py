@@ -1,8 +1,8 @@
 """The queue of a model: in which order it is served. Pure.
 
-Requests are ordered by priority, and those of one priority by arrival. Suspended requests precede all others, because
-they have started. An unload that waits (to drain, or to park) is a barrier that later requests do not pass; one that
-does not wait goes to the front.
+Requests are ordered by priority, and those of one priority by arrival. Suspended requests, and those that continue an
+answer, precede all others, because they have started. An unload that waits (to drain, or to park) is a barrier that
+later requests do not pass; one that does not wait goes to the front.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def enqueued(queue: Queue, waiter: Waiter) -> Queue:
 
 
 def requeued(queue: Queue, waiter: Waiter) -> Queue:
-    """Return the queue with a suspended request in its place: at the front, behind those suspended before it.
+    """Return the queue with a request that has started in its place: at the front, behind those suspended before it.
 
     It also comes behind unloads that do not wait, which may have been asked for while it was being suspended.
     """

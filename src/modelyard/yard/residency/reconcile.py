@@ -76,7 +76,7 @@ def _serve(builder: StateBuilder, name: str) -> bool:
             builder.complete(name, model, first)
             return True
         case LoadState.LOADED, WaitKind.UNLOAD:
-            if not first.mode.waits or not model.leases:
+            if not first.mode.waits or not (model.leases or model.holds):
                 suspends, keeps_weights = first.mode is UnloadMode.SUSPEND, first.mode is UnloadMode.PARK
                 builder.free(
                     name, suspends=suspends, why="an unload was asked for", reason="asked", keeps_weights=keeps_weights
@@ -101,6 +101,7 @@ def _after_unload(builder: StateBuilder, name: str, mode: UnloadMode) -> None:
     model = builder.models[name]
     suspended = [waiter for waiter in model.queue if waiter.kind is WaitKind.RESUME]
     if mode is UnloadMode.FORCE:
+        builder.set_model(name, model._replace(holds={}))
         for waiter in suspended:
             builder.set_model(
                 name, builder.models[name]._replace(queue=without(builder.models[name].queue, waiter.request))
@@ -108,7 +109,8 @@ def _after_unload(builder: StateBuilder, name: str, mode: UnloadMode) -> None:
             builder.reject(name, waiter.request, ModelUnloaded(model.policy.name))
     elif mode is UnloadMode.SUSPEND:
         queue = tuple(waiter._replace(does_not_trigger_load=waiter.kind is WaitKind.RESUME) for waiter in model.queue)
-        builder.set_model(name, model._replace(queue=queue))
+        holds = {request: hold._replace(does_not_trigger_load=True) for request, hold in model.holds.items()}
+        builder.set_model(name, model._replace(queue=queue, holds=holds))
 
 
 def _unload_idle(builder: StateBuilder) -> None:

@@ -19,6 +19,7 @@ RequestId = NewType("RequestId", int)
 
 NO_FOOTPRINT = Footprint("", 0, 0)
 _NO_LEASES: Mapping[RequestId, int] = {}
+_NO_HOLDS: Mapping[RequestId, Hold] = {}
 _NO_DEATHS: Mapping[RequestId, int] = {}
 _NO_POISON: Mapping[str, float] = {}
 
@@ -82,7 +83,7 @@ class Waiter(NamedTuple):
         since, until: on the clock of Tick; at ``until`` it is refused.
         priority: of a request; a higher one goes first.
         mode: of an unload.
-        does_not_trigger_load: whether it is a suspended request that waits until other requests load its model.
+        does_not_trigger_load: whether it is a request that has begun and waits until other requests load its model.
         kept_bytes: host memory that a suspended request holds.
     """
 
@@ -100,6 +101,22 @@ class Waiter(NamedTuple):
     def wants_load(self) -> bool:
         """Whether a loaded model serves it."""
         return self.kind is not WaitKind.UNLOAD
+
+
+class Hold(NamedTuple):
+    """What a request leaves behind whose answer goes on with another request for the same model.
+
+    While a model has holds, it counts as in use: it is not unloaded for being idle, and it makes room for others like a
+    model with leases, though at once, because nothing of it is computed.
+
+    Attributes:
+        priority: of the request.
+        does_not_trigger_load: whether the next request waits until others load the model, because it was unloaded on
+            purpose.
+    """
+
+    priority: int
+    does_not_trigger_load: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +168,7 @@ class ModelState(NamedTuple):
         footprint: memory that it takes, predicted or measured; None until its files were read.
         queue: who waits for something.
         leases: requests that the model is serving, with their priorities.
+        holds: by request that has ended: those whose answers go on with a further request.
         prefix_bytes: host memory for prompts that outlived its last unload.
         promised_bytes: host memory that its engine may keep, while it is being freed.
         reason: why the last load or the engine failed, while FAILED, or while FREEING what a dying engine took.
@@ -181,6 +199,7 @@ class ModelState(NamedTuple):
     footprint: Footprint | None = None
     queue: tuple[Waiter, ...] = ()
     leases: Mapping[RequestId, int] = _NO_LEASES
+    holds: Mapping[RequestId, Hold] = _NO_HOLDS
     prefix_bytes: int = 0
     promised_bytes: int = 0
     reason: str = ""
@@ -218,13 +237,13 @@ class ModelState(NamedTuple):
 
     @property
     def is_idle(self) -> bool:
-        """Whether it is loaded, without leases and with an empty queue."""
-        return self.load_state is LoadState.LOADED and not self.leases and not self.queue
+        """Whether it is loaded, without leases and holds, and with an empty queue."""
+        return self.load_state is LoadState.LOADED and not self.leases and not self.holds and not self.queue
 
     @property
     def is_unused(self) -> bool:
-        """Whether it is idle, or parked with an empty queue."""
-        return self.is_idle or (self.load_state is LoadState.PARKED and not self.queue)
+        """Whether it is idle, or parked without holds and with an empty queue."""
+        return self.is_idle or (self.load_state is LoadState.PARKED and not self.queue and not self.holds)
 
     @property
     def is_resident(self) -> bool:
@@ -253,9 +272,10 @@ class ModelState(NamedTuple):
 
     @property
     def urgency(self) -> int:
-        """The highest priority of its leases and of the requests that wait for it; without any, the lowest number."""
+        """The highest priority of its leases, holds and waiting requests; without any, the lowest number."""
         waiting = [waiter.priority for waiter in self.queue if waiter.wants_load and not waiter.does_not_trigger_load]
-        return max([*waiting, *self.leases.values()], default=-sys.maxsize)
+        holds = [hold.priority for hold in self.holds.values()]
+        return max([*waiting, *self.leases.values(), *holds], default=-sys.maxsize)
 
     @property
     def is_at_rest(self) -> bool:
@@ -265,6 +285,7 @@ class ModelState(NamedTuple):
             and self.load_state is not LoadState.SIZING
             and not self.queue
             and not self.leases
+            and not self.holds
             and not self.prefix_bytes
         )
 

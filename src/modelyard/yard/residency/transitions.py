@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from modelyard.errors import (
     HarmfulRequest,
+    ModelUnloaded,
     QueueFull,
     ShuttingDown,
 )
@@ -24,6 +25,7 @@ from modelyard.yard.residency.events import (
     EngineReport,
     FilesReplaced,
     FilesWrittenOver,
+    HoldReleased,
     ModelAdded,
     ModelEvent,
     ModelRetired,
@@ -43,6 +45,7 @@ from modelyard.yard.residency.events import (
 from modelyard.yard.residency.failures import fail, was_sound
 from modelyard.yard.residency.queue import enqueued, requeued, without
 from modelyard.yard.residency.state import (
+    Hold,
     LoadState,
     ModelState,
     RequestId,
@@ -76,7 +79,15 @@ def apply_event(builder: StateBuilder, event: ResidencyEvent) -> None:
 
 def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEvent) -> None:
     match event:
-        case RequestArrived() | RequestEnded() | RequestSuspended() | RequestCleared() | UnloadAsked() | ReloadAsked():
+        case (
+            RequestArrived()
+            | RequestEnded()
+            | HoldReleased()
+            | RequestSuspended()
+            | RequestCleared()
+            | UnloadAsked()
+            | ReloadAsked()
+        ):
             _apply_request_event(builder, model, event)
         case ModelRetuned(name, policy):
             builder.set_model(name, model._replace(policy=policy, idle_unload_s=policy.idle_unload_s))
@@ -92,8 +103,12 @@ def _apply_request_event(builder: StateBuilder, model: ModelState, event: Reques
     match event:
         case RequestArrived():
             _arrive(builder, model, event)
-        case RequestEnded(_, request):
-            _end(builder, name, model, request)
+        case RequestEnded(_, request, leaves_hold):
+            _end(builder, name, model, request, leaves_hold=leaves_hold)
+        case HoldReleased(_, request):
+            if request in model.holds:
+                model = _without_hold(model, request)
+                builder.set_model(name, model._replace(last_used=builder.state.now))
         case RequestSuspended(_, request, kept_bytes):
             if request in model.leases:
                 _suspend(builder, name, model, request, kept_bytes)
@@ -134,30 +149,51 @@ def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineR
             _freed(builder, model, event)
 
 
-def _end(builder: StateBuilder, name: str, model: ModelState, request: RequestId) -> None:
+def _end(builder: StateBuilder, name: str, model: ModelState, request: RequestId, *, leaves_hold: bool) -> None:
     if request in model.leases:
         leases = {other: priority for other, priority in model.leases.items() if other != request}
+        if leaves_hold and not builder.state.is_closing:
+            model = model._replace(holds={**model.holds, request: Hold(model.leases[request])})
         builder.set_model(name, model._replace(leases=leases, last_used=builder.state.now))
     else:
         builder.set_model(name, model._replace(queue=without(model.queue, request)))
 
 
+def _is_forced(model: ModelState) -> bool:
+    """Whether an unload is under way that ends requests instead of waiting for them."""
+    return any(waiter.kind is WaitKind.UNLOAD and waiter.mode is UnloadMode.FORCE for waiter in model.queue)
+
+
+def _without_hold(model: ModelState, request: RequestId) -> ModelState:
+    return model._replace(holds={other: hold for other, hold in model.holds.items() if other != request})
+
+
 def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> None:
     name, request, max_wait_s = event.model, event.request, builder.state.policy.max_wait_s
     waiting = sum(waiter.kind in (WaitKind.LEASE, WaitKind.RESUME) for waiter in model.queue)
+    hold = None
+    if event.continues is not None and (hold := model.holds.get(event.continues)) is not None:
+        model = builder.set_model(name, _without_hold(model, event.continues))
     if builder.state.is_closing:
         builder.reject(name, request, ShuttingDown())
+    elif event.continues is not None and (hold is None or _is_forced(model)):
+        builder.reject(name, request, ModelUnloaded(model.policy.name))
     elif (refused_until := builder.state.poison.get(event.content)) is not None:
         error = HarmfulRequest(model.policy.name, model.last_death, refused_until - builder.state.now)
         builder.reject(name, request, error)
-    elif waiting + len(model.leases) >= model.policy.max_requests:
+    elif hold is None and waiting + len(model.leases) + len(model.holds) >= model.policy.max_requests:
         builder.reject(name, request, QueueFull(model.policy.name, model.policy.max_requests))
     else:
         wait_s = max_wait_s if event.wait_s is None else min(event.wait_s, max_wait_s)
         priority = model.policy.priority if event.priority is None else event.priority
         keep_s = model.policy.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
         waiter = builder.waiter(WaitKind.LEASE, request, priority=priority, wait_s=wait_s)
-        builder.set_model(name, model._replace(queue=enqueued(model.queue, waiter), idle_unload_s=keep_s))
+        if hold is None:
+            queue = enqueued(model.queue, waiter)
+        else:
+            waiter = waiter._replace(does_not_trigger_load=hold.does_not_trigger_load)
+            queue = requeued(model.queue, waiter)
+        builder.set_model(name, model._replace(queue=queue, idle_unload_s=keep_s))
 
 
 def _enqueue_operation(builder: StateBuilder, name: str, model: ModelState, waiter: Waiter) -> None:
@@ -231,6 +267,6 @@ def _close(builder: StateBuilder) -> None:
     for name in sorted(builder.active):
         for waiter in builder.models[name].queue:
             builder.reject(name, waiter.request, ShuttingDown())
-        model = builder.set_model(name, builder.models[name]._replace(queue=()))
+        model = builder.set_model(name, builder.models[name]._replace(queue=(), holds={}))
         if model.load_state in (LoadState.SIZING, LoadState.LOADING, LoadState.LOADED, LoadState.PARKED):
             builder.free(name, suspends=False, why=SHUTTING_DOWN, reason="closing")

@@ -91,6 +91,9 @@ class LifecycleController:
         submit: Callable[[SequenceId], Submit],
         wait_options: WaitOptions | None = None,
         owner: Hashable = None,
+        *,
+        leaves_hold: bool = False,
+        continues: RequestId | None = None,
     ) -> tuple[RequestId, TokenStream]:
         """Queue a request for ``model``; its number and the stream of its answer.
 
@@ -99,9 +102,19 @@ class LifecycleController:
             submit: makes the message for the engine from the number of the request.
             wait_options: how it waits for its model.
             owner: whose places in the queue it takes, where several owners share them; None: places are not shared out.
+            leaves_hold: whether the answer may go on with another request; then ``release_hold`` must be called, unless
+                that request is submitted or this one fails.
+            continues: the request of the same answer before this one, which has left a hold; None: there is none.
         """
         generation = TokenStream(self.state.models[model].policy.name)
-        return self._enqueue(model, submit, generation, wait_options, owner), generation
+        number = self._enqueue(
+            model, submit, generation, wait_options, owner, leaves_hold=leaves_hold, continues=continues
+        )
+        return number, generation
+
+    def release_hold(self, model: str, request: RequestId) -> None:
+        """End the hold that ``request`` has left on ``model``, because its answer is over."""
+        self.feed(events.HoldReleased(model, request))
 
     def submit_one_shot(
         self,
@@ -121,18 +134,27 @@ class LifecycleController:
         result: TokenStream | PendingResult,
         wait_options: WaitOptions | None,
         owner: Hashable,
+        *,
+        leaves_hold: bool = False,
+        continues: RequestId | None = None,
     ) -> RequestId:
         request = self._next_request()
         wait = wait_options or WaitOptions()
         message = submit(SequenceId(request))
         own, total = self._inflight.held_by(model, owner)
-        self._inflight.add(request, model, message, result, owner)
-        if owner is not None and not may_take(own, total, self.state.models[model].policy.max_requests):
+        self._inflight.add(request, model, message, result, owner, leaves_hold=leaves_hold)
+        if (
+            owner is not None
+            and continues is None
+            and not may_take(own, total, self.state.models[model].policy.max_requests)
+        ):
             self._inflight.reject(request, QueueFull(self._display_name(model), own, of_key=True))
             return request
         # The digest is computed only while some content is refused, because it takes time for long prompts.
         content = content_of(self._display_name(model), message) if self.state.poison else ""
-        self.feed(events.RequestArrived(model, request, wait.priority, wait.wait_s, wait.keep_alive_s, content))
+        self.feed(
+            events.RequestArrived(model, request, wait.priority, wait.wait_s, wait.keep_alive_s, content, continues)
+        )
         return request
 
     def abandon(self, request: RequestId) -> None:

@@ -56,6 +56,7 @@ class InflightRequest:
         last_token_at: when its last token had arrived by then.
         is_abandoned: whether its reader has left.
         owner: whose places in the queue it takes; None where owners are not told apart.
+        leaves_hold: whether its answer may go on with another request, which keeps the model in use until then.
     """
 
     model: str
@@ -67,6 +68,7 @@ class InflightRequest:
     last_token_at: float = 0.0
     is_abandoned: bool = False
     owner: Hashable = None
+    leaves_hold: bool = False
 
     @property
     def usage(self) -> Usage | None:
@@ -124,10 +126,12 @@ class InflightRequests:
         submit: Submit | Embed | Rank | Tokenize,
         result: TokenStream | PendingResult,
         owner: Hashable = None,
+        *,
+        leaves_hold: bool = False,
     ) -> None:
         """Add a request that has arrived, and waits for a lease."""
         result.times.arrived = time.monotonic()
-        self.open[request] = InflightRequest(model, submit, result, owner=owner)
+        self.open[request] = InflightRequest(model, submit, result, owner=owner, leaves_hold=leaves_hold)
         self._held[model][owner] += 1
 
     def held_by(self, model: str, owner: Hashable) -> tuple[int, int]:
@@ -328,4 +332,5 @@ class InflightRequests:
             # Its model is unloaded by force.
             event = Failed(event.sequence, ModelUnloaded(inflight.result.model), event.usage)
         self._finish(inflight, event)
-        self._feed(events.RequestEnded(inflight.model, RequestId(event.sequence)))
+        leaves_hold = inflight.leaves_hold and isinstance(event, Finished) and not inflight.is_abandoned
+        self._feed(events.RequestEnded(inflight.model, RequestId(event.sequence), leaves_hold))

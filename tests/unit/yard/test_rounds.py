@@ -1,0 +1,96 @@
+"""Rounds of one answer as an agent makes them, with scripted engines behind real files."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from modelyard.config import Config, validate_config
+from modelyard.errors import ModelLoading, ModelUnloaded
+from modelyard.protocol.prompts import Text
+from modelyard.yard.requests.requests import Request, WaitOptions
+from modelyard.yard.requests.rounds import Rounds
+from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.yard import Yard
+from support.gguf_writer import tiny_model, write
+from support.scripted_engines import ScriptedEngines
+
+WAIT_S = 20.0
+
+
+@pytest.fixture
+def engines() -> Iterator[ScriptedEngines]:
+    engines = ScriptedEngines(answer=lambda _: ["Hello", " world"])
+    yield engines
+    assert engines.end()
+
+
+def config(folder: Path) -> Config:
+    write(folder / "tiny.gguf", tiny_model())
+    models = [{"model_id": "./tiny.gguf", "alias": "a", "idle_unload_seconds": 0, "load": "on-demand"}]
+    return validate_config({"models": models}, source="test", base=folder)
+
+
+async def answer(rounds: Rounds, **fields: object) -> str:
+    async with asyncio.timeout(WAIT_S):
+        with rounds.submit(Request(Text("Hi"), "a", **fields)) as stream:
+            return await stream.text()
+
+
+def holds(yard: Yard) -> int:
+    return sum(len(model.holds) for model in yard.controller.state.models.values())
+
+
+async def test_a_model_stays_between_rounds_and_goes_after_the_last(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    with yard.rounds("a") as rounds:
+        for _ in range(3):
+            assert await answer(rounds) == "Hello world"
+            assert holds(yard) == 1
+            assert yard.model("a").status == "loaded"
+    assert holds(yard) == 0
+    assert len(engines.of("a")) == 1
+    assert not yard.is_ready("a")
+    await yard.close()
+
+
+async def test_a_round_that_is_left_early_leaves_no_hold(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    with yard.rounds("a") as rounds:
+        await answer(rounds)
+        with rounds.submit(Request(Text("Hi"), "a")):
+            pass
+    await yard.close()
+    assert holds(yard) == 0
+
+
+async def test_a_later_round_waits_for_a_model_that_made_room_whatever_the_client_asked(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    with yard.rounds("a") as rounds:
+        await answer(rounds)
+        await yard.unload("a", UnloadMode.SUSPEND)
+        with pytest.raises(ModelLoading):
+            async with yard.generate(Request(Text("Hi"), "a", wait_options=WaitOptions(wait_s=0.0))):
+                pass
+        assert await answer(rounds, wait_options=WaitOptions(wait_s=0.0)) == "Hello world"
+    await yard.close()
+
+
+async def test_an_unload_by_force_ends_an_answer_between_its_rounds(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    with yard.rounds("a") as rounds:
+        await answer(rounds)
+        await yard.unload("a", UnloadMode.FORCE)
+        with pytest.raises(ModelUnloaded):
+            await answer(rounds)
+    assert holds(yard) == 0
+    await yard.close()
