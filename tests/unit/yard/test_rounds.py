@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from modelyard.config import Config, validate_config
-from modelyard.errors import ModelLoading, ModelUnloaded
+from modelyard.errors import ContextLengthExceeded, ModelLoading, ModelUnloaded
 from modelyard.protocol.prompts import Text
+from modelyard.protocol.requests import Submit
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.rounds import Rounds
 from modelyard.yard.residency.state import UnloadMode
@@ -94,3 +95,26 @@ async def test_an_unload_by_force_ends_an_answer_between_its_rounds(tmp_path: Pa
             await answer(rounds)
     assert holds(yard) == 0
     await yard.close()
+
+
+async def test_a_round_whose_prompt_was_too_long_is_made_again_in_its_place(tmp_path: Path) -> None:
+    engines = ScriptedEngines()
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    too_long = ContextLengthExceeded(8, 9)
+    with yard.rounds("a") as rounds:
+        for number, error in enumerate((too_long, too_long, None), 1):
+            with rounds.submit(Request(Text("Hi"), "a")) as stream:
+                engine = await asyncio.to_thread(engines.started, "a")
+                await asyncio.to_thread(engine.heard, Submit, number)
+                if error is None:
+                    engine.finish()
+                    await stream.text()
+                else:
+                    engine.fail(error)
+                    with pytest.raises(ContextLengthExceeded):
+                        await stream.text()
+            assert holds(yard) == 1
+    assert holds(yard) == 0
+    await yard.close()
+    assert engines.end()

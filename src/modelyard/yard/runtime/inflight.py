@@ -332,5 +332,6 @@ class InflightRequests:
             # Its model is unloaded by force.
             event = Failed(event.sequence, ModelUnloaded(inflight.result.model), event.usage)
         self._finish(inflight, event)
-        leaves_hold = inflight.leaves_hold and isinstance(event, Finished) and not inflight.is_abandoned
+        # Also where it was refused: the next round may be a shorter prompt.
+        leaves_hold = inflight.leaves_hold and not inflight.is_abandoned
         self._feed(events.RequestEnded(inflight.model, RequestId(event.sequence), leaves_hold))
