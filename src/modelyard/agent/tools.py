@@ -67,6 +67,7 @@ class ServerTool:
         description: what it does, for the model.
         parameters: JSON schema of its arguments.
         needs_approval: whether somebody must approve each call before it runs.
+        is_read_only: whether its source says that it changes nothing.
         run: runs it.
     """
 
@@ -77,6 +78,7 @@ class ServerTool:
     parameters: Mapping[str, Any] = field(repr=False)
     run: ToolFunction = field(repr=False, compare=False)
     needs_approval: bool = False
+    is_read_only: bool = False
 
     @property
     def definition(self) -> dict[str, Any]:

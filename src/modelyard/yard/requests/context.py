@@ -35,6 +35,7 @@ class Caller:
 
     Attributes:
         models: ids of the models that it may use and see; None: all.
+        mcp_servers: names of the MCP servers whose tools its requests may use; None: all.
         scopes: what it may do; None: everything.
         owner: identifies it among all callers, over all its calls; None: callers are not told apart.
         shares_places: whether other owners share the places in queues with it.
@@ -57,6 +58,7 @@ class Caller:
         "max_context",
         "max_priority",
         "max_tokens",
+        "mcp_servers",
         "model",
         "models",
         "owner",
@@ -67,6 +69,7 @@ class Caller:
 
     def __init__(self) -> None:
         self.models: frozenset[str] | None = None
+        self.mcp_servers: frozenset[str] | None = None
         self.scopes: frozenset[Scope] | None = None
         self.owner: bytes | None = None
         self.shares_places = False
