@@ -38,6 +38,8 @@ class AgentRequest:
             bounds the whole answer, over all rounds.
         tools: those of the server, by name.
         max_rounds: rounds in which the model may call tools of the server; in the one after, it may not.
+        max_calls: calls of the server's tools in the whole answer, beside those of ``decided``. A call beyond them is not
+            run, and its result says so; None: only ``max_rounds`` bounds them.
         returns_approvals: whether an answer ends where a call needs an approval, for the client to decide in its next
             request; otherwise the call waits for somebody who decides it.
         decided: calls that run, or are denied, before the first round.
@@ -46,5 +48,6 @@ class AgentRequest:
     request: Request
     tools: Mapping[str, ServerTool] = field(default_factory=dict)
     max_rounds: int = MAX_TOOL_ROUNDS
+    max_calls: int | None = None
     returns_approvals: bool = False
     decided: tuple[DecidedCall, ...] = ()
