@@ -92,3 +92,10 @@ class ToolSource(Protocol):
 
     def tools(self, model: str, caller: Caller) -> Sequence[ServerTool]:
         """Return the tools that ``model``, by id, may call for ``caller``, in a stable order."""
+
+    def connected_servers(self, model: str, caller: Caller) -> int | None:
+        """Return how many MCP servers are connected of those that ``model`` may use for ``caller``.
+
+        None where the source has nothing to do with MCP, or where no server is configured: its tools do not count as
+        those of MCP servers.
+        """
