@@ -13,6 +13,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
+from modelyard.agent.agent import Agent
+from modelyard.agent.approvals import Decide
+from modelyard.agent.tools import ToolSource
 from modelyard.api.anthropic import routes as anthropic
 from modelyard.api.errors import responses as error_responses
 from modelyard.api.llama_cpp import completion, embedding, model_events, properties, tokenize
@@ -116,6 +119,8 @@ def create_app(
     is_mounted: bool = False,
     responses_file: Path | None = None,
     log_ring: LogRing | None = None,
+    tools: Sequence[ToolSource] = (),
+    decide: Decide | None = None,
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
@@ -130,13 +135,15 @@ def create_app(
         is_mounted: whether another server listens for it, under names that only that server knows.
         responses_file: where responses and conversations are stored; None: in memory.
         log_ring: the last lines of the process's log; None: they are not kept.
+        tools: where the tools of the server come from, which it runs when models call them.
+        decide: decides about calls that need an approval, beside whoever decides over HTTP; None: nobody.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.observe = lambda inner: Telemetry(inner, server, http_metrics)
     error_responses.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
-    app.state.services = Services(yard, MediaLoader(yard))
+    app.state.services = Services(yard, MediaLoader(yard), Agent.of(tools, decide))
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
     app.state.log_ring = log_ring
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)

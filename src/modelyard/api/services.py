@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import Request
 
+from modelyard.agent.agent import Agent
 from modelyard.api.media.load import MediaLoader
 from modelyard.yard.yard import Yard
 
@@ -19,10 +20,12 @@ class Services:
     Attributes:
         yard: the models.
         media: loads the images and sound that requests refer to.
+        agent: the tools of the server, and what the answers that use them share.
     """
 
     yard: Yard
     media: MediaLoader
+    agent: Agent = field(default_factory=Agent)
 
     @staticmethod
     def of(http: Request) -> Services:

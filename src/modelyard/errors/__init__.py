@@ -25,6 +25,7 @@
     ├── ModelNotFound               404 model_not_found
     ├── ResponseNotFound            404 response_not_found
     ├── ConversationNotFound        404 conversation_not_found
+    ├── ApprovalNotFound            404 approval_not_found: no call of a tool waits under that id
     ├── RequestTimeout              408 request_timeout
     ├── RequestTooLarge             413 request_too_large
     ├── ServerOverloaded            503 server_overloaded: the memory for request bodies is used up
@@ -112,6 +113,7 @@ from modelyard.errors.model import (
     WrongEventLoop,
 )
 from modelyard.errors.request import (
+    ApprovalNotFound,
     ContextLengthExceeded,
     ContextNotPermitted,
     ConversationNotFound,
@@ -153,6 +155,7 @@ __all__ = [
     "MAX_SHOWN_PROBLEMS",
     "AmbiguousServer",
     "AnswerInvalid",
+    "ApprovalNotFound",
     "Closed",
     "ConcurrencyLimited",
     "ConfigError",

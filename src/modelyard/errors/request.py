@@ -230,3 +230,22 @@ class ConversationNotFound(ModelyardError):
         if self.item is not None:
             return f"The conversation '{self.conversation}' has no item '{self.item}'. List its items to see their ids."
         return f"The conversation '{self.conversation}' is not stored: it was deleted, or evicted for later ones."
+
+
+class ApprovalNotFound(ModelyardError):
+    """No call of a tool waits for its approval under that id."""
+
+    code = "approval_not_found"
+    status = 404
+    type = "invalid_request_error"
+    param = "approval_id"
+
+    def __init__(self, approval: str) -> None:
+        super().__init__(approval)
+        self.approval = approval
+
+    def __str__(self) -> str:
+        return (
+            f"No call waits for its approval under '{self.approval}': it was decided, its time is over, or its answer "
+            "has ended. GET /v1/agent/approvals lists those that wait."
+        )

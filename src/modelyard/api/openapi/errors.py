@@ -16,6 +16,7 @@ from modelyard.api.openapi.answers_anthropic import AnthropicErrorAnswer
 from modelyard.api.openapi.answers_ollama import OllamaErrorAnswer
 from modelyard.api.openapi.answers_openai import ErrorAnswer
 from modelyard.errors import (
+    ApprovalNotFound,
     ConcurrencyLimited,
     ConfigError,
     ContextLengthExceeded,
@@ -68,6 +69,7 @@ EXAMPLES: tuple[ModelyardError, ...] = (
     ModelNotFound("smollm", ("smollm2", "gemma3")),
     ResponseNotFound("resp_0"),
     ConversationNotFound("conv_0"),
+    ApprovalNotFound("apr_0"),
     NotServed("GET /v1/nothing: Not Found", 404),
     NotServed("GET /v1/messages: Method Not Allowed", 405),
     RequestTimeout("The head of the request did not arrive within 20 s."),

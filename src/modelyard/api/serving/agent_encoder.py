@@ -48,7 +48,8 @@ class AgentEncoder(ChoiceEncoder, Protocol):
     """A ``ChoiceEncoder`` that also encodes the answers of agents.
 
     A stream calls ``open`` once, then ``next_round``, ``deltas`` and ``tool_event`` as things happen, ``close_agent``
-    and ``end``. A whole answer calls ``open``, ``agent_choice`` and ``whole``. ``text`` and ``close`` are not called.
+    and ``end``. A whole answer calls ``open``, ``next_round``, whose frame is not sent, ``agent_choice`` and ``whole``.
+    ``text``, ``close`` and ``choice`` are not called.
     """
 
     def next_round(self, generation: TokenStream) -> bytes:

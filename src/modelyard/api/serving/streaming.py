@@ -170,7 +170,7 @@ class _StreamResponse(_GeneratedResponse):
                     own_comments = comments if generation is generations[0] else None
                     writing.create_task(self._write_choice(choice, generation, own_comments, send))
         except* ModelyardError as failed:
-            raise _first(failed) from None
+            raise first_error(failed) from None
         return self._encoder.end([generation.outcome() for generation in generations])
 
     async def _write_choice(
@@ -186,7 +186,8 @@ async def _accepted(generations: Sequence[TokenStream]) -> None:
         await generation.accepted()
 
 
-def _first(failed: BaseExceptionGroup[ModelyardError]) -> ModelyardError:
+def first_error(failed: BaseExceptionGroup[ModelyardError]) -> ModelyardError:
+    """Return the first of the errors in a group of groups."""
     error: BaseException = failed
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]

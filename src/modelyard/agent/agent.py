@@ -1,0 +1,42 @@
+"""What the answers of one application's agents share: the tools, the calls that wait for approvals, what is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from modelyard.agent.approvals import ApprovalDesk, Decide
+from modelyard.agent.counters import ToolCounters
+from modelyard.agent.kept_turns import KeptTurns
+from modelyard.agent.tools import ServerTool, ToolSource
+from modelyard.yard.requests.context import Caller
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """The state that all answers of agents share.
+
+    Attributes:
+        sources: where tools of the server come from.
+        approvals: calls that wait for their approval.
+        kept_turns: turns of answers that clients do not see.
+        counters: of the calls.
+    """
+
+    sources: tuple[ToolSource, ...] = ()
+    approvals: ApprovalDesk = field(default_factory=ApprovalDesk)
+    kept_turns: KeptTurns = field(default_factory=KeptTurns)
+    counters: ToolCounters = field(default_factory=ToolCounters)
+
+    @staticmethod
+    def of(sources: Sequence[ToolSource], decide: Decide | None = None) -> Agent:
+        """Return a new agent with the tools of ``sources``, whose calls ``decide`` may approve."""
+        return Agent(tuple(sources), ApprovalDesk(decide))
+
+    def tools(self, model: str, caller: Caller) -> tuple[ServerTool, ...]:
+        """Return the tools that ``model``, by id, may call for ``caller``; of two with one name, the first."""
+        tools: dict[str, ServerTool] = {}
+        for source in self.sources:
+            for tool in source.tools(model, caller):
+                tools.setdefault(tool.name, tool)
+        return tuple(tools.values())

@@ -1,0 +1,161 @@
+"""Calls of tools that wait until somebody approves them: over HTTP, or a function of a Python program."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final
+
+from modelyard.agent.events import RunningCall
+from modelyard.errors import ApprovalNotFound
+
+logger = logging.getLogger(__name__)
+
+MAX_WAITING: Final = 1024
+"""Calls that wait for their approval at the same time."""
+
+MAX_WAITING_OF_OWNER: Final = 128
+"""Of these, calls of one caller."""
+
+MAX_DENIAL_LENGTH: Final = 2000
+"""Characters of what the model reads of a denial."""
+
+EXPIRED: Final = "nobody approved it in time"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What was decided about a call.
+
+    Attributes:
+        is_approved: whether it runs.
+        message: why it does not, for the model; "" where nothing was said.
+        is_remembered: whether further calls of the tool in the same answer need no approval.
+    """
+
+    is_approved: bool
+    message: str = ""
+    is_remembered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class PendingApproval:
+    """A call that waits for its approval.
+
+    Attributes:
+        id: under which it is decided.
+        running: the call.
+        model: id of the model that made it.
+        owner: whose request it belongs to; None: callers are not told apart.
+        created_at, expires_at: seconds since 1970; at the latter it counts as denied.
+    """
+
+    id: str
+    running: RunningCall
+    model: str
+    owner: bytes | None
+    created_at: float
+    expires_at: float
+    _decided: asyncio.Future[Decision] = field(repr=False, compare=False)
+
+    async def decision(self) -> Decision:
+        """Wait for the decision; it is a denial where none is made in time."""
+        try:
+            async with asyncio.timeout(max(0.0, self.expires_at - time.time())):
+                return await asyncio.shield(self._decided)
+        except TimeoutError:
+            return Decision(is_approved=False, message=EXPIRED)
+
+
+Decide = Callable[[PendingApproval], Awaitable[Decision]]
+"""Decides about a call. Its failure counts as a denial."""
+
+
+class ApprovalDesk:
+    """The calls of one application that wait for their approval. Use it on the event loop.
+
+    Args:
+        decide: is asked about every call, beside whoever decides over HTTP; the first decision counts. None: nobody.
+    """
+
+    def __init__(self, decide: Decide | None = None) -> None:
+        self._decide = decide
+        self._pending: dict[str, PendingApproval] = {}
+        self._news = asyncio.Event()
+
+    @contextmanager
+    def waiting(
+        self, running: RunningCall, model: str, owner: bytes | None, timeout_s: float
+    ) -> Iterator[PendingApproval | None]:
+        """Let a call wait in the context; None: too many calls wait already, and it counts as denied."""
+        of_owner = sum(each.owner == owner for each in self._pending.values())
+        if len(self._pending) >= MAX_WAITING or (owner is not None and of_owner >= MAX_WAITING_OF_OWNER):
+            yield None
+            return
+        now = time.time()
+        decided: asyncio.Future[Decision] = asyncio.get_running_loop().create_future()
+        pending = PendingApproval(new_approval_id(), running, model, owner, now, now + timeout_s, decided)
+        self._pending[pending.id] = pending
+        self._tell()
+        asking = None if self._decide is None else asyncio.create_task(self._ask(self._decide, pending))
+        try:
+            yield pending
+        finally:
+            del self._pending[pending.id]
+            decided.cancel()
+            if asking is not None:
+                asking.cancel()
+
+    def pending(self, owner: bytes | None, *, sees_all: bool) -> list[PendingApproval]:
+        """Return the calls that wait, the oldest first: those of ``owner``, or all."""
+        return [each for each in self._pending.values() if sees_all or each.owner == owner]
+
+    async def wait_for_some(self, owner: bytes | None, timeout_s: float, *, sees_all: bool) -> list[PendingApproval]:
+        """Return the calls that wait as soon as there are some, or none after ``timeout_s``."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not (found := self.pending(owner, sees_all=sees_all)):
+                    await self._news.wait()
+        except TimeoutError:
+            return []
+        return found
+
+    def decide(self, approval_id: str, decision: Decision, owner: bytes | None, *, sees_all: bool) -> None:
+        """Decide about a call.
+
+        Raises:
+            ApprovalNotFound: no call of ``owner``, or none at all, waits under that id.
+        """
+        pending = self._pending.get(approval_id)
+        if pending is None or not (sees_all or pending.owner == owner):
+            raise ApprovalNotFound(approval_id)
+        _settle(pending, decision)
+
+    def _tell(self) -> None:
+        """Wake all that wait for calls."""
+        self._news.set()
+        self._news = asyncio.Event()
+
+    async def _ask(self, decide: Decide, pending: PendingApproval) -> None:
+        try:
+            decision = await decide(pending)
+        except Exception:  # (what a program's function raises must not approve a call)
+            tool = pending.running.tool
+            logger.exception("the approval of a call of %s (%s) failed, so it is denied", tool.own_name, tool.server)
+            decision = Decision(is_approved=False, message="its approval failed")
+        _settle(pending, decision)
+
+
+def new_approval_id() -> str:
+    """Return an id that nobody can guess."""
+    return f"apr_{secrets.token_hex(16)}"
+
+
+def _settle(pending: PendingApproval, decision: Decision) -> None:
+    if not pending._decided.done():
+        pending._decided.set_result(decision)
