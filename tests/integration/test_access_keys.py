@@ -180,6 +180,9 @@ NEEDED = {
         ("POST", "/v1/images/generations"),
         ("POST", "/v1/images/edits"),
         ("POST", "/v1/images/variations"),
+        ("GET", "/v1/agent/tools"),
+        ("GET", "/v1/agent/approvals"),
+        ("POST", "/v1/agent/approvals/{approval_id}"),
     },
     "read": {
         ("GET", "/metrics"),

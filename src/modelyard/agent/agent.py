@@ -13,6 +13,21 @@ from modelyard.yard.requests.context import Caller
 
 
 @dataclass(frozen=True, slots=True)
+class ToolSummary:
+    """Numbers of tools that a model may call.
+
+    Attributes:
+        tools: all of them.
+        mcp_tools: those of MCP servers; None: no MCP server is configured.
+        mcp_servers: MCP servers that are connected; None: none is configured.
+    """
+
+    tools: int
+    mcp_tools: int | None
+    mcp_servers: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
     """The state that all answers of agents share.
 
@@ -40,3 +55,17 @@ class Agent:
             for tool in source.tools(model, caller):
                 tools.setdefault(tool.name, tool)
         return tuple(tools.values())
+
+    def summary(self, model: str, caller: Caller) -> ToolSummary | None:
+        """Return how many tools ``model``, by id, may call for ``caller``; None where there is no source of tools."""
+        found: dict[str, bool] = {}
+        servers: int | None = None
+        for source in self.sources:
+            connected = source.connected_servers(model, caller)
+            if connected is not None:
+                servers = (servers or 0) + connected
+            for tool in source.tools(model, caller):
+                found.setdefault(tool.name, connected is not None)
+        if servers is None and not found:
+            return None
+        return ToolSummary(len(found), None if servers is None else sum(found.values()), servers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from modelyard.agent.tools import ServerTool
 from modelyard.yard.stats.counters import WAIT_BOUNDS, Histogram
@@ -17,6 +17,8 @@ OTHER_TOOLS: Final = ("other", "other")
 CallOutcome = Literal["ok", "error", "cancelled", "not_run"]
 """How a call ended: its tool gave a result, or an error; it was cancelled with its answer; its tool was not run, as the
 call was denied or malformed."""
+
+OUTCOMES: Final[tuple[CallOutcome, ...]] = get_args(CallOutcome)
 
 ToolName = tuple[str, str]
 """The server of a tool, and the tool's own name there."""

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from modelyard.agent.agent import Agent
 from modelyard.agent.approvals import Decide
 from modelyard.agent.tools import ToolSource
+from modelyard.api.agent import routes as agent_routes
 from modelyard.api.anthropic import routes as anthropic
 from modelyard.api.errors import responses as error_responses
 from modelyard.api.llama_cpp import completion, embedding, model_events, properties, tokenize
@@ -74,6 +75,7 @@ _ROUTERS: Final = (
     ollama.json_router,
     model_management.router,
     models.router,
+    agent_routes.router,
     llama_cpp_models.router,
     model_events.router,
     state.router,
@@ -143,13 +145,14 @@ def create_app(
     app.observe = lambda inner: Telemetry(inner, server, http_metrics)
     error_responses.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
-    app.state.services = Services(yard, MediaLoader(yard), Agent.of(tools, decide))
+    agent = Agent.of(tools, decide)
+    app.state.services = Services(yard, MediaLoader(yard), agent)
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
     app.state.log_ring = log_ring
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
     routers = [*_ROUTERS, page_routes()]
     if not server.disable_metrics:
-        app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics)
+        app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics, agent.counters)
         routers.append(metrics.router)
     # Routes are added one by one: a request to an included router would search its routes twice.
     app.router.routes.extend(_authorized(route) for router in routers for route in router.routes)

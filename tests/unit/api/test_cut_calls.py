@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.api.anthropic.encoder import MessageEncoder
 from modelyard.api.ollama.encoder import OllamaEncoder
-from modelyard.api.openai.chat import ChatEncoder
+from modelyard.api.openai.chat_encoder import ChatEncoder
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openai.responses.schema import ResponsesRequest

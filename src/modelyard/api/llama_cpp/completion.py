@@ -11,7 +11,7 @@ from fastapi.responses import Response
 
 from modelyard.api.llama_cpp.encoder import NativeEncoder
 from modelyard.api.llama_cpp.schema import FimRequest, InfillRequest, NativeCompletionRequest, NativeFields
-from modelyard.api.openai.chat import ChatEncoder
+from modelyard.api.openai.chat_encoder import ChatEncoder
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.schema import ChatCompletionRequest, StreamOptions
 from modelyard.api.services import Services

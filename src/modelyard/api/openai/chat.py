@@ -4,138 +4,89 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
-import orjson
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.api.openai.chunks import ChatChunkChoice, Chunks, EventEncoder, Identity
-from modelyard.api.openai.message import MessageDelta, delta_object, logprobs_object, message_object
-from modelyard.api.openai.prompt_logprobs import prompt_scores
+from modelyard.agent.agent import Agent
+from modelyard.agent.limits import AgentLimits, limits_of
+from modelyard.agent.offer import agent_request
+from modelyard.agent.request import AgentRequest
+from modelyard.agent.tools import ServerTool
+from modelyard.api.openai.chat_agent_encoder import ChatAgentEncoder
+from modelyard.api.openai.chat_encoder import ChatEncoder
+from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
-from modelyard.api.openai.timings import take_progress, timings_object
-from modelyard.api.openai.usage import total_usage, usage_object
-from modelyard.api.openapi.answers_openai import ChatChoice, ChatCompletion, FinishReason, Logprobs
+from modelyard.api.openai.tools import AllowedToolsChoice, allowed_names
+from modelyard.api.openapi.answers_openai import AgenticToolCall
 from modelyard.api.services import Services
+from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
+from modelyard.api.serving.server_tools import server_tools
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
-from modelyard.protocol.deltas import Delta
-from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
-from modelyard.protocol.values import TokenLogprob
-from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.requests import Request
-from modelyard.yard.requests.token_stream import TokenStream
 
 
-class ChatEncoder(EventEncoder):
-    """Encodes one choice of a chat completion.
-
-    Args:
-        body: the request.
-        chat: the conversation that is answered.
-        identity: the id and the time of the completion.
-        index: the number of the choice, from 0.
-    """
-
-    def __init__(self, body: ChatCompletionRequest, chat: Chat, identity: Identity, index: int = 0) -> None:
-        self._body, self._chat, self._identity, self._index = body, chat, identity, index
-        self._has_logprobs = bool(body.logprobs)
-
-    def open(self, generation: TokenStream) -> bytes:
-        """Return the chunk with the role."""
-        self._generation = generation
-        self._reader = OutputReader(generation, self._chat)
-        body = self._body
-        has_extras = self._has_logprobs or body.timings_per_token or body.return_progress
-        self._is_bare = self._reader.is_plain and not has_extras
-        self._common = self._identity.of(generation)
-        self._chunks = Chunks(
-            "chat.completion.chunk", self._common, include_usage=self._body.wants_usage, choices=self._body.choices
-        )
-        self._before_text = self._chunks.head + b'[{"index":%d,"delta":{"content":' % self._index
-        self._after_text = b'},"logprobs":null,"finish_reason":null}]' + self._chunks.tail
-        return self._chunks.of(self._choice({"role": "assistant", "content": ""}))
-
-    def text(self, text: str) -> bytes:
-        """Return the chunks of the content, the reasoning and the calls in ``text``."""
-        if self._is_bare:
-            return self._before_text + orjson.dumps(text) + self._after_text
-        return self._progress() + (self._encode(self._reader.push(text)) if text else b"")
-
-    def close(self, finished: Finished) -> bytes:
-        """Return the chunks of the text that was held back, and the chunk with the finish_reason."""
-        rest = self._encode(self._reader.finish(finished))
-        last = self._choice({}, self._finish_reason(finished))
-        return rest + self._chunks.of(last, timings_object(self._generation))
-
-    def end(self, finished: Sequence[Finished]) -> bytes:
-        """Return the usage, if the client asked for it, and the end marker."""
-        return self._chunks.end(finished, timings_object(self._generation))
-
-    def choice(self, text: str, finished: Finished) -> ChatChoice:
-        """Return the choice of a whole completion."""
-        message = self._reader.whole(text, finished)
-        return {
-            "index": self._index,
-            "message": message_object(message),
-            "logprobs": self._logprobs(self._generation.logprobs) if self._has_logprobs else None,
-            "finish_reason": self._finish_reason(finished),
-        }
-
-    def whole(self, choices: Sequence[ChatChoice], finished: Sequence[Finished]) -> ChatCompletion:
-        """Return the whole completion."""
-        return {
-            "object": "chat.completion",
-            **self._common,
-            "choices": list(choices),
-            "usage": usage_object(total_usage(finished, self._body.choices)),
-            "timings": timings_object(self._generation),
-            **prompt_scores(self._body, self._generation),
-        }
-
-    def _finish_reason(self, finished: Finished) -> FinishReason:
-        return "tool_calls" if self._reader.ends_with_calls(finished) else finished.reason
-
-    def _encode(self, deltas: list[Delta]) -> bytes:
-        choices = [self._choice(delta) for delta in map(delta_object, deltas) if delta is not None]
-        if self._has_logprobs and self._generation.logprobs:
-            logprobs, self._generation.logprobs = self._generation.logprobs, []
-            choices = choices or [self._choice({})]
-            choices[0]["logprobs"] = self._logprobs(logprobs)
-        timings = timings_object(self._generation) if choices and self._body.timings_per_token else None
-        return b"".join(self._chunks.of(choice, timings) for choice in choices)
-
-    def _logprobs(self, logprobs: Sequence[TokenLogprob]) -> Logprobs:
-        return logprobs_object(logprobs, as_ids=bool(self._body.return_tokens_as_token_ids))
-
-    def _progress(self) -> bytes:
-        """Return a chunk that reports how much of the prompt is computed, if there is news of it."""
-        progress = take_progress(self._generation)
-        return b"" if progress is None else self._chunks.of_progress(self._choice({}), progress)
-
-    def _choice(self, delta: MessageDelta, finish_reason: FinishReason | None = None) -> ChatChunkChoice:
-        return {"index": self._index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-
-
-def chat_choices(body: ChatCompletionRequest, request: Request) -> list[ChoiceRequest]:
+def chat_requests(body: ChatCompletionRequest, request: Request) -> list[Request]:
     """Return the request once for each choice. All have one prompt, which is scored once, for the first one.
 
     Args:
         body: the request as it came.
         request: the same request for the yard, with its images and sound.
     """
+    first, *others = choices_of(request, body.choices)
+    return [first, *(replace(each, prompt_logprobs=None) for each in others)]
+
+
+def chat_choices(body: ChatCompletionRequest, request: Request) -> list[ChoiceRequest]:
+    """Return the choices of a request that the model answers in one round; see ``chat_requests``."""
     assert isinstance(request.prompt, Chat)
     identity = Identity("chatcmpl")
-    first, *others = choices_of(request, body.choices)
-    requests = [first, *(replace(each, prompt_logprobs=None) for each in others)]
     return [
         ChoiceRequest(choice, ChatEncoder(body, request.prompt, identity, index))
-        for index, choice in enumerate(requests)
+        for index, choice in enumerate(chat_requests(body, request))
     ]
+
+
+def agent_choices(body: ChatCompletionRequest, asked: AgentRequest) -> list[AgentChoice]:
+    """Return the choices of a request that an agent answers; see ``chat_requests``."""
+    chat = asked.request.prompt
+    assert isinstance(chat, Chat)
+    identity = Identity("chatcmpl")
+    calls: list[AgenticToolCall] = []
+    return [
+        AgentChoice(replace(asked, request=choice), ChatAgentEncoder(body, chat, identity, index, calls))
+        for index, choice in enumerate(chat_requests(body, asked.request))
+    ]
+
+
+def chat_server_tools(body: ChatCompletionRequest, tools: Sequence[ServerTool]) -> tuple[ServerTool, ...]:
+    """Return those of the server's tools that a request lets its model call."""
+    if body.max_tool_rounds == 0 or body.agent_permission == "deny":
+        return ()
+    if isinstance(body.tool_choice, AllowedToolsChoice):
+        allowed = allowed_names(body.tool_choice)
+        return tuple(tool for tool in tools if tool.name in allowed)
+    return tuple(tools)
+
+
+def chat_agent_request(
+    agent: Agent, body: ChatCompletionRequest, request: Request, tools: Sequence[ServerTool], limits: AgentLimits
+) -> AgentRequest | None:
+    """Return ``request`` with the server's ``tools``; None where the model can call none of them."""
+    return agent_request(
+        agent,
+        request,
+        tools,
+        limits,
+        max_rounds=body.max_tool_rounds,
+        permission=body.agent_permission or "auto",
+    )
 
 
 router = APIRouter(route_class=JsonRoute)
@@ -145,7 +96,12 @@ router = APIRouter(route_class=JsonRoute)
 async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
     """Answer a conversation, whole or as a stream."""
     services = Services.of(http)
-    request = await RequestBody.of(http.scope).converted(body.checked)
+    yard, agent = services.yard, services.agent
+    tools = chat_server_tools(body, server_tools(http, yard, agent, body.model))
+    request = await RequestBody.of(http.scope).converted(partial(body.checked, [tool.name for tool in tools]))
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
-    return respond(services.yard, chat_choices(body, request), stream=bool(body.stream))
+    asked = chat_agent_request(agent, body, request, tools, limits_of(yard.config)) if tools else None
+    if asked is None:
+        return respond(yard, chat_choices(body, request), stream=bool(body.stream))
+    return respond_agent(yard, agent, agent_choices(body, asked), stream=bool(body.stream))

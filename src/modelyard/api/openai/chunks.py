@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 from typing_extensions import TypedDict
@@ -86,6 +87,11 @@ class Chunks:
     def of_progress(self, choice: ChatChunkChoice | TextChunkChoice, progress: Progress) -> bytes:
         """Return a chunk with llama.cpp's ``prompt_progress``."""
         return self.head + orjson.dumps([choice]) + b',"prompt_progress":' + orjson.dumps(progress) + self.tail
+
+    def of_extension(self, choice: ChatChunkChoice, name: str, value: Any) -> bytes:
+        """Return a chunk with a field that OpenAI's chunks do not have."""
+        extension = orjson.dumps({name: value})[1:-1]
+        return self.head + orjson.dumps([choice]) + b"," + extension + self.tail
 
     def end(self, finished: Sequence[Finished], timings: Timings) -> bytes:
         """Return the chunk with the usage of all choices, if the client asked for it, and the end marker."""

@@ -13,11 +13,13 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.types import Receive, Scope, Send
 
+from modelyard.agent.agent import Agent
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
 from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
+from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
@@ -76,6 +78,24 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "error": model.reason,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def tool_fields(agent: Agent, model: ModelStatus) -> dict[str, Any]:
+    """Return mistral.rs's fields about the tools that a model may call for the caller; none without any.
+
+    They count what is there: tools of MCP servers alone, and the servers that are connected.
+    """
+    if model.kind in ("embedding", "rerank") or model.can_chat is False:
+        return {}
+    summary = agent.summary(model.id, current_caller())
+    if summary is None:
+        return {}
+    fields = {
+        "tools_available": summary.tools > 0,
+        "mcp_tools_count": summary.mcp_tools,
+        "mcp_servers_connected": summary.mcp_servers,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
 
 
 def input_modalities(model: ModelStatus) -> list[str]:
@@ -189,7 +209,8 @@ router = APIRouter()
 @router.get("/v1/models")
 async def list_models(http: HttpRequest) -> Response:
     """All models, loaded or not, in the order of the configuration."""
-    models = [model_object(model) for model in Services.of(http).yard.models()]
+    services = Services.of(http)
+    models = [{**model_object(model), **tool_fields(services.agent, model)} for model in services.yard.models()]
     return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
 
 
@@ -204,7 +225,9 @@ async def watch_models(http: HttpRequest) -> Response:
 @router.get("/v1/models/{model_id:path}")
 async def retrieve_model(model_id: str, http: HttpRequest) -> dict[str, Any]:
     """One model, by id or alias."""
-    return model_object(Services.of(http).yard.model(model_id))
+    services = Services.of(http)
+    model = services.yard.model(model_id)
+    return {**model_object(model), **tool_fields(services.agent, model)}
 
 
 @router.post("/v1/models/unload")

@@ -6,12 +6,14 @@ as clients of all kinds send some, and named in the answer's header; see ``servi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
+from modelyard.agent.offer import Permission, check_permission
+from modelyard.agent.request import MAX_TOOL_ROUNDS
 from modelyard.api.openai.answer_format import AnswerFormatFields
 from modelyard.api.openai.conversation import (
     AddGenerationPrompt,
@@ -249,7 +251,6 @@ COMPLETION_HARMLESS: dict[str, tuple[Any, ...]] = {**_HARMLESS, "add_special_tok
 CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
     **_HARMLESS,
     "add_special_tokens": (False,),
-    "agent_permission": (),
     "audio": (),
     "code_execution_permission": (),
     "echo": (False,),
@@ -257,7 +258,6 @@ CHAT_HARMLESS: dict[str, tuple[Any, ...]] = {
     "files": ([],),
     "function_call": ("none",),
     "functions": ([],),
-    "max_tool_rounds": (0,),
     "modalities": (["text"],),
     "moderation": (),
     "session_id": (),
@@ -306,6 +306,16 @@ class ChatCompletionRequest(GenerationFields, ScoreFields, AnswerFormatFields, R
     verbosity: Literal["low", "medium", "high"] | None = Field(
         default=None, description="Has no effect: `low` and `high` are listed in `x-modelyard-ignored`."
     )
+    max_tool_rounds: Annotated[int, Field(ge=0, le=MAX_TOOL_ROUNDS)] | None = Field(
+        default=None,
+        description="In how many rounds the model may call tools of the server; it lowers the configured bound. 0: it "
+        "gets no tools of the server.",
+    )
+    agent_permission: Permission | None = Field(
+        default=None,
+        description="`ask`: each call of a tool of the server waits for its approval; needs `stream`. `deny`: the "
+        "model gets no tools of the server. `auto`: as configured, which no value relaxes.",
+    )
     web_search_options: dict[str, Any] | None = Field(
         default=None, description="The server searches nothing: it is listed in `x-modelyard-ignored`."
     )
@@ -320,17 +330,21 @@ class ChatCompletionRequest(GenerationFields, ScoreFields, AnswerFormatFields, R
         if self.web_search_options is not None:
             yield "web_search_options"
 
-    def checked(self) -> Request:
-        """Return the request for the yard.
+    def checked(self, server_tools: Collection[str] = ()) -> Request:
+        """Return the request for the yard; its prompt has the client's tools.
+
+        Args:
+            server_tools: names of the server's tools, of which ``tool_choice`` may demand one, too.
 
         Raises:
             InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, CHAT_HARMLESS)
+        check_permission(self.agent_permission or "auto", is_stream=bool(self.stream))
         self.check_scores()
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")
-        tools, choice = chosen_tools(self.tools or [], self.tool_choice)
+        tools, choice = chosen_tools(self.tools or [], self.tool_choice, server_tools)
         reasoning = self.reasoning_request()
         messages = tuple(message.for_template(f"messages[{number}]") for number, message in enumerate(self.messages))
         continues = chosen_continuation(messages, self.continue_final_message, self.add_generation_prompt)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
@@ -146,9 +146,14 @@ class GrammarField(_Part):
 
 
 def chosen_tools(
-    tools: list[ToolDefinition], choice: ToolChoiceField | None
+    tools: list[ToolDefinition], choice: ToolChoiceField | None, server_tools: Collection[str] = ()
 ) -> tuple[tuple[dict[str, Any], ...], ToolChoice]:
-    """Return the tools for the prompt, in OpenAI's shape, and whether the model must call one.
+    """Return the tools of the client for the prompt, in OpenAI's shape, and whether the model must call a tool.
+
+    Args:
+        tools: those of the client.
+        choice: as the request has it.
+        server_tools: names of the server's tools, which ``choice`` may name, too.
 
     Raises:
         InvalidRequest: two tools have the same name, or ``choice`` names or requires one that does not exist.
@@ -162,21 +167,27 @@ def chosen_tools(
         case None:
             chosen = "auto"
         case NamedFunction():
-            _check_known(choice.function.name, names)
+            _check_known(choice.function.name, [*names, *server_tools])
             chosen = NamedTool(choice.function.name)
         case AllowedToolsChoice():
-            allowed = [tool.function.name for tool in choice.allowed_tools.tools]
+            allowed = allowed_names(choice)
             for name in allowed:
-                _check_known(name, names)
+                _check_known(name, [*names, *server_tools])
+            server_tools = [name for name in server_tools if name in allowed]
             offered = [tool for tool in tools if tool.function.name in allowed]
             chosen = choice.allowed_tools.mode
         case mode:
             chosen = mode
-    if chosen == "required" and not offered:
+    if chosen == "required" and not (offered or server_tools):
         raise InvalidRequest(
             "'tool_choice' is 'required', but there are no tools. Give some in 'tools'.", "tool_choice"
         )
     return tuple(tool.model_dump(exclude_none=True) for tool in offered), chosen
+
+
+def allowed_names(choice: AllowedToolsChoice) -> list[str]:
+    """Return the names of the tools that a request allows."""
+    return [tool.function.name for tool in choice.allowed_tools.tools]
 
 
 def _check_known(name: str, names: list[str]) -> None:

@@ -106,6 +106,20 @@ class PromptScores(TypedDict):
     prompt_logprobs: NotRequired[list[dict[str, PromptToken] | None]]
 
 
+class AgenticToolCall(TypedDict):
+    """A call of a tool that the server has run, and its result. An extension of mistral.rs."""
+
+    index: int
+    id: str
+    name: str
+    server: str
+    arguments: str
+    result: str
+    is_error: bool
+    round: int
+    duration_ms: float
+
+
 class ChatCompletion(PromptScores):
     """The next message of a conversation."""
 
@@ -117,6 +131,12 @@ class ChatCompletion(PromptScores):
     choices: list[ChatChoice]
     usage: TokenUsage
     timings: Timings
+
+
+class AgentChatCompletion(ChatCompletion):
+    """The next message of a conversation, for which the server may have run tools."""
+
+    agentic_tool_calls: NotRequired[list[AgenticToolCall]]
 
 
 class ListedLogprobs(TypedDict):

@@ -37,6 +37,9 @@ class ModelObject(TypedDict):
     last_death: NotRequired[str]
     warnings: NotRequired[list[str]]
     default: NotRequired[bool]
+    tools_available: NotRequired[bool]
+    mcp_tools_count: NotRequired[int]
+    mcp_servers_connected: NotRequired[int]
     error: NotRequired[str]
 
 

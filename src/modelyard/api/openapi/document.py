@@ -23,6 +23,7 @@ TAGS: Final = {
     "llama.cpp": "Endpoints of llama.cpp's server. /tokenize and /detokenize have the fields of vLLM, too.",
     "Rerank": "Rank documents by how well they answer a query, in the shape of Jina, Cohere and llama.cpp.",
     "Models": "Load and unload models, and watch their states.",
+    "Tools": "The tools that the server runs, and the calls that wait for an approval.",
     "Server": "Configuration, health and metrics.",
 }
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from modelyard.api.openapi import answers_agent as agent
 from modelyard.api.openapi import answers_anthropic as anthropic
 from modelyard.api.openapi import answers_llama_cpp as llama_cpp
 from modelyard.api.openapi import answers_ollama as ollama
@@ -173,7 +174,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
     {
         ("post", "/v1/chat/completions"): Operation(
             "OpenAI",
-            openai.ChatCompletion,
+            openai.AgentChatCompletion,
             {"model": "smollm2", "messages": _HELLO, "max_tokens": 16},
             Stream(EVENTS, _CHAT_CHUNKS),
             fails=GENERATES,
@@ -321,6 +322,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/v1/models/prepare"): Operation("Models", server.ModelState, _MODEL, fails=(404, 503)),
         ("post", "/v1/models/status"): Operation("Models", server.ModelState, _MODEL, fails=(404,)),
         ("post", "/v1/models/plan"): Operation("Models", server.LoadPlan, _MODEL, fails=(404, 503)),
+        ("get", "/v1/agent/tools"): Operation("Tools", agent.AgentToolList, fails=(400, 404)),
+        ("get", "/v1/agent/approvals"): Operation("Tools", agent.WaitingApprovalList, fails=(400,)),
+        ("post", "/v1/agent/approvals/{approval_id}"): Operation(
+            "Tools", agent.ResolvedApproval, {"decision": "approve"}, fails=(404,)
+        ),
         ("get", "/v1/server"): Operation("Server", server.ServerObject),
         ("get", "/v1/logs"): Operation(
             "Server", server.LogLines, stream=Stream(EVENTS, _LOG_EVENTS), fails=(400, 404, 503)

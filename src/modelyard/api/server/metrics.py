@@ -19,6 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
+from modelyard.agent.counters import OUTCOMES, ToolCounters
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.version import __version__
@@ -28,7 +29,18 @@ from modelyard.yard.yard import Yard
 
 Value = float | Histogram
 Samples = Iterable[tuple[tuple[str, ...], Value]]
-Read = Callable[[HttpMetrics, MetricsSnapshot], Samples]
+
+
+@dataclass(frozen=True, slots=True)
+class MetricSources:
+    """What the samples of one scrape are read from."""
+
+    http: HttpMetrics
+    snapshot: MetricsSnapshot
+    tools: ToolCounters
+
+
+Read = Callable[[MetricSources], Samples]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +57,8 @@ class MetricSpec:
 def _per_model(read: Callable[[ModelMetrics], Value | None]) -> Read:
     """Return a reader of one sample for each model; None: the model has no value at the moment."""
 
-    def samples(_: HttpMetrics, snapshot: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
-        for model in snapshot.models:
+    def samples(sources: MetricSources) -> Iterator[tuple[tuple[str, ...], Value]]:
+        for model in sources.snapshot.models:
             if (value := read(model)) is not None:
                 yield (model.model,), value
 
@@ -56,8 +68,8 @@ def _per_model(read: Callable[[ModelMetrics], Value | None]) -> Read:
 def _per_name(read: Callable[[ModelMetrics], Mapping[Any, int]], names: tuple[str, ...]) -> Read:
     """Return a reader of one sample for each model and name; zeros are included, as a rate needs a first sample."""
 
-    def samples(_: HttpMetrics, snapshot: MetricsSnapshot) -> Iterator[tuple[tuple[str, ...], Value]]:
-        for model in snapshot.models:
+    def samples(sources: MetricSources) -> Iterator[tuple[tuple[str, ...], Value]]:
+        for model in sources.snapshot.models:
             counts = read(model)
             yield from (((model.model, name), counts.get(name, 0)) for name in names)
 
@@ -69,7 +81,13 @@ def _engine(name: str) -> Read:
     return _per_model(lambda m: None if m.counters.engine_stats is None else getattr(m.counters.engine_stats, name))
 
 
-_HTTP, _MODEL = ("method", "path", "model"), ("model",)
+def _tool_calls(sources: MetricSources) -> Iterator[tuple[tuple[str, ...], Value]]:
+    """Return a sample for each tool that was called and each outcome; zeros are included, as in ``_per_name``."""
+    for name in sources.tools.duration_s:
+        yield from (((*name, outcome), sources.tools.calls[name, outcome]) for outcome in OUTCOMES)
+
+
+_HTTP, _MODEL, _TOOL = ("method", "path", "model"), ("model",), ("server", "tool")
 
 METRICS: tuple[MetricSpec, ...] = (
     MetricSpec(
@@ -77,20 +95,28 @@ METRICS: tuple[MetricSpec, ...] = (
         "counter",
         (*_HTTP, "status"),
         "Requests that have ended.",
-        lambda http, _: http.total.items(),
+        lambda sources: sources.http.total.items(),
     ),
     MetricSpec(
         "http_request_duration_seconds",
         "histogram",
         (*_HTTP, "status"),
         "From a request's head to the end of its answer.",
-        lambda http, _: http.duration_s.items(),
+        lambda sources: sources.http.duration_s.items(),
     ),
     MetricSpec(
-        "http_requests_in_flight", "gauge", _HTTP, "Requests that are being answered.", lambda http, _: http.in_flight()
+        "http_requests_in_flight",
+        "gauge",
+        _HTTP,
+        "Requests that are being answered.",
+        lambda sources: sources.http.in_flight(),
     ),
     MetricSpec(
-        "http_request_body_bytes", "histogram", _HTTP, "Bodies of requests.", lambda http, _: http.body_bytes.items()
+        "http_request_body_bytes",
+        "histogram",
+        _HTTP,
+        "Bodies of requests.",
+        lambda sources: sources.http.body_bytes.items(),
     ),
     MetricSpec(
         "modelyard_requests_finished_total",
@@ -281,28 +307,43 @@ METRICS: tuple[MetricSpec, ...] = (
         "gauge",
         (),
         "Memory budget of all models together.",
-        lambda _, snapshot: [((), snapshot.budget_bytes)],
+        lambda sources: [((), sources.snapshot.budget_bytes)],
     ),
     MetricSpec(
         "modelyard_memory_used_bytes",
         "gauge",
         (),
         "Memory that counts against the budget; shared weights once.",
-        lambda _, snapshot: [((), snapshot.used_bytes)],
+        lambda sources: [((), sources.snapshot.used_bytes)],
     ),
     MetricSpec(
         "modelyard_memory_kept_bytes",
         "gauge",
         (),
         "Part of the used memory that outlives unloads: cached prompts and suspended requests.",
-        lambda _, snapshot: [((), snapshot.kept_bytes)],
+        lambda sources: [((), sources.snapshot.kept_bytes)],
+    ),
+    MetricSpec(
+        "modelyard_tool_calls_total",
+        "counter",
+        (*_TOOL, "outcome"),
+        "Calls of tools that the server runs, by outcome: ok, error, cancelled, or not_run where a call was denied or "
+        "malformed.",
+        _tool_calls,
+    ),
+    MetricSpec(
+        "modelyard_tool_seconds",
+        "histogram",
+        _TOOL,
+        "Durations of calls of tools, without those that were not run.",
+        lambda sources: sources.tools.duration_s.items(),
     ),
     MetricSpec(
         "modelyard_build_info",
         "gauge",
         ("version",),
         "1; the label is the version.",
-        lambda *_: [((__version__,), 1)],
+        lambda _: [((__version__,), 1)],
     ),
 )
 
@@ -310,14 +351,14 @@ METRICS: tuple[MetricSpec, ...] = (
 class YardCollector(Collector):
     """Collects ``METRICS`` of one application."""
 
-    def __init__(self, yard: Yard, http: HttpMetrics) -> None:
-        self._yard, self._http = yard, http
+    def __init__(self, yard: Yard, http: HttpMetrics, tools: ToolCounters) -> None:
+        self._yard, self._http, self._tools = yard, http, tools
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics. Runs on the event loop, which owns everything that they are read from."""
-        snapshot = self._yard.metrics()
+        sources = MetricSources(self._http, self._yard.metrics(), self._tools)
         for metric in METRICS:
-            yield _family(metric, metric.read(self._http, snapshot))
+            yield _family(metric, metric.read(sources))
 
 
 def _family(metric: MetricSpec, samples: Samples) -> Metric:
@@ -343,10 +384,10 @@ def render_metrics() -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def metrics_registry(yard: Yard, http: HttpMetrics) -> CollectorRegistry:
+def metrics_registry(yard: Yard, http: HttpMetrics, tools: ToolCounters) -> CollectorRegistry:
     """Return the registry of one application; applications of one process do not share metrics."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(YardCollector(yard, http))
+    registry.register(YardCollector(yard, http, tools))
     ProcessCollector(registry=registry)
     return registry
 

@@ -127,6 +127,7 @@ async def _answer(yard: Yard, agent: Agent, choice: AgentChoice) -> AgentAnswer:
                     is_open = True
                     choice.encoder.open(generation)
                 case RoundBegan(_, generation):
+                    end_message()
                     choice.encoder.next_round(generation)
                 case OutputArrived(new):
                     deltas += new

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from modelyard.agent.events import CallEnded, ToolEvent
 from modelyard.api.serving.streaming import ChoiceEncoder
 from modelyard.protocol.deltas import Delta, Message
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.token_stream import TokenStream
+
+BETWEEN_ROUNDS: Final = "\n\n"
+"""Stands between the texts of two rounds, where a dialect has one text for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +33,11 @@ class AgentAnswer:
 
     @property
     def message(self) -> Message:
-        """All content, reasoning and calls of the client's tools as one message."""
+        """All content, reasoning and calls of the client's tools as one message, with empty lines between rounds."""
         messages = [part for part in self.parts if isinstance(part, Message)]
         return Message(
-            "".join(each.content for each in messages),
-            "".join(each.reasoning for each in messages),
+            BETWEEN_ROUNDS.join(each.content for each in messages if each.content),
+            BETWEEN_ROUNDS.join(each.reasoning for each in messages if each.reasoning),
             tuple(call for each in messages for call in each.tool_calls),
         )
 
