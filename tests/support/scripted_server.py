@@ -11,6 +11,8 @@ from typing import Any
 
 import httpx
 
+from modelyard.agent.approvals import Decide
+from modelyard.agent.tools import ToolSource
 from modelyard.api.app import create_app
 from modelyard.config import AccessKey, validate_config
 from modelyard.protocol.prompts import Chat
@@ -74,6 +76,8 @@ async def scripted_server(
     output_format: OutputFormat | None = HERMES,
     responses_file: Path | None = None,
     model: dict[str, Any] | None = None,
+    tools: Sequence[ToolSource] = (),
+    decide: Decide | None = None,
 ) -> AsyncIterator[ScriptedServer]:
     """Serve one model whose answers the test decides, for the length of the context."""
     write(folder / "tiny.gguf", tiny_model())
@@ -84,7 +88,7 @@ async def scripted_server(
     engines = ScriptedEngines(answer=lambda submit: servers[0].answer(submit), output_format=output_format)
     yard = Yard(config, engines.make_handle)
     await yard.start()
-    app = create_app(yard, keys, responses_file=responses_file)
+    app = create_app(yard, keys, responses_file=responses_file, tools=tools, decide=decide)
     try:
         # ASGITransport hands an answer over when it is whole.
         transport = httpx.ASGITransport(app)

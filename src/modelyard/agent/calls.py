@@ -33,13 +33,13 @@ logger = logging.getLogger(__name__)
 MAX_CALLS_OF_TURN: Final = 64
 """Calls that one turn may make. Further ones are not run."""
 
-MAX_CALL_S: Final = 3600.0
+MAX_CALL_S: Final = 14_460.0
 """Bound of one call, for sources of tools that set none; MCP servers have a shorter one, by the configuration."""
 
 MAX_CANCEL_S: Final = 5.0
 """How long the end of an answer waits for its cancelled tools."""
 
-MAX_RESULT_LENGTH: Final = 1 << 20
+MAX_RESULT_LENGTH: Final = 16 << 20
 """Characters of a result, for sources of tools that set no bound."""
 
 MAX_NAME_LENGTH: Final = 128
