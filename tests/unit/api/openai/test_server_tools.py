@@ -1,0 +1,389 @@
+"""Chat completions whose model calls tools of the server: rounds, what the client reads, and how it is switched off."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import pytest_asyncio
+
+from modelyard.agent.tools import ReportProgress, ToolProgress, ToolResult
+from support.scripted_server import ScriptedServer, call, scripted_server
+from support.scripted_tools import Gate, ScriptedTools, add, fail, server_tool
+
+USER = {"role": "user", "content": "What is 1 + 2?"}
+SUM = call("calc_add", a=1, b=2)
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+
+
+async def measured(arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
+    """Add two numbers, and report it."""
+    report(ToolProgress(1, 2, "half"))
+    await asyncio.sleep(0)
+    return await add(arguments, report)
+
+
+@pytest.fixture
+def gate() -> Gate:
+    return Gate()
+
+
+@pytest_asyncio.fixture
+async def server(tmp_path: Path, gate: Gate) -> AsyncIterator[ScriptedServer]:
+    source = ScriptedTools(
+        server_tool("add", add),
+        server_tool("measured", measured),
+        server_tool("fail", fail),
+        server_tool("gate", gate),
+        server_tool("guarded", add, needs_approval=True),
+    )
+    async with scripted_server(tmp_path, tools=[source]) as server:
+        yield server
+
+
+async def chat(server: ScriptedServer, *messages: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    """The whole answer."""
+    answer = await server.post("/v1/chat/completions", messages=[*(messages or [USER])], **fields)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+async def chunks(server: ScriptedServer, **fields: Any) -> list[dict[str, Any]]:
+    """The chunks of the streamed answer."""
+    answer = await server.post("/v1/chat/completions", messages=[USER], stream=True, **fields)
+    assert answer.status_code == 200, answer.text
+    frames = [frame.removeprefix("data: ") for frame in answer.text.split("\n\n") if frame.startswith("data: ")]
+    assert frames.pop() == "[DONE]"
+    return [json.loads(frame) for frame in frames]
+
+
+def text_of(read: list[dict[str, Any]]) -> str:
+    """The content that chunks add up to."""
+    return "".join(chunk["choices"][0]["delta"].get("content") or "" for chunk in read if chunk["choices"])
+
+
+def news_of(read: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What the chunks report about calls."""
+    names = ("agentic_tool_call_progress", "agentic_tool_approval_required")
+    return [chunk[name] for chunk in read for name in names if name in chunk]
+
+
+async def test_the_server_runs_what_the_model_calls_until_the_answer_is_there(server: ScriptedServer) -> None:
+    server.answers = [["I add. ", SUM], ["It is", " 3."]]
+    answer = await chat(server)
+    (choice,) = answer["choices"]
+    assert choice["message"] == {"role": "assistant", "content": "I add.\n\nIt is 3.", "refusal": None}
+    assert choice["finish_reason"] == "stop"
+    (made,) = answer["agentic_tool_calls"]
+    assert {**made, "id": 0, "duration_ms": 0} == {
+        "index": 0,
+        "id": 0,
+        "name": "calc_add",
+        "server": "calc",
+        "arguments": '{"a": 1, "b": 2}',
+        "result": "3",
+        "is_error": False,
+        "round": 0,
+        "duration_ms": 0,
+    }
+    *_, turn, result = server.chat.messages
+    assert turn["content"] == "I add."
+    assert turn["tool_calls"][0]["id"] == result["tool_call_id"] == made["id"]
+    assert (result["role"], result["name"], result["content"]) == ("tool", "calc_add", "3")
+
+
+async def test_the_usage_is_that_of_all_rounds(server: ScriptedServer) -> None:
+    server.answers = [[SUM], ["It", " is", " 3."]]
+    usage = (await chat(server))["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (6, 4)
+
+
+async def test_a_stream_reports_each_call_in_chunks_that_every_client_reads(server: ScriptedServer) -> None:
+    server.answers = [["I add. ", call("calc_measured", a=1, b=2)], ["It is 3."]]
+    read = await chunks(server, stream_options={"include_usage": True})
+    assert text_of(read) == "I add.\n\nIt is 3."
+    assert [news["phase"] for news in news_of(read)] == ["calling", "running", "complete"]
+    begun, running, ended = news_of(read)
+    assert (begun["tool_name"], begun["server"], begun["round"]) == ("calc_measured", "calc", 0)
+    assert begun["data"] == {"tool_type": "custom", "arguments": '{"a": 1, "b": 2}'}
+    assert running["data"] == {"tool_type": "custom", "progress": 1, "total": 2, "message": "half"}
+    assert (ended["data"]["content"], ended["data"]["is_error"]) == ("3", False)
+    assert all(chunk["object"] == "chat.completion.chunk" for chunk in read)
+    *_, last, usage = read
+    assert last["choices"][0]["finish_reason"] == "stop"
+    assert usage["usage"]["prompt_tokens"] == 6
+    assert all(len(chunk["choices"]) == 1 for chunk in read[:-1])
+
+
+async def test_calls_of_one_turn_run_at_the_same_time(server: ScriptedServer, gate: Gate) -> None:
+    server.answers = [[call("calc_gate"), call("calc_gate"), SUM], ["Done."]]
+    asked = asyncio.create_task(chat(server))
+    await gate.wait_for(started=2)
+    gate.open()
+    answer = await asked
+    assert [made["result"] for made in answer["agentic_tool_calls"]] == ["3", "open", "open"]
+    results = [message["content"] for message in server.chat.messages if message["role"] == "tool"]
+    assert results == ["open", "open", "3"]
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (call("calc_fail"), "The disk is full."),
+        (call("calc_nothing"), "There is no tool 'calc_nothing'."),
+    ],
+)
+async def test_what_goes_wrong_is_a_result_that_the_model_reads(
+    server: ScriptedServer, written: str, read: str
+) -> None:
+    server.answers = [[written], ["Sorry."]]
+    answer = await chat(server)
+    assert answer["choices"][0]["message"]["content"] == "Sorry."
+    assert server.chat.messages[-1]["content"].startswith(read)
+
+
+async def test_calls_of_the_clients_tools_end_the_answer_after_the_servers_have_run(server: ScriptedServer) -> None:
+    server.answers = [["I look. ", SUM, call("weather", city="Rome")]]
+    answer = await chat(server, tools=[WEATHER])
+    (choice,) = answer["choices"]
+    assert choice["finish_reason"] == "tool_calls"
+    (made,) = choice["message"]["tool_calls"]
+    assert made["function"] == {"name": "weather", "arguments": '{"city": "Rome"}'}
+    assert [each["result"] for each in answer["agentic_tool_calls"]] == ["3"]
+    assert len(server.asked) == 1
+
+
+async def test_a_stream_numbers_the_calls_of_the_client_from_0(server: ScriptedServer) -> None:
+    server.answers = [[SUM, call("weather", city="Rome"), call("weather", city="Oslo")]]
+    read = await chunks(server, tools=[WEATHER])
+    deltas = [delta for chunk in read for delta in chunk["choices"][0]["delta"].get("tool_calls", ())]
+    assert [(delta["index"], delta["function"]["arguments"]) for delta in deltas if delta["function"]["arguments"]] == [
+        (0, '{"city": "Rome"}'),
+        (1, '{"city": "Oslo"}'),
+    ]
+    assert read[-1]["choices"][0]["finish_reason"] == "tool_calls"
+
+
+async def test_what_the_servers_tools_gave_is_there_when_the_client_returns_its_results(server: ScriptedServer) -> None:
+    server.answers = [["I add. ", SUM], ["I look. ", SUM, call("weather", city="Rome")], ["3, and rain."]]
+    answer = await chat(server, tools=[WEATHER])
+    message = answer["choices"][0]["message"]
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "rain"}
+    again = await chat(server, USER, message, result, tools=[WEATHER])
+    assert again["choices"][0]["message"]["content"] == "3, and rain."
+    user, first, first_sum, second, second_sum, weather = server.chat.messages
+    assert (user["role"], first["content"], second["content"]) == ("user", "I add.", "I look.")
+    assert [each["content"] for each in (first_sum, second_sum, weather)] == ["3", "3", "rain"]
+    assert [each["function"]["name"] for each in second["tool_calls"]] == ["calc_add", "weather"]
+
+
+async def test_a_tool_of_the_client_takes_the_name_of_one_of_the_servers(server: ScriptedServer) -> None:
+    own = {"type": "function", "function": {"name": "calc_add", "parameters": {"type": "object"}}}
+    server.answers = [[SUM]]
+    answer = await chat(server, tools=[own])
+    assert answer["choices"][0]["finish_reason"] == "tool_calls"
+    names = [tool["function"]["name"] for tool in server.chat.tools]
+    assert names.count("calc_add") == 1
+
+
+async def test_rounds_are_bounded_and_the_last_one_has_no_tools_of_the_server(server: ScriptedServer) -> None:
+    server.answers = [[SUM], [call("calc_fail")], ["Enough."]]
+    answer = await chat(server, max_tool_rounds=2, tools=[WEATHER])
+    assert answer["choices"][0]["message"]["content"] == "Enough."
+    assert [made["round"] for made in answer["agentic_tool_calls"]] == [0, 1]
+    assert [tool["function"]["name"] for tool in server.chat.tools] == ["weather"]
+
+
+async def test_identical_failing_calls_end_with_the_rounds(server: ScriptedServer) -> None:
+    server.answers = [[call("calc_fail")]]
+    answer = await chat(server, max_tool_rounds=3)
+    assert len(answer["agentic_tool_calls"]) == 3
+    assert len(server.asked) == 4
+    assert server.chat.tool_choice == "none"
+
+
+async def test_the_tokens_of_all_rounds_count_against_max_tokens(server: ScriptedServer) -> None:
+    server.answers = [["a", "b", SUM], ["c"]]
+    await chat(server, max_tokens=10)
+    assert [submit.max_tokens for submit in server.asked] == [10, 7]
+    server.asked.clear()
+    server.answers = [["a", "b", SUM], ["c"]]
+    answer = await chat(server, max_tokens=3)
+    assert answer["choices"][0]["finish_reason"] == "length"
+    assert (len(server.asked), answer["agentic_tool_calls"]) == (1, [])
+
+
+@pytest.mark.parametrize(
+    "choice", ["required", {"type": "function", "function": {"name": "calc_add"}}], ids=["required", "named"]
+)
+async def test_a_demanded_call_is_demanded_once(server: ScriptedServer, choice: Any) -> None:
+    server.answers = [[SUM], ["It is 3."]]
+    answer = await chat(server, tool_choice=choice)
+    assert answer["choices"][0]["message"]["content"] == "It is 3."
+    first, second = (submit.prompt for submit in server.asked)
+    assert first.tool_choice != "auto"
+    assert second.tool_choice == "auto"
+
+
+async def test_allowed_tools_may_be_those_of_the_server(server: ScriptedServer) -> None:
+    allowed = {"mode": "auto", "tools": [{"type": "function", "function": {"name": "calc_add"}}]}
+    await chat(server, tool_choice={"type": "allowed_tools", "allowed_tools": allowed}, tools=[WEATHER])
+    assert [tool["function"]["name"] for tool in server.chat.tools] == ["calc_add"]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"tool_choice": "none"}, {"max_tool_rounds": 0}, {"agent_permission": "deny"}],
+    ids=lambda fields: next(iter(fields)),
+)
+async def test_a_request_does_without_the_tools_of_the_server(server: ScriptedServer, fields: dict[str, Any]) -> None:
+    answer = await chat(server, **fields)
+    assert "agentic_tool_calls" not in answer
+    assert server.chat.tools == ()
+
+
+async def test_a_header_switches_the_tools_of_the_server_off(server: ScriptedServer) -> None:
+    body = {"messages": [USER]}
+    answer = await server.client.post("/v1/chat/completions", json=body, headers={"X-Tools": "off"})
+    assert (answer.status_code, server.chat.tools) == (200, ())
+    refused = await server.client.post("/v1/chat/completions", json=body, headers={"X-Tools": "some"})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "X-Tools")
+
+
+async def test_a_tool_that_does_not_exist_cannot_be_demanded(server: ScriptedServer) -> None:
+    named = {"type": "function", "function": {"name": "calc_add"}}
+    for fields in ({"tool_choice": {"type": "function", "function": {"name": "nothing"}}}, {"max_tool_rounds": 0}):
+        answer = await server.post("/v1/chat/completions", messages=[USER], **{"tool_choice": named, **fields})
+        assert (answer.status_code, answer.json()["error"]["param"]) == (400, "tool_choice")
+
+
+async def test_to_ask_for_approvals_needs_a_stream(server: ScriptedServer) -> None:
+    answer = await server.post("/v1/chat/completions", messages=[USER], agent_permission="ask")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "invalid_request")
+    assert answer.json()["error"]["param"] == "agent_permission"
+
+
+async def test_every_choice_has_calls_of_its_own(server: ScriptedServer) -> None:
+    server.answers = [[SUM], [SUM], ["3."], ["3."]]
+    answer = await chat(server, n=2)
+    assert [choice["message"]["content"] for choice in answer["choices"]] == ["3.", "3."]
+    assert sorted(made["index"] for made in answer["agentic_tool_calls"]) == [0, 1]
+    server.answers = [[SUM], [SUM], ["3."], ["3."]]
+    read = await chunks(server, n=2)
+    ends = [chunk["choices"][0] for chunk in read if chunk["choices"][0]["finish_reason"]]
+    assert sorted(end["index"] for end in ends) == [0, 1]
+
+
+# Approvals
+
+
+async def waiting(client: httpx.AsyncClient, **headers: str) -> dict[str, Any]:
+    """The first call that waits for its approval."""
+    answer = await client.get("/v1/agent/approvals", params={"wait": 20}, headers=headers)
+    (pending,) = answer.json()["data"]
+    return dict(pending)
+
+
+async def decide(client: httpx.AsyncClient, approval: str, decision: str, **fields: Any) -> httpx.Response:
+    return await client.post(f"/v1/agent/approvals/{approval}", json={"decision": decision, **fields})
+
+
+async def test_a_call_waits_until_it_is_approved(server: ScriptedServer) -> None:
+    server.answers = [[call("calc_guarded", a=1, b=2)], ["It is 3."]]
+    asked = asyncio.create_task(chunks(server))
+    pending = await waiting(server.client)
+    assert (pending["tool"], pending["server"], pending["model"]) == ("calc_guarded", "calc", "m")
+    assert pending["arguments"] == '{"a": 1, "b": 2}'
+    assert pending["created_at"] + 300 == pending["expires_at"]
+    answer = await decide(server.client, pending["id"], "approve")
+    assert (answer.status_code, answer.json()) == (200, {"status": "resolved"})
+    read = await asked
+    assert text_of(read) == "It is 3."
+    begun, required, approved, ended = news_of(read)
+    assert (begun["phase"], approved["phase"], ended["phase"]) == ("calling", "approved", "complete")
+    assert (required["approval_id"], required["tool"]["name"]) == (pending["id"], "calc_guarded")
+    again = await decide(server.client, pending["id"], "approve")
+    assert (again.status_code, again.json()["error"]["code"]) == (404, "approval_not_found")
+    assert (await server.client.get("/v1/agent/approvals")).json() == {"object": "list", "data": []}
+
+
+async def test_a_denied_call_is_a_result_that_says_why(server: ScriptedServer) -> None:
+    server.answers = [[call("calc_guarded")], ["Then not."]]
+    asked = asyncio.create_task(chat(server))
+    pending = await waiting(server.client)
+    await decide(server.client, pending["id"], "deny", message="Not on a Sunday.")
+    answer = await asked
+    (made,) = answer["agentic_tool_calls"]
+    assert (made["is_error"], made["duration_ms"]) == (True, 0)
+    assert server.chat.messages[-1]["content"] == "This call was denied, so it was not run: Not on a Sunday."
+
+
+async def test_an_approval_may_count_for_the_whole_answer(server: ScriptedServer) -> None:
+    server.answers = [[call("calc_guarded", a=1)], [call("calc_guarded", a=2)], ["Done."]]
+    asked = asyncio.create_task(chat(server))
+    pending = await waiting(server.client)
+    await decide(server.client, pending["id"], "approve", remember_for_session=True)
+    answer = await asked
+    assert [made["result"] for made in answer["agentic_tool_calls"]] == ["1", "2"]
+
+
+async def test_a_request_may_ask_for_approvals_of_all_calls(server: ScriptedServer) -> None:
+    server.answers = [[SUM], ["It is 3."]]
+    asked = asyncio.create_task(chunks(server, agent_permission="ask"))
+    pending = await waiting(server.client)
+    assert pending["tool"] == "calc_add"
+    await decide(server.client, pending["id"], "approve")
+    assert text_of(await asked) == "It is 3."
+
+
+async def test_a_decision_is_one_of_two_words(server: ScriptedServer) -> None:
+    answer = await decide(server.client, "apr_0", "perhaps")
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "decision")
+
+
+# What is shown
+
+
+async def test_the_list_of_tools_has_what_a_model_may_call(server: ScriptedServer) -> None:
+    tools = (await server.client.get("/v1/agent/tools")).json()["data"]
+    assert [tool["name"] for tool in tools][:2] == ["calc_add", "calc_measured"]
+    guarded = tools[-1]
+    assert (guarded["server"], guarded["own_name"], guarded["needs_approval"]) == ("calc", "guarded", True)
+    assert (await server.client.get("/v1/agent/tools", params={"model": "x"})).status_code == 404
+
+
+async def test_the_list_of_models_counts_tools_of_mcp_servers_alone(tmp_path: Path) -> None:
+    own, connected = ScriptedTools(server_tool("add", add)), ScriptedTools(server_tool("fail", fail), connected=3)
+    async with scripted_server(tmp_path, tools=[own, connected]) as server:
+        (model,) = (await server.client.get("/v1/models")).json()["data"]
+        one = (await server.client.get("/v1/models/m")).json()
+    for shown in (model, one):
+        assert (shown["tools_available"], shown["mcp_tools_count"], shown["mcp_servers_connected"]) == (True, 1, 3)
+
+
+async def test_the_list_of_models_says_nothing_of_tools_where_there_are_none(tmp_path: Path) -> None:
+    async with scripted_server(tmp_path) as server:
+        (model,) = (await server.client.get("/v1/models")).json()["data"]
+    assert not {"tools_available", "mcp_tools_count", "mcp_servers_connected"} & set(model)
+
+
+async def test_metrics_and_log_name_the_tool_and_never_its_arguments(
+    server: ScriptedServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.answers = [[SUM, call("calc_fail", secret="xyzzy")], ["3."]]
+    with caplog.at_level("INFO", "modelyard.agent"):
+        await chat(server)
+    lines = [record.getMessage() for record in caplog.records if record.name.startswith("modelyard.agent")]
+    assert sorted(line.split(" duration=")[0] for line in lines) == [
+        "tool=add server=calc model=m round=0 outcome=ok",
+        "tool=fail server=calc model=m round=0 outcome=error",
+    ]
+    assert "xyzzy" not in caplog.text
+    metrics = (await server.client.get("/metrics")).text
+    assert 'modelyard_tool_calls_total{outcome="error",server="calc",tool="fail"} 1.0' in metrics
+    assert 'modelyard_tool_seconds_count{server="calc",tool="add"} 1.0' in metrics
