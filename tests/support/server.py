@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -13,6 +13,7 @@ import httpx
 import openai
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from modelyard.agent.tools import ToolSource
 from modelyard.api.app import create_app
 from modelyard.api.server.log_ring import LogRing
 from modelyard.config import Config, read_keys
@@ -106,6 +107,7 @@ def serving(
     read_config: Callable[[], Config] | None = None,
     stores: Stores | None = None,
     log_ring: LogRing | None = None,
+    tools: Sequence[ToolSource] = (),
 ) -> Iterator[RunningServer]:
     """Serve ``config`` for the length of the context."""
     ready: list[RunningServer] = []
@@ -119,7 +121,7 @@ def serving(
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
         yard = Yard(config, make_engine, policy, stores)
         await yard.start()
-        underway = Underway(create_app(yard, read_keys(config), read_config, log_ring=log_ring))
+        underway = Underway(create_app(yard, read_keys(config), read_config, log_ring=log_ring, tools=tools))
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         server = HttpServer(underway, listener, config.server, models=len(config.models), drain_s=5)
