@@ -71,16 +71,21 @@ class KeptTurns:
         """
         shaped = [{"id": call.id, "function": {"name": call.name, "arguments": call.arguments}} for call in calls]
         prefix = _Prefix(owner, before)
-        keys = tuple(prefix.key(len(before), call) for call in shaped)
+        # Under both keys: some dialects return calls without the ids that they were sent.
+        keys = tuple(
+            {key for call in shaped for key in (prefix.key(len(before), call), prefix.place(len(before), call))}
+        )
         size = sum(_size(turn) for turn in turns)
         if size > MAX_KEPT_BYTES // OWNER_SHARE:
             return
         self._number += 1
-        for key in keys:
-            if key in self._by_key:
-                self._discard(self._by_key[key])
+        former = {self._by_key[key] for key in keys if key in self._by_key}
         self._kept[self._number] = _Kept(owner, tuple(turns), keys, size, self._clock() + KEPT_S)
         self._by_key |= dict.fromkeys(keys, self._number)
+        for number in former:
+            # The same conversation may have two answers with the same call, told apart by the ids of their calls.
+            if all(self._by_key.get(key) != number for key in self._kept[number].keys):
+                self._discard(number)
         self._evict(owner)
 
     def restored(self, owner: bytes | None, messages: Sequence[Message]) -> tuple[Message, ...]:
@@ -142,7 +147,7 @@ class KeptTurns:
 
 
 def _ids(turns: Sequence[Message]) -> set[str]:
-    return {call["id"] for turn in turns for call in turn.get("tool_calls") or ()}
+    return {call["id"] for turn in turns for call in turn.get("tool_calls") or () if call.get("id")}
 
 
 class _Prefix:
@@ -165,6 +170,10 @@ class _Prefix:
             digest = self._owner.copy()
             digest.update(call_id.encode())
             return digest.digest()
+        return self.place(place, call)
+
+    def place(self, place: int, call: Message) -> bytes:
+        """Return the key of ``call`` by the conversation before it, whatever its id."""
         for message in self._messages[self._count : place]:
             _add(self._digest, message)
         self._count = place
