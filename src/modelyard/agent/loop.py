@@ -8,9 +8,9 @@ in the batch.
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import ExitStack, aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from modelyard.agent.agent import Agent
 from modelyard.agent.approvals import Decision, new_approval_id
@@ -30,7 +30,8 @@ from modelyard.agent.output import RoundOutput
 from modelyard.agent.request import AgentRequest
 from modelyard.agent.rounds import added, bounded, is_used_up, next_round, without_tools
 from modelyard.agent.tools import ToolResult
-from modelyard.agent.turns import assistant_turn, continued, result_turn, with_results
+from modelyard.agent.turns import assistant_turn, continued, result_turn, shortened, with_results
+from modelyard.errors import ContextLengthExceeded
 from modelyard.protocol.deltas import Message, ToolCall
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
@@ -39,6 +40,9 @@ from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.rounds import Rounds
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
+
+MIN_RESULT_LENGTH: Final = 64
+"""Characters to which results are cut at least; a conversation that is still too long is refused."""
 
 
 @dataclass(slots=True)
@@ -53,6 +57,7 @@ class _Answer:
         calls: number of calls of the server's tools so far.
         used_ids: ids of all calls.
         turns: what the answer has added to the conversation.
+        results: the results among its turns, and those of decided calls, by the ids of their calls.
     """
 
     asked: AgentRequest
@@ -62,11 +67,17 @@ class _Answer:
     calls: int = 0
     used_ids: set[str] = field(default_factory=set)
     turns: list[Mapping[str, Any]] = field(default_factory=list)
+    results: dict[str, ToolResult] = field(default_factory=dict)
 
     def add(self, message: Message, results: Sequence[Mapping[str, Any]]) -> None:
         """Add what the model wrote in a round, and the results of its calls."""
         self.chat = continued(self.chat, assistant_turn(message), results)
         self.turns += self.chat.messages[-1 - len(results) :]
+
+    def shorten(self, max_length: int) -> None:
+        """Cut the results that the answer has added to so many characters."""
+        self.chat = replace(self.chat, messages=shortened(self.chat.messages, self.results, max_length))
+        self.turns = list(shortened(self.turns, self.results, max_length))
 
     def ended(self, finished: Finished, generation: TokenStream, *, calls_client: bool) -> AnswerEnded:
         """Return the end of the answer with the usage of all rounds."""
@@ -111,7 +122,7 @@ async def run(yard: Yard, asked: AgentRequest, agent: Agent) -> AsyncGenerator[A
 
 async def _decided_calls(answer: _Answer, runner: CallRunner) -> AsyncGenerator[ToolEvent, None]:
     """Run the calls that the client has approved, and let the conversation have their results, and its denials."""
-    results: dict[str, ToolResult] = {}
+    results = answer.results
     approved: list[RunningCall] = []
     for decided in answer.asked.decided:
         call, tool = decided.call, answer.asked.tools.get(decided.call.name)
@@ -140,12 +151,10 @@ async def _round(
 ) -> AsyncGenerator[AgentEvent, None]:
     """Let the model write once, and run what it calls; the last event ends the answer, or another round follows."""
     asked = answer.asked
-    request = next_round(asked.request, answer.chat, number, answer.used)
-    assert isinstance(request.prompt, Chat)
-    with rounds.submit(request) as generation:
-        await generation.accepted()
+    with ExitStack() as submitted:
+        generation, chat = await _submitted(answer, number, rounds, submitted)
         yield RoundBegan(number, generation)
-        output = RoundOutput(generation, request.prompt, answer.client_tools, answer.used_ids)
+        output = RoundOutput(generation, chat, answer.client_tools, answer.used_ids)
         while (text := await _next_text(generation)) is not None:
             deltas = output.push(text) if text else ()
             if deltas or generation.computed is not None:
@@ -164,7 +173,7 @@ async def _round(
         ended = replace(finished, reason="length") if own else finished
         yield answer.ended(ended, generation, calls_client=bool(of_client))
         return
-    results: dict[str, ToolResult] = {}
+    results = answer.results
     returned: list[RunningCall] = []
     async with aclosing(runner.run(_runnable(answer, own, number, results, returned, runner))) as events:
         async for event in events:
@@ -180,6 +189,37 @@ async def _round(
     if of_client:
         _keep(answer, message, turns, of_client, agent)
     yield answer.ended(finished, generation, calls_client=bool(of_client))
+
+
+async def _submitted(answer: _Answer, number: int, rounds: Rounds, submitted: ExitStack) -> tuple[TokenStream, Chat]:
+    """Submit a round, and return what the model generates, once it is accepted, and the conversation that it answers.
+
+    Results that make the conversation too long are cut until it fits: a tool may return more than a model can read.
+
+    Args:
+        answer, number, rounds: of the round.
+        submitted: the round is cancelled when it is left.
+
+    Raises:
+        ModelyardError: the round was refused.
+    """
+    longest = max((len(result.text) for result in answer.results.values()), default=0)
+    while True:
+        request = next_round(answer.asked.request, answer.chat, number, answer.used)
+        chat = request.prompt
+        assert isinstance(chat, Chat)
+        with ExitStack() as trying:
+            generation = trying.enter_context(rounds.submit(request))
+            try:
+                await generation.accepted()
+            except ContextLengthExceeded:
+                longest //= 2
+                if longest < MIN_RESULT_LENGTH:
+                    raise
+                answer.shorten(longest)
+            else:
+                submitted.push(trying.pop_all())
+                return generation, chat
 
 
 def _runnable(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from modelyard.agent.tools import ToolResult
 from modelyard.protocol.deltas import Message, ToolCall
 from modelyard.protocol.prompts import Chat
 
 Turn = Mapping[str, Any]
+
+LEFT_OUT: Final = "\n[The rest of the result was left out: it is longer than the model can read.]"
+"""Stands at the end of a result that was cut for a model."""
 
 
 def assistant_turn(message: Message) -> dict[str, Any]:
@@ -77,3 +80,15 @@ def with_results(chat: Chat, results: Sequence[tuple[ToolCall, ToolResult]]) -> 
 
 def _ids(message: Turn) -> list[str | None]:
     return [call.get("id") for call in message.get("tool_calls") or ()]
+
+
+def shortened(turns: Sequence[Turn], calls: Collection[str], max_length: int) -> tuple[Turn, ...]:
+    """Return turns in which the results of ``calls``, by id, have at most so many characters, and say so if cut."""
+
+    def cut(turn: Turn) -> Turn:
+        if turn.get("role") != "tool" or turn.get("tool_call_id") not in calls:
+            return turn
+        content: str = turn["content"]
+        return turn if len(content) <= max_length else {**turn, "content": content[:max_length] + LEFT_OUT}
+
+    return tuple(map(cut, turns))

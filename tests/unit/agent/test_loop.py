@@ -28,6 +28,7 @@ from modelyard.agent.loop import run
 from modelyard.agent.offer import agent_request
 from modelyard.agent.request import AgentRequest, DecidedCall
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
+from modelyard.agent.turns import LEFT_OUT
 from modelyard.config import validate_config
 from modelyard.errors import ContextLengthExceeded
 from modelyard.protocol.deltas import ToolCall
@@ -216,6 +217,20 @@ async def test_an_error_of_a_later_round_is_raised(stage: Stage) -> None:
     stage.answers = [[SUM], ContextLengthExceeded(10, 20)]
     with pytest.raises(ContextLengthExceeded):
         await stage.events()
+
+
+async def test_a_result_that_the_context_has_no_room_for_is_cut(stage: Stage) -> None:
+    async def floods(_arguments: Mapping[str, Any], _report: ReportProgress) -> ToolResult:
+        return ToolResult("x" * 1000)
+
+    stage.tools = [server_tool("floods", floods)]
+    too_long = ContextLengthExceeded(10, 20)
+    stage.answers = [[call("calc_floods")], too_long, too_long, [call("calc_floods")], too_long, ["Done."]]
+    events = await stage.events()
+    assert isinstance(events[-1], AnswerEnded)
+    first, second = (message["content"] for message in stage.messages if message["role"] == "tool")
+    assert first == "x" * 250 + LEFT_OUT
+    assert second == "x" * 500 + LEFT_OUT
 
 
 class TestItsEnd:
