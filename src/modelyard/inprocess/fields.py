@@ -98,6 +98,8 @@ class ChatFields(TypedDict, total=False):
     service_tier: str | None
     store: bool | None
     verbosity: Literal["low", "medium", "high"] | None
+    max_tool_rounds: int | None
+    agent_permission: Literal["auto", "ask", "deny"] | None
     web_search_options: Mapping[str, Any] | None
 
 

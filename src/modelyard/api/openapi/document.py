@@ -53,6 +53,10 @@ _PARAMETERS: Final = {
         {"type": "integer", "minimum": -MAX_PRIORITY, "maximum": MAX_PRIORITY},
         "Requests that wait for the same model are served in this order, the highest first.",
     ),
+    "x-tools": (
+        {"type": "string", "enum": ["on", "off"]},
+        "`off`: the model gets no tools of the server. Only chats have any.",
+    ),
 }
 
 
