@@ -194,17 +194,18 @@ async def _result(running: RunningCall, news: _News) -> ToolResult:
     """Run a call; a fault of its source becomes a result, too."""
     tool = running.tool
     arguments: Mapping[str, Any] = arguments_of(running.call.arguments)
+    bound = asyncio.timeout(MAX_CALL_S)
     try:
-        async with asyncio.timeout(MAX_CALL_S):
+        async with bound:
             result = await tool.run(arguments, lambda progress: news.progress(running, progress))
-    except TimeoutError:
-        return error(f"The tool took longer than {MAX_CALL_S:g} s, and was cancelled.")
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():
             raise
         return error("The tool was cancelled.")
     except Exception:  # (a source that breaks its promise must not end the answer)
+        if bound.expired():
+            return error(f"The tool took longer than {MAX_CALL_S:g} s, and was cancelled.")
         logger.exception("the tool %s of %s raised an error", printable(tool.own_name), printable(tool.server))
         return error("The tool failed with an internal error.")
     if len(result.text) <= MAX_RESULT_LENGTH:

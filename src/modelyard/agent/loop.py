@@ -155,7 +155,8 @@ async def _round(
         generation, chat = await _submitted(answer, number, rounds, submitted)
         yield RoundBegan(number, generation)
         output = RoundOutput(generation, chat, answer.client_tools, answer.used_ids)
-        while (text := await _next_text(generation)) is not None:
+        reader = _TextReader(generation)
+        while (text := await reader.next()) is not None:
             deltas = output.push(text) if text else ()
             if deltas or generation.computed is not None:
                 yield OutputArrived(deltas, generation)
@@ -264,14 +265,23 @@ def _keep(
         agent.kept_turns.keep(current_caller().owner, answer.asked.before, calls, answer.turns)
 
 
-async def _next_text(generation: TokenStream) -> str | None:
-    """Return the text that has arrived, "" where there is news of the prompt alone; None at the end."""
-    taken: list[str] = []
+class _TextReader:
+    """Reads the text of a generation as it arrives: all that has come since the last read as one piece."""
 
-    def has_news() -> bool:
-        if text := generation.take_text():
-            taken.append(text)
-        return bool(taken) or generation.computed is not None or generation.is_over
+    def __init__(self, generation: TokenStream) -> None:
+        self._generation = generation
+        self._computed: int | None = None
 
-    await generation.until(has_news)
-    return "".join(taken) if taken or not generation.is_over else None
+    async def next(self) -> str | None:
+        """Return the text that has arrived, "" where there is news of the prompt alone; None at the end."""
+        taken: list[str] = []
+        generation = self._generation
+
+        def has_news() -> bool:
+            if text := generation.take_text():
+                taken.append(text)
+            return bool(taken) or generation.is_over or generation.computed not in (None, self._computed)
+
+        await generation.until(has_news)
+        self._computed = generation.computed
+        return "".join(taken) if taken or not generation.is_over else None

@@ -155,6 +155,15 @@ async def test_a_source_that_breaks_its_promise_does_not_end_the_answer(stage: S
     assert [message["role"] for message in stage.messages[-3:]] == ["tool"] * 3
 
 
+async def test_a_call_that_takes_too_long_is_cancelled(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.agent.calls.MAX_CALL_S", 0.01)
+    gate = Gate()
+    stage.tools = [server_tool("gate", gate)]
+    (result,) = await stage.results(call("calc_gate"))
+    assert (result.is_error, gate.cancelled) == (True, 1)
+    assert "0.01 s" in result.text
+
+
 async def test_a_result_without_a_bound_is_cut(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     async def floods(_arguments: Mapping[str, Any], _report: ReportProgress) -> ToolResult:
         return ToolResult("x" * 1000)

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from modelyard.agent.agent import Agent
 from modelyard.agent.limits import AgentLimits, limits_of
-from modelyard.agent.offer import agent_request
+from modelyard.agent.offer import agent_request, check_permission
 from modelyard.agent.request import AgentRequest
 from modelyard.agent.tools import ServerTool
 from modelyard.api.openai.chat_agent_encoder import ChatAgentEncoder
@@ -97,6 +97,7 @@ async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest)
     """Answer a conversation, whole or as a stream."""
     services = Services.of(http)
     yard, agent = services.yard, services.agent
+    check_permission(body.agent_permission or "auto", is_stream=bool(body.stream))
     tools = chat_server_tools(body, server_tools(http, yard, agent, body.model))
     request = await RequestBody.of(http.scope).converted(partial(body.checked, [tool.name for tool in tools]))
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))

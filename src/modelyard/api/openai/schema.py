@@ -12,7 +12,7 @@ from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, WithJsonSchema
 
-from modelyard.agent.offer import Permission, check_permission
+from modelyard.agent.offer import Permission
 from modelyard.agent.request import MAX_TOOL_ROUNDS
 from modelyard.api.openai.answer_format import AnswerFormatFields
 from modelyard.api.openai.conversation import (
@@ -340,7 +340,6 @@ class ChatCompletionRequest(GenerationFields, ScoreFields, AnswerFormatFields, R
             InvalidRequest: a field asks for something that is not supported.
         """
         refuse_unsupported(self, CHAT_HARMLESS)
-        check_permission(self.agent_permission or "auto", is_stream=bool(self.stream))
         self.check_scores()
         if self.top_logprobs is not None and not self.logprobs:
             raise InvalidRequest("'top_logprobs' needs 'logprobs': true.", "top_logprobs")

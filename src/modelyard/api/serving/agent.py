@@ -19,6 +19,7 @@ from modelyard.agent.events import (
     AnswerEnded,
     ApprovalReturned,
     CallEnded,
+    CallProgressed,
     OutputArrived,
     RoundBegan,
     ToolEvent,
@@ -262,8 +263,8 @@ class _ChoiceWriter:
         match event:
             case RoundBegan(_, generation) if not self.begun.is_set():
                 self.begun.set()
-                early = [self._encoder.tool_event(each) for each in self._early]
-                return b"".join((self._encoder.open(generation), *early))
+                opening = self._encoder.open(generation)
+                return opening + b"".join(map(self._encoder.tool_event, self._early))
             case RoundBegan(_, generation):
                 return self._encoder.next_round(generation)
             case OutputArrived(deltas):
@@ -271,7 +272,8 @@ class _ChoiceWriter:
             case AnswerEnded(finished, calls_client):
                 return self._encoder.close_agent(finished, calls_client=calls_client)
             case _ if not self.begun.is_set():
-                self._early.append(event)
+                if not isinstance(event, CallProgressed):
+                    self._early.append(event)
                 return b""
         return self._encoder.tool_event(event)
 
