@@ -182,6 +182,7 @@ NEEDED = {
         ("POST", "/v1/images/variations"),
         ("GET", "/v1/agent/tools"),
         ("GET", "/v1/agent/approvals"),
+        ("GET", "/v1/agent/approvals/events"),
         ("POST", "/v1/agent/approvals/{approval_id}"),
     },
     "read": {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from modelyard.config import Config, validate_config
 from modelyard.protocol.requests import Submit
 from support.scripted_engines import ScriptedEngines
 from support.scripted_server import HERMES, call
-from support.scripted_tools import Gate, ScriptedTools, server_tool
+from support.scripted_tools import Gate, ScriptedTools, add, server_tool
 from support.server import RunningServer, serving
 
 PARAMETERS: Final = {
@@ -137,6 +138,27 @@ def test_ten_clients_that_leave_cancel_their_hanging_tools(scripted: RunningServ
     metrics = scripted.get("/metrics").text
     assert 'modelyard_tool_calls_total{outcome="cancelled",server="calc",tool="gate"} 10.0' in metrics
     assert 'modelyard_requests_running{model="smollm2"} 0.0' in metrics
+
+
+def test_events_show_calls_that_wait_until_the_server_stops(weights: dict[str, Path]) -> None:
+    engines = ScriptedEngines(answer=lambda _: [call("calc_add")], output_format=HERMES)
+    source = ScriptedTools(server_tool("add", add, needs_approval=True))
+    with (
+        ThreadPoolExecutor(1) as pool,
+        serving(config_of(weights), engines.make_handle, tools=[source]) as server,
+        httpx.stream("GET", f"{server.url}/v1/agent/approvals/events", timeout=60) as answer,
+    ):
+        lines = (line for line in answer.iter_lines() if line.startswith("data: "))
+        body = {"messages": QUESTION, "max_tool_rounds": 1}
+        asked = pool.submit(server.post, "/v1/chat/completions", body)
+        waiting = json.loads(next(lines).removeprefix("data: "))
+        assert (waiting["tool"], waiting["status"]) == ("calc_add", "waiting")
+        server.post(f"/v1/agent/approvals/{waiting['id']}", {"decision": "deny"})
+        assert json.loads(next(lines).removeprefix("data: "))["status"] == "denied"
+        assert asked.result(60).status_code == 200
+        server.call(server.yard.close())
+        assert list(lines) == []
+    assert engines.end()
 
 
 def test_a_silent_stream_keeps_its_connection_while_a_tool_runs(

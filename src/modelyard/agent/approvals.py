@@ -7,10 +7,11 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
+from modelyard.agent.approval_events import ApprovalBroadcaster, ApprovalObserver
 from modelyard.agent.events import RunningCall
 from modelyard.errors import ApprovalNotFound
 
@@ -53,6 +54,7 @@ class PendingApproval:
         model: id of the model that made it.
         owner: whose request it belongs to; None: callers are not told apart.
         created_at, expires_at: seconds since 1970; at the latter it counts as denied.
+        decided: has the decision, once it is made.
     """
 
     id: str
@@ -61,13 +63,13 @@ class PendingApproval:
     owner: bytes | None
     created_at: float
     expires_at: float
-    _decided: asyncio.Future[Decision] = field(repr=False, compare=False)
+    decided: asyncio.Future[Decision] = field(repr=False, compare=False)
 
     async def decision(self) -> Decision:
         """Wait for the decision; it is a denial where none is made in time."""
         try:
             async with asyncio.timeout(max(0.0, self.expires_at - time.time())):
-                return await asyncio.shield(self._decided)
+                return await asyncio.shield(self.decided)
         except TimeoutError:
             return Decision(is_approved=False, message=EXPIRED)
 
@@ -87,6 +89,15 @@ class ApprovalDesk:
         self._decide = decide
         self._pending: dict[str, PendingApproval] = {}
         self._news = asyncio.Event()
+        self._events = ApprovalBroadcaster()
+
+    def observer(self) -> AbstractContextManager[ApprovalObserver]:
+        """Return a context with an observer of calls that begin and end to wait, of all owners.
+
+        Raises:
+            TooManyConnections: there are too many observers.
+        """
+        return self._events.observer()
 
     @contextmanager
     def waiting(
@@ -102,12 +113,15 @@ class ApprovalDesk:
         pending = PendingApproval(new_approval_id(), running, model, owner, now, now + timeout_s, decided)
         self._pending[pending.id] = pending
         self._tell()
+        self._events.publish(pending, "waiting")
         asking = None if self._decide is None else asyncio.create_task(self._ask(self._decide, pending))
         try:
             yield pending
         finally:
             del self._pending[pending.id]
-            decided.cancel()
+            if not decided.done():
+                decided.cancel()
+                self._events.publish(pending, "over")
             if asking is not None:
                 asking.cancel()
 
@@ -134,7 +148,7 @@ class ApprovalDesk:
         pending = self._pending.get(approval_id)
         if pending is None or not (sees_all or pending.owner == owner):
             raise ApprovalNotFound(approval_id)
-        _settle(pending, decision)
+        self._settle(pending, decision)
 
     def _tell(self) -> None:
         """Wake all that wait for calls."""
@@ -148,14 +162,15 @@ class ApprovalDesk:
             tool = pending.running.tool
             logger.exception("the approval of a call of %s (%s) failed, so it is denied", tool.own_name, tool.server)
             decision = Decision(is_approved=False, message="its approval failed")
-        _settle(pending, decision)
+        self._settle(pending, decision)
+
+    def _settle(self, pending: PendingApproval, decision: Decision) -> None:
+        """Let the first decision count."""
+        if not pending.decided.done():
+            pending.decided.set_result(decision)
+            self._events.publish(pending, "approved" if decision.is_approved else "denied")
 
 
 def new_approval_id() -> str:
     """Return an id that nobody can guess."""
     return f"apr_{secrets.token_hex(16)}"
-
-
-def _settle(pending: PendingApproval, decision: Decision) -> None:
-    if not pending._decided.done():
-        pending._decided.set_result(decision)

@@ -7,10 +7,10 @@ from contextlib import ExitStack
 
 import pytest
 
-from modelyard.agent import approvals
+from modelyard.agent import approval_events, approvals
 from modelyard.agent.approvals import ApprovalDesk, Decision
 from modelyard.agent.events import RunningCall
-from modelyard.errors import ApprovalNotFound
+from modelyard.errors import ApprovalNotFound, TooManyConnections
 from modelyard.protocol.deltas import ToolCall
 from support.scripted_tools import add, server_tool
 
@@ -42,6 +42,36 @@ async def test_who_waits_for_calls_learns_of_the_first() -> None:
     with desk.waiting(RUNNING, "m", None, 60) as pending:
         assert await waiting == [pending]
     assert await desk.wait_for_some(None, 0, sees_all=True) == []
+
+
+async def test_observers_learn_what_becomes_of_each_call() -> None:
+    desk = ApprovalDesk()
+    with desk.observer() as observer:
+        with desk.waiting(RUNNING, "m", None, 60) as first:
+            assert first is not None
+            desk.decide(first.id, YES, None, sees_all=True)
+        with desk.waiting(RUNNING, "m", None, 60):
+            pass
+        changes = aiter(observer)
+        states = [(await anext(changes)).state for _ in range(4)]
+    assert states == ["waiting", "approved", "waiting", "over"]
+
+
+async def test_an_observer_that_does_not_read_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approval_events, "MAX_UNREAD", 3)
+    desk = ApprovalDesk()
+    with desk.observer() as observer:
+        for _ in range(3):
+            with desk.waiting(RUNNING, "m", None, 60):
+                pass
+        assert len([change async for change in observer]) == 3
+
+
+async def test_observers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(approval_events, "MAX_OBSERVERS", 1)
+    desk = ApprovalDesk()
+    with desk.observer(), pytest.raises(TooManyConnections), desk.observer():
+        pass
 
 
 async def test_waiting_calls_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,10 +6,12 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
+from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.agent.approvals import MAX_DENIAL_LENGTH, Decision, PendingApproval
 from modelyard.agent.tools import ServerTool
+from modelyard.api.agent.events import ApprovalEventStream
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
@@ -100,6 +102,20 @@ async def list_approvals(
     caller, approvals = current_caller(), Services.of(http).agent.approvals
     pending = await approvals.wait_for_some(caller.owner, wait, sees_all=caller.may("admin"))
     return {"object": "list", "data": [approval_object(each) for each in pending]}
+
+
+@router.get("/v1/agent/approvals/events", response_model=None)
+@needs("inference")
+async def watch_approvals(http: HttpRequest) -> Response:
+    """The calls that wait for an approval, and every change of them, as server-sent events."""
+    services, caller = Services.of(http), current_caller()
+    sees_all = caller.may("admin")
+    return ApprovalEventStream(
+        services.yard,
+        services.agent.approvals,
+        lambda pending: sees_all or pending.owner == caller.owner,
+        approval_object,
+    )
 
 
 @router.post("/v1/agent/approvals/{approval_id}", response_model=None)

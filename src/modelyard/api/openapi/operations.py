@@ -107,6 +107,15 @@ _GENERATE_LINES: Final = """\
 "total_duration":81000000,"load_duration":1000000,"prompt_eval_count":5,"prompt_eval_duration":60000000,\
 "eval_count":2,"eval_duration":20000000}
 """
+_APPROVAL_EVENTS: Final = """\
+event: approval
+data: {"id":"apr_1","object":"agent.approval","created_at":1764500000,"expires_at":1764500300,"model":"smollm2",\
+"tool":"files_write","server":"files","arguments":"{}","call_id":"call_1","round":0,"status":"waiting"}
+
+event: approval
+data: {"id":"apr_1","object":"agent.approval","created_at":1764500000,"expires_at":1764500300,"model":"smollm2",\
+"tool":"files_write","server":"files","arguments":"{}","call_id":"call_1","round":0,"status":"approved"}
+"""
 _MODEL_EVENTS: Final = """\
 event: progress
 data: {"model_id":"smollm2","status":"reloading","stage":"loading","progress":0.5}
@@ -324,6 +333,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/v1/models/plan"): Operation("Models", server.LoadPlan, _MODEL, fails=(404, 503)),
         ("get", "/v1/agent/tools"): Operation("Tools", agent.AgentToolList, fails=(400, 404)),
         ("get", "/v1/agent/approvals"): Operation("Tools", agent.WaitingApprovalList, fails=(400,)),
+        ("get", "/v1/agent/approvals/events"): Operation("Tools", stream=Stream(EVENTS, _APPROVAL_EVENTS)),
         ("post", "/v1/agent/approvals/{approval_id}"): Operation(
             "Tools", agent.ResolvedApproval, {"decision": "approve"}, fails=(404,)
         ),
