@@ -13,6 +13,8 @@ import pytest
 import pytest_asyncio
 
 from modelyard.agent.tools import ReportProgress, ToolProgress, ToolResult
+from modelyard.config import AccessKey
+from modelyard.config.key_rules import digest_of
 from support.scripted_server import ScriptedServer, call, scripted_server
 from support.scripted_tools import Gate, ScriptedTools, add, fail, server_tool
 
@@ -344,6 +346,41 @@ async def test_a_request_may_ask_for_approvals_of_all_calls(server: ScriptedServ
 async def test_a_decision_is_one_of_two_words(server: ScriptedServer) -> None:
     answer = await decide(server.client, "apr_0", "perhaps")
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "decision")
+
+
+async def test_a_key_sees_and_decides_its_own_calls_alone(tmp_path: Path) -> None:
+    keys = [
+        AccessKey("alice", digest_of("alice"), None, frozenset({"inference"})),
+        AccessKey("bob", digest_of("bob"), None, frozenset({"inference"})),
+        AccessKey("root", digest_of("root"), None, frozenset({"inference", "admin"})),
+    ]
+    source = ScriptedTools(server_tool("guarded", add, needs_approval=True))
+    async with scripted_server(tmp_path, tools=[source], keys=keys) as server:
+        alice, bob, root = ({"authorization": f"Bearer {key.name}"} for key in keys)
+        server.answers = [[call("calc_guarded")], ["Done."]]
+        body = {"messages": [USER]}
+        asked = asyncio.create_task(server.client.post("/v1/chat/completions", json=body, headers=alice))
+        pending = await waiting(server.client, **alice)
+        path = f"/v1/agent/approvals/{pending['id']}"
+        assert (await server.client.get("/v1/agent/approvals", headers=bob)).json()["data"] == []
+        assert (await server.client.post(path, json={"decision": "approve"}, headers=bob)).status_code == 404
+        assert (await waiting(server.client, **root))["id"] == pending["id"]
+        assert (await server.client.post(path, json={"decision": "approve"}, headers=alice)).status_code == 200
+        assert (await asked).json()["agentic_tool_calls"][0]["result"] == "0"
+
+
+async def test_what_was_kept_for_one_key_is_not_given_to_another(tmp_path: Path) -> None:
+    keys = [AccessKey(name, digest_of(name), None, frozenset({"inference"})) for name in ("alice", "bob")]
+    async with scripted_server(tmp_path, tools=[ScriptedTools(server_tool("add", add))], keys=keys) as server:
+        server.answers = [[SUM], [call("weather")], ["Done."]]
+        alice, bob = ({"authorization": f"Bearer {key.name}"} for key in keys)
+        body: dict[str, Any] = {"messages": [USER], "tools": [WEATHER]}
+        answer = await server.client.post("/v1/chat/completions", json=body, headers=alice)
+        message = answer.json()["choices"][0]["message"]
+        body["messages"] = [USER, message, {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"]}]
+        for headers, turns in ((bob, 3), (alice, 5)):
+            await server.client.post("/v1/chat/completions", json=body, headers=headers)
+            assert len(server.chat.messages) == turns
 
 
 # What is shown
