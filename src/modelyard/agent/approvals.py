@@ -14,6 +14,7 @@ from typing import Final
 from modelyard.agent.approval_events import ApprovalBroadcaster, ApprovalObserver
 from modelyard.agent.events import RunningCall
 from modelyard.errors import ApprovalNotFound
+from modelyard.system.printable import printable
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +159,12 @@ class ApprovalDesk:
     async def _ask(self, decide: Decide, pending: PendingApproval) -> None:
         try:
             decision = await decide(pending)
-        except Exception:  # (what a program's function raises must not approve a call)
+        except Exception as fault:  # (what a program's function raises must not approve a call)
             tool = pending.running.tool
-            logger.exception("the approval of a call of %s (%s) failed, so it is denied", tool.own_name, tool.server)
+            name, server = printable(tool.own_name), printable(tool.server)
+            # The message may hold arguments, which no line of the log has unless somebody looks for a fault.
+            logger.error("a call of %s (%s) is denied: its approval raised %s", name, server, type(fault).__name__)
+            logger.debug("where the approval of %s (%s) raised it", name, server, exc_info=True)
             decision = Decision(is_approved=False, message="its approval failed")
         self._settle(pending, decision)
 

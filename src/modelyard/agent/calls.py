@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 MAX_CALLS_OF_TURN: Final = 64
 """Calls that one turn may make. Further ones are not run."""
 
+MAX_CALLS_OF_ANSWER: Final = 1024
+"""Calls that all turns of an answer may make together, as a whole answer holds their results until its end."""
+
 MAX_CALL_S: Final = 14_460.0
 """Bound of one call, for sources of tools that set none; MCP servers have a shorter one, by the configuration."""
 
@@ -203,10 +206,13 @@ async def _result(running: RunningCall, news: _News) -> ToolResult:
         if task is not None and task.cancelling():
             raise
         return error("The tool was cancelled.")
-    except Exception:  # (a source that breaks its promise must not end the answer)
+    except Exception as fault:  # (a source that breaks its promise must not end the answer)
         if bound.expired():
             return error(f"The tool took longer than {MAX_CALL_S:g} s, and was cancelled.")
-        logger.exception("the tool %s of %s raised an error", printable(tool.own_name), printable(tool.server))
+        # The message may hold arguments, which no line of the log has unless somebody looks for a fault.
+        name, server = printable(tool.own_name), printable(tool.server)
+        logger.error("the tool %s of %s raised %s", name, server, type(fault).__name__)
+        logger.debug("where the tool %s of %s raised it", name, server, exc_info=True)
         return error("The tool failed with an internal error.")
     if len(result.text) <= MAX_RESULT_LENGTH:
         return result

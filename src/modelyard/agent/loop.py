@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from modelyard.agent.agent import Agent
 from modelyard.agent.approvals import Decision, new_approval_id
-from modelyard.agent.calls import MAX_CALLS_OF_TURN, CallRunner, error, unknown
+from modelyard.agent.calls import MAX_CALLS_OF_ANSWER, MAX_CALLS_OF_TURN, CallRunner, error, unknown
 from modelyard.agent.events import (
     AgentEvent,
     AnswerEnded,
@@ -78,6 +78,8 @@ class _Answer:
         """Cut the results that the answer has added to so many characters."""
         self.chat = replace(self.chat, messages=shortened(self.chat.messages, self.results, max_length))
         self.turns = list(shortened(self.turns, self.results, max_length))
+        for call_id, result in self.results.items():
+            self.results[call_id] = replace(result, text=result.text[:max_length])
 
     def ended(self, finished: Finished, generation: TokenStream, *, calls_client: bool) -> AnswerEnded:
         """Return the end of the answer with the usage of all rounds."""
@@ -242,7 +244,7 @@ def _runnable(
         if len(runnable) + len(returned) == MAX_CALLS_OF_TURN:
             results[call.id] = error(f"A turn may make {MAX_CALLS_OF_TURN} calls, so this one was not run.")
             continue
-        if answer.calls == asked.max_calls:
+        if answer.calls == (MAX_CALLS_OF_ANSWER if asked.max_calls is None else asked.max_calls):
             results[call.id] = error("The answer has made as many calls as it may, so this one was not run.")
             continue
         answer.calls += 1

@@ -40,7 +40,7 @@ class AgentRequest:
         tools: those of the server, by name.
         max_rounds: rounds in which the model may call tools of the server; in the one after, it may not.
         max_calls: calls of the server's tools in the whole answer, beside those of ``decided``. A call beyond them is
-            not run, and its result says so; None: only ``max_rounds`` bounds them.
+            not run, and its result says so; None: as many as any answer may have.
         returns_approvals: whether an answer ends where a call needs an approval, for the client to decide in its next
             request; otherwise the call waits for somebody who decides it.
         decided: calls that run, or are denied, before the first round.
