@@ -236,6 +236,7 @@ def _runnable(
     """Return the calls of a round that run now; the others get a result, or are returned for their approval."""
     asked = answer.asked
     runnable: list[RunningCall] = []
+    max_calls = MAX_CALLS_OF_ANSWER if asked.max_calls is None else min(asked.max_calls, MAX_CALLS_OF_ANSWER)
     for call in calls:
         tool = asked.tools.get(call.name)
         if tool is None:
@@ -244,7 +245,7 @@ def _runnable(
         if len(runnable) + len(returned) == MAX_CALLS_OF_TURN:
             results[call.id] = error(f"A turn may make {MAX_CALLS_OF_TURN} calls, so this one was not run.")
             continue
-        if answer.calls == (MAX_CALLS_OF_ANSWER if asked.max_calls is None else asked.max_calls):
+        if answer.calls >= max_calls:
             results[call.id] = error("The answer has made as many calls as it may, so this one was not run.")
             continue
         answer.calls += 1
