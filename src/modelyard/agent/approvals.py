@@ -9,9 +9,9 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal
 
-from modelyard.agent.approval_events import ApprovalBroadcaster, ApprovalObserver
+from modelyard.agent.broadcast import Broadcaster, Observer
 from modelyard.agent.events import RunningCall
 from modelyard.errors import ApprovalNotFound
 from modelyard.system.printable import printable
@@ -75,6 +75,18 @@ class PendingApproval:
             return Decision(is_approved=False, message=EXPIRED)
 
 
+ApprovalState = Literal["waiting", "approved", "denied", "over"]
+"""Where a call stands; "over": nobody decided in time, or its answer has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalChange:
+    """A call waits for its approval, or does so no longer."""
+
+    pending: PendingApproval
+    state: ApprovalState
+
+
 Decide = Callable[[PendingApproval], Awaitable[Decision]]
 """Decides about a call. Its failure counts as a denial."""
 
@@ -90,9 +102,9 @@ class ApprovalDesk:
         self._decide = decide
         self._pending: dict[str, PendingApproval] = {}
         self._news = asyncio.Event()
-        self._events = ApprovalBroadcaster()
+        self._events = Broadcaster[ApprovalChange]()
 
-    def observer(self) -> AbstractContextManager[ApprovalObserver]:
+    def observer(self) -> AbstractContextManager[Observer[ApprovalChange]]:
         """Return a context with an observer of calls that begin and end to wait, of all owners.
 
         Raises:
@@ -114,7 +126,7 @@ class ApprovalDesk:
         pending = PendingApproval(new_approval_id(), running, model, owner, now, now + timeout_s, decided)
         self._pending[pending.id] = pending
         self._tell()
-        self._events.publish(pending, "waiting")
+        self._events.publish(ApprovalChange(pending, "waiting"))
         asking = None if self._decide is None else asyncio.create_task(self._ask(self._decide, pending))
         try:
             yield pending
@@ -122,7 +134,7 @@ class ApprovalDesk:
             del self._pending[pending.id]
             if not decided.done():
                 decided.cancel()
-                self._events.publish(pending, "over")
+                self._events.publish(ApprovalChange(pending, "over"))
             if asking is not None:
                 asking.cancel()
 
@@ -172,7 +184,7 @@ class ApprovalDesk:
         """Let the first decision count."""
         if not pending.decided.done():
             pending.decided.set_result(decision)
-            self._events.publish(pending, "approved" if decision.is_approved else "denied")
+            self._events.publish(ApprovalChange(pending, "approved" if decision.is_approved else "denied"))
 
 
 def new_approval_id() -> str:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from modelyard.agent import approval_events, approvals
+from modelyard.agent import approvals, broadcast
 from modelyard.agent.approvals import ApprovalDesk, Decision
 from modelyard.agent.events import RunningCall
 from modelyard.errors import ApprovalNotFound, TooManyConnections
@@ -58,7 +58,7 @@ async def test_observers_learn_what_becomes_of_each_call() -> None:
 
 
 async def test_an_observer_that_does_not_read_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(approval_events, "MAX_UNREAD", 3)
+    monkeypatch.setattr(broadcast, "MAX_UNREAD", 3)
     desk = ApprovalDesk()
     with desk.observer() as observer:
         for _ in range(3):
@@ -68,7 +68,7 @@ async def test_an_observer_that_does_not_read_is_ended(monkeypatch: pytest.Monke
 
 
 async def test_observers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(approval_events, "MAX_OBSERVERS", 1)
+    monkeypatch.setattr(broadcast, "MAX_OBSERVERS", 1)
     desk = ApprovalDesk()
     with desk.observer(), pytest.raises(TooManyConnections), desk.observer():
         pass

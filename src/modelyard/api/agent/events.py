@@ -10,8 +10,7 @@ import orjson
 from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from modelyard.agent.approval_events import ApprovalChange
-from modelyard.agent.approvals import ApprovalDesk, PendingApproval
+from modelyard.agent.approvals import ApprovalChange, ApprovalDesk, PendingApproval
 from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.stats.status_broadcaster import Observer
 from modelyard.yard.yard import Yard

@@ -1,4 +1,4 @@
-"""Publishes which calls wait for an approval, and which no longer do, to observers."""
+"""Publishes changes to observers, which read them at their own pace, within bounds."""
 
 from __future__ import annotations
 
@@ -6,13 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import Final, Generic, TypeVar
 
 from modelyard.errors import TooManyConnections
-
-if TYPE_CHECKING:
-    from modelyard.agent.approvals import PendingApproval
 
 MAX_OBSERVERS: Final = 64
 """Each observer holds a connection without a time limit."""
@@ -20,27 +16,18 @@ MAX_OBSERVERS: Final = 64
 MAX_UNREAD: Final = 10_000
 """An observer with more unread changes is ended, to bound the memory that they take."""
 
-ApprovalState = Literal["waiting", "approved", "denied", "over"]
-"""Where a call stands; "over": nobody decided in time, or its answer has ended."""
+_Change = TypeVar("_Change")
 
 
-@dataclass(frozen=True, slots=True)
-class ApprovalChange:
-    """A call waits for its approval, or does so no longer."""
-
-    pending: PendingApproval
-    state: ApprovalState
-
-
-class ApprovalObserver:
+class Observer(Generic[_Change]):
     """A reader of changes. Iterating it ends when too many changes are unread."""
 
     def __init__(self) -> None:
-        self._unread: deque[ApprovalChange] = deque()
+        self._unread: deque[_Change] = deque()
         self._wake = asyncio.Event()
         self._is_over = False
 
-    def put(self, change: ApprovalChange) -> None:
+    def put(self, change: _Change) -> None:
         """Add a change."""
         if len(self._unread) >= MAX_UNREAD:
             self._is_over = True
@@ -48,7 +35,7 @@ class ApprovalObserver:
             self._unread.append(change)
         self._wake.set()
 
-    async def __aiter__(self) -> AsyncIterator[ApprovalChange]:
+    async def __aiter__(self) -> AsyncIterator[_Change]:
         while True:
             while self._unread:
                 yield self._unread.popleft()
@@ -58,14 +45,14 @@ class ApprovalObserver:
             await self._wake.wait()
 
 
-class ApprovalBroadcaster:
-    """All observers of one application. Use it on the event loop."""
+class Broadcaster(Generic[_Change]):
+    """All observers of one kind of changes. Use it on the event loop."""
 
     def __init__(self) -> None:
-        self._observers: set[ApprovalObserver] = set()
+        self._observers: set[Observer[_Change]] = set()
 
     @contextmanager
-    def observer(self) -> Iterator[ApprovalObserver]:
+    def observer(self) -> Iterator[Observer[_Change]]:
         """Enter with an observer of all changes from now on.
 
         Raises:
@@ -73,14 +60,14 @@ class ApprovalBroadcaster:
         """
         if len(self._observers) >= MAX_OBSERVERS:
             raise TooManyConnections(f"{MAX_OBSERVERS} clients follow the approvals of calls already.")
-        observer = ApprovalObserver()
+        observer = Observer[_Change]()
         self._observers.add(observer)
         try:
             yield observer
         finally:
             self._observers.discard(observer)
 
-    def publish(self, pending: PendingApproval, state: ApprovalState) -> None:
+    def publish(self, change: _Change) -> None:
         """Publish a change."""
         for observer in self._observers:
-            observer.put(ApprovalChange(pending, state))
+            observer.put(change)
