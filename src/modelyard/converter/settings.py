@@ -36,7 +36,15 @@ _FIXED: Final[Mapping[str, Mapping[str, Any]]] = {
 
 def with_fixed_settings(hparams: Mapping[str, Any], architecture: str) -> dict[str, Any]:
     """Return the configuration of a checkpoint, completed with the settings that its class fixes."""
-    return {**_FIXED.get(architecture, {}), **hparams}
+    return {**_FIXED.get(architecture, {}), **_under_older_names(hparams, architecture), **hparams}
+
+
+def _under_older_names(hparams: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+    """Return settings under the names that the converter reads, where transformers 5 saves them under others."""
+    rotation = hparams.get("rope_parameters")
+    if architecture != "GPTNeoXForCausalLM" or not isinstance(rotation, Mapping):
+        return {}
+    return {"rotary_pct": rotation.get("partial_rotary_factor", 1.0)}
 
 
 def text_settings(hparams: Mapping[str, Any]) -> dict[str, Any]:
