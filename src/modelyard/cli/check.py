@@ -136,7 +136,11 @@ def _print_json(path: Path, findings: _Findings, inspection: Inspection | None) 
         "file": str(path),
         "ok": findings.exit_code == OK,
         "problems": [
-            {key: getattr(problem, key) for key in ("line", "column", "key", "message", "hint")}
+            {
+                **{key: getattr(problem, key) for key in ("line", "column", "key", "message", "hint")},
+                # Those of a JSON file with MCP servers are in that file.
+                **({"file": problem.source} if problem.source else {}),
+            }
             for problem in findings.problems
         ],
         "warnings": list(findings.warnings),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from modelyard.cli.messages import print_warning
 from modelyard.cli.model_names import config_path
@@ -12,9 +13,12 @@ from modelyard.cli.options import (
     ConfigArgument,
     ConfigOption,
     HostOption,
+    MaxToolRoundsOption,
+    McpConfigOption,
+    McpPortOption,
     NoSupervisorOption,
     PortOption,
-    without_unset,
+    server_keys,
 )
 
 if TYPE_CHECKING:
@@ -27,6 +31,9 @@ def from_config(
     host: HostOption = None,
     port: PortOption = None,
     allowed_host: AllowedHostOption = None,
+    mcp_config: McpConfigOption = None,
+    mcp_port: McpPortOption = None,
+    max_tool_rounds: MaxToolRoundsOption = None,
     no_supervisor: NoSupervisorOption = False,
 ) -> None:
     """Serve the models of a TOML file, or chat with them where it says ``command = "run"``.
@@ -35,9 +42,8 @@ def from_config(
     """
     serve_file(
         config_path(file, config, command="from-config"),
-        host=host,
-        port=port,
-        allowed_hosts=allowed_host,
+        server=server_keys(host, port, allowed_host, mcp_port, max_tool_rounds),
+        mcp_config=mcp_config,
         is_supervised=not no_supervisor,
         may_chat=True,
     )
@@ -46,9 +52,8 @@ def from_config(
 def serve_file(
     file: Path,
     *,
-    host: str | None = None,
-    port: int | None = None,
-    allowed_hosts: list[str] | None = None,
+    server: Mapping[str, Any] | None = None,
+    mcp_config: Path | None = None,
     is_supervised: bool = True,
     may_chat: bool = False,
 ) -> None:
@@ -56,7 +61,8 @@ def serve_file(
 
     Args:
         file: the file.
-        host, port, allowed_hosts: take the place of the file's.
+        server: keys of ``[server]`` that take the place of the file's.
+        mcp_config: JSON file with MCP servers, in place of the one that the file names.
         is_supervised: as for ``host_server``.
         may_chat: whether ``command = "run"`` in the file starts a chat instead.
 
@@ -68,13 +74,12 @@ def serve_file(
     from modelyard.config import load_config, validate_config
     from modelyard.config.reader import ConfigReader
 
-    server = without_unset(host=host, port=port, allowed_hosts=allowed_hosts or None)
     with options_as_typed():
         # By itself, so that an error names the option, and not a key that is not in the file.
-        validate_config({"server": server, "models": [{"model_id": "org/name"}]})
+        validate_config({"server": dict(server or {}), "models": [{"model_id": "org/name"}]})
 
     def read_config() -> Config:
-        return load_config(file, server=server)
+        return load_config(file, server=server, mcp_config=mcp_config)
 
     config = ConfigReader(read_config).read()
     _say_missing(file, config)

@@ -52,6 +52,26 @@ HostOption = Annotated[
 PortOption = Annotated[
     int | None, typer.Option("--port", "-p", metavar="PORT", help="Port to listen on. [dim]\\[default: 1234][/]")
 ]
+McpConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--mcp-config",
+        metavar="FILE",
+        help="JSON file with the MCP servers whose tools models may call. [dim]\\[default: MCP_CONFIG_PATH][/]",
+    ),
+]
+McpPortOption = Annotated[
+    int | None,
+    typer.Option("--mcp-port", metavar="PORT", help="Port of a second listener, on which Modelyard is an MCP server."),
+]
+MaxToolRoundsOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tool-rounds",
+        metavar="N",
+        help="How often a model may call tools of the server in one answer. [dim]\\[default: 32][/]",
+    ),
+]
 AllowedHostOption = Annotated[
     list[str] | None,
     typer.Option(
@@ -212,36 +232,52 @@ def without_unset(**values: Any) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
+def server_keys(
+    host: str | None,
+    port: int | None,
+    allowed_hosts: list[str] | None,
+    mcp_port: int | None,
+    max_tool_rounds: int | None,
+) -> dict[str, Any]:
+    """Return the keys of ``[server]`` that the options of a server give."""
+    return without_unset(
+        host=host,
+        port=port,
+        allowed_hosts=allowed_hosts or None,
+        mcp_port=mcp_port,
+        max_tool_rounds=max_tool_rounds,
+    )
+
+
 def one_model(
     model: str,
     options: ModelOptions,
     *,
-    host: str | None = None,
-    port: int | None = None,
-    allowed_hosts: list[str] | None = None,
+    server: Mapping[str, Any] | None = None,
+    mcp_config: Path | None = None,
 ) -> Config:
     """Return the configuration of a command that names a single model, in a form of ``parse_model_reference``.
 
     Raises:
         OptionError: the value of an option is invalid, or Ollama's store does not have the model.
     """
-    return models_config([model_table(model, options)], options, host=host, port=port, allowed_hosts=allowed_hosts)
+    return models_config([model_table(model, options)], options, server=server, mcp_config=mcp_config)
 
 
 def models_config(
     tables: Sequence[Mapping[str, Any]],
     options: ModelOptions,
     *,
-    host: str | None = None,
-    port: int | None = None,
-    allowed_hosts: list[str] | None = None,
+    server: Mapping[str, Any] | None = None,
+    mcp_config: Path | None = None,
 ) -> Config:
     """Return the configuration of models that are named on the command line; the first is the default.
 
     Args:
         tables: of ``model_table``.
         options: those of all models.
-        host, port, allowed_hosts: as in ``[server]``.
+        server: keys of ``[server]``.
+        mcp_config: JSON file with MCP servers; None: there is none.
 
     Raises:
         OptionError: the value of an option is invalid; the error lists every problem.
@@ -249,13 +285,14 @@ def models_config(
     from modelyard.cli.typed_names import options_as_typed
     from modelyard.config import validate_config
 
+    mcp_file = None if mcp_config is None else str(mcp_config)
     with options_as_typed():
         return validate_config(
             {
                 **({"default_model_id": tables[0]["model_id"]} if len(tables) > 1 else {}),
                 "models": list(tables),
-                "server": without_unset(host=host, port=port, allowed_hosts=allowed_hosts or None),
-                "runtime": without_unset(max_seqs=options.max_seqs),
+                "server": dict(server or {}),
+                "runtime": without_unset(max_seqs=options.max_seqs, mcp_config=mcp_file),
                 "hub": without_unset(token_source=options.token_source),
             },
             source="command line",

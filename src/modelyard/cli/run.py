@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,7 +15,17 @@ import typer
 
 from modelyard.cli.client.options import KeyFileOption, UrlOption
 from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, SERVER_CODES
-from modelyard.cli.options import MODEL_FORMS, ConfigOption, ModelOption, ModelOptions, one_model, takes_model_options
+from modelyard.cli.options import (
+    MODEL_FORMS,
+    ConfigOption,
+    MaxToolRoundsOption,
+    McpConfigOption,
+    ModelOption,
+    ModelOptions,
+    one_model,
+    takes_model_options,
+    without_unset,
+)
 from modelyard.cli.run_names import RunNames, read_run_names
 from modelyard.cli.setting_options import takes_settings
 from modelyard.cli.usage import UsageError
@@ -75,6 +85,8 @@ def run(
     local: Annotated[
         bool, typer.Option("--local", help="Load the model in this process, even if a running server has it.")
     ] = False,
+    mcp_config: McpConfigOption = None,
+    max_tool_rounds: MaxToolRoundsOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
     *,
@@ -95,11 +107,12 @@ def run(
     if named.config is not None:
         from modelyard.config import load_config
 
-        config = load_config(named.config)
+        config = load_config(named.config, without_unset(max_tool_rounds=max_tool_rounds), mcp_config)
         named = named.of_config([name for model in config.models for name in model.names])
     wished = _wished_options(options)
+    tools = _ToolOptions(mcp_config, max_tool_rounds)
     if url is not None:
-        for given in ("--local" if local else "", "--config" if named.config else "", *wished):
+        for given in ("--local" if local else "", "--config" if named.config else "", *wished, *tools.given):
             if given:
                 raise UsageError(f"--url names a server, and {given} is for a model of this process. Give one of them.")
     if named.question is not None and question is not None and named.question != question:
@@ -122,7 +135,7 @@ def run(
         raise UsageError(f"{'--json' if json_output else '--schema'} needs a question: modelyard run MODEL QUESTION")
     switches = Switches(settings, think, hides_reasoning=hide_thinking, is_verbose=verbose)
     try:
-        with _connected(named, config, options, wished, local, url, key_file, terminal) as connection:
+        with _connected(named, config, options, wished, tools, local, url, key_file, terminal) as connection:
             if is_chat:
                 from modelyard.cli.chat.start import chat_on
 
@@ -139,6 +152,25 @@ def run(
         code = INTERRUPTED
     if code:
         raise typer.Exit(code)
+
+
+@dataclass(frozen=True, slots=True)
+class _ToolOptions:
+    """The options of the tools that models of this process may call; None where one is not given."""
+
+    mcp_config: Path | None
+    max_tool_rounds: int | None
+
+    @property
+    def given(self) -> list[str]:
+        """Those that are given, as they are typed."""
+        options = (("--mcp-config", self.mcp_config), ("--max-tool-rounds", self.max_tool_rounds))
+        return [name for name, value in options if value is not None]
+
+    @property
+    def server(self) -> dict[str, Any]:
+        """The keys of ``[server]`` that they give."""
+        return without_unset(max_tool_rounds=self.max_tool_rounds)
 
 
 class _OwnModelRefused(ModelyardError):
@@ -165,6 +197,7 @@ def _connected(
     config: Config | None,
     options: ModelOptions,
     wished: list[str],
+    tools: _ToolOptions,
     local: bool,
     url: str | None,
     key_file: Path | None,
@@ -181,17 +214,18 @@ def _connected(
     """
     from modelyard.cli.chat.connection import own_connection, server_connection
     from modelyard.cli.client.find import problem_of, server_of_file, server_with_model
+    from modelyard.config import mcp_config_path
 
     if config is not None:
         if wished:
             raise UsageError(f"{wished[0]} is for a model that the command line names, not for one of {named.config}.")
         model = _model_of(config, named.model)
-        if not local and named.config is not None:
+        if not local and not tools.given and named.config is not None:
             address = server_of_file(named.config, model, os.environ, key_file)
             if address is not None and address.model is not None:
                 return server_connection(address, address.model)
         return own_connection(config, model, terminal.notes)
-    needs_own = "--local" if local else next(iter(wished), "")
+    needs_own = "--local" if local else next(iter((*wished, *tools.given)), "")
     if not needs_own or (named.model is not None and problem_of(named.model)):
         address = server_with_model(named.model, url, os.environ, key_file)
         if address is not None and address.model is not None:
@@ -210,7 +244,9 @@ def _connected(
             "No model is given, and no running server has one. Write: modelyard run MODEL, such as ./model.gguf or "
             "org/name."
         )
-    config = one_model(named.model, replace(options, max_seqs=1))
+    config = one_model(
+        named.model, replace(options, max_seqs=1), server=tools.server, mcp_config=mcp_config_path(tools.mcp_config)
+    )
     return _as_typed(own_connection(config, config.models[0].id, terminal.notes))
 
 

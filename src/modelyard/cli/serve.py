@@ -9,11 +9,15 @@ from modelyard.cli.options import (
     AllowedHostOption,
     ConfigOption,
     HostOption,
+    MaxToolRoundsOption,
+    McpConfigOption,
+    McpPortOption,
     ModelOptions,
     ModelsArgument,
     ModelsOption,
     NoSupervisorOption,
     PortOption,
+    server_keys,
     takes_model_options,
 )
 from modelyard.cli.usage import UsageError
@@ -27,6 +31,9 @@ def serve(
     host: HostOption = None,
     port: PortOption = None,
     allowed_host: AllowedHostOption = None,
+    mcp_config: McpConfigOption = None,
+    mcp_port: McpPortOption = None,
+    max_tool_rounds: MaxToolRoundsOption = None,
     no_supervisor: NoSupervisorOption = False,
     *,
     options: ModelOptions,
@@ -35,13 +42,14 @@ def serve(
 
     The first model is the default. Of a folder with several models, each is loaded when it is first asked for.
     """
+    server = server_keys(host, port, allowed_host, mcp_port, max_tool_rounds)
     named = read_names(names or (), model or (), config, command="serve")
     if named.config is not None:
         from modelyard.cli.from_config import serve_file
         from modelyard.cli.served_models import refuse_model_options
 
         refuse_model_options(options, named.config)
-        serve_file(named.config, host=host, port=port, allowed_hosts=allowed_host, is_supervised=not no_supervisor)
+        serve_file(named.config, server=server, mcp_config=mcp_config, is_supervised=not no_supervisor)
         return
     if not named.models:
         from modelyard.cli.offers import nothing_given
@@ -50,7 +58,8 @@ def serve(
     from modelyard.cli.hosting import host_server
     from modelyard.cli.served_models import served_models
     from modelyard.cli.typed_names import options_as_typed
+    from modelyard.config import mcp_config_path
 
     with options_as_typed():
-        served = served_models(named.models, options, host=host, port=port, allowed_hosts=allowed_host)
+        served = served_models(named.models, options, server=server, mcp_config=mcp_config_path(mcp_config))
         host_server(served, is_supervised=not no_supervisor)

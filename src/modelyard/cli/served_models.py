@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -45,13 +45,16 @@ def served_models(
     names: Sequence[str],
     options: ModelOptions,
     *,
-    host: str | None = None,
-    port: int | None = None,
-    allowed_hosts: list[str] | None = None,
+    server: Mapping[str, Any] | None = None,
+    mcp_config: Path | None = None,
 ) -> Config:
     """Return the configuration of several models; the first is the default.
 
     A folder of several models stands for each of them, which is loaded when it is first asked for.
+
+    Args:
+        names, options: as on the command line.
+        server, mcp_config: as for ``models_config``.
 
     Raises:
         UsageError: an option is for one model, and there are several; or a folder has no model.
@@ -65,7 +68,7 @@ def served_models(
                     f"{option} names a file of one model, and {len(tables)} are given. Write the models into a TOML "
                     f"file, with {_KEYS[field]}."
                 )
-    config = models_config(tables, options, host=host, port=port, allowed_hosts=allowed_hosts)
+    config = models_config(tables, options, server=server, mcp_config=mcp_config)
     for model in config.models:
         if model.id != model.reference.id:
             typer.echo(

@@ -30,6 +30,9 @@ OPTIONS: Final[Mapping[str, str]] = {
     "host": "--host",
     "port": "--port",
     "allowed_hosts": "--allowed-host",
+    "mcp_config": "--mcp-config",
+    "mcp_port": "--mcp-port",
+    "max_tool_rounds": "--max-tool-rounds",
 }
 """Key of the configuration -> the option of the command line."""
 

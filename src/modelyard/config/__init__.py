@@ -6,6 +6,8 @@ from modelyard.config.hosts import is_loopback
 from modelyard.config.hub import read_token
 from modelyard.config.keys import AccessKey, read_keys
 from modelyard.config.load import load_config, located, revise, validate_config
+from modelyard.config.mcp import Mcp, McpServer
+from modelyard.config.mcp_file import mcp_config_path, mcp_tables
 from modelyard.config.missing_paths import missing_ids, missing_models, missing_paths
 from modelyard.config.model import (
     Device,
@@ -38,6 +40,8 @@ __all__ = [
     "Key",
     "Kind",
     "Load",
+    "Mcp",
+    "McpServer",
     "MinP",
     "Model",
     "PresencePenalty",
@@ -57,6 +61,8 @@ __all__ = [
     "isolation_of",
     "load_config",
     "located",
+    "mcp_config_path",
+    "mcp_tables",
     "missing_ids",
     "missing_models",
     "missing_paths",

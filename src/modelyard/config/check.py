@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from difflib import get_close_matches
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from modelyard.config import rules, weight_rules
+from modelyard.config import mcp_rules, rules, weight_rules
 from modelyard.config.model import Model, list_apart
 from modelyard.config.problems import MAX_ADVISED, schema_problems
 from modelyard.config.schema import Config
@@ -101,6 +101,10 @@ def rule_problems(
         *rules.processes_on_windows(config.runtime, models, sys.platform),
         *rules.unusable_keys(config.server),
         *rules.unusable_tls(config.server),
+        *mcp_rules.same_ports(config.server),
+        *mcp_rules.unusable_servers(config.mcp),
+        *mcp_rules.clashing_servers(config.mcp),
+        *mcp_rules.unknown_servers(config.mcp, models, config.server),
         *rules.shared_names(models),
         *rules.reserved_names(models),
         *rules.mixed_cpu(models),
@@ -144,7 +148,20 @@ def _sound_parts(
     left_out = frozenset(faults)
     models = dict(_sound_models(given.get("models"), left_out, context))
     list_apart(tuple(models.values()))
-    return Config.model_validate(_without(left_out, top_level), context=context), models
+    return Config.model_validate(_with_server_names(_without(left_out, top_level)), context=context), models
+
+
+def _with_server_names(top_level: Any) -> Any:
+    """Return the top level with names for MCP servers whose own are missing or at fault: a server needs one."""
+    match top_level:
+        case {"mcp": {"servers": [*servers]} as mcp}:
+            named = [
+                {"name": f"server {number}", **server} if isinstance(server, dict) else server
+                for number, server in enumerate(servers, 1)
+            ]
+            return {**top_level, "mcp": {**mcp, "servers": named}}
+        case _:
+            return top_level
 
 
 def _sound_models(

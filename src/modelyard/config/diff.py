@@ -12,8 +12,14 @@ from modelyard.config.schema import Config
 
 # Keys of a model that do not affect its engine.
 _WITHOUT_ENGINE = frozenset(
-    {"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id"}
+    {"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id", "mcp"}
 )
+
+# A key of [runtime] that does not affect engines: the servers of that file are in [mcp].
+_OF_MCP = "mcp_config"
+
+# Keys of [server] that each request reads.
+_READ_BY_REQUESTS = frozenset({"max_tool_rounds"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class ConfigDiff:
         changed: models that need a new engine -> the keys that differ.
         retuned: models that keep their engine, although keys differ -> these keys.
         memory: keys of ``[memory]`` that differ.
+        mcp: names of MCP servers that differ, and other keys of ``[mcp]``.
         server: keys that differ from those that the process was started with, and take effect when it is started again.
     """
 
@@ -34,6 +41,7 @@ class ConfigDiff:
     retuned: Mapping[str, tuple[str, ...]]
     memory: tuple[str, ...]
     server: tuple[str, ...]
+    mcp: tuple[str, ...] = ()
 
 
 def diff(old: Config, new: Config, started: Config | None = None) -> ConfigDiff:
@@ -62,6 +70,7 @@ def diff(old: Config, new: Config, started: Config | None = None) -> ConfigDiff:
         },
         memory=_differing(old.memory.model_dump(), new.memory.model_dump()),
         server=_differing(_process_keys(started or old), _process_keys(new)),
+        mcp=_differing(_mcp_keys(old), _mcp_keys(new)),
     )
 
 
@@ -70,15 +79,22 @@ def _engine_keys(config: Config, model: Model) -> dict[str, Any]:
     # The effective values: a model with a setting of its own does not change with the common one.
     effective = {"cpu": effective_cpu(config.models), "isolation": isolation_of(config, model)}
     keys = {key: value for key, value in dict(model).items() if key not in _WITHOUT_ENGINE | effective.keys()}
-    runtime = {f"runtime.{key}": value for key, value in dict(config.runtime).items() if key not in effective}
+    runtime = {
+        f"runtime.{key}": value for key, value in dict(config.runtime).items() if key not in (*effective, _OF_MCP)
+    }
     kept = {f"memory.{key}": value for key, value in dict(config.memory).items() if key != "budget"}
     return {"model_id": model.source, **effective, **keys, **runtime, **kept}
 
 
 def _process_keys(config: Config) -> dict[str, Any]:
     # Through an iterator, because dict() takes an object with an attribute ``keys`` for a mapping.
-    server = dict(iter(config.server))
-    return {**server, **dict(config.hub), "command": config.command}
+    server = {key: value for key, value in iter(config.server) if key not in _READ_BY_REQUESTS}
+    return {**server, **dict(config.hub), "command": config.command, "mcp.serve": config.mcp.serve}
+
+
+def _mcp_keys(config: Config) -> dict[str, Any]:
+    keys = {key: value for key, value in dict(config.mcp).items() if key not in ("servers", "serve")}
+    return {**keys, **{f"servers.{server.name}": server for server in config.mcp.servers}}
 
 
 def _differing(old: Mapping[str, Any], new: Mapping[str, Any]) -> tuple[str, ...]:

@@ -15,12 +15,14 @@ _LEAD_CELLS: Final = 24
 _MAX_LINES_ABOVE: Final = 2000
 _SECRET_KEY: Final = (
     r"(?:[\w-]*api[_-]?keys?|keys?|[\w-]*token|token_source|[\w-]*secret[\w-]*|[\w-]*passw(?:or)?d|"
-    r"[\w-]*credentials?|authorization|bearer)"
+    r"[\w-]*credentials?|authorization|bearer|env|headers)"
 )
 _ASSIGNMENT: Final = re.compile(r"""^\s*["']?(?P<key>[\w.-]+)["']?\s*[=:]""")
 _SECRET_ASSIGNMENT: Final = re.compile(rf"""(?:^|[\s,{{.])["']?{_SECRET_KEY}["']?\s*[=:]\s*""", re.IGNORECASE)
 # Also one that lacks brackets at its end.
-_HEADER: Final = re.compile(r"^\s*\[\[?\s*(?:[\w.\s-]+\]|(?:models|server|runtime|memory|hub)\b[\w.]*\s*(?:#.*)?$)")
+_HEADER: Final = re.compile(r"^\s*\[\[?\s*(?:[\w.\s-]+\]|(?:models|server|runtime|memory|hub|mcp)\b[\w.]*\s*(?:#.*)?$)")
+# Every key of these tables may hold a secret, whatever its name.
+_SECRET_HEADER: Final = re.compile(r"^\s*\[\[?\s*[\w.\s-]*\b(?:env|headers)\s*\]")
 _SECRET_VALUE: Final = re.compile(r"\b(?:sk|hf|gsk|xai|ghp|pk)[-_][\w-]{6,}")
 
 
@@ -56,7 +58,10 @@ def _secret_start(lines: Sequence[str], index: int) -> int | None:
     text = lines[index]
     starts = [match.end() for match in (_SECRET_ASSIGNMENT.search(text),) if match is not None]
     starts += [match.start() for match in (_SECRET_VALUE.search(text),) if match is not None]
-    if not _ASSIGNMENT.match(text) and not _HEADER.match(text):
+    assignment = _ASSIGNMENT.match(text)
+    if assignment is not None and _is_in_secret_table(lines, index):
+        starts.append(assignment.end())
+    if assignment is None and not _HEADER.match(text):
         # A list over several lines: what it belongs to is above.
         for number in range(index - 1, max(-1, index - _MAX_LINES_ABOVE), -1):
             above = lines[number]
@@ -67,6 +72,14 @@ def _secret_start(lines: Sequence[str], index: int) -> int | None:
                     starts.append(len(text) - len(text.lstrip()))
                 break
     return min(starts, default=None)
+
+
+def _is_in_secret_table(lines: Sequence[str], index: int) -> bool:
+    """Whether the line is below the header of a table of secrets."""
+    for number in range(index - 1, max(-1, index - _MAX_LINES_ABOVE), -1):
+        if _HEADER.match(lines[number]):
+            return _SECRET_HEADER.match(lines[number]) is not None
+    return False
 
 
 def _shown(character: str) -> str:

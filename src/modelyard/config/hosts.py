@@ -7,6 +7,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import Final
 
 HOST_WORDING: Final = 'a host name without scheme and port, "*." and a name, or "*"'
+REQUEST_HOST_WORDING: Final = 'a host name without scheme and port, or "*." and a name'
 ORIGIN_WORDING: Final = 'an origin such as "https://chat.example:8443", without a path, or "*"'
 NETWORK_WORDING: Final = 'an IP address, or a network such as "10.0.0.0/8"'
 
@@ -49,6 +50,17 @@ def check_host(name: str) -> str:
     if not _HOST.fullmatch(name) and not is_address(name):
         raise ValueError(f"must be {HOST_WORDING}")
     return name
+
+
+def check_request_host(name: str) -> str:
+    """Refuse a pattern that no host of a URL can match, and the one that every host matches.
+
+    Raises:
+        ValueError: the message says what is allowed.
+    """
+    if name == "*":
+        raise ValueError(f"must be {REQUEST_HOST_WORDING}")
+    return check_host(name)
 
 
 def check_origin(origin: str) -> str:

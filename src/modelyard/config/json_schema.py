@@ -26,6 +26,7 @@ _DURATION: Final = {
 _SIZE: Final = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KkMmGgTt]?[Ii]?[Bb])\s*$"}
 _SHARE: Final = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
 _BYTES: Final = {"type": "integer", "minimum": 1}
+_TIMEOUT: Final[list[dict[str, Any]]] = [{"type": "number", "minimum": 1, "maximum": 14_400}, _DURATION]
 
 # Keys whose values are read from more types than the one that they are kept in.
 _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {
@@ -33,6 +34,14 @@ _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {
     "kv_keep_bytes": [_SIZE, _BYTES],
     "idle_unload_seconds": [{"type": "number", "minimum": 0}, _DURATION],
     "max_audio_seconds": [{"type": "number", "minimum": 1, "maximum": 14_400}, _DURATION],
+    "tool_timeout": _TIMEOUT,
+    "approval_timeout": _TIMEOUT,
+    "timeout": _TIMEOUT,
+    "max_result": [_SIZE, _BYTES],
+    "approval": [
+        {"type": "string", "enum": ["never", "always"]},
+        {"type": "array", "items": {"type": "string", "minLength": 1}},
+    ],
     "device_layers": [
         {"type": "integer", "minimum": 0, "maximum": 512},
         {"type": "array", "items": {"type": "string", "pattern": r"^\s*\d{1,3}\s*:\s*\d{1,3}\s*$"}, "minItems": 1},

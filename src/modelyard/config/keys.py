@@ -32,6 +32,7 @@ class AccessKey:
         name: its name in logs.
         digest: SHA-256 of the key.
         models: ids of the models that it may use; None: all.
+        mcp_servers: names of the MCP servers whose tools its requests may use; None: all.
         scopes: what it may do.
         requests_per_minute, tokens_per_minute, max_concurrent, max_context, max_tokens: its limits; None: no limit.
         max_priority: the highest priority that its requests may ask for; None: see ``highest_priority``.
@@ -49,6 +50,7 @@ class AccessKey:
     max_context: int | None = None
     max_tokens: int | None = None
     group: str | None = None
+    mcp_servers: frozenset[str] | None = None
 
     @property
     def highest_priority(self) -> int:
@@ -166,4 +168,5 @@ def _limited_key(key: Key, name: str, ids: Mapping[str, str], environment: Mappi
         key.max_context,
         key.max_tokens,
         key.group,
+        None if key.mcp is None else frozenset(key.mcp),
     )

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from modelyard.config.check import check
 from modelyard.config.document import Document, UnreadableDocument, read_document
 from modelyard.config.environment import Expansion, expand, scalar_of
+from modelyard.config.mcp_file import mcp_config_path
+from modelyard.config.mcp_merge import with_mcp_file
 from modelyard.config.tables import dotted, keys, place
 from modelyard.config.wording import type_of
 from modelyard.errors.configuration import ConfigError, ConfigProblem
@@ -21,12 +23,13 @@ if TYPE_CHECKING:
     from modelyard.config.schema import Config
 
 
-def load_config(path: Path, server: Mapping[str, object] | None = None) -> Config:
+def load_config(path: Path, server: Mapping[str, object] | None = None, mcp_config: Path | None = None) -> Config:
     """Return the configuration in a TOML file. Relative paths in it start at its folder.
 
     Args:
         path: of the file.
         server: keys of ``[server]`` that take the place of the file's.
+        mcp_config: JSON file with MCP servers, in place of the one that the file names.
 
     Raises:
         ConfigError: the file cannot be read, is no TOML, or breaks the schema or a rule; it lists every problem, with
@@ -38,24 +41,27 @@ def load_config(path: Path, server: Mapping[str, object] | None = None) -> Confi
     table = mapping.get("server", {})
     if server and isinstance(table, dict):
         mapping["server"] = {**table, **server}
+    base = path.parent.absolute()
+    merged = with_mcp_file(mapping, base, mcp_config, mcp_config_path(None))
     config, problems = check(
-        mapping,
-        path.parent.absolute(),
+        merged.mapping,
+        base,
         written=expansion.written,
-        unresolved=expansion.problems,
+        unresolved=(*expansion.problems, *merged.unresolved),
         names=document.words,
         is_complete=not document.mistakes,
     )
     overridden = {("server", key) for key in server or ()}
     found = [problem for problem in problems if not document.follows_from_mistake(problem)]
+    of_toml, of_json = merged.separated(found)
     placed = [
         problem if problem.location[:2] in overridden else document.place(_redacted(problem, expansion))
-        for problem in _with_keys(found, document.values)
+        for problem in _with_keys(of_toml, document.values)
     ]
-    if document.mistakes or placed:
+    if document.mistakes or placed or of_json:
         # Problems without a position, as of the command line, come first.
         every = sorted((*document.mistakes, *placed), key=lambda problem: (problem.line or 0, problem.column or 0))
-        raise ConfigError(str(path), every, path)
+        raise ConfigError(str(path), [*every, *of_json], path)
     return config
 
 
@@ -80,9 +86,12 @@ def validate_config(mapping: Mapping[str, object], source: str = "command line",
     Raises:
         ConfigError: the mapping breaks the schema or a rule; it lists every problem.
     """
-    config, problems = check(dict(mapping), (base or Path()).absolute())
-    if problems:
-        raise ConfigError(source, _with_keys(problems, mapping))
+    base = (base or Path()).absolute()
+    merged = with_mcp_file(dict(mapping), base)
+    config, problems = check(merged.mapping, base, unresolved=merged.unresolved)
+    of_mapping, of_json = merged.separated(problems)
+    if of_mapping or of_json:
+        raise ConfigError(source, [*_with_keys(of_mapping, mapping), *of_json])
     return config
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from shutil import which
 
 from modelyard.config.hub import PATH_SOURCE
+from modelyard.config.mcp import Mcp
 from modelyard.config.model import Model
 from modelyard.config.schema import Config
 from modelyard.config.tables import label
+from modelyard.config.wording import shown
 from modelyard.errors.configuration import ConfigProblem
 from modelyard.system.typed_paths import exists, expanded, is_folder
 
 
 def missing_paths(config: Config) -> list[ConfigProblem]:
-    """Return one problem for each file or folder that is not there, of the server and of all models."""
-    return [*missing_models(config.models), *_of_models(config.models), *_of_server(config)]
+    """Return one problem for each file or folder that is not there, of the server, all models and MCP servers."""
+    return [*missing_models(config.models), *_of_models(config.models), *_of_server(config), *_of_mcp(config.mcp)]
 
 
 def missing_models(models: Iterable[Model]) -> list[ConfigProblem]:
@@ -46,6 +49,17 @@ def _of_models(models: Iterable[Model]) -> Iterator[ConfigProblem]:
             where = label(("models", "quantization"), index + 1, model.model_id)
             location = ("models", index, "quantization", "imatrix")
             yield ConfigProblem(f"imatrix does not exist: there is no {path}.", table=where, location=location)
+
+
+def _of_mcp(mcp: Mcp) -> Iterator[ConfigProblem]:
+    # Without a location: servers of a JSON file are not in the TOML file.
+    for server in mcp.servers:
+        where = f"MCP server {shown(server.name)}"
+        if server.cwd is not None and not is_folder(server.cwd):
+            yield ConfigProblem(f"cwd does not exist: there is no folder {server.cwd}.", table=where)
+        elif server.enabled and server.command is not None and which(server.command) is None:
+            message = f"command {shown(server.command)} is not a program of this machine."
+            yield ConfigProblem(message, "Install it, or write its whole path.", table=where)
 
 
 def _of_server(config: Config) -> Iterator[ConfigProblem]:

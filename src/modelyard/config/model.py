@@ -246,6 +246,10 @@ class Model(Table):
         "verifies: greedy answers stay the same, and are faster where the draft is often right. The weights are shared "
         "with that model.",
     )
+    mcp: _List[_Text] | None = Field(
+        default=None,
+        description="Names of the MCP servers whose tools the model may call. Unset: all. `[]`: none.",
+    )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")

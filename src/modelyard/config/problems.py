@@ -9,7 +9,7 @@ from modelyard.config.environment import scalar_of
 from modelyard.config.foreign import FOREIGN, OTHER_TOOLS, other_tools_key
 from modelyard.config.sizes import size_hint
 from modelyard.config.tables import LISTS, TABLES, header, keys, label, place
-from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, shown, type_of
+from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, items_of, shown, type_of
 from modelyard.errors.configuration import ConfigProblem
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def schema_problems(
 def _problem(details: ErrorDetails, given: Mapping[str, object], value: object, *, is_advised: bool) -> ConfigProblem:
     location = details["loc"]
     path, number, rest = place(location)
-    model_id = _model_id(given, number) if path[:1] == ("models",) else None
+    model_id = _name_of(given, path, number)
     if not rest:
         return _not_a_table(path, number, model_id, location)
     is_unknown = details["type"] in ("extra_forbidden", "invalid_key")
@@ -56,12 +56,20 @@ def _problem(details: ErrorDetails, given: Mapping[str, object], value: object, 
     return ConfigProblem(message, hint, table=label(path, number, model_id), location=location, is_key=is_unknown)
 
 
-def _model_id(given: Mapping[str, object], number: int | None) -> object:
-    models = given.get("models")
-    if number is None or not isinstance(models, list | tuple):
+def _name_of(given: Mapping[str, object], path: TablePath, number: int | None) -> object:
+    """Return the id of a model, or the name of an MCP server; None for other tables."""
+    match path:
+        case ("models", *_):
+            tables, key = given.get("models"), "model_id"
+        case ("mcp", "servers"):
+            mcp = given.get("mcp")
+            tables, key = mcp.get("servers") if isinstance(mcp, dict) else None, "name"
+        case _:
+            return None
+    if number is None or not isinstance(tables, list | tuple):
         return None
-    model = models[number - 1]
-    return model.get("model_id") if isinstance(model, dict) else None
+    table = tables[number - 1]
+    return table.get(key) if isinstance(table, dict) else None
 
 
 def _not_a_table(path: TablePath, number: int | None, model_id: object, location: Location) -> ConfigProblem:
@@ -82,7 +90,7 @@ def _about_value(path: TablePath, rest: Location, details: ErrorDetails, value: 
     is_hidden = is_secret(schema)
     if len(rest) == 1:
         return _instead(f"{key} must be {expected(schema)}", schema, value, secret=is_hidden)
-    items = schema["items"]
+    items = items_of(schema)
     return _instead(f"{key}: item {int(rest[1]) + 1} must be {expected(items)}", items, value, secret=is_hidden)
 
 

@@ -14,6 +14,7 @@ from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
 from modelyard.config.hub import check_sibling, check_token_source
+from modelyard.config.mcp import Mcp
 from modelyard.config.model import Model, list_apart
 from modelyard.config.names import Command, Isolation, KvKeep, KvType
 from modelyard.config.paths import absolute, base_of, own_cache
@@ -66,6 +67,17 @@ class Runtime(Table):
         "server that uses no accelerator, else on threads. A model that crashed gets a process in any case, until it "
         "has served for an hour, and so does one whose `trial` is switched off.",
     )
+    mcp_config: Annotated[Path, Strict(False)] | None = Field(
+        default=None,
+        description="JSON file with further MCP servers, beside those of `[[mcp.servers]]`: mistral.rs's, or the "
+        "`mcpServers` of other programs. Relative to the TOML file. Unset: the file that the environment variable "
+        "`MCP_CONFIG_PATH` names, if it is set.",
+    )
+
+    @field_validator("mcp_config")
+    @classmethod
+    def _make_absolute(cls, path: Path | None, info: ValidationInfo) -> Path | None:
+        return None if path is None else absolute(path, base_of(info.context))
 
 
 class Memory(Table):
@@ -149,6 +161,7 @@ class Config(Table):
     runtime: Runtime = Field(default=Runtime(), description="How many sequences each engine holds.")
     memory: Memory = Field(default=Memory(), description="How much memory the models may take.")
     hub: Hub = Field(default=Hub(), description="Where models come from that are named by a Hugging Face id.")
+    mcp: Mcp = Field(default=Mcp(), description="The tools that models call while they answer.")
     models: _List[Model] = Field(default=(), description="The models, one table each.")
 
     def model_post_init(self, context: object, /) -> None:  # noqa: ARG002

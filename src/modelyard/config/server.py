@@ -53,6 +53,10 @@ class Key(Table):
     models: Items[Text] = Field(
         default=(), description="Ids or aliases of the models that it may use and see. Empty: all."
     )
+    mcp: Items[Text] | None = Field(
+        default=None,
+        description="Names of the MCP servers whose tools may be called for its requests. Unset: all. `[]`: none.",
+    )
     scopes: Items[Scope] = Field(
         default=("inference", "read"),
         description="What it may do: send requests to models (`inference`), read the state of the server (`read`: "
@@ -110,6 +114,20 @@ class Server(Table):
         description="Address to listen on. `0.0.0.0` is every network interface of the machine.",
     )
     port: int = Field(default=1234, ge=0, le=65535, description="TCP port. `0` takes any free port.")
+    mcp_port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="TCP port of a second listener, on which Modelyard is an MCP server and nothing else. Unset: "
+        "there is none; `/mcp` on `port` is the same server.",
+    )
+    max_tool_rounds: int = Field(
+        default=32,
+        ge=1,
+        le=256,
+        description="How often, in one answer, a model may call tools that the server runs, and go on with their "
+        "results. Requests may lower it.",
+    )
     api_keys: Items[Secret] = Field(
         default=(),
         description="Keys of which a client must send one as `Authorization: Bearer <key>`, or their digests as "

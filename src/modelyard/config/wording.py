@@ -47,6 +47,12 @@ def choices(schema: Mapping[str, Any]) -> Sequence[str]:
     return list(_without_null(schema).get("enum", ()))
 
 
+def items_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the schema of the items of the key's list."""
+    items: Mapping[str, Any] = _without_null(schema)["items"]
+    return items
+
+
 def is_secret(schema: Mapping[str, Any]) -> bool:
     """Whether the key's value, or an item of its list, must never be shown."""
     return bool(_without_null(schema.get("items", schema)).get("format") == "password")

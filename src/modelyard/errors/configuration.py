@@ -30,6 +30,7 @@ class ConfigProblem:
         key: the key with the names of its tables and the id of its model, such as ``models.qwen.device.cpu``.
         line, column: position in the file, both counted from 1, the column in characters; None without a file.
         excerpt: the line of the file with a mark under the value or key, over several lines; "" without a file.
+        source: the file, where it is another than that of the error; "" where it is the same.
     """
 
     message: str
@@ -42,6 +43,7 @@ class ConfigProblem:
     line: int | None = None
     column: int | None = None
     excerpt: str = ""
+    source: str = ""
 
     def __str__(self) -> str:
         return f"{self.table}: {self.advice}" if self.table else self.advice
@@ -96,6 +98,7 @@ class ConfigError(ModelyardError):
 
 def _located(source: str, problem: ConfigProblem) -> str:
     """Return the problem as compilers print it: position, table and message, then the line of the file and the hint."""
+    source = problem.source or source
     if problem.line is None:
         return f"{source}: {problem}" if source else str(problem)
     # The key of an item in a list ends with its number.

@@ -58,6 +58,8 @@ class Reconfiguration:
         parts += [f"{model}: {', '.join(keys)}" for model, keys in changes.retuned.items()]
         if changes.memory:
             parts.append(f"memory: {', '.join(changes.memory)}")
+        if changes.mcp:
+            parts.append(f"mcp: {', '.join(changes.mcp)}")
         if changes.server:
             parts.append(f"takes effect with the next start: {', '.join(changes.server)}")
         return "; ".join(parts) or "nothing has changed"

@@ -11,7 +11,10 @@ from modelyard.cli.options import ModelOption, ModelOptions, one_model, takes_mo
 
 def test_names_of_the_server_may_be_given() -> None:
     options = ModelOptions()
-    assert one_model("m", options, allowed_hosts=["modelyard", "*.lan"]).server.allowed_hosts == ("modelyard", "*.lan")
+    assert one_model("m", options, server={"allowed_hosts": ["modelyard", "*.lan"]}).server.allowed_hosts == (
+        "modelyard",
+        "*.lan",
+    )
     assert one_model("m", options).server.allowed_hosts == ()
 
 

@@ -41,11 +41,33 @@ def test_what_an_engine_depends_on_changes_its_model(change, keys):
 
 @pytest.mark.parametrize(
     "change",
-    [{"pinned": True}, {"priority": 5}, {"idle_unload_seconds": 5}, {"load": "on-demand"}, {"aliases": ["tiny"]}],
+    [
+        {"pinned": True},
+        {"priority": 5},
+        {"idle_unload_seconds": 5},
+        {"load": "on-demand"},
+        {"aliases": ["tiny"]},
+        {"mcp": []},
+    ],
 )
 def test_what_only_concerns_the_treatment_of_a_model_needs_no_other_engine(change):
     changes = diff(config(SMOL), config({**SMOL, **change}))
     assert changes == ConfigDiff((), (), {}, {"smol": tuple(change)}, (), ())
+
+
+def test_mcp_servers_change_by_their_names_and_concern_no_engine(tmp_path):
+    (tmp_path / "a.json").write_text('{"mcpServers": {"git": {"command": "git"}}}')
+    servers = [{"name": "files", "command": "a"}, {"name": "web", "command": "b"}]
+    old = config(SMOL, mcp={"servers": servers})
+    new = config(
+        SMOL,
+        mcp={"servers": [servers[0], {"name": "web", "command": "c"}], "tool_timeout": 5, "serve": False},
+        runtime={"mcp_config": str(tmp_path / "a.json")},
+        server={"max_tool_rounds": 3},
+    )
+    assert diff(old, new) == ConfigDiff(
+        (), (), {}, {}, (), ("mcp.serve",), ("tool_timeout", "servers.web", "servers.git")
+    )
 
 
 def test_what_holds_for_all_engines_changes_all_models():

@@ -66,6 +66,7 @@ def test_the_file_of_the_guide_loads(write):
 
 def test_every_key_reaches_the_configuration(write):
     write("{{ messages }}", "chat.jinja")
+    write('{"mcpServers": {}}', "mcp.json")
     config = load_config(
         write("""
             command = "run"
@@ -74,6 +75,8 @@ def test_every_key_reaches_the_configuration(write):
             [server]
             host = "::1"
             port = 0
+            mcp_port = 4321
+            max_tool_rounds = 5
             api_keys = ["sk-1", "sk-2"]
             image_folders = ["pictures"]
             allow_private_image_urls = true
@@ -99,6 +102,7 @@ def test_every_key_reaches_the_configuration(write):
             name = "alice"
             key = "sk-3"
             models = ["smol"]
+            mcp = ["files"]
             scopes = ["read"]
             requests_per_minute = 60
             tokens_per_minute = 1000
@@ -116,6 +120,28 @@ def test_every_key_reaches_the_configuration(write):
             batch_tokens = 256
             trial = false
             isolation = "thread"
+            mcp_config = "mcp.json"
+            [mcp]
+            tool_timeout = "1m"
+            max_concurrent_calls = 3
+            max_result = "1MiB"
+            approval_timeout = "1h"
+            allow_request_servers = ["*.example.org"]
+            serve = false
+            [[mcp.servers]]
+            name = "files"
+            command = "npx"
+            args = ["-y", "server"]
+            env = { TOKEN = "secret" }
+            cwd = "~"
+            enabled = false
+            tool_prefix = "fs"
+            tools = ["read"]
+            exclude = ["write"]
+            resources = ["file:///a"]
+            approval = ["read"]
+            timeout = 5
+            max_concurrent_calls = 1
             [[models]]
             model_id = "org/gemma"
             kind = "multimodal"
@@ -128,6 +154,7 @@ def test_every_key_reaches_the_configuration(write):
             weight = 2.5
             isolation = "auto"
             draft = "smol"
+            mcp = []
             tool_format = "hermes"
             reasoning_format = "think"
             dtype = "f16"
@@ -170,12 +197,16 @@ def test_every_key_reaches_the_configuration(write):
         ("models", "quantization", "isq"),
         ("models", "format", "quantized_file"),
         ("server", "keys", "key_env"),
+        ("mcp", "servers", "url"),
+        ("mcp", "servers", "transport"),
+        ("mcp", "servers", "headers"),
+        ("mcp", "servers", "bearer_token"),
     }
 
 
 def _table(config, path):
     for key in path:
-        config = getattr(config, key)[0] if key in ("models", "keys") else getattr(config, key)
+        config = getattr(config, key)[0] if key in ("models", "keys", "servers") else getattr(config, key)
     return config
 
 

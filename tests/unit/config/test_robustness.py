@@ -35,7 +35,13 @@ def tables(values):
 NESTED = st.recursive(SCALARS, lambda values: st.lists(values, max_size=4) | tables(values), max_leaves=20)
 PLAUSIBLE = st.fixed_dictionaries(
     {"models": st.lists(tables(NESTED).map(lambda table: {"model_id": "a"} | table), max_size=3)},
-    optional={"server": tables(NESTED), "runtime": tables(NESTED), "default_model_id": SCALARS, "memory": NESTED},
+    optional={
+        "server": tables(NESTED),
+        "runtime": tables(NESTED),
+        "default_model_id": SCALARS,
+        "memory": NESTED,
+        "mcp": tables(NESTED),
+    },
 )
 
 

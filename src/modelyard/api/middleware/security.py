@@ -85,7 +85,7 @@ class RequireKey:
     def _apply_key(self, context: RequestContext, key: AccessKey, salt: str) -> None:
         """Give the request the rights and limits of ``key``."""
         caller = context.caller
-        caller.models, caller.scopes = key.models, key.scopes
+        caller.models, caller.scopes, caller.mcp_servers = key.models, key.scopes, key.mcp_servers
         caller.owner, caller.shares_places = key.digest, len(self._keys) > 1
         caller.cache_salt = salt
         caller.max_priority = key.highest_priority

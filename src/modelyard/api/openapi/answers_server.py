@@ -147,6 +147,7 @@ class ReloadedConfig(TypedDict):
     changed: dict[str, ChangedModel]
     retuned: list[str]
     memory: list[str]
+    mcp: list[str]
     needs_restart: list[str]
 
 

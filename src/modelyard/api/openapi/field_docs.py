@@ -419,6 +419,7 @@ _MODELS: Final = {
     "ChangedModel.error": "Why the change failed; the model then serves as before.",
     "retuned": "Models with changes of their lifecycle only, which take effect at once.",
     "memory": "Changed keys of `[memory]`.",
+    "mcp": "Changed MCP servers, as `servers.<name>`, and changed keys of `[mcp]`.",
     "needs_restart": "Changed keys that take effect at the next start of the server.",
 }
 

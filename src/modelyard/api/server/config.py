@@ -28,6 +28,7 @@ def reconfiguration_object(result: Reconfiguration, *, applied: bool) -> dict[st
         },
         "retuned": list(changes.retuned),
         "memory": list(changes.memory),
+        "mcp": list(changes.mcp),
         "needs_restart": list(changes.server),
     }
 

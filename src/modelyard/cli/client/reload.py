@@ -80,5 +80,6 @@ def changes(result: Mapping[str, Any]) -> list[str]:
             lines.append(f"{model}: {'changed' if is_done else 'would change'} {keys}; {change['how']}")
     lines += [f"{model}: {'changed' if is_done else 'would change'} at once" for model in result["retuned"]]
     lines += [f"[memory]: {'changed' if is_done else 'would change'} {key}" for key in result["memory"]]
+    lines += [f"[mcp]: {'changed' if is_done else 'would change'} {key}" for key in result.get("mcp", ())]
     lines += [f"{key}: changes when the server is started again" for key in result["needs_restart"]]
     return lines or ["Nothing has changed."]

@@ -1,0 +1,114 @@
+"""Adds the MCP servers of a JSON file to a configuration, before both are checked together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from modelyard.config.mcp_file import McpFile, read_mcp_file
+from modelyard.config.paths import absolute
+from modelyard.errors.configuration import ConfigProblem
+
+
+@dataclass(frozen=True)
+class MergedMapping:
+    """A mapping with the servers of a JSON file.
+
+    Attributes:
+        mapping: the tables and keys of both.
+        file: the JSON file; None: there is none.
+        first: number of its first server among ``[[mcp.servers]]``, from 0.
+    """
+
+    mapping: dict[str, object]
+    file: McpFile | None = None
+    first: int = 0
+
+    @property
+    def unresolved(self) -> tuple[ConfigProblem, ...]:
+        """Problems with variables of the environment in the JSON file, with their locations in ``mapping``."""
+        if self.file is None:
+            return ()
+        return tuple(
+            ConfigProblem(problem.message, problem.hint, location=self._shifted(problem.location))
+            for problem in self.file.unresolved
+        )
+
+    def separated(self, problems: Sequence[ConfigProblem]) -> tuple[list[ConfigProblem], list[ConfigProblem]]:
+        """Return the problems of the mapping itself, and those of the JSON file with their positions in it.
+
+        What names unknown servers is left out where the JSON file cannot be read, since it may have them.
+        """
+        if self.file is None:
+            return list(problems), []
+        own, of_file = [], list(self.file.problems)
+        for problem in problems:
+            if self._is_of_file(problem):
+                of_file.append(self.file.place(problem, self.first))
+            elif self.file.is_readable or not _names_server(problem):
+                own.append(problem)
+        return own, sorted(of_file, key=lambda problem: (problem.line or 0, problem.column or 0))
+
+    def _is_of_file(self, problem: ConfigProblem) -> bool:
+        match problem.location:
+            case ("mcp", "servers", int(index), *_):
+                return index >= self.first
+            case ("mcp", str(key), *_):
+                return key in (self.file.settings or {} if self.file else {}) and not self._has_own(key)
+            case _:
+                return False
+
+    def _has_own(self, key: str) -> bool:
+        return self.file is not None and _mcp_of(self.mapping).get(key) != (self.file.settings or {}).get(key)
+
+    def _shifted(self, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
+        head, rest = location[:2], location[2:]
+        return (*head, int(rest[0]) + self.first, *rest[1:]) if head == ("mcp", "servers") and rest else location
+
+
+def with_mcp_file(
+    mapping: dict[str, object], base: Path, given: Path | None = None, otherwise: Path | None = None
+) -> MergedMapping:
+    """Return ``mapping`` with the servers of a JSON file: the given one, else that of ``[runtime] mcp_config``.
+
+    Args:
+        mapping: the tables and keys.
+        base: where relative paths start.
+        given: a file that takes the place of the key's.
+        otherwise: the file where there is no such key.
+    """
+    runtime = mapping.get("runtime")
+    named = runtime.get("mcp_config") if isinstance(runtime, dict) else None
+    path = given
+    if path is None and isinstance(named, str | Path) and str(named):
+        path = absolute(named, base)
+    if path is None and named is None:
+        path = otherwise
+    if path is None:
+        return MergedMapping(mapping)
+    file = read_mcp_file(path)
+    mcp = _mcp_of(mapping)
+    own = mcp.get("servers", [])
+    # A table or list of another type is refused by the schema.
+    if not isinstance(own, list | tuple) or not isinstance(mapping.get("mcp", {}), dict):
+        return MergedMapping(mapping, file)
+    merged = {**(file.settings or {}), **mcp, "servers": [*own, *file.tables]}
+    table = runtime if isinstance(runtime, dict) else {}
+    changed = {**mapping, "mcp": merged, "runtime": {**table, "mcp_config": str(path)}}
+    return MergedMapping(changed, file, len(own))
+
+
+def _mcp_of(mapping: dict[str, object]) -> dict[str, Any]:
+    mcp = mapping.get("mcp")
+    return mcp if isinstance(mcp, dict) else {}
+
+
+def _names_server(problem: ConfigProblem) -> bool:
+    """Whether a problem is about the name of an MCP server in a list of a model or a key."""
+    match problem.location:
+        case ("models", int(), "mcp", int()) | ("server", "keys", int(), "mcp", int()):
+            return True
+        case _:
+            return False
