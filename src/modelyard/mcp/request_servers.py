@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
-from modelyard.agent.tools import ServerTool
+from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
+from modelyard.config.mcp import sound_prefix
 from modelyard.errors import InvalidRequest
+from modelyard.mcp.lost import SessionLost
+from modelyard.mcp.naming import ToolKey, tool_names
+from modelyard.mcp.reasons import reason_of
+from modelyard.mcp.results import failed
+from modelyard.mcp.session import ListedTool, Session, open_session
+from modelyard.system.printable import printable
 
 if TYPE_CHECKING:
-    from modelyard.config import Config
+    from modelyard.config import Config, Mcp
+
+CONNECT_S: Final = 15.0
+"""Seconds for the connection and the list of tools; the request waits for it."""
+MAX_URL_CHARS: Final = 2048
+MAX_HEADERS: Final = 64
+_MAX_LABEL_CHARS: Final = 64
+_LOCAL: Final = "localhost"
+# What the transport sets itself, or what would lead the request to another server.
+_OWN_HEADERS: Final = frozenset(
+    {"host", "content-length", "transfer-encoding", "connection", "content-type", "accept", "accept-encoding"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +47,7 @@ class RequestServer:
     """
 
     label: str
-    url: str
+    url: str = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     authorization: str | None = field(default=None, repr=False)
     allowed_tools: frozenset[str] | None = None
@@ -39,8 +59,8 @@ async def connect_for_request(
 ) -> AsyncIterator[tuple[ServerTool, ...]]:
     """Enter with the tools of a server that a request names, connected until the context is left.
 
-    The context may be entered and left by different tasks. The tools have the server's hints and no approval: what a
-    dialect asks for is set with ``dataclasses.replace(tool, needs_approval=…)``.
+    The context may be entered and left by different tasks. The tools need no approval: what a dialect asks for is set
+    with ``dataclasses.replace(tool, needs_approval=…)``.
 
     Args:
         server: what the request names.
@@ -51,5 +71,194 @@ async def connect_for_request(
     Raises:
         InvalidRequest: the host is not allowed, has a private address, or the server cannot be used.
     """
-    raise InvalidRequest(f"This server connects to no MCP servers that requests name: {server.label}.", param)
-    yield ()
+    host = _checked_host(server, config.mcp, param)
+    headers = _checked_headers(server, param)
+    connection = _RequestConnection(server, headers, is_local_allowed=_is_named(host, config.mcp))
+    try:
+        listed = await connection.open()
+    except (SessionLost, OSError) as error:
+        # The reason is shown without the URL, which may hold a token.
+        raise InvalidRequest(f"The MCP server {_label(server)} cannot be used: {error}.", param) from None
+    try:
+        yield _tools(server, config.mcp, connection, listed, taken)
+    finally:
+        await connection.close()
+
+
+def _checked_host(server: RequestServer, mcp: Mcp, param: str) -> str:
+    """Return the host of a server.
+
+    Raises:
+        InvalidRequest: its URL is none that is connected to.
+    """
+    if not mcp.allow_request_servers:
+        raise InvalidRequest(
+            f"This server connects to no MCP servers that requests name by a URL ({_label(server)}). Its operator can "
+            "allow hosts with allow_request_servers in [mcp].",
+            param,
+        )
+    try:
+        url = urlsplit(server.url)
+        host = (url.hostname or "").lower().rstrip(".")
+        _ = url.port  # raises where it is no number
+    except ValueError:
+        raise InvalidRequest(f"The URL of the MCP server {_label(server)} is none. Check it.", param) from None
+    if url.scheme not in ("http", "https") or not host or len(server.url) > MAX_URL_CHARS:
+        message = f"The URL of the MCP server {_label(server)} must be an http or https URL"
+        raise InvalidRequest(f"{message} of at most {MAX_URL_CHARS} characters.", param)
+    if url.username is not None or url.password is not None:
+        message = f"The URL of the MCP server {_label(server)} has a user name or a password."
+        raise InvalidRequest(f"{message} Send them in headers.", param)
+    if not any(_matches(host, pattern) for pattern in mcp.allow_request_servers):
+        raise InvalidRequest(
+            f"The host of the MCP server {_label(server)} is none that this server connects to. Its operator can add "
+            "it to allow_request_servers in [mcp].",
+            param,
+        )
+    return host
+
+
+def _matches(host: str, pattern: str) -> bool:
+    """Whether a host is one that ``allow_request_servers`` lists: the name itself, or below ``*.name``."""
+    pattern = pattern.lower().rstrip(".").strip("[]")
+    return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
+
+
+def _is_named(host: str, mcp: Mcp) -> bool:
+    """Whether the operator lists this very machine, or an IP address, so that it may be a private one."""
+    from modelyard.config.hosts import is_address
+
+    return host == _LOCAL or (is_address(host) and any(_matches(host, each) for each in mcp.allow_request_servers))
+
+
+def _checked_headers(server: RequestServer, param: str) -> dict[str, str]:
+    """Return the headers to send.
+
+    Raises:
+        InvalidRequest: there are too many, or one that is the transport's own, or cannot be sent.
+    """
+    headers = dict(server.headers)
+    if server.authorization is not None and not any(name.lower() == "authorization" for name in headers):
+        headers["Authorization"] = f"Bearer {server.authorization.removeprefix('Bearer ')}"
+    for name, value in headers.items():
+        is_sound = name.isascii() and name.isprintable() and value.isascii() and value.isprintable()
+        is_own = name.lower() in _OWN_HEADERS or name.lower().startswith("mcp-")
+        if not is_sound or is_own or not name or any(character in name for character in ' :;,"'):
+            raise InvalidRequest(
+                f"The header '{printable(name, _MAX_LABEL_CHARS)}' of the MCP server {_label(server)} cannot be sent.",
+                param,
+            )
+    if len(headers) > MAX_HEADERS:
+        raise InvalidRequest(
+            f"The MCP server {_label(server)} has {len(headers)} headers, and {MAX_HEADERS} are the limit.", param
+        )
+    return headers
+
+
+def _label(server: RequestServer) -> str:
+    return f"'{printable(server.label, _MAX_LABEL_CHARS)}'"
+
+
+class _RequestConnection:
+    """A session in a task of its own: who uses it may come and go, while the SDK's contexts are of one task."""
+
+    def __init__(self, server: RequestServer, headers: Mapping[str, str], *, is_local_allowed: bool) -> None:
+        self._server, self._headers, self._is_local_allowed = server, headers, is_local_allowed
+        self._opened: asyncio.Future[tuple[ListedTool, ...]] = asyncio.get_running_loop().create_future()
+        self._done = asyncio.Event()
+        self._session: Session | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self) -> tuple[ListedTool, ...]:
+        """Connect, and return the server's tools.
+
+        Raises:
+            SessionLost: it cannot be used; the message says why.
+        """
+        self._task = asyncio.create_task(self._run(), name="MCP server of a request")
+        try:
+            return await asyncio.shield(self._opened)
+        except BaseException:
+            await self.close()
+            raise
+
+    async def close(self) -> None:
+        """Close the connection. Bounded."""
+        self._done.set()
+        if self._task is not None:
+            _, pending = await asyncio.wait((self._task,), timeout=CONNECT_S)
+            for task in pending:
+                task.cancel()
+                await asyncio.wait((task,))
+
+    async def call(self, own_name: str, arguments: Mapping[str, Any], report: ReportProgress, mcp: Mcp) -> ToolResult:
+        """Call a tool. What goes wrong is a result with ``is_error``."""
+        label = _label(self._server)
+        if self._session is None:
+            return failed(f"The MCP server {label} is not connected any more.")
+        try:
+            async with asyncio.timeout(mcp.tool_timeout):
+                return await self._session.call(own_name, arguments, report, mcp.max_result)
+        except TimeoutError:
+            return failed(f"The call was given up after {mcp.tool_timeout:g} s: the MCP server {label} did not answer.")
+        except SessionLost as lost:
+            return failed(f"The connection to the MCP server {label} was lost during the call: {lost}.")
+
+    async def _run(self) -> None:
+        from modelyard.mcp.transports.http import http_transport
+        from modelyard.mcp.transports.pinned import pinned_transport
+
+        try:
+            async with asyncio.timeout(CONNECT_S) as limit:
+                pinned = await pinned_transport(self._server.url, may_be_private=self._is_local_allowed)
+                transport = http_transport(self._server.url, self._headers, pinned)
+                async with open_session(self._server.label, transport, self._lose) as session:
+                    listed = await session.list_tools()
+                    limit.reschedule(None)
+                    self._session = session
+                    if not self._opened.done():
+                        self._opened.set_result(listed)
+                    await self._done.wait()
+                    self._session = None
+        except Exception as error:  # noqa: BLE001 (whatever a foreign server does is an error of the request)
+            self._session = None
+            if not self._opened.done():
+                secrets = (*self._headers.values(), self._server.url)
+                self._opened.set_exception(SessionLost(reason_of(error, secrets)))
+        finally:
+            if not self._opened.done():
+                self._opened.cancel()
+            elif not self._opened.cancelled():
+                self._opened.exception()  # nobody may be left to read it
+
+    def _lose(self, error: Exception) -> None:
+        if not isinstance(error, ValueError):
+            self._session = None
+
+
+def _tools(
+    server: RequestServer,
+    mcp: Mcp,
+    connection: _RequestConnection,
+    listed: tuple[ListedTool, ...],
+    taken: Collection[str],
+) -> tuple[ServerTool, ...]:
+    offered = [tool for tool in listed if server.allowed_tools is None or tool.own_name in server.allowed_tools]
+    prefix = sound_prefix(server.label)
+    names = tool_names([ToolKey(server.label, prefix, tool.own_name) for tool in offered], taken)
+    return tuple(_tool(name, server, mcp, connection, tool) for name, tool in zip(names, offered, strict=True))
+
+
+def _tool(name: str, server: RequestServer, mcp: Mcp, connection: _RequestConnection, tool: ListedTool) -> ServerTool:
+    async def run(arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
+        return await connection.call(tool.own_name, arguments, report, mcp)
+
+    return ServerTool(
+        name,
+        server.label,
+        tool.own_name,
+        tool.description,
+        tool.parameters,
+        run,
+        is_read_only=tool.is_read_only,
+    )

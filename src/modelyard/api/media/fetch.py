@@ -15,9 +15,9 @@ from typing import Final
 
 import httpx2
 
-from modelyard.api.media.addresses import Address, is_public
 from modelyard.api.media.kinds import MediaKind
 from modelyard.errors import InvalidRequest
+from modelyard.system.public_addresses import Address, is_public
 
 TIMEOUT_S: Final = 20.0
 MAX_REDIRECTS: Final = 3

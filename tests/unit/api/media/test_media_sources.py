@@ -15,10 +15,11 @@ import numpy as np
 import pytest
 from PIL import Image as Pillow
 
-from modelyard.api.media import addresses, fetch, images, local
+from modelyard.api.media import fetch, images, local
 from modelyard.api.media.kinds import AUDIO, IMAGE
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Image
+from modelyard.system.public_addresses import is_public
 from support.images import encoded, noise
 
 PARAM = "messages[0].content[1].image_url"
@@ -40,7 +41,7 @@ def refused(data: bytes, edge: int = 2048) -> str:
     "address", ["1.1.1.1", "93.184.216.34", "2606:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
 )
 def test_the_open_internet_is_public(address: str) -> None:
-    assert addresses.is_public(ipaddress.ip_address(address))
+    assert is_public(ipaddress.ip_address(address))
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_the_open_internet_is_public(address: str) -> None:
     ],
 )  # fmt: skip
 def test_this_machine_its_network_and_metadata_are_not(address: str) -> None:
-    assert not addresses.is_public(ipaddress.ip_address(address))
+    assert not is_public(ipaddress.ip_address(address))
 
 
 async def test_a_name_is_refused_if_any_of_its_addresses_is_private(monkeypatch: pytest.MonkeyPatch) -> None:

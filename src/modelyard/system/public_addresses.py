@@ -1,4 +1,4 @@
-"""Decides from which network addresses the server fetches files for clients. Pure."""
+"""Decides which network addresses are public: the server fetches files and connects for clients only there. Pure."""
 
 from __future__ import annotations
 

@@ -1,0 +1,97 @@
+"""What tools of MCP servers return, as text that a model reads. Pure.
+
+Source: https://modelcontextprotocol.io/specification, "Tools", tool results.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Final
+
+from modelyard.agent.tools import ToolResult
+from modelyard.system.quantities import size_text
+
+if TYPE_CHECKING:
+    from mcp_types import BlobResourceContents, CallToolResult, ContentBlock, ReadResourceResult, TextResourceContents
+
+_LEFT_OUT: Final = {"image": "An image", "audio": "A sound"}
+_EMPTY: Final = "(The tool returned nothing.)"
+_FAILED: Final = "The tool failed, and did not say why."
+
+
+def result_of(result: CallToolResult, limit: int) -> ToolResult:
+    """Return the result of a call.
+
+    Args:
+        result: as the server sent it.
+        limit: bytes of its text; what is longer is cut, and the text says so.
+    """
+    is_error = bool(result.is_error)
+    parts = _texts(result.content)
+    text, size = _joined(parts, limit)
+    if not size and result.structured_content is not None:
+        text, size = _joined(iter((json.dumps(result.structured_content, ensure_ascii=False),)), limit)
+    if not text.strip():
+        text = _FAILED if is_error else _EMPTY
+    return _bounded(text, size, limit, is_error=is_error)
+
+
+def resource_result_of(result: ReadResourceResult, limit: int) -> ToolResult:
+    """Return what was read of a resource, at most ``limit`` bytes of it."""
+    text, size = _joined((_resource_text(each) for each in result.contents), limit)
+    return _bounded(text if text.strip() else "(The resource is empty.)", size, limit, is_error=False)
+
+
+def failed(why: str) -> ToolResult:
+    """Return the result of a call that could not be made, or was given up: a sentence for the model."""
+    return ToolResult(why, is_error=True)
+
+
+def _bounded(text: str, size: int, limit: int, *, is_error: bool) -> ToolResult:
+    if size <= limit:
+        return ToolResult(text, is_error)
+    note = f"\n\n[The result was cut here: it has {size} bytes, and {limit} are the limit.]"
+    return ToolResult(text + note, is_error, is_cut=True)
+
+
+def _joined(parts: Iterator[str], limit: int) -> tuple[str, int]:
+    """Return texts as paragraphs, cut to ``limit`` bytes, and the size of the whole in bytes."""
+    kept: list[bytes] = []
+    size = 0
+    for part in parts:
+        # Text that is no UTF-8 cannot be sent on, and a tokenizer may take NUL for an end.
+        encoded = part.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace")
+        encoded = b"\n" + encoded if size else encoded
+        kept.append(encoded[: max(0, limit - size)])
+        size += len(encoded)
+    return b"".join(kept).decode("utf-8", "ignore"), size
+
+
+def _texts(blocks: Sequence[ContentBlock]) -> Iterator[str]:
+    for block in blocks:
+        match block.type:
+            case "text":
+                if block.text:
+                    yield block.text
+            case "image" | "audio":
+                size = size_text(_decoded_bytes(block.data))
+                yield f"[{_LEFT_OUT[block.type]} is left out: {block.mime_type}, {size}.]"
+            case "resource_link":
+                about = f" ({block.description})" if block.description else ""
+                yield f"[Resource {block.name}: {block.uri}{about}]"
+            case "resource":
+                yield _resource_text(block.resource)
+
+
+def _resource_text(resource: TextResourceContents | BlobResourceContents) -> str:
+    # By its field: the classes are imported only where a server is connected.
+    text = getattr(resource, "text", None)
+    if isinstance(text, str):
+        return text
+    size = size_text(_decoded_bytes(getattr(resource, "blob", "")))
+    return f"[A file is left out: {resource.uri}, {resource.mime_type or 'of an unknown type'}, {size}.]"
+
+
+def _decoded_bytes(base64: str) -> int:
+    return len(base64) * 3 // 4

@@ -1,0 +1,41 @@
+"""Opens the transport that the configuration of a server asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING
+
+from modelyard.config import McpServer
+
+if TYPE_CHECKING:
+    from mcp.client._transport import TransportStreams
+
+OpenTransport = Callable[[], "AbstractAsyncContextManager[TransportStreams]"]
+"""Opens a connection to a server; each call opens another one."""
+
+
+def transport_of(server: McpServer) -> AbstractAsyncContextManager[TransportStreams]:
+    """Return the transport to a server. The SDK, and what it imports, is imported here."""
+    from modelyard.mcp.transports.http import http_transport, sse_transport
+    from modelyard.mcp.transports.stdio import stdio_transport
+    from modelyard.mcp.transports.websocket import websocket_transport
+
+    headers = headers_of(server)
+    match server.effective_transport:
+        case "stdio":
+            return stdio_transport(server)
+        case "http":
+            return http_transport(server.url or "", headers)
+        case "sse":
+            return sse_transport(server.url or "", headers)
+        case "websocket":
+            return websocket_transport(server.url or "", headers)
+
+
+def headers_of(server: McpServer) -> dict[str, str]:
+    """Return the HTTP headers that a server is sent."""
+    headers = {name: value.get_secret_value() for name, value in server.headers}
+    if server.bearer_token is not None:
+        headers["Authorization"] = f"Bearer {server.bearer_token.get_secret_value()}"
+    return headers
