@@ -1,0 +1,1 @@
+"""Python functions of a program as tools that its models call."""

@@ -1,0 +1,109 @@
+"""Calls of functions that models make: checked, bounded in time, with a text as their result."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final, TypeVar
+
+from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
+from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
+from modelyard.inprocess.tools.outcome import Raised, caught, caught_async
+from modelyard.inprocess.tools.parameters import ArgumentsRefused
+from modelyard.inprocess.tools.results import ResultRefused, exception_text, result_text
+from modelyard.inprocess.tools.threads import FunctionThreads
+
+PROGRAM: Final = "program"
+"""``ServerTool.server`` of the functions of a program."""
+
+logger = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+
+class FunctionCalls:
+    """Runs the functions of a program that models call.
+
+    Args:
+        threads: for functions that block.
+    """
+
+    def __init__(self, threads: FunctionThreads) -> None:
+        self._threads = threads
+        # An event loop keeps weak references only to its tasks.
+        self._running: set[asyncio.Task[Any]] = set()
+
+    def server_tool(self, tool: FunctionTool) -> ServerTool:
+        """Return a function as a tool that an agent runs."""
+
+        async def run(arguments: Mapping[str, Any], _report: ReportProgress) -> ToolResult:
+            return await self._result(tool, arguments)
+
+        return ServerTool(
+            name=tool.name,
+            server=PROGRAM,
+            own_name=tool.name,
+            description=tool.description,
+            parameters=tool.parameters,
+            run=run,
+            needs_approval=tool.needs_approval,
+        )
+
+    async def _result(self, tool: FunctionTool, arguments: Mapping[str, Any]) -> ToolResult:
+        try:
+            async with asyncio.timeout(tool.timeout_s) as bound:
+                outcome = await self._outcome(tool, arguments)
+        except TimeoutError:
+            if not bound.expired():
+                raise
+            logger.warning("Tool %s did not return within %g s", tool.name, tool.timeout_s)
+            return ToolResult(f"The tool did not return within {tool.timeout_s:g} seconds.", is_error=True)
+        if not isinstance(outcome, Raised):
+            return ToolResult(outcome)
+        raised = outcome.exception
+        if isinstance(raised, ArgumentsRefused | ResultRefused):
+            return ToolResult(str(raised), is_error=True)
+        logger.warning("Tool %s raised %s", tool.name, type(raised).__name__, exc_info=raised)
+        return ToolResult(exception_text(raised), is_error=True)
+
+    async def _outcome(self, tool: FunctionTool, arguments: Mapping[str, Any]) -> str | Raised:
+        """Return the text of a result, or what was raised on the way to it."""
+        if is_async(tool.function):
+            returned = await self._awaited(lambda: _called(tool, arguments))
+        else:
+            returned = await self._threads.run(lambda: _text_or_awaitable(_called(tool, arguments)), tool.name)
+            if inspect.isawaitable(returned):
+                # A function without ``async def`` may still return what has to be awaited.
+                awaitable = returned
+                returned = await self._awaited(lambda: awaitable)
+        return returned if isinstance(returned, Raised) else caught(lambda: result_text(returned))
+
+    async def _awaited(self, begin: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what a coroutine of the program returns, or ``Raised``.
+
+        It is a task of its own: one that catches its cancellation keeps neither the answer nor the time limit waiting.
+        """
+
+        async def run() -> Any:
+            return await begin()
+
+        task = asyncio.create_task(caught_async(run()))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        try:
+            await asyncio.wait((task,))
+        finally:
+            task.cancel()
+        return task.result()
+
+
+def _called(tool: FunctionTool, arguments: Mapping[str, Any]) -> Any:
+    """Call a function, or raise ArgumentsRefused."""
+    positional, by_name = tool.checked_parameters.checked(arguments)
+    return tool.function(*positional, **by_name)
+
+
+def _text_or_awaitable(returned: Any) -> Any:
+    return returned if inspect.isawaitable(returned) else result_text(returned)
