@@ -123,6 +123,7 @@ def create_app(
     log_ring: LogRing | None = None,
     tools: Sequence[ToolSource] = (),
     decide: Decide | None = None,
+    agent: Agent | None = None,
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
@@ -139,13 +140,14 @@ def create_app(
         log_ring: the last lines of the process's log; None: they are not kept.
         tools: where the tools of the server come from, which it runs when models call them.
         decide: decides about calls that need an approval, beside whoever decides over HTTP; None: nobody.
+        agent: runs the tools, in place of ``tools`` and ``decide``, where other callers of the yard share it.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.observe = lambda inner: Telemetry(inner, server, http_metrics)
     error_responses.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
-    agent = Agent.of(tools, decide)
+    agent = agent or Agent.of(tools, decide)
     app.state.services = Services(yard, MediaLoader(yard), agent)
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
     app.state.log_ring = log_ring
