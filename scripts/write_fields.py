@@ -35,6 +35,12 @@ _REQUESTS: dict[str, tuple[type[BaseModel], str, frozenset[str]]] = {
 # What a field takes in Python beside its type in JSON.
 _ALSO = {"response_format": "type[BaseModel]", "messages": "str"}
 
+# What a field takes in Python, in place of its type in JSON: functions, also by their name.
+_IN_PLACE = {
+    "tools": "Sequence[Mapping[str, Any] | Callable[..., Any] | FunctionTool] | None",
+    "tool_choice": "str | Mapping[str, Any] | Callable[..., Any] | FunctionTool | None",
+}
+
 _HEAD = '''"""Keyword arguments of requests in process: the fields of the HTTP API, by the same names.
 
 Generated from the schemas of the HTTP API by `make docs`.
@@ -42,11 +48,13 @@ Generated from the schemas of the HTTP API by `make docs`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from modelyard.inprocess.tools.function_tool import FunctionTool
 '''
 
 
@@ -68,7 +76,8 @@ def _class(name: str, body: type[BaseModel], what: str, own: frozenset[str]) -> 
                 # Beside dicts, messages of answers, whose type is not known here.
                 annotation = list[Any]
             also = f"{_ALSO[field]} | " if field in _ALSO else ""
-            lines.append(f"    {info.alias or field}: {also}{_union(annotation)}")
+            written = _IN_PLACE.get(field) or f"{also}{_union(annotation)}"
+            lines.append(f"    {info.alias or field}: {written}")
     return "\n\n" + "\n".join(lines) + "\n"
 
 

@@ -23,7 +23,7 @@ TWINS = {
 END = "    # End of the generated methods\n"
 
 # Methods of AsyncModel that Model lacks, or has in a form of its own.
-_NOT_GENERATED = frozenset({"aclose", "async_openai_client", "load_progress", "start", "yard"})
+_NOT_GENERATED = frozenset({"aclose", "agent", "async_openai_client", "load_progress", "start", "yard"})
 
 _Method = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -55,7 +55,13 @@ def _methods(source: str) -> Iterator[str]:
             body = ast.unparse(method.body[-1]).replace("await ", "")
         else:
             body = _blocking_call(method)
+        if _is_property(method):
+            head = f"    @property\n{head}"
         yield f"{head}{documentation}        {body}\n"
+
+
+def _is_property(method: _Method) -> bool:
+    return any(isinstance(each, ast.Name) and each.id == "property" for each in method.decorator_list)
 
 
 def _blocking_call(method: _Method) -> str:
@@ -69,6 +75,8 @@ def _blocking_call(method: _Method) -> str:
     returned = ast.unparse(method.returns)
     if returned.endswith("Stream"):
         return f"return {returned.removeprefix('Async')}(self, self.thread, {call})"
+    if _is_property(method):
+        call = f"lambda twin: twin.{method.name}"
     run = "call" if isinstance(method, ast.AsyncFunctionDef) else "call_sync"
     return f"{'' if returned == 'None' else 'return '}self.thread.{run}({call})"
 

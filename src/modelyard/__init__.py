@@ -58,6 +58,9 @@ if TYPE_CHECKING:
     from modelyard.inprocess.progress import LoadProgress
     from modelyard.inprocess.serve import Server, serve, serve_async, start_server
     from modelyard.inprocess.streams import AsyncChatStream, AsyncCompletionStream, ChatStream, CompletionStream
+    from modelyard.inprocess.tools.approval import ToolApproval
+    from modelyard.inprocess.tools.function_tool import FunctionTool
+    from modelyard.inprocess.tools.tool_info import ToolInfo
     from modelyard.yard.stats.status import Plan
 
 __all__ = [
@@ -75,6 +78,7 @@ __all__ = [
     "ConfigFile",
     "EmbeddingModelBuilder",
     "EmbeddingResponse",
+    "FunctionTool",
     "GgufModelBuilder",
     "IsqType",
     "LoadProgress",
@@ -87,6 +91,8 @@ __all__ = [
     "RerankResponse",
     "Server",
     "TextModelBuilder",
+    "ToolApproval",
+    "ToolInfo",
     "__version__",
     "create_app",
     "from_config",

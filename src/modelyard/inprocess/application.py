@@ -35,4 +35,4 @@ def create_app(model: Model | AsyncModel) -> ASGIApp:
 
 
 def _mountable(model: AsyncModel) -> ASGIApp:
-    return create_http_app(model.yard, read_keys(model.yard.config), is_mounted=True)
+    return create_http_app(model.yard, read_keys(model.yard.config), is_mounted=True, agent=model.agent)

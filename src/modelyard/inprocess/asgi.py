@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from modelyard.agent.agent import Agent
 from modelyard.api.app import create_app
 from modelyard.api.errors.responses import error_response
 from modelyard.errors import Closed, ForkedProcess
@@ -17,9 +18,14 @@ from modelyard.yard.yard import Yard
 _T = TypeVar("_T")
 
 
-def in_process_app(yard: Yard) -> ASGIApp:
-    """Return the HTTP application on ``yard`` without API keys, for clients on the yard's event loop."""
-    return create_app(yard, is_mounted=True)
+def in_process_app(yard: Yard, agent: Agent | None = None) -> ASGIApp:
+    """Return the HTTP application on ``yard`` without API keys, for clients on the yard's event loop.
+
+    Args:
+        yard: the models.
+        agent: runs tools; None: there are none.
+    """
+    return create_app(yard, is_mounted=True, agent=agent)
 
 
 class MountedApp:

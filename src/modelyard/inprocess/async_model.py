@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
 
+from modelyard.agent.agent import Agent
 from modelyard.config import Config, default_model, revise
 from modelyard.config import Model as ModelTable
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed, WrongEventLoop
@@ -19,6 +20,10 @@ from modelyard.inprocess.async_requests import AsyncRequests
 from modelyard.inprocess.model_table import ModelDescription, model_table
 from modelyard.inprocess.progress import ProgressDisplay, Shown
 from modelyard.inprocess.requests import shown
+from modelyard.inprocess.tools.program_tools import ModelTools, ProgramTools
+from modelyard.inprocess.tools.source import ModelToolbox
+from modelyard.inprocess.tools.tool_info import ToolInfo
+from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
@@ -39,17 +44,29 @@ class AsyncModel(AsyncRequests):
     Each method raises ``Closed`` after ``aclose``, ``ForkedProcess`` in a forked child, and ``WrongEventLoop`` on
     another event loop.
 
+    Attributes:
+        tools: the tools that the models may call, as a list of ``ToolInfo``; ``tools_of`` has those of one model.
+
     Args:
         config: the models, and how each is served.
         make_yard: makes the yard; tests pass another one.
         progress: where the progress of loads is shown; see ``Buildable.with_progress``.
+        tools: functions that the models may call, and who approves calls.
     """
 
-    def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard, *, progress: Shown = False) -> None:
+    def __init__(
+        self,
+        config: Config,
+        make_yard: Callable[[Config], Yard] = Yard,
+        *,
+        progress: Shown = False,
+        tools: ProgramTools = ProgramTools(),  # noqa: B008 (immutable)
+    ) -> None:
         if not isinstance(config, Config):
             raise InvalidRequest(f"A builder makes models: TextModelBuilder(…).build(); this is {shown(config)}.")
         self._yard = make_yard(config)
-        super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress))
+        self._toolbox = ModelToolbox(tools)
+        super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress), self._toolbox)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._is_closed = False
@@ -81,6 +98,7 @@ class AsyncModel(AsyncRequests):
         """
         if not self._is_closed:
             self._is_closed = True
+            self._toolbox.close()
             await self._yard.close(timeout_s)
 
     async def __aenter__(self) -> Self:
@@ -123,6 +141,29 @@ class AsyncModel(AsyncRequests):
             )
         return self._yard
 
+    @property
+    def agent(self) -> Agent:
+        """Runs the tools for the answers of the models, in process and over HTTP."""
+        return self._toolbox.agent
+
+    @property
+    def tools(self) -> list[ToolInfo]:
+        """The tools that the models may call, each once; ``tools_of`` has those of one model.
+
+        They are the functions of ``with_tools``, and the tools of the MCP servers that are connected at the moment.
+        """
+        found = [tool for model in self.yard.models() for tool in self.tools_of(model.id)]
+        return list({(tool.server, tool.name): tool for tool in found}.values())
+
+    def tools_of(self, model: str | None = None) -> list[ToolInfo]:
+        """Return the tools that a model, by id or alias, may call; None: the default model.
+
+        Raises:
+            ModelNotFound, ModelRequired: as ``send_chat_request_with_model``.
+        """
+        model_id = self.yard.configured(None if model is None else _named(model)).id
+        return [ToolInfo.of(tool) for tool in self.agent.tools(model_id, current_caller())]
+
     def max_sequence_length(self) -> int | None:
         """Call ``max_sequence_length_with_model`` with the default model."""
         return self.max_sequence_length_with_model()
@@ -150,7 +191,7 @@ class AsyncModel(AsyncRequests):
         from modelyard.inprocess.asgi import UsableApp, in_process_app
         from modelyard.inprocess.transport import async_openai_client
 
-        app = UsableApp(in_process_app(self.yard), lambda: self.yard)
+        app = UsableApp(in_process_app(self.yard, self.agent), lambda: self.yard)
         return async_openai_client(app, **options)
 
     # Models
@@ -193,11 +234,11 @@ class AsyncModel(AsyncRequests):
             ConfigError: the description is invalid, its name is taken, or files are missing or unusable.
             InsufficientMemory, ModelLoadFailed: the model cannot be loaded. No model is added after any error.
         """
-        await self._add(model_table(builder, None))
+        await self._add(model_table(builder, None), builder.tools())
 
     async def add_model_with_alias(self, alias: str, builder: ModelDescription) -> None:
         """Call ``add_model`` for a model whose id becomes ``alias``."""
-        await self._add(model_table(builder, alias))
+        await self._add(model_table(builder, alias), builder.tools())
 
     async def remove_model(self, model: str) -> None:
         """Remove a model, by id or alias. Its running requests finish, and then its memory is freed.
@@ -246,11 +287,15 @@ class AsyncModel(AsyncRequests):
         """
         return await self.yard.plan(_named(model))
 
-    async def _add(self, table: ModelTable) -> None:
+    async def _add(self, table: ModelTable, tools: ModelTools) -> None:
         async with self._change_lock:
             yard = self.yard
             config = yard.config
             extended = revise(config, (*config.models, table), default_model(config), "add_model")
+            before = self._toolbox.program
+            program = before.with_model(table.id, tools)
+            program.check((table.id,), "add_model")
+            self._toolbox.program = program
             try:
                 await self._display.during(yard.reconfigure(extended))
                 if reason := yard.failed().get(table.id):
@@ -258,6 +303,7 @@ class AsyncModel(AsyncRequests):
                 if table.load == "startup":
                     await self._display.during(yard.reload(table.id))
             except BaseException:
+                self._toolbox.program = before
                 if not self._is_closed and yard.config is extended:
                     await self._remove(table.id)
                 raise
@@ -270,6 +316,7 @@ class AsyncModel(AsyncRequests):
             raise InvalidRequest(f"'{model}' is the only model. Add another before you remove it, or close them all.")
         default = default_model(config)
         await yard.reconfigure(revise(config, remaining, None if default == model else default, "remove_model"))
+        self._toolbox.program = self._toolbox.program.without_model(model)
 
 
 def _named(model: str) -> str:

@@ -22,10 +22,11 @@ from modelyard.inprocess.answers import (
     PooledUsage,
     RerankResponse,
 )
-from modelyard.inprocess.chat import Chats, to_request
+from modelyard.inprocess.chat import Chats
 from modelyard.inprocess.completions import Completions, to_requests
 from modelyard.inprocess.fields import ChatFields, CompletionFields, EmbeddingFields, RerankFields, TokenizeFields
 from modelyard.inprocess.progress import ProgressDisplay
+from modelyard.inprocess.request_tools import take_functions, tool_definitions
 from modelyard.inprocess.requests import (
     ChatRequest,
     EmbeddingInput,
@@ -41,6 +42,7 @@ from modelyard.inprocess.requests import (
 )
 from modelyard.inprocess.shown_fields import fields_shown
 from modelyard.inprocess.streams import AsyncChatStream, AsyncCompletionStream
+from modelyard.inprocess.tools.source import ModelToolbox
 from modelyard.yard.requests.requests import EmbeddingRequest, WaitOptions
 from modelyard.yard.yard import Yard
 
@@ -55,12 +57,13 @@ class AsyncRequests(ABC):
     Args:
         yard: runs the models.
         display: shows the load that a request waits for.
+        toolbox: the tools that the models may call.
     """
 
-    def __init__(self, yard: Yard, display: ProgressDisplay) -> None:
+    def __init__(self, yard: Yard, display: ProgressDisplay, toolbox: ModelToolbox) -> None:
         self._display = display
         self._media = MediaLoader(yard)
-        self._chats, self._completions = Chats(yard, self._media), Completions(yard)
+        self._chats, self._completions = Chats(yard, self._media, toolbox), Completions(yard)
 
     @property
     @abstractmethod
@@ -82,7 +85,8 @@ class AsyncRequests(ABC):
             request: the text of a user message, messages, or a whole request in OpenAI's shape; by name ``messages``.
             model: id or alias; None: the model that ``request`` names, else the default.
             fields: the fields of ``POST /v1/chat/completions``, such as ``max_tokens`` and ``temperature``. A pydantic
-                class as ``response_format`` holds the answer to its schema.
+                class as ``response_format`` holds the answer to its schema. Functions in ``tools`` are called where the
+                model calls them, and it goes on with the results; tools that are dicts are the caller's.
 
         Raises:
             ModelNotFound: no model has that name; the error lists the known names.
@@ -92,9 +96,10 @@ class AsyncRequests(ABC):
             QueueFull, ModelLoading, InsufficientMemory, ModelLoadFailed: the model is not available in time.
             EngineError: the engine failed while it computed the answer.
         """
-        body = chat_request(request, model, fields, stream=False)
+        asked = take_functions(request, fields)
+        body = chat_request(asked.request, model, asked.fields, stream=False)
         answering = self.yard.configured(body.model).id
-        return await self._waiting(self._chats.whole(body), answering)
+        return await self._waiting(self._chats.whole(body, asked.functions), answering)
 
     def stream_chat_request(
         self, request: ChatRequest | None = None, *, model: str | None = None, **fields: Unpack[ChatFields]
@@ -111,10 +116,12 @@ class AsyncRequests(ABC):
             InvalidRequest, ModelNotFound, ModelRequired: at once. The stream raises the other errors of
                 ``send_chat_request_with_model``.
         """
-        body = chat_request(request, model, fields, stream=True)
+        asked = take_functions(request, fields)
+        body = chat_request(asked.request, model, asked.fields, stream=True)
         answering = self.yard.configured(body.model).id
+        prepared = self._chats.prepared(body, asked.functions)
         return AsyncChatStream(
-            self._chats.chunks(body, to_request(body), lambda accepted: self._waiting(accepted, answering)), answering
+            self._chats.chunks(prepared, lambda accepted: self._waiting(accepted, answering)), answering
         )
 
     async def send_completion_request(
@@ -288,6 +295,8 @@ class AsyncRequests(ABC):
             InvalidRequest: a message is malformed, or the template refuses the messages.
             ModelyardError: the errors of ``send_chat_request_with_model``.
         """
+        if (tools := fields.get("tools")) is not None:
+            fields["tools"] = tool_definitions(tools)
         request = tokenize_request(text, model, fields)
         answering = self.yard.configured(request.model).id
         request = await self._media.resolved(request)

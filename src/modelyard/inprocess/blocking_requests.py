@@ -41,7 +41,8 @@ class BlockingRequests:
             request: the text of a user message, messages, or a whole request in OpenAI's shape; by name ``messages``.
             model: id or alias; None: the model that ``request`` names, else the default.
             fields: the fields of ``POST /v1/chat/completions``, such as ``max_tokens`` and ``temperature``. A pydantic
-                class as ``response_format`` holds the answer to its schema.
+                class as ``response_format`` holds the answer to its schema. Functions in ``tools`` are called where the
+                model calls them, and it goes on with the results; tools that are dicts are the caller's.
 
         Raises:
             ModelNotFound: no model has that name; the error lists the known names.

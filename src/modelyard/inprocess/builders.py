@@ -7,7 +7,7 @@ changed and built again.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
@@ -16,6 +16,9 @@ from modelyard.config import Config, load_config, validate_config
 from modelyard.errors import ConfigError
 from modelyard.inprocess.model_table import check_builder
 from modelyard.inprocess.progress import Shown
+from modelyard.inprocess.tools.approval import ApprovalCallback
+from modelyard.inprocess.tools.function_tool import FunctionTool
+from modelyard.inprocess.tools.program_tools import ModelTools, ProgramTools
 
 if TYPE_CHECKING:
     from modelyard.inprocess.async_model import AsyncModel
@@ -64,6 +67,7 @@ class Buildable(ABC):
         """
 
     _progress: Shown = True
+    _tools = ModelTools()
 
     def with_progress(self, progress: Shown = True) -> Self:
         """Set where downloads, conversions and loads are shown.
@@ -78,6 +82,33 @@ class Buildable(ABC):
         self._progress = progress
         return self
 
+    def with_tools(self, functions: Sequence[Callable[..., Any] | FunctionTool]) -> Self:
+        """Add functions that the model calls while it answers. On a builder of several models: that each of them calls.
+
+        The library runs what a model calls, and lets it go on with the results. A function is described to the model by
+        its name, its docstring and its annotations; see ``FunctionTool``. Requests to a server on the models use the
+        same functions.
+
+        Raises:
+            ConfigError: no tool can be made of a function; the error lists every problem.
+        """
+        self._tools = self._tools.with_functions(functions, type(self).__name__)
+        return self
+
+    def with_tool_approval(self, callback: ApprovalCallback) -> Self:
+        """Ask a function before each call of a tool, also of a tool of an MCP server.
+
+        Args:
+            callback: takes a ``ToolApproval``, and returns True to approve the call, False or the reason, a text for
+                the model, to deny it. With ``async def`` it runs on the event loop of the model, else on a thread. A
+                call is denied if it raises, or does not return in the time of ``[mcp] approval_timeout``.
+
+        Raises:
+            ConfigError: ``callback`` is no function.
+        """
+        self._tools = self._tools.with_approval(callback, type(self).__name__)
+        return self
+
     def build(self) -> Model:
         """Load the models, and return when they serve. After an error or an interrupt, everything is freed.
 
@@ -88,15 +119,31 @@ class Buildable(ABC):
         """
         from modelyard.inprocess.model import Model
 
-        return Model(self.config(), progress=self._progress)
+        config = self.config()
+        return Model(config, progress=self._progress, tools=self._checked_tools(config))
 
     async def build_async(self) -> AsyncModel:
         """Load the models like ``build``, for the event loop of the caller: the AsyncModel works on that loop alone."""
         from modelyard.inprocess.async_model import AsyncModel
 
-        model = AsyncModel(self.config(), progress=self._progress)
+        config = self.config()
+        model = AsyncModel(config, progress=self._progress, tools=self._checked_tools(config))
         await model.start()
         return model
+
+    def _checked_tools(self, config: Config) -> ProgramTools:
+        """Return the tools of each model.
+
+        Raises:
+            ConfigError: a model has two functions of one name.
+        """
+        tools = self._program_tools(config)
+        tools.check([model.id for model in config.models], type(self).__name__)
+        return tools
+
+    def _program_tools(self, config: Config) -> ProgramTools:  # noqa: ARG002 (builders of single models use it)
+        """Return the tools of each model; ``config`` is the description as a configuration."""
+        return ProgramTools(self._tools)
 
 
 class ModelBuilder(Buildable):
@@ -207,6 +254,14 @@ class ModelBuilder(Buildable):
     def table(self, alias: str | None = None) -> dict[str, Any]:
         """Return the description as a ``[[models]]`` table; ``alias`` becomes its id if it is not None."""
         return self._table if alias is None else {**self._table, "alias": alias}
+
+    def tools(self) -> ModelTools:
+        """Return the functions that ``with_tools`` added, and what approves calls."""
+        return self._tools
+
+    def _program_tools(self, config: Config) -> ProgramTools:
+        # Models that are added later do not have them.
+        return ProgramTools(of_models={model.id: self._tools for model in config.models})
 
     def config(self) -> Config:
         """Return the description as a configuration with a single model.
@@ -324,6 +379,12 @@ class MultiModelBuilder(Buildable):
         """Set where the hub's token is: ``cache``, ``env:VARIABLE``, ``path:FILE``, ``literal:TOKEN`` or ``none``."""
         self._hub["token_source"] = source
         return self
+
+    def _program_tools(self, config: Config) -> ProgramTools:
+        builders = (builder for builder, _ in self._models)
+        return ProgramTools(
+            self._tools, {model.id: builder.tools() for model, builder in zip(config.models, builders, strict=True)}
+        )
 
     def config(self) -> Config:
         """Return the description as a configuration.

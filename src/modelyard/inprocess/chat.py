@@ -7,79 +7,132 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
+from modelyard.agent.limits import limits_of
+from modelyard.agent.request import AgentRequest
+from modelyard.agent.tools import ServerTool
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.openai.chat import chat_choices
+from modelyard.api.openai.chat import agent_choices, chat_agent_request, chat_choices, chat_server_tools
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
+from modelyard.api.serving.agent import whole_agent_answer
 from modelyard.api.serving.streaming import whole_answer
+from modelyard.inprocess.agent_chunks import agent_chunk_fields
 from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk
 from modelyard.inprocess.choices import Accepting, chunk_fields
+from modelyard.inprocess.tools.function_tool import FunctionTool
+from modelyard.inprocess.tools.source import ModelToolbox
 from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
+from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
 
 
+@dataclass(frozen=True, slots=True)
+class PreparedChat:
+    """A chat that was checked.
+
+    Attributes:
+        body: the request as it came.
+        request: the same request for the yard, with the tools of the caller alone.
+        tools: what the model may call, and the library runs.
+    """
+
+    body: ChatCompletionRequest
+    request: Request
+    tools: tuple[ServerTool, ...] = ()
+
+
 class Chats:
-    """Answers chats with the models of ``yard``; ``media`` loads images and sound."""
+    """Answers chats.
 
-    def __init__(self, yard: Yard, media: MediaLoader) -> None:
-        self._yard, self._media = yard, media
+    Args:
+        yard: the models.
+        media: loads images and sound.
+        toolbox: the tools that the models may call.
+    """
 
-    async def whole(self, body: ChatCompletionRequest) -> ChatCompletion:
-        """Return the whole answer to ``body``.
+    def __init__(self, yard: Yard, media: MediaLoader, toolbox: ModelToolbox) -> None:
+        self._yard, self._media, self._toolbox = yard, media, toolbox
+
+    def prepared(self, body: ChatCompletionRequest, functions: Sequence[FunctionTool] = ()) -> PreparedChat:
+        """Return ``body`` with what the model may call.
+
+        Args:
+            body: the request as it came.
+            functions: of the request, which go before those of the model.
+
+        Raises:
+            InvalidRequest: the value of a field is not supported.
+            ModelNotFound, ModelRequired: there is no such model.
+        """
+        model = self._yard.configured(body.model).id
+        tools = {tool.name: tool for tool in self._toolbox.server_tools(functions, model)}
+        for tool in self._toolbox.agent.tools(model, current_caller()):
+            tools.setdefault(tool.name, tool)
+        offered = chat_server_tools(body, tuple(tools.values()))
+        request = body.checked([tool.name for tool in offered])
+        request = replace(request, wait_options=WaitOptions(keep_alive_s=body.keep_alive))
+        return PreparedChat(body, request, offered)
+
+    async def whole(self, body: ChatCompletionRequest, functions: Sequence[FunctionTool] = ()) -> ChatCompletion:
+        """Return the whole answer to ``body``; the model may call ``functions``.
 
         Raises:
             ModelyardError: as ``Yard.generate``.
         """
-        request = await self._media.resolved(to_request(body))
-        answer, _ = await whole_answer(self._yard, chat_choices(body, request))
+        chat = self.prepared(body, functions)
+        request = await self._media.resolved(chat.request)
+        if (asked := self._asked(chat, request)) is None:
+            answer, _ = await whole_answer(self._yard, chat_choices(body, request))
+        else:
+            answer, _ = await whole_agent_answer(self._yard, self._toolbox.agent, agent_choices(body, asked))
         return ChatCompletion.model_validate(answer)
 
-    async def chunks(
-        self, body: ChatCompletionRequest, request: Request, accepting: Accepting
-    ) -> AsyncGenerator[ChatCompletionChunk]:
-        """Yield the answer to ``body`` as chunks; closing the generator cancels the generation.
+    async def chunks(self, chat: PreparedChat, accepting: Accepting) -> AsyncGenerator[ChatCompletionChunk]:
+        """Yield the answer to ``chat`` as chunks; closing the generator cancels the generation.
 
         Args:
-            body: the request as it came.
-            request: the same request for the yard.
+            chat: the request.
             accepting: waits until the answer begins.
 
         Raises:
             ModelyardError: as ``Yard.generate``, also in the middle of the answer.
         """
-        request = await self._media.resolved(request)
-        chat = request.prompt
-        assert isinstance(chat, Chat)
-        fields = chunk_fields(
-            self._yard,
-            choices_of(request, body.choices),
-            Identity("chatcmpl"),
-            lambda generation, index: _ChatWriter(body, generation, chat, index),
-            accepting,
-            choices=body.choices,
-            timings_per_token=bool(body.timings_per_token),
-        )
+        body = chat.body
+        request = await self._media.resolved(chat.request)
+        fields: AsyncGenerator[dict[str, Any]]
+        if (asked := self._asked(chat, request)) is None:
+            prompt = request.prompt
+            assert isinstance(prompt, Chat)
+            fields = chunk_fields(
+                self._yard,
+                choices_of(request, body.choices),
+                Identity("chatcmpl"),
+                lambda generation, index: _ChatWriter(body, generation, prompt, index),
+                accepting,
+                choices=body.choices,
+                timings_per_token=bool(body.timings_per_token),
+            )
+        else:
+            fields = agent_chunk_fields(self._yard, self._toolbox.agent, body, asked, accepting)
         async with aclosing(fields):
             async for each in fields:
                 yield ChatCompletionChunk.model_validate(each)
 
-
-def to_request(body: ChatCompletionRequest) -> Request:
-    """Return ``body`` as a request to the yard.
-
-    Raises:
-        InvalidRequest: the value of a field is not supported.
-    """
-    return replace(body.checked(), wait_options=WaitOptions(keep_alive_s=body.keep_alive))
+    def _asked(self, chat: PreparedChat, request: Request) -> AgentRequest | None:
+        """Return the request to an agent; None where the library runs no tools for it."""
+        if not chat.tools:
+            return None
+        agent, limits = self._toolbox.agent, limits_of(self._yard.config)
+        return chat_agent_request(agent, chat.body, request, chat.tools, limits)
 
 
 class _ChatWriter:

@@ -5,11 +5,13 @@ Generated from the schemas of the HTTP API by `make docs`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
+
+    from modelyard.inprocess.tools.function_tool import FunctionTool
 
 
 class ChatFields(TypedDict, total=False):
@@ -82,8 +84,8 @@ class ChatFields(TypedDict, total=False):
     t_max_predict_ms: int | None
     return_progress: bool | None
     messages: str | Sequence[Any]
-    tools: Sequence[Mapping[str, Any]] | None
-    tool_choice: Literal["none", "auto", "required"] | Mapping[str, Any] | None
+    tools: Sequence[Mapping[str, Any] | Callable[..., Any] | FunctionTool] | None
+    tool_choice: str | Mapping[str, Any] | Callable[..., Any] | FunctionTool | None
     parallel_tool_calls: bool | None
     logprobs: bool | None
     top_logprobs: int | None
@@ -193,7 +195,7 @@ class TokenizeFields(TypedDict, total=False):
     """Fields of a tokenization, as in ``TokenizeBody`` of the HTTP API; None leaves a field out."""
 
     keep_alive: float | str | None
-    tools: Sequence[Mapping[str, Any]] | None
+    tools: Sequence[Mapping[str, Any] | Callable[..., Any] | FunctionTool] | None
     chat_template_kwargs: Mapping[str, Any] | None
     continue_final_message: bool | None
     add_generation_prompt: bool | None

@@ -14,6 +14,8 @@ from modelyard.inprocess.blocking_requests import BlockingRequests
 from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.inprocess.model_table import ModelDescription
 from modelyard.inprocess.progress import Shown
+from modelyard.inprocess.tools.program_tools import ProgramTools
+from modelyard.inprocess.tools.tool_info import ToolInfo
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
 
@@ -34,10 +36,14 @@ class Model(BlockingRequests):
 
     Each method raises ``Closed`` after ``close``, and ``ForkedProcess`` in a forked child.
 
+    Attributes:
+        tools: the tools that the models may call, as a list of ``ToolInfo``; ``tools_of`` has those of one model.
+
     Args:
         config: the models, and how each is served.
         make_yard: makes the yard; tests pass another one.
         progress: where the progress of loads is shown; see ``Buildable.with_progress``.
+        tools: functions that the models may call, and who approves calls.
 
     Raises:
         ConfigError, InsufficientMemory, ModelLoadFailed: as ``Buildable.build``.
@@ -45,8 +51,15 @@ class Model(BlockingRequests):
 
     thread: LoopThread[AsyncModel]
 
-    def __init__(self, config: Config, make_yard: Callable[[Config], Yard] = Yard, *, progress: Shown = False) -> None:
-        self.thread = LoopThread(lambda: AsyncModel(config, make_yard, progress=progress), "modelyard")
+    def __init__(
+        self,
+        config: Config,
+        make_yard: Callable[[Config], Yard] = Yard,
+        *,
+        progress: Shown = False,
+        tools: ProgramTools = ProgramTools(),  # noqa: B008 (immutable)
+    ) -> None:
+        self.thread = LoopThread(lambda: AsyncModel(config, make_yard, progress=progress, tools=tools), "modelyard")
 
     def close(self) -> None:
         """End running requests with an error, free every model, and end the thread. Idempotent."""
@@ -103,9 +116,25 @@ class Model(BlockingRequests):
     def _app(self) -> ASGIApp:
         from modelyard.inprocess.asgi import OtherLoopApp, in_process_app
 
-        return OtherLoopApp(self.thread.call_sync(lambda twin: in_process_app(twin.yard)), self.thread)
+        return OtherLoopApp(self.thread.call_sync(lambda twin: in_process_app(twin.yard, twin.agent)), self.thread)
 
     # Generated from async_model.py by `make docs`
+
+    @property
+    def tools(self) -> list[ToolInfo]:
+        """The tools that the models may call, each once; ``tools_of`` has those of one model.
+
+        They are the functions of ``with_tools``, and the tools of the MCP servers that are connected at the moment.
+        """
+        return self.thread.call_sync(lambda twin: twin.tools)
+
+    def tools_of(self, model: str | None = None) -> list[ToolInfo]:
+        """Return the tools that a model, by id or alias, may call; None: the default model.
+
+        Raises:
+            ModelNotFound, ModelRequired: as ``send_chat_request_with_model``.
+        """
+        return self.thread.call_sync(lambda twin: twin.tools_of(model))
 
     def max_sequence_length(self) -> int | None:
         """Call ``max_sequence_length_with_model`` with the default model."""

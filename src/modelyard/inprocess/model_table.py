@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from modelyard.config import Model as ModelTable
 from modelyard.config import validate_config
 from modelyard.errors import ConfigError
+from modelyard.inprocess.tools.program_tools import ModelTools
 
 
 class ModelDescription(Protocol):
@@ -14,6 +15,9 @@ class ModelDescription(Protocol):
 
     def table(self, alias: str | None) -> dict[str, Any]:
         """Return the description as a ``[[models]]`` table; ``alias`` is its id if it is not None."""
+
+    def tools(self) -> ModelTools:
+        """Return the functions that the model may call, and what approves calls."""
 
 
 def check_builder(builder: object, method: str) -> None:

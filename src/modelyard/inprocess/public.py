@@ -37,6 +37,9 @@ _NAMES = {
         "CompletionStream",
     ),
     "modelyard.inprocess.progress": ("LoadProgress",),
+    "modelyard.inprocess.tools.approval": ("ToolApproval",),
+    "modelyard.inprocess.tools.function_tool": ("FunctionTool",),
+    "modelyard.inprocess.tools.tool_info": ("ToolInfo",),
     "modelyard.yard.stats.status": ("Plan",),
 }
 

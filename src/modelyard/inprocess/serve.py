@@ -137,7 +137,8 @@ async def _serve(
     port = server.port if port is None else port
     with contextlib.closing(_listen(host, port)) as listener:
         models = len(model.yard.config.models)
-        app = create_app(model.yard, keys, host=host, responses_file=server.responses_file(host, port))
+        responses_file = server.responses_file(host, port)
+        app = create_app(model.yard, keys, host=host, responses_file=responses_file, agent=model.agent)
         http = HttpServer(app, listener, server, models=models, tls=tls)
         try:
             await http.start()

@@ -38,7 +38,7 @@ def test_requests_take_the_same_fields_in_process_and_over_http() -> None:
 @pytest.mark.parametrize(
     ("over_http", "in_process"),
     [
-        (answers_openai.ChatCompletion, answers.ChatCompletion),
+        (answers_openai.AgentChatCompletion, answers.ChatCompletion),
         (ChatChunkChoice, answers.ChunkChoice),
         (answers_openai.TextCompletion, answers.Completion),
         (answers_openai.EmbeddingList, answers.EmbeddingResponse),

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any, Literal
 
 from modelyard.inprocess.answers.base import Answer, shortened
-from modelyard.inprocess.answers.notebook import answer_html
+from modelyard.inprocess.answers.notebook import RanCall, answer_html
 from modelyard.inprocess.answers.usage import CompletionUsage, PromptToken, Timings
 
 FinishReason = Literal["stop", "length", "tool_calls"]
@@ -90,6 +90,35 @@ class ChoiceLogprobs(Answer):
     refusal: None = None
 
 
+class AgenticToolCall(Answer):
+    """A call of a tool that was run for the model, and its result. An extension of mistral.rs.
+
+    Attributes:
+        index: number of the choice that it belongs to.
+        name: of the tool, as the model calls it.
+        server: name of the tool's MCP server; "program" for a function of the program.
+        arguments: text of a JSON object, as the model wrote it.
+        result: as the model read it.
+        is_error: whether the tool failed, was not approved, or took too long.
+        round: in which the call was made, from 0.
+        duration_ms: how long the tool ran.
+    """
+
+    index: int
+    id: str
+    name: str
+    server: str
+    arguments: str
+    result: str
+    is_error: bool
+    round: int
+    duration_ms: float
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        yield None, f"{self.name}({shortened(self.arguments)})"
+        yield "is_error" if self.is_error else "result", shortened(self.result)
+
+
 class Choice(Answer):
     """One of the requested answers."""
 
@@ -111,6 +140,7 @@ class ChatCompletion(Answer):
         model: id of the model that answered.
         system_fingerprint: identifies the weights and settings of the model.
         timings: counts and speeds, as llama.cpp has them.
+        agentic_tool_calls: the calls of tools that were run for the model, as they ended; None if it had no such tools.
         prompt_logprobs: at each place of the prompt the likely tokens, by id, if the request has ``prompt_logprobs``.
     """
 
@@ -121,6 +151,7 @@ class ChatCompletion(Answer):
     choices: list[Choice]
     usage: CompletionUsage
     timings: Timings | None = None
+    agentic_tool_calls: list[AgenticToolCall] | None = None
     prompt_logprobs: list[dict[str, PromptToken] | None] | None = None
     object: Literal["chat.completion"] = "chat.completion"
 
@@ -129,6 +160,8 @@ class ChatCompletion(Answer):
             yield from self.choices[0].__repr_args__()
         else:
             yield "choices", self.choices
+        if self.agentic_tool_calls:
+            yield "agentic_tool_calls", self.agentic_tool_calls
         yield "model", self.model
         yield "usage", self.usage
 
@@ -139,7 +172,12 @@ class ChatCompletion(Answer):
             note = f"{self.model} · {choice.finish_reason} · {self.usage.completion_tokens} tokens"
             if self.timings is not None and self.timings.predicted_per_second:
                 note += f" · {self.timings.predicted_per_second:.1f} tokens/s"
-            parts.append(answer_html(message.content, message.reasoning_content, _calls(message), note))
+            ran = [
+                RanCall(f"{call.name}({call.arguments})", call.result, call.is_error)
+                for call in self.agentic_tool_calls or ()
+                if call.index == choice.index
+            ]
+            parts.append(answer_html(message.content, message.reasoning_content, _calls(message), note, ran))
         return "".join(parts)
 
 

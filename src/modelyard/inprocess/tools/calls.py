@@ -12,11 +12,16 @@ from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
 from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
 from modelyard.inprocess.tools.outcome import Raised, caught, caught_async
 from modelyard.inprocess.tools.parameters import ArgumentsRefused
-from modelyard.inprocess.tools.results import ResultRefused, exception_text, result_text
+from modelyard.inprocess.tools.results import ResultRefused, bounded, exception_text, result_text
 from modelyard.inprocess.tools.threads import FunctionThreads
 
 PROGRAM: Final = "program"
 """``ServerTool.server`` of the functions of a program."""
+
+DEFAULT_RESULT_BYTES: Final = 64 * 1024
+"""Bound of a result where the configuration says none."""
+
+_CLOSED: Final = ToolResult("The tool was not called, or did not return, as its program ends.", is_error=True)
 
 logger = logging.getLogger(__name__)
 
@@ -28,12 +33,21 @@ class FunctionCalls:
 
     Args:
         threads: for functions that block.
+        max_result_bytes: of the text that a model reads of one result.
     """
 
-    def __init__(self, threads: FunctionThreads) -> None:
-        self._threads = threads
+    def __init__(self, threads: FunctionThreads, max_result_bytes: int = DEFAULT_RESULT_BYTES) -> None:
+        self._threads, self._max_result_bytes = threads, max_result_bytes
         # An event loop keeps weak references only to its tasks.
         self._running: set[asyncio.Task[Any]] = set()
+        self._bounds: set[asyncio.Timeout] = set()
+        self._is_closed = False
+
+    def close(self) -> None:
+        """Give up the calls that run: each gets an error as its result, and so do later ones. Idempotent."""
+        self._is_closed = True
+        for bound in self._bounds:
+            bound.reschedule(0)
 
     def server_tool(self, tool: FunctionTool) -> ServerTool:
         """Return a function as a tool that an agent runs."""
@@ -52,21 +66,28 @@ class FunctionCalls:
         )
 
     async def _result(self, tool: FunctionTool, arguments: Mapping[str, Any]) -> ToolResult:
+        if self._is_closed:
+            return _CLOSED
+        bound = asyncio.timeout(tool.timeout_s)
         try:
-            async with asyncio.timeout(tool.timeout_s) as bound:
+            async with bound:
+                self._bounds.add(bound)
                 outcome = await self._outcome(tool, arguments)
         except TimeoutError:
-            if not bound.expired():
-                raise
+            if self._is_closed:
+                return _CLOSED
             logger.warning("Tool %s did not return within %g s", tool.name, tool.timeout_s)
             return ToolResult(f"The tool did not return within {tool.timeout_s:g} seconds.", is_error=True)
+        finally:
+            self._bounds.discard(bound)
         if not isinstance(outcome, Raised):
-            return ToolResult(outcome)
+            text, is_cut = bounded(outcome, self._max_result_bytes)
+            return ToolResult(text, is_cut=is_cut)
         raised = outcome.exception
         if isinstance(raised, ArgumentsRefused | ResultRefused):
-            return ToolResult(str(raised), is_error=True)
+            return ToolResult(bounded(str(raised), self._max_result_bytes)[0], is_error=True)
         logger.warning("Tool %s raised %s", tool.name, type(raised).__name__, exc_info=raised)
-        return ToolResult(exception_text(raised), is_error=True)
+        return ToolResult(bounded(exception_text(raised), self._max_result_bytes)[0], is_error=True)
 
     async def _outcome(self, tool: FunctionTool, arguments: Mapping[str, Any]) -> str | Raised:
         """Return the text of a result, or what was raised on the way to it."""

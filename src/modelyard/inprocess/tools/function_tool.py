@@ -16,8 +16,8 @@ from modelyard.inprocess.tools.parameters import Function, Parameters, read_para
 DEFAULT_TIMEOUT_S: Final = 30.0
 """How long a call of a function may take, unless its tool says otherwise. As for calls of MCP servers."""
 
-MAX_TIMEOUT_S: Final = 86_400.0
-"""Upper bound of ``timeout_s``: a day."""
+MAX_TIMEOUT_S: Final = 3600.0
+"""Upper bound of ``timeout_s``, as of every call of a tool."""
 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
@@ -74,6 +74,12 @@ class FunctionTool:
     def parameters(self) -> Mapping[str, Any]:
         """JSON schema of the arguments."""
         return self.checked_parameters.schema
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        """The tool in OpenAI's shape."""
+        function = {"name": self.name, "description": self.description, "parameters": dict(self.parameters)}
+        return {"type": "function", "function": function}
 
     def __repr__(self) -> str:
         return f"FunctionTool({self.name})"

@@ -1,0 +1,127 @@
+"""The tools that models of a program may call, and the approvals that the program asks for."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from modelyard.agent.agent import Agent
+from modelyard.agent.approvals import Decision, PendingApproval
+from modelyard.agent.calls import arguments_of
+from modelyard.agent.tools import ServerTool, ToolSource
+from modelyard.inprocess.tools.approval import ToolApproval
+from modelyard.inprocess.tools.calls import FunctionCalls
+from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
+from modelyard.inprocess.tools.outcome import Raised
+from modelyard.inprocess.tools.threads import FunctionThreads
+
+if TYPE_CHECKING:
+    from modelyard.inprocess.tools.program_tools import ProgramTools
+    from modelyard.yard.requests.context import Caller
+
+MAX_APPROVAL_THREADS: Final = 16
+"""Approvals that functions decide on threads at the same time. Functions of tools that hang take none of these."""
+
+
+class ModelToolbox:
+    """The tools of all models of a program: its functions, and what other sources have.
+
+    Args:
+        program: the functions, and who approves calls.
+        others: further sources, such as MCP servers.
+
+    Attributes:
+        program: as above; another value replaces it, for the requests that begin later.
+        agent: runs the tools for the answers.
+    """
+
+    def __init__(self, program: ProgramTools, others: Sequence[ToolSource] = ()) -> None:
+        self.program = program
+        self._calls = FunctionCalls(FunctionThreads())
+        self._approval_threads = FunctionThreads(MAX_APPROVAL_THREADS)
+        self.agent = Agent.of((_Functions(self), *(_Approved(source, self) for source in others)), self._decide)
+
+    def server_tools(self, functions: Iterable[FunctionTool], model: str) -> tuple[ServerTool, ...]:
+        """Return functions as tools of ``model``, by id, which an agent runs."""
+        return self.approved([self._calls.server_tool(function) for function in functions], model)
+
+    def approved(self, tools: Sequence[ServerTool], model: str) -> tuple[ServerTool, ...]:
+        """Return tools so that each call waits for an approval, where the program approves the calls of ``model``."""
+        if self.program.approve(model) is None:
+            return tuple(tools)
+        return tuple(replace(tool, needs_approval=True) for tool in tools)
+
+    def close(self) -> None:
+        """Give up the calls of functions that run; a function on a thread runs on until it returns. Idempotent."""
+        self._calls.close()
+
+    async def _decide(self, pending: PendingApproval) -> Decision:
+        """Decide about a call as the program does; where it does not, wait for somebody who does."""
+        approve = self.program.approve(pending.model)
+        if approve is None:
+            await asyncio.Event().wait()
+        assert approve is not None
+        call, tool = pending.running.call, pending.running.tool
+        asked = ToolApproval(tool.name, tool.server, arguments_of(call.arguments), pending.model)
+        decided: Any
+        try:
+            if is_async(approve):
+                decided = approve(asked)
+            else:
+                decided = await self._approval_threads.run(lambda: approve(asked), "approval")
+            if inspect.isawaitable(decided):
+                decided = await decided
+        except (SystemExit, KeyboardInterrupt) as ended:
+            # Either would end the event loop.
+            decided = Raised(ended)
+        if isinstance(decided, Raised):
+            raise RuntimeError("the function that approves calls has failed") from decided.exception  # noqa: TRY004
+        return _decision(decided)
+
+
+class _Functions:
+    """The functions of a program as a source of tools."""
+
+    def __init__(self, toolbox: ModelToolbox) -> None:
+        self._toolbox = toolbox
+
+    def tools(self, model: str, caller: Caller) -> Sequence[ServerTool]:
+        """Return the functions that ``model`` may call. A key with a list of MCP servers has those alone."""
+        if caller.mcp_servers is not None:
+            return ()
+        return self._toolbox.server_tools(self._toolbox.program.functions(model), model)
+
+    def connected_servers(self, model: str, caller: Caller) -> int | None:  # noqa: ARG002 (of the protocol)
+        """Return None: functions are no MCP server."""
+        return None
+
+
+class _Approved:
+    """A source whose tools need the approval of the program, where it approves the calls of a model."""
+
+    def __init__(self, source: ToolSource, toolbox: ModelToolbox) -> None:
+        self._source, self._toolbox = source, toolbox
+
+    def tools(self, model: str, caller: Caller) -> Sequence[ServerTool]:
+        """Return the tools of the source."""
+        return self._toolbox.approved(self._source.tools(model, caller), model)
+
+    def connected_servers(self, model: str, caller: Caller) -> int | None:
+        """Return how many MCP servers the source has connected."""
+        return self._source.connected_servers(model, caller)
+
+
+def _decision(decided: object) -> Decision:
+    """Return what a function has decided.
+
+    Raises:
+        TypeError: it is neither a bool nor a text.
+    """
+    if isinstance(decided, bool):
+        return Decision(decided)
+    if isinstance(decided, str):
+        return Decision(is_approved=False, message=decided)
+    raise TypeError(f"a function that approves calls returns a bool or a text, not {type(decided).__name__}")
