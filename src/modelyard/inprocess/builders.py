@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from modelyard.config import Config, load_config, validate_config
 from modelyard.errors import ConfigError
+from modelyard.inprocess.mcp_settings import McpSettings, merge_settings
 from modelyard.inprocess.model_table import check_builder
 from modelyard.inprocess.progress import Shown
 from modelyard.inprocess.tools.approval import ApprovalCallback
@@ -146,7 +148,41 @@ class Buildable(ABC):
         return ProgramTools(self._tools)
 
 
-class ModelBuilder(Buildable):
+class McpBuildable(Buildable):
+    """A description of models with MCP servers, whose tools the models may call."""
+
+    _mcp = McpSettings()
+
+    def with_mcp_config(self, config: str | Path | Mapping[str, Any]) -> Self:
+        """Add the MCP servers of a JSON file, whose tools the model calls while it answers.
+
+        Args:
+            config: path of the file, or a mapping in its shape: that of mistral.rs (``servers``), or the ``mcpServers``
+                of other programs. ``${VAR}`` in a file is a variable of the environment.
+
+        Raises:
+            ConfigError: the file cannot be read, or is in no known shape; the error lists every problem.
+        """
+        self._mcp = self._mcp.with_config(config, type(self).__name__)
+        return self
+
+    def with_mcp_server(self, name: str, **keys: Any) -> Self:
+        """Add an MCP server, whose tools the model calls while it answers.
+
+        Args:
+            name: of the server; the names of its tools begin with it.
+            keys: keys of ``[[mcp.servers]]``: ``command`` and ``args``, or ``url``, and others such as ``approval``.
+        """
+        self._mcp = self._mcp.with_server(name, keys)
+        return self
+
+    def with_max_tool_rounds(self, rounds: int) -> Self:
+        """Set how often, in one answer, a model may call tools and go on with their results: 1 to 256."""
+        self._mcp = replace(self._mcp, max_tool_rounds=rounds)
+        return self
+
+
+class ModelBuilder(McpBuildable):
     """One model, whose kind is detected from its files.
 
     Args:
@@ -259,6 +295,10 @@ class ModelBuilder(Buildable):
         """Return the functions that ``with_tools`` added, and what approves calls."""
         return self._tools
 
+    def mcp(self) -> McpSettings:
+        """Return what was said of MCP servers."""
+        return self._mcp
+
     def _program_tools(self, config: Config) -> ProgramTools:
         # Models that are added later do not have them.
         return ProgramTools(of_models={model.id: self._tools for model in config.models})
@@ -269,7 +309,7 @@ class ModelBuilder(Buildable):
         Raises:
             ConfigError: the description is invalid; the error lists every problem.
         """
-        return validate_config({"models": [self.table()]}, source=type(self).__name__)
+        return validate_config({**self._mcp.tables(), "models": [self.table()]}, source=type(self).__name__)
 
     def _with(self, table: str, **keys: Any) -> Self:
         self._table[table] = {**self._table.get(table, {}), **keys}
@@ -322,7 +362,7 @@ class GgufModelBuilder(ModelBuilder):
         self._with("format", format="gguf", quantized_file=";".join(names))
 
 
-class MultiModelBuilder(Buildable):
+class MultiModelBuilder(McpBuildable):
     """Several models in one process, each on an engine of its own.
 
     The first model is the default, unless ``with_default_model`` names another.
@@ -397,7 +437,12 @@ class MultiModelBuilder(Buildable):
             raise ConfigError("MultiModelBuilder", ["No models: add at least one with add_model."])
         tables = [builder.table(alias) for builder, alias in self._models]
         default = self._default or tables[0].get("alias") or tables[0]["model_id"]
+        mcp, lists = merge_settings(self._mcp, [builder.mcp() for builder, _ in self._models], "MultiModelBuilder")
+        tables = [
+            table if names is None else {**table, "mcp": names} for table, names in zip(tables, lists, strict=True)
+        ]
         tree: Mapping[str, Any] = {
+            **mcp.tables(),
             "default_model_id": default,
             "memory": self._memory,
             "runtime": self._runtime,

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from modelyard.config import Model as ModelTable
 from modelyard.config import validate_config
 from modelyard.errors import ConfigError
+from modelyard.inprocess.mcp_settings import McpSettings
 from modelyard.inprocess.tools.program_tools import ModelTools
 
 
@@ -15,6 +16,9 @@ class ModelDescription(Protocol):
 
     def table(self, alias: str | None) -> dict[str, Any]:
         """Return the description as a ``[[models]]`` table; ``alias`` is its id if it is not None."""
+
+    def mcp(self) -> McpSettings:
+        """Return what was said of MCP servers."""
 
     def tools(self) -> ModelTools:
         """Return the functions that the model may call, and what approves calls."""
@@ -39,6 +43,10 @@ def model_table(builder: ModelDescription, alias: str | None) -> ModelTable:
         ConfigError: the description is invalid; the error lists every problem.
     """
     check_builder(builder, "add_model")
+    if builder.mcp() != McpSettings():
+        raise ConfigError(
+            "add_model", ["MCP servers, and max_tool_rounds, belong to what is built first: set them on its builder."]
+        )
     written = builder.table(alias)
     # ``draft`` names another model, and ``revise`` checks it against those.
     table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]

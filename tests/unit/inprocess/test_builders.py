@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 
@@ -21,6 +22,7 @@ from modelyard import (
 from modelyard.config import ISQ_NAMES, default_model, validate_config
 from modelyard.config.names import Kind
 from modelyard.errors import ConfigError
+from modelyard.inprocess.model_table import model_table
 
 GUIDE = {
     "default_model_id": "Qwen/Qwen3-4B",
@@ -131,3 +133,97 @@ def test_a_configuration_file_is_built_as_it_is(tmp_path: Path) -> None:
     assert builder.config().models[0].source == str(tmp_path / "small.gguf")
     with pytest.raises(ConfigError, match="There is no such file"):
         from_config(tmp_path / "other.toml").build()
+
+
+FILES: dict[str, Any] = {"command": "npx", "args": ["-y", "server-filesystem", "/tmp"]}
+
+
+def test_mcp_servers_are_those_of_a_configuration_file(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text('{"mcpServers": {"files": {"command": "npx", "args": ["-y", "server-filesystem", "/tmp"]}}}')
+    expected = validate_config(
+        {
+            "mcp": {"servers": [{"name": "files", **FILES}], "tool_timeout": 5},
+            "server": {"max_tool_rounds": 4},
+            "models": [{"model_id": "org/a"}],
+        }
+    )
+    mistralrs = {
+        "servers": [{"name": "files", "tool_prefix": "files", "source": {"type": "Process", **FILES}}],
+        "auto_register_tools": True,
+        "tool_timeout_secs": 5,
+    }
+    timed = {"servers": [], "auto_register_tools": True, "tool_timeout_secs": 5}
+    for builder in (
+        ModelBuilder("org/a").with_mcp_config(path).with_mcp_config(timed),
+        ModelBuilder("org/a").with_mcp_config({"mcpServers": {"files": FILES}}).with_mcp_config(timed),
+        ModelBuilder("org/a").with_mcp_server("files", **FILES).with_mcp_config(timed),
+    ):
+        config = builder.with_max_tool_rounds(4).config()
+        assert (config.mcp, config.server) == (expected.mcp, expected.server)
+    (server,) = ModelBuilder("org/a").with_mcp_config(mistralrs).config().mcp.servers
+    assert (server.name, server.command, server.args) == ("files", "npx", tuple(FILES["args"]))
+
+
+def test_mcp_servers_of_one_model_are_its_own() -> None:
+    search = {"url": "http://localhost:9/mcp"}
+    builder = (
+        MultiModelBuilder()
+        .add_model_with_alias("a", ModelBuilder("org/a").with_mcp_server("files", **FILES))
+        .add_model_with_alias("b", ModelBuilder("org/b").with_mcp_server("files", **FILES))
+        .add_model_with_alias("c", ModelBuilder("org/c"))
+        .with_mcp_server("search", **search)
+        .with_max_tool_rounds(2)
+    )
+    config = builder.config()
+    assert [server.name for server in config.mcp.servers] == ["search", "files"]
+    assert [model.mcp for model in config.models] == [("search", "files"), ("search", "files"), ("search",)]
+    assert config.server.max_tool_rounds == 2
+    shared = MultiModelBuilder().add_model(ModelBuilder("org/a")).with_mcp_server("files", **FILES).config()
+    assert shared.models[0].mcp is None
+
+
+@pytest.mark.parametrize(
+    ("of_model", "says"),
+    [
+        (lambda: ModelBuilder("org/b").with_mcp_server("files", command="other"), "Two MCP servers are named 'files'"),
+        (lambda: ModelBuilder("org/b").with_max_tool_rounds(2), "with_max_tool_rounds holds for all models"),
+        (
+            lambda: ModelBuilder("org/b").with_mcp_config(
+                {"servers": [], "auto_register_tools": True, "tool_timeout_secs": 5}
+            ),
+            r"'tool_timeout' of \[mcp\] holds for all models",
+        ),
+    ],
+)
+def test_what_holds_for_all_models_is_not_said_by_one(of_model: Callable[[], ModelBuilder], says: str) -> None:
+    builder = MultiModelBuilder().add_model(ModelBuilder("org/a")).with_mcp_server("files", **FILES)
+    with pytest.raises(ConfigError, match=says):
+        builder.add_model(of_model()).config()
+    with pytest.raises(ConfigError, match="belong to what is built first"):
+        model_table(of_model(), None)
+
+
+@pytest.mark.parametrize(
+    ("configured", "says"),
+    [
+        (lambda: ModelBuilder("org/a").with_mcp_config("/nowhere/mcp.json"), "There is no such file"),
+        (lambda: ModelBuilder("org/a").with_mcp_config({"mcpServers": {"a": {"comand": "x"}}}), "comand"),
+        (lambda: ModelBuilder("org/a").with_mcp_config(3), "with_mcp_config takes the path of a JSON file"),
+        (lambda: ModelBuilder("org/a").with_mcp_server("a").config(), "neither command nor url"),
+        (lambda: ModelBuilder("org/a").with_mcp_server("a", comand="x").config(), "comand"),
+        (lambda: ModelBuilder("org/a").with_max_tool_rounds(0).config(), "max_tool_rounds"),
+        (
+            lambda: ModelBuilder("org/a").with_mcp_server("a", command="x").with_mcp_server("a", command="y").config(),
+            "'a'",
+        ),
+    ],
+)
+def test_mcp_servers_that_cannot_be_used_are_refused(configured: Callable[[], object], says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        configured()
+
+
+def test_no_secret_of_an_mcp_server_is_shown() -> None:
+    builder = ModelBuilder("org/a").with_mcp_server("a", url="https://example.org", headers={"X-Key": "hush"})
+    assert "hush" not in repr(builder) + repr(builder.mcp()) + repr(builder.config())
