@@ -27,6 +27,7 @@ MAX_FOREIGN_LINES: Final = 1000
 """Lines on standard output that are no message: some programs print a greeting, and none prints a book."""
 
 _READ_BYTES: Final = 64 * 1024
+_END_S: Final = 3.0
 
 
 class NotMcp(Exception):
@@ -63,11 +64,8 @@ async def stdio_transport(server: McpServer) -> AsyncIterator[TransportStreams]:
         transports.append(transport)
         stdin = await _writer(child.process.stdin)
         logging = asyncio.create_task(log_stderr(server.name, child, stderr, secrets_of(server)))
-        tasks += [
-            logging,
-            asyncio.create_task(_read(stdout, inbound, child, logging)),
-            asyncio.create_task(_write(outbound, stdin, inbound)),
-        ]
+        reading = asyncio.create_task(_read(stdout, inbound, child, logging))
+        tasks += [logging, reading, asyncio.create_task(_write(outbound, stdin, inbound, reading))]
         yield read_stream, write_stream
     finally:
         await _end(child, stdin, tasks, transports)
@@ -148,13 +146,15 @@ async def _write(
     outbound: MemoryObjectReceiveStream[SessionMessage],
     stdin: asyncio.StreamWriter,
     inbound: MemoryObjectSendStream[SessionMessage | Exception],
+    reading: asyncio.Task[None],
 ) -> None:
     try:
         async for message in outbound:
             stdin.write(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
             await stdin.drain()
     except OSError:
-        # It does not read any more. The session must learn of it, even where the program does not end.
+        # It does not read any more. Its output then says why it has ended, or the session must learn of it this way.
+        await asyncio.wait((reading,), timeout=_END_S)
         inbound.close()
 
 
