@@ -23,7 +23,7 @@ TWINS = {
 END = "    # End of the generated methods\n"
 
 # Methods of AsyncModel that Model lacks, or has in a form of its own.
-_NOT_GENERATED = frozenset({"aclose", "agent", "async_openai_client", "load_progress", "start", "yard"})
+_NOT_GENERATED = frozenset({"aclose", "agent", "async_openai_client", "load_progress", "mcp", "start", "yard"})
 
 _Method = ast.FunctionDef | ast.AsyncFunctionDef
 

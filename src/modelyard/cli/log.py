@@ -18,7 +18,7 @@ from modelyard.system.printable import printable
 from modelyard.system.queued_output import QueuedOutput
 
 # Libraries whose lines of level INFO repeat what the access log has, or have a line for each request to the hub.
-_QUIET: Final = ("uvicorn.error", "httpx", "httpx2")
+_QUIET: Final = ("uvicorn.error", "httpx", "httpx2", "mcp", "client", "websockets")
 
 MAX_DRAIN_S: Final = 2.0
 """How long the end of a server waits for its last lines to be shown."""

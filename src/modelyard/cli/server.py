@@ -120,6 +120,7 @@ async def _serve(
                 host=address.host,
                 responses_file=responses_file,
                 log_ring=log.ring,
+                agent=model.agent,
             )
             close_store = app.state.responses.aclose
             server = HttpServer(

@@ -23,6 +23,7 @@ from modelyard.inprocess.requests import shown
 from modelyard.inprocess.tools.program_tools import ModelTools, ProgramTools
 from modelyard.inprocess.tools.source import ModelToolbox
 from modelyard.inprocess.tools.tool_info import ToolInfo
+from modelyard.mcp.clients import McpClients
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import Plan, Status
@@ -65,7 +66,9 @@ class AsyncModel(AsyncRequests):
         if not isinstance(config, Config):
             raise InvalidRequest(f"A builder makes models: TextModelBuilder(…).build(); this is {shown(config)}.")
         self._yard = make_yard(config)
-        self._toolbox = ModelToolbox(tools)
+        self._mcp = McpClients(config)
+        self._yard.directory.followers.append(self._mcp.reconfigure)
+        self._toolbox = ModelToolbox(tools, (self._mcp,))
         super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress), self._toolbox)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -81,6 +84,8 @@ class AsyncModel(AsyncRequests):
                 also where the call is cancelled.
         """
         self._loop = asyncio.get_running_loop()
+        # Beside the models: a server that cannot be connected delays nothing.
+        self._mcp.start()
         try:
             await self._display.during(self._yard.start())
         except BaseException:
@@ -99,7 +104,11 @@ class AsyncModel(AsyncRequests):
         if not self._is_closed:
             self._is_closed = True
             self._toolbox.close()
-            await self._yard.close(timeout_s)
+            closing = asyncio.ensure_future(self._mcp.aclose())
+            try:
+                await self._yard.close(timeout_s)
+            finally:
+                await closing
 
     async def __aenter__(self) -> Self:
         if self._loop is None:
@@ -140,6 +149,11 @@ class AsyncModel(AsyncRequests):
                 "An AsyncModel is used on the event loop that it was started on. Build a Model to use it elsewhere."
             )
         return self._yard
+
+    @property
+    def mcp(self) -> McpClients:
+        """The clients of the MCP servers that are configured."""
+        return self._mcp
 
     @property
     def agent(self) -> Agent:

@@ -310,7 +310,9 @@ def _is_of_connection(error: Any) -> bool:
     """Whether an error is about the connection, after which the session is of no use."""
     from mcp_types import CONNECTION_CLOSED
 
-    return error.code == CONNECTION_CLOSED or _message(error) == "Session terminated"
+    # The code alone says nothing: it is also the first one that servers may use for errors of their own.
+    is_of_stream = error.code == CONNECTION_CLOSED and _message(error).startswith(("Connection closed", "SSE stream"))
+    return is_of_stream or _message(error) == "Session terminated"
 
 
 def _message(error: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from modelyard.config import Config, Model
 from modelyard.yard.from_config import router
 from modelyard.yard.requests.context import Caller, current_caller
@@ -14,6 +16,7 @@ class ModelDirectory:
         config: the configuration in force.
         started_config: the one that the process was started with.
         router: from the names in requests to the ids of models.
+        followers: are called with each configuration that takes the place of another.
         residency_names: from the id of a configured model to its name in the residency. The two differ where settings
             of the model have changed while it served: its new engine runs beside the old one, under a name of its own.
     """
@@ -21,11 +24,14 @@ class ModelDirectory:
     def __init__(self, config: Config) -> None:
         self.config = self.started_config = config
         self.router = router(config)
+        self.followers: list[Callable[[Config], None]] = []
         self.residency_names: dict[str, str] = {model.id: model.id for model in config.models}
 
     def replace_config(self, config: Config) -> None:
         """Route requests by ``config`` from now on; all of its models must be in ``residency_names``."""
         self.config, self.router = config, router(config)
+        for follow in self.followers:
+            follow(config)
 
     def configured(self, name: str | None) -> Model:
         """Return how a model is configured, by id or alias; None is the default.

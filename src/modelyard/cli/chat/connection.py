@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NoReturn, TextIO
+from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 from urllib.parse import urlsplit
 
 import httpx2
@@ -21,6 +22,9 @@ from modelyard.inprocess.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from modelyard.config import Config
+
+MCP_S: Final = 30.0
+"""Seconds that a chat waits for the MCP servers of its own models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +79,11 @@ def own_connection(config: Config, model: str, console: Console) -> Iterator[Con
     async def connect() -> AsyncIterator[httpx2.AsyncClient]:
         async with contextlib.aclosing(AsyncModel(config)) as models:
             await start_visibly(models, console)
-            async with async_http_client(in_process_app(models.yard)) as client:
+            with contextlib.suppress(TimeoutError):
+                # The first question is to have the tools; a server that takes long has them for a later one.
+                async with asyncio.timeout(MCP_S):
+                    await models.mcp.wait_settled()
+            async with async_http_client(in_process_app(models.yard, models.agent)) as client:
                 yield client
 
     _log_warnings()

@@ -67,5 +67,10 @@ class LineSplitter:
         self._pieces, self._size, self._tail = [], 0, b""
         if size <= self.limit:
             return start
-        match = _ID_AT_START.match(start) or _ID_AT_END.search(tail)
-        return LongLine(size, int(match[1]) if match else None)
+        return LongLine(size, answered_id(start, tail))
+
+
+def answered_id(start: bytes, end: bytes) -> int | None:
+    """Return the id of the request that a message answers, by its first and last bytes; None where they do not tell."""
+    match = _ID_AT_START.match(start[:_KEPT_BYTES]) or _ID_AT_END.search(end[-_KEPT_BYTES:])
+    return int(match[1]) if match else None

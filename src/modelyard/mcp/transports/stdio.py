@@ -10,14 +10,13 @@ from typing import IO, TYPE_CHECKING, Any, Final
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import INTERNAL_ERROR, ErrorData, JSONRPCError, jsonrpc_message_adapter
 
 from modelyard.config import McpServer
 from modelyard.mcp.transports.child import Child, start_child
 from modelyard.mcp.transports.lines import LineSplitter, LongLine
+from modelyard.mcp.transports.messages import read_message
 from modelyard.mcp.transports.stderr_log import log_stderr, secrets_of
 from modelyard.mcp.transports.throttle import Throttle
-from modelyard.system.quantities import size_text
 
 if TYPE_CHECKING:
     from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
@@ -32,14 +31,6 @@ _END_S: Final = 3.0
 
 class NotMcp(Exception):
     """A program writes other things than messages."""
-
-
-def answer_to_long(line: LongLine) -> SessionMessage | None:
-    """Return the error that takes the place of an answer that is too long; None where its request is not known."""
-    if line.id is None:
-        return None
-    error = ErrorData(code=INTERNAL_ERROR, message=f"The answer has {size_text(line.size)}, which is too long.")
-    return SessionMessage(JSONRPCError(jsonrpc="2.0", id=line.id, error=error))
 
 
 @asynccontextmanager
@@ -112,7 +103,7 @@ async def _read(
     try:
         while data := await stdout.read(_READ_BYTES):
             for line in lines.feed(data):
-                message = answer_to_long(line) if isinstance(line, LongLine) else _message(line)
+                message = read_message(line)
                 if message is not None:
                     await throttle.count()
                     await inbound.send(message)
@@ -132,14 +123,6 @@ async def _read(
     with contextlib.suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
         await inbound.send(ConnectionError(await child.reason()))
     inbound.close()
-
-
-def _message(line: bytes) -> SessionMessage | None:
-    """Return the message in a line; None for other text."""
-    try:
-        return SessionMessage(jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValueError:
-        return None
 
 
 async def _write(

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Final
 
 import anyio
 from mcp.shared.message import SessionMessage
-from mcp_types import jsonrpc_message_adapter
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
 from modelyard.mcp.transports.lines import MAX_MESSAGE_BYTES
+from modelyard.mcp.transports.messages import read_message
 from modelyard.mcp.transports.throttle import Throttle
 
 if TYPE_CHECKING:
@@ -75,11 +75,9 @@ async def _read(socket: ClientConnection, inbound: MemoryObjectSendStream[Sessio
         try:
             async for frame in socket:
                 await throttle.count()
-                try:
-                    message = jsonrpc_message_adapter.validate_json(frame, by_name=False)
-                except ValueError:
-                    continue
-                await inbound.send(SessionMessage(message))
+                message = read_message(frame.encode() if isinstance(frame, str) else frame)
+                if message is not None:
+                    await inbound.send(message)
         except ConnectionClosed as closed:
             await inbound.send(ConnectionError(f"the connection was closed: {closed}"))
         else:
