@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import socket
 import ssl
 from collections.abc import Sequence
 from typing import Final
@@ -38,6 +39,8 @@ def _words(error: BaseException) -> str:
             return "it does not answer in time"
         case ConnectionRefusedError():
             return "nothing listens there"
+        case socket.gaierror():
+            return "its host is not known"
         case OSError() if cause.errno in (errno.ENOENT, errno.ENOTDIR) and cause.filename is not None:
             return f"{cause.filename} does not exist"
         case OSError() if cause.strerror:
@@ -55,8 +58,9 @@ def _system_error(error: BaseException) -> BaseException | None:
     """Return the error of the system that an error of a library stems from."""
     seen: BaseException | None = error
     for _ in range(_MAX_CAUSES):
-        if seen is None or isinstance(seen, OSError):
+        cause = None if seen is None else seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        # anyio has an error without a number for several attempts, which are its cause.
+        if seen is None or (isinstance(seen, OSError) and (seen.errno or cause is None)):
             return seen
-        cause = seen.__cause__ or seen.__context__
         seen = None if cause is None else _innermost(cause)
     return None
