@@ -23,7 +23,9 @@ TWINS = {
 END = "    # End of the generated methods\n"
 
 # Methods of AsyncModel that Model lacks, or has in a form of its own.
-_NOT_GENERATED = frozenset({"aclose", "agent", "async_openai_client", "load_progress", "mcp", "start", "yard"})
+_NOT_GENERATED = frozenset(
+    {"aclose", "agent", "async_openai_client", "load_progress", "mcp", "start", "start_with_tools", "yard"}
+)
 
 _Method = ast.FunctionDef | ast.AsyncFunctionDef
 

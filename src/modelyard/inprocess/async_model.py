@@ -6,10 +6,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import warnings
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, Self, get_args
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, get_args
 
 from modelyard.agent.agent import Agent
 from modelyard.config import Config, default_model, revise
@@ -24,6 +25,7 @@ from modelyard.inprocess.tools.program_tools import ModelTools, ProgramTools
 from modelyard.inprocess.tools.source import ModelToolbox
 from modelyard.inprocess.tools.tool_info import ToolInfo
 from modelyard.mcp.clients import McpClients
+from modelyard.mcp.connection import ServerStatus
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import Plan, Status
@@ -31,6 +33,9 @@ from modelyard.yard.yard import Yard
 
 if TYPE_CHECKING:
     import openai
+
+CLOSE_S: Final = 30.0
+"""How long an engine that hangs delays the end of a model, unless the caller says otherwise."""
 
 Mode = Literal["drain", "suspend", "force", "park"]
 
@@ -47,6 +52,7 @@ class AsyncModel(AsyncRequests):
 
     Attributes:
         tools: the tools that the models may call, as a list of ``ToolInfo``; ``tools_of`` has those of one model.
+        mcp_servers: the MCP servers, each with its ``name``, ``state`` and ``reason``, and the number of its ``tools``.
 
     Args:
         config: the models, and how each is served.
@@ -68,7 +74,7 @@ class AsyncModel(AsyncRequests):
         self._yard = make_yard(config)
         self._mcp = McpClients(config)
         self._yard.directory.followers.append(self._mcp.reconfigure)
-        self._toolbox = ModelToolbox(tools, (self._mcp,))
+        self._toolbox = ModelToolbox(tools, (self._mcp,), max_result_bytes=config.mcp.max_result)
         super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress), self._toolbox)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
@@ -77,26 +83,46 @@ class AsyncModel(AsyncRequests):
         self._change_lock = asyncio.Lock()
 
     async def start(self) -> None:
-        """Load the models whose ``load`` is "startup". ``build_async`` calls it.
+        """Load the models whose ``load`` is "startup". MCP servers connect meanwhile, and afterwards.
 
         Raises:
             ConfigError, InsufficientMemory, ModelLoadFailed: as ``Buildable.build``. Everything is freed then, and
                 also where the call is cancelled.
         """
         self._loop = asyncio.get_running_loop()
-        # Beside the models: a server that cannot be connected delays nothing.
-        self._mcp.start()
         try:
+            self._mcp.start()
             await self._display.during(self._yard.start())
         except BaseException:
             await self.aclose()
             raise
 
+    async def start_with_tools(self) -> None:
+        """Load the models like ``start``, and wait for the MCP servers, so that the first request has their tools.
+
+        Raises:
+            ConfigError, InsufficientMemory, ModelLoadFailed: as ``start``.
+        """
+        await self.start()
+        try:
+            await self.wait_for_mcp_servers()
+        except BaseException:
+            await self.aclose()
+            raise
+
+    async def wait_for_mcp_servers(self, timeout_s: float = 60.0) -> None:
+        """Return when each MCP server was tried once, connected or not, and at the latest after ``timeout_s``.
+
+        A server that takes longer, or fails, is tried again, and its tools join in later. A build waits like this.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._mcp.wait_settled(), timeout_s)
+
     def load_progress(self) -> dict[str, Progress]:
         """Progress of each model whose files are being prepared, or whose load has started. Works during ``start``."""
         return self._yard.load_progress()
 
-    async def aclose(self, timeout_s: float = 30.0) -> None:
+    async def aclose(self, timeout_s: float = CLOSE_S) -> None:
         """End running requests with an error, and free every model. Idempotent.
 
         An engine that hangs for ``timeout_s`` is left running until the process ends.
@@ -104,15 +130,11 @@ class AsyncModel(AsyncRequests):
         if not self._is_closed:
             self._is_closed = True
             self._toolbox.close()
-            closing = asyncio.ensure_future(self._mcp.aclose())
-            try:
-                await self._yard.close(timeout_s)
-            finally:
-                await closing
+            await _close(self._yard, self._mcp, timeout_s)
 
     async def __aenter__(self) -> Self:
         if self._loop is None:
-            await self.start()
+            await self.start_with_tools()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -127,7 +149,7 @@ class AsyncModel(AsyncRequests):
         if loop is None or self._is_closed or os.getpid() != self._pid:
             return
         if not loop.is_closed():
-            loop.call_soon_threadsafe(_close_later, self._yard)
+            loop.call_soon_threadsafe(_close_later, self._yard, self._mcp)
         warnings.warn("An AsyncModel was not closed: use it as a context, or aclose it.", ResourceWarning, stacklevel=2)
 
     @property
@@ -151,11 +173,6 @@ class AsyncModel(AsyncRequests):
         return self._yard
 
     @property
-    def mcp(self) -> McpClients:
-        """The clients of the MCP servers that are configured."""
-        return self._mcp
-
-    @property
     def agent(self) -> Agent:
         """Runs the tools for the answers of the models, in process and over HTTP."""
         return self._toolbox.agent
@@ -168,6 +185,17 @@ class AsyncModel(AsyncRequests):
         """
         found = [tool for model in self.yard.models() for tool in self.tools_of(model.id)]
         return list({(tool.server, tool.name): tool for tool in found}.values())
+
+    @property
+    def mcp(self) -> McpClients:
+        """The clients of the MCP servers that are configured."""
+        return self._mcp
+
+    @property
+    def mcp_servers(self) -> list[ServerStatus]:
+        """The states of the MCP servers, in the order of the configuration: connected or not, and why."""
+        self.yard  # noqa: B018 (raises where the model cannot be used)
+        return list(self._mcp.statuses())
 
     def tools_of(self, model: str | None = None) -> list[ToolInfo]:
         """Return the tools that a model, by id or alias, may call; None: the default model.
@@ -364,7 +392,16 @@ def _running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
-def _close_later(yard: Yard) -> None:
-    closing = asyncio.ensure_future(yard.close())
+async def _close(yard: Yard, mcp: McpClients, timeout_s: float = CLOSE_S) -> None:
+    """Free the models and end the MCP servers at the same time."""
+    ending = asyncio.ensure_future(mcp.aclose())
+    try:
+        await yard.close(timeout_s)
+    finally:
+        await ending
+
+
+def _close_later(yard: Yard, mcp: McpClients) -> None:
+    closing = asyncio.ensure_future(_close(yard, mcp))
     # Nobody else reads how it ends.
     closing.add_done_callback(lambda done: done.cancelled() or done.exception())

@@ -130,7 +130,7 @@ class Buildable(ABC):
 
         config = self.config()
         model = AsyncModel(config, progress=self._progress, tools=self._checked_tools(config))
-        await model.start()
+        await model.start_with_tools()
         return model
 
     def _checked_tools(self, config: Config) -> ProgramTools:

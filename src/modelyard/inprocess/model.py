@@ -16,6 +16,7 @@ from modelyard.inprocess.model_table import ModelDescription
 from modelyard.inprocess.progress import Shown
 from modelyard.inprocess.tools.program_tools import ProgramTools
 from modelyard.inprocess.tools.tool_info import ToolInfo
+from modelyard.mcp.connection import ServerStatus
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
 
@@ -38,6 +39,7 @@ class Model(BlockingRequests):
 
     Attributes:
         tools: the tools that the models may call, as a list of ``ToolInfo``; ``tools_of`` has those of one model.
+        mcp_servers: the MCP servers, each with its ``name``, ``state`` and ``reason``, and the number of its ``tools``.
 
     Args:
         config: the models, and how each is served.
@@ -120,6 +122,13 @@ class Model(BlockingRequests):
 
     # Generated from async_model.py by `make docs`
 
+    def wait_for_mcp_servers(self, timeout_s: float = 60.0) -> None:
+        """Return when each MCP server was tried once, connected or not, and at the latest after ``timeout_s``.
+
+        A server that takes longer, or fails, is tried again, and its tools join in later. A build waits like this.
+        """
+        self.thread.call(lambda twin: twin.wait_for_mcp_servers(timeout_s))
+
     @property
     def tools(self) -> list[ToolInfo]:
         """The tools that the models may call, each once; ``tools_of`` has those of one model.
@@ -127,6 +136,11 @@ class Model(BlockingRequests):
         They are the functions of ``with_tools``, and the tools of the MCP servers that are connected at the moment.
         """
         return self.thread.call_sync(lambda twin: twin.tools)
+
+    @property
+    def mcp_servers(self) -> list[ServerStatus]:
+        """The states of the MCP servers, in the order of the configuration: connected or not, and why."""
+        return self.thread.call_sync(lambda twin: twin.mcp_servers)
 
     def tools_of(self, model: str | None = None) -> list[ToolInfo]:
         """Return the tools that a model, by id or alias, may call; None: the default model.

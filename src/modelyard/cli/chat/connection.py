@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 import signal
@@ -79,10 +78,8 @@ def own_connection(config: Config, model: str, console: Console) -> Iterator[Con
     async def connect() -> AsyncIterator[httpx2.AsyncClient]:
         async with contextlib.aclosing(AsyncModel(config)) as models:
             await start_visibly(models, console)
-            with contextlib.suppress(TimeoutError):
-                # The first question is to have the tools; a server that takes long has them for a later one.
-                async with asyncio.timeout(MCP_S):
-                    await models.mcp.wait_settled()
+            # The first question is to have the tools; a server that takes long has them for a later one.
+            await models.wait_for_mcp_servers(MCP_S)
             async with async_http_client(in_process_app(models.yard, models.agent)) as client:
                 yield client
 

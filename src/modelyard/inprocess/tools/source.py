@@ -13,7 +13,7 @@ from modelyard.agent.approvals import Decision, PendingApproval
 from modelyard.agent.calls import arguments_of
 from modelyard.agent.tools import ServerTool, ToolSource
 from modelyard.inprocess.tools.approval import ToolApproval
-from modelyard.inprocess.tools.calls import FunctionCalls
+from modelyard.inprocess.tools.calls import DEFAULT_RESULT_BYTES, FunctionCalls
 from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
 from modelyard.inprocess.tools.outcome import Raised
 from modelyard.inprocess.tools.threads import FunctionThreads
@@ -32,15 +32,21 @@ class ModelToolbox:
     Args:
         program: the functions, and who approves calls.
         others: further sources, such as MCP servers.
+        max_result_bytes: of the text that a model reads of the result of a function.
 
     Attributes:
         program: as above; another value replaces it, for the requests that begin later.
         agent: runs the tools for the answers.
     """
 
-    def __init__(self, program: ProgramTools, others: Sequence[ToolSource] = ()) -> None:
+    def __init__(
+        self,
+        program: ProgramTools,
+        others: Sequence[ToolSource] = (),
+        max_result_bytes: int = DEFAULT_RESULT_BYTES,
+    ) -> None:
         self.program = program
-        self._calls = FunctionCalls(FunctionThreads())
+        self._calls = FunctionCalls(FunctionThreads(), max_result_bytes)
         self._approval_threads = FunctionThreads(MAX_APPROVAL_THREADS)
         self.agent = Agent.of((_Functions(self), *(_Approved(source, self) for source in others)), self._decide)
 
