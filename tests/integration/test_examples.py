@@ -46,6 +46,19 @@ def test_an_example_runs(
 
 
 @pytest.mark.usefixtures("weights")
+def test_the_functions_of_the_example_are_called(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Enough for the calls.
+    monkeypatch.setenv("MODELYARD_MAX_TOKENS", "64")
+    monkeypatch.setattr(sys, "argv", ["tools.py"])
+    runpy.run_path(str(EXAMPLES / "tools.py"), run_name="__main__")
+    printed = capsys.readouterr().out
+    assert re.search(r'list_rooms\(\{\s*\}\): \["garden","tower"\]', printed)
+    assert re.search(r'book_room\([\s\S]*\): \{"room":"garden","day":"2026-05-01","guests":2\}', printed)
+
+
+@pytest.mark.usefixtures("weights")
 def test_the_retrieval_finds_the_passage(
     minilm: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +127,7 @@ def test_the_python_of_the_documents_runs(
     (tmp_path / "models.toml").write_text((EXAMPLES / "demo.toml").read_text("utf-8").replace('"../', f'"{ROOT}/'))
     (tmp_path / "gemma.jinja").write_bytes((EXAMPLES / "gemma.jinja").read_bytes())
     monkeypatch.chdir(tmp_path)
-    for page in ("docs/getting-started.md", "docs/python-api.md"):
+    for page in ("docs/getting-started.md", "docs/python-api.md", "docs/tools.md"):
         names: dict[str, object] = {"__name__": page}
         for program in programs(page):
             if "base_url" not in program:
