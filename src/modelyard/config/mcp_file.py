@@ -99,19 +99,24 @@ def read_mcp_file(path: Path, environment: Mapping[str, str] | None = None) -> M
     return _file_of(path, text, value, positions, os.environ if environment is None else environment)
 
 
-def mcp_tables(servers: Mapping[str, Any], base: Path | None = None) -> dict[str, Any]:
+def mcp_tables(
+    servers: Mapping[str, Any], base: Path | None = None, environment: Mapping[str, str] | None = None
+) -> dict[str, Any]:
     """Return the table ``[mcp]`` of a mapping in one of the shapes of JSON files.
 
     Args:
         servers: the mapping.
         base: where relative paths start; None: the working directory.
+        environment: variables that ``${VAR}`` refers to; None: those of the process.
 
     Raises:
         ValueError: it is in none of the shapes; the message says every problem.
     """
-    found = servers_of(with_plain_references(dict(servers)))
-    if found.problems:
-        raise ValueError(" ".join(_with_place(problem) for problem in found.problems))
+    expansion = expand(with_plain_references({"": dict(servers)}), os.environ if environment is None else environment)
+    found = servers_of(expansion.values[""])
+    unresolved = [replace(problem, location=problem.location[1:]) for problem in expansion.problems]
+    if problems := [*found.problems, *unresolved]:
+        raise ValueError(" ".join(expansion.redact(_with_place(problem)) for problem in problems))
     _make_absolute(found, base or Path.cwd())
     return {**found.settings, "servers": found.tables}
 

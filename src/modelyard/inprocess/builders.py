@@ -158,7 +158,7 @@ class McpBuildable(Buildable):
 
         Args:
             config: path of the file, or a mapping in its shape: that of mistral.rs (``servers``), or the ``mcpServers``
-                of other programs. ``${VAR}`` in a file is a variable of the environment.
+                of other programs. ``${VAR}`` in it is a variable of the environment.
 
         Raises:
             ConfigError: the file cannot be read, or is in no known shape; the error lists every problem.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -41,8 +42,9 @@ class McpSettings:
         if not isinstance(config, Mapping):
             raise ConfigError(source, [f"with_mcp_config takes the path of a JSON file, or a mapping, not {config!r}."])
         try:
-            return self._with(mcp_tables(config))
-        except ValueError as malformed:
+            # As a file has it: of dicts and lists.
+            return self._with(mcp_tables(json.loads(json.dumps(config, default=_as_json))))
+        except (TypeError, ValueError, RecursionError) as malformed:
             raise ConfigError(source, [str(malformed)]) from None
 
     def with_server(self, name: str, keys: Mapping[str, Any]) -> McpSettings:
@@ -61,6 +63,14 @@ class McpSettings:
     def _with(self, mcp: Mapping[str, Any]) -> McpSettings:
         keys = {**self.keys, **{key: value for key, value in mcp.items() if key != "servers"}}
         return replace(self, servers=(*self.servers, *mcp.get("servers", ())), keys=keys)
+
+
+def _as_json(value: object) -> Any:
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"with_mcp_config: {type(value).__name__} is no part of JSON.")
 
 
 def merge_settings(

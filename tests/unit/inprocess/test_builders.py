@@ -224,6 +224,20 @@ def test_mcp_servers_that_cannot_be_used_are_refused(configured: Callable[[], ob
         configured()
 
 
+def test_a_mapping_of_mcp_servers_is_read_as_a_file_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SEARCH_KEY", "hush")
+    given = {
+        "mcpServers": {"a": {"command": "x", "args": ("1", "2"), "cwd": tmp_path, "env": {"KEY": "${SEARCH_KEY}"}}}
+    }
+    (server,) = ModelBuilder("org/a").with_mcp_config(given).config().mcp.servers
+    assert (server.args, server.cwd) == (("1", "2"), tmp_path)
+    assert server.env[0][1].get_secret_value() == "hush"
+    with pytest.raises(ConfigError, match="the environment variable NO_SUCH_KEY is not set"):
+        ModelBuilder("org/a").with_mcp_config({"mcpServers": {"a": {"command": "${NO_SUCH_KEY}"}}})
+    with pytest.raises(ConfigError, match="object is no part of JSON"):
+        ModelBuilder("org/a").with_mcp_config({"mcpServers": {"a": {"command": object()}}})
+
+
 def test_no_secret_of_an_mcp_server_is_shown() -> None:
     builder = ModelBuilder("org/a").with_mcp_server("a", url="https://example.org", headers={"X-Key": "hush"})
     assert "hush" not in repr(builder) + repr(builder.mcp()) + repr(builder.config())

@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequen
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from pydantic import BaseModel
 
 from modelyard import (
     AsyncModel,
@@ -23,12 +25,13 @@ from modelyard import (
     ToolApproval,
     ToolInfo,
     create_app,
+    from_config,
     start_server,
 )
 from modelyard.errors import Closed, ConfigError, InvalidRequest, ModelNotFound, ShuttingDown
 from modelyard.inprocess.builders import Buildable
 from modelyard.protocol.prompts import Chat, NamedTool
-from modelyard.protocol.requests import Submit
+from modelyard.protocol.requests import Submit, Tokenize
 from modelyard.yard.yard import Yard
 from support.scripted_engines import ScriptedEngines
 from support.tool_turns import HERMES, call, messages_of, results_of, turns
@@ -567,3 +570,80 @@ def test_a_notebook_shows_calls_folded(
     assert len(shown) < 6_000
     assert "agentic_tool_calls=[AgenticToolCall('page({})', result='<b>xxx" in repr(completion)
     assert completion.to_dict()["agentic_tool_calls"][0]["name"] == "page"
+
+
+def test_a_call_that_waits_for_its_approval_is_decided_over_http(
+    tiny: Callable[[], ModelBuilder], build: Build, engines: ScriptedEngines
+) -> None:
+    model = build(tiny().with_tools([FunctionTool(weather, needs_approval=True)]))
+    with start_server(model, port=0) as server, ThreadPoolExecutor(1) as asking:
+        answer = asking.submit(model.send_chat_request, "How is Rome?")
+        waiting = httpx.get(f"{server.url}/v1/agent/approvals", params={"wait": WAIT_S}, timeout=2 * WAIT_S).json()
+        (pending,) = waiting["data"]
+        assert (pending["tool"], pending["server"]) == ("weather", "program")
+        decided = httpx.post(
+            f"{server.url}/v1/agent/approvals/{pending['id']}",
+            json={"decision": "deny", "message": "not now"},
+            timeout=WAIT_S,
+        )
+        assert decided.json() == {"status": "resolved"}
+        (made,) = answer.result(WAIT_S).agentic_tool_calls or []
+    assert made.is_error
+    assert made.result.endswith("not now")
+
+
+def test_a_key_with_a_list_of_mcp_servers_reaches_no_functions(
+    tiny: Callable[[], ModelBuilder], build: Build, tmp_path: Path
+) -> None:
+    path = tmp_path / "models.toml"
+    path.write_text(
+        f"""
+[[server.keys]]
+name = "all"
+key = "{"a" * 32}"
+
+[[server.keys]]
+name = "none"
+key = "{"b" * 32}"
+mcp = []
+
+[[models]]
+model_id = "{tiny().table()["model_id"]}"
+"""
+    )
+    model = build(from_config(path).with_tools([weather]))
+    body = {"messages": [{"role": "user", "content": "How is Rome?"}]}
+    with start_server(model, port=0) as server:
+        answers = [
+            httpx.post(
+                f"{server.url}/v1/chat/completions",
+                json=body,
+                headers={"Authorization": f"Bearer {letter * 32}"},
+                timeout=WAIT_S,
+            ).json()
+            for letter in "ab"
+        ]
+    assert [len(answer.get("agentic_tool_calls", ())) for answer in answers] == [1, 0]
+
+
+def test_a_structure_may_be_made_of_what_tools_return(
+    tiny: Callable[[], ModelBuilder], build: Build, engines: ScriptedEngines
+) -> None:
+    class Report(BaseModel):
+        city: str
+        degrees: int
+
+    engines.answer = turns(call("weather", city="Rome"), "{result}")
+    model = build(tiny())
+    assert model.generate_structured(Report, "How is Rome?", tools=[weather]) == Report(city="Rome", degrees=4)
+
+
+def test_functions_are_part_of_a_tokenized_conversation(
+    tiny: Callable[[], ModelBuilder], build: Build, engines: ScriptedEngines
+) -> None:
+    model = build(MultiModelBuilder().add_model_with_alias("a", tiny()))
+    model.tokenize([{"role": "user", "content": "Hi"}], tools=[weather])
+    (asked,) = engines.of("a")[-1].heard(Tokenize)
+    assert isinstance(asked, Tokenize)
+    assert isinstance(asked.prompt, Chat)
+    assert [tool["function"]["name"] for tool in asked.prompt.tools] == ["weather"]

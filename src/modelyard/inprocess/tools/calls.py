@@ -47,7 +47,8 @@ class FunctionCalls:
         """Give up the calls that run: each gets an error as its result, and so do later ones. Idempotent."""
         self._is_closed = True
         for bound in self._bounds:
-            bound.reschedule(0)
+            if not bound.expired():
+                bound.reschedule(0)
 
     def server_tool(self, tool: FunctionTool) -> ServerTool:
         """Return a function as a tool that an agent runs."""
