@@ -38,9 +38,9 @@ def take_functions(request: ChatRequest | None, fields: Mapping[str, Any]) -> Re
     """
     kept, functions = _taken(fields)
     if isinstance(request, Mapping) and "role" not in request:
-        request, of_request = _taken(request)
-        # As keywords replace what a whole request has.
-        functions = functions if "tools" in fields else of_request
+        # Keywords replace what a whole request has.
+        request, of_request = _taken({name: value for name, value in request.items() if name not in fields})
+        functions = functions or of_request
     return RequestTools(request, kept, functions)
 
 

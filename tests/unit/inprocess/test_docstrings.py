@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.inprocess.tools.docstrings import Documentation, read_docstring
@@ -101,6 +101,7 @@ _LINES = st.sampled_from(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(_LINES | st.text(max_size=12), max_size=12))
 def test_any_text_is_read(lines: list[str]) -> None:
     documentation = read_docstring("\n".join(lines))

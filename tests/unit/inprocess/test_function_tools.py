@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Optional
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
@@ -341,6 +341,7 @@ _JSON_TYPES: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_arguments_that_follow_the_schema_reach_the_function_as_they_are(data: st.DataObject) -> None:
     kinds = data.draw(st.lists(st.sampled_from(list(_JSON_TYPES)), max_size=4))

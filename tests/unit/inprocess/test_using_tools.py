@@ -242,6 +242,10 @@ def test_a_request_brings_functions_of_its_own(
     assert asked["tools"] == [weather]
     with model.stream_chat_request("How is Rome?", tools=[FunctionTool(weather)]) as stream:
         assert any(chunk.agentic_tool_call_progress for chunk in stream)
+    # Keywords go before a whole request, whose tools would have the calls returned.
+    described = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
+    completion = model.send_chat_request({"messages": "How is Rome?", "tools": [described]}, tools=[weather])
+    assert completion.choices[0].finish_reason == "stop"
     # Without them the call is plain text.
     assert model.tools == []
     assert model.send_chat_request("How is Rome?").agentic_tool_calls is None

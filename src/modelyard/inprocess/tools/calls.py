@@ -6,7 +6,7 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
 from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
@@ -24,8 +24,6 @@ DEFAULT_RESULT_BYTES: Final = 64 * 1024
 _CLOSED: Final = ToolResult("The tool was not called, or did not return, as its program ends.", is_error=True)
 
 logger = logging.getLogger(__name__)
-
-_T = TypeVar("_T")
 
 
 class FunctionCalls:
@@ -107,11 +105,7 @@ class FunctionCalls:
 
         It is a task of its own: one that catches its cancellation keeps neither the answer nor the time limit waiting.
         """
-
-        async def run() -> Any:
-            return await begin()
-
-        task = asyncio.create_task(caught_async(run()))
+        task = asyncio.create_task(caught_async(begin))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         try:

@@ -41,7 +41,7 @@ class FunctionTool:
         needs_approval: whether each call waits for its approval; see ``with_tool_approval``.
 
     Attributes:
-        name, description, timeout_s, needs_approval: as above.
+        function, name, description, timeout_s, needs_approval: as above.
         parameters: JSON schema of the arguments.
 
     Raises:

@@ -24,9 +24,9 @@ def caught(function: Callable[[], _T]) -> _T | Raised:
         return Raised(exception)
 
 
-async def caught_async(awaitable: Awaitable[_T]) -> _T | Raised:
-    """Return what ``awaitable`` returns or raises, also ``CancelledError``."""
+async def caught_async(begin: Callable[[], Awaitable[_T]]) -> _T | Raised:
+    """Return what the awaitable that ``begin`` makes returns or raises, also ``CancelledError``."""
     try:
-        return await awaitable
+        return await begin()
     except BaseException as exception:  # noqa: BLE001 (returned, with SystemExit and KeyboardInterrupt)
         return Raised(exception)

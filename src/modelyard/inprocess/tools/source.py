@@ -68,8 +68,9 @@ class ModelToolbox:
         """Decide about a call as the program does; where it does not, wait for somebody who does."""
         approve = self.program.approve(pending.model)
         if approve is None:
+            # The desk cancels the wait when the call is decided, or its time is over.
             await asyncio.Event().wait()
-        assert approve is not None
+            raise AssertionError("nothing sets the event")
         call, tool = pending.running.call, pending.running.tool
         asked = ToolApproval(tool.name, tool.server, arguments_of(call.arguments), pending.model)
         decided: Any
