@@ -18,6 +18,7 @@ from modelyard.config import Model as ModelTable
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed, WrongEventLoop
 from modelyard.hub import Progress
 from modelyard.inprocess.async_requests import AsyncRequests
+from modelyard.inprocess.model_repr import described
 from modelyard.inprocess.model_table import ModelDescription, model_table
 from modelyard.inprocess.progress import ProgressDisplay, Shown
 from modelyard.inprocess.requests import shown
@@ -370,19 +371,6 @@ def _named(model: str) -> str:
     if not isinstance(model, str):
         raise InvalidRequest(f"A model is named by its id or alias, a text; this is {shown(model)}.", "model")
     return model
-
-
-def described(name: str, yard: Yard | None) -> str:
-    """Return the ``repr`` of a model: the ids and states of the models of ``yard``; None: it was closed."""
-    if yard is None:
-        return f"<{name}: closed>"
-    default = default_model(yard.config)
-    try:
-        models = [(each.id, str(each.status)) for each in yard.models()]
-    except RuntimeError:
-        models = [(each.id, "not started") for each in yard.config.models]
-    listed = (f"{model} ({status}{', default' if model == default else ''})" for model, status in models)
-    return f"<{name}: {', '.join(listed)}>"
 
 
 def _running_loop() -> asyncio.AbstractEventLoop | None:

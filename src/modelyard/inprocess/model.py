@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from modelyard.config import Config
 from modelyard.errors import Closed, ModelyardError
-from modelyard.inprocess.async_model import AsyncModel, Mode, described
+from modelyard.inprocess.async_model import AsyncModel, Mode
 from modelyard.inprocess.blocking_requests import BlockingRequests
 from modelyard.inprocess.loop_thread import LoopThread
+from modelyard.inprocess.model_repr import described
 from modelyard.inprocess.model_table import ModelDescription
 from modelyard.inprocess.progress import Shown
 from modelyard.inprocess.tools.program_tools import ProgramTools

@@ -29,7 +29,7 @@ from modelyard import (
     start_server,
 )
 from modelyard.errors import Closed, ConfigError, InvalidRequest, ModelNotFound, ShuttingDown
-from modelyard.inprocess.builders import Buildable
+from modelyard.inprocess.buildable import Buildable
 from modelyard.protocol.prompts import Chat, NamedTool
 from modelyard.protocol.requests import Submit, Tokenize
 from modelyard.yard.yard import Yard
