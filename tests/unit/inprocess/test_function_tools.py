@@ -275,6 +275,12 @@ def takes_any_names(**texts: str) -> None: ...
 def takes_an_object(one: int, other: Opaque) -> None: ...
 
 
+def takes_a_look_ahead(text: Annotated[str, Field(pattern="^(?=a)b$")]) -> None: ...
+
+
+def takes_functions(of: list[Callable[[], int]]) -> None: ...
+
+
 def takes_the_unknown(one: "Unknown") -> None: ...  # type: ignore[name-defined] # noqa: F821, UP037
 
 
@@ -288,6 +294,8 @@ def counts(to: int) -> Any:
         (takes_anything, r"'takes_anything' takes \*texts, which a JSON schema cannot"),
         (takes_any_names, r"'takes_any_names' takes \*\*texts"),
         (takes_an_object, "its parameter 'other' has the type Opaque, which has no JSON schema"),
+        (takes_a_look_ahead, "its parameter 'text' has the type Annotated.*which cannot be checked: .*look-around"),
+        (takes_functions, r"its parameter 'of' has the type list\[.*Callable.*which has no JSON schema"),
         (takes_the_unknown, "names what its module does not: name 'Unknown' is not defined"),
         (counts, "'counts' is a generator"),
         (max, "'max' cannot be called by a model: its signature is unknown"),

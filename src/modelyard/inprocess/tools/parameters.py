@@ -15,9 +15,9 @@ from functools import partial
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError, PydanticUserError
+from pydantic.errors import PydanticUserError
 from pydantic.fields import FieldInfo
-from pydantic_core import PydanticSerializationError, to_jsonable_python
+from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
 
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.tools.plain_schema import plain_schema
@@ -29,6 +29,9 @@ MAX_VALUE_CHARS: Final = 80
 """Characters that it shows of an argument."""
 
 Function = Callable[..., Any]
+
+# What pydantic raises for a type that has no JSON schema, or whose values it cannot check.
+_UNUSABLE: Final = (PydanticUserError, SchemaError, NameError, TypeError)
 
 _VARIABLE: Final[Mapping[Any, str]] = {inspect.Parameter.VAR_POSITIONAL: "*", inspect.Parameter.VAR_KEYWORD: "**"}
 
@@ -130,7 +133,7 @@ def read_parameters(function: Function, name: str, described: Mapping[str, str])
     try:
         model = create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)  # type: ignore[call-overload]
         schema = plain_schema(model.model_json_schema())
-    except (PydanticUserError, NameError, TypeError) as untyped:
+    except _UNUSABLE as untyped:
         raise _without_schema(name, parameters, hints, untyped) from untyped
     return Parameters(schema, tuple(parameters), model)
 
@@ -198,12 +201,15 @@ def _without_schema(
     for parameter in parameters:
         try:
             TypeAdapter(hints.get(parameter.name, Any)).json_schema()
-        except (PydanticSchemaGenerationError, PydanticInvalidForJsonSchema, PydanticUserError, NameError, TypeError):
+        except _UNUSABLE:
             kind = hints[parameter.name]
+            shown = kind.__qualname__ if isinstance(kind, type) and get_origin(kind) is None else str(kind)
+            why = "has no JSON schema. Take texts, numbers, lists, dicts, dataclasses or pydantic models."
+            if isinstance(error, SchemaError):
+                why = f"cannot be checked: {str(error).splitlines()[-1].strip()}"
             return InvalidRequest(
                 f"The tool '{name}' cannot be described to a model: its parameter '{parameter.name}' has the type "
-                f"{getattr(kind, '__qualname__', kind)}, which has no JSON schema. Take texts, numbers, lists, dicts, "
-                "dataclasses or pydantic models.",
+                f"{shown.replace('typing.', '')}, which {why}",
                 "tools",
             )
     return InvalidRequest(f"The tool '{name}' cannot be described to a model: {error}", "tools")
