@@ -192,6 +192,18 @@ COMMANDS: Final = (
         examples=("modelyard cache list", "modelyard cache delete Qwen/Qwen3-4B"),
     ),
     Command(
+        "mcp",
+        "modelyard.cli.mcp.commands:mcp",
+        "Check MCP servers, list and call their tools.",
+        FILES,
+        examples=(
+            "modelyard mcp check",
+            "modelyard mcp check --mcp-config mcp.json",
+            "modelyard mcp list -f models.toml",
+            'modelyard mcp call files_read_file \'{"path": "notes.txt"}\'',
+        ),
+    ),
+    Command(
         "doctor",
         "modelyard.cli.doctor:doctor",
         "Check this machine and installation.",

@@ -34,7 +34,7 @@ OUTPUT_CUT: Final = 141
 
 MEANINGS: Final[Mapping[int, str]] = {
     OK: "Success.",
-    FAILURE: "Another failure; of doctor: no model can be served.",
+    FAILURE: "Another failure; of doctor: no model can be served; of mcp: a server is not connected, or a tool fails.",
     USAGE: "The command line is wrong: an unknown command or option, a bad value, two options that exclude each other.",
     CONFIGURATION: "The configuration file is missing, is no TOML, or has mistakes.",
     MODEL: "A model is missing, damaged, not supported, or cannot be downloaded or loaded.",

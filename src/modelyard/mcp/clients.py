@@ -42,6 +42,7 @@ class McpClients:
         self._places = asyncio.Semaphore(config.mcp.max_concurrent_calls)
         self._tools: tuple[ServerTool, ...] | None = None
         self._closing: set[asyncio.Task[None]] = set()
+        self._changed = asyncio.Event()
         self._is_started = self._is_closed = False
         for server in config.mcp.servers:
             self._connections[server.name] = self._connection(config.mcp, server)
@@ -94,7 +95,7 @@ class McpClients:
         if not self._connections:
             return ()
         permitted = self._permitted(model, caller)
-        return [tool for tool in self._all_tools() if tool.server in permitted]
+        return [tool for tool in self.all_tools() if tool.server in permitted]
 
     def connected_servers(self, model: str, caller: Caller) -> int | None:
         """Return how many servers are connected that ``model`` may use for ``caller``; None where there are none."""
@@ -109,7 +110,7 @@ class McpClients:
         names = frozenset(self._connections if named is None else named) & self._connections.keys()
         return names if caller.mcp_servers is None else names & caller.mcp_servers
 
-    def _all_tools(self) -> tuple[ServerTool, ...]:
+    def all_tools(self) -> tuple[ServerTool, ...]:
         """Return the tools of all servers that are connected. Their list is made when it has changed."""
         if self._tools is None:
             offered = [
@@ -124,8 +125,14 @@ class McpClients:
             )
         return self._tools
 
-    def _forget_tools(self) -> None:
+    async def wait_changed(self) -> None:
+        """Return when the tools, or the state, of a server have changed."""
+        await self._changed.wait()
+
+    def _on_change(self) -> None:
         self._tools = None
+        self._changed.set()
+        self._changed = asyncio.Event()
 
     def _connection(self, mcp: Mcp, server: McpServer) -> Connection:
         own = server.max_concurrent_calls
@@ -135,7 +142,7 @@ class McpClients:
             self._places,
             None if own is None else asyncio.Semaphore(own),
         )
-        return Connection(server, limits, self._forget_tools, self._open_transport)
+        return Connection(server, limits, self._on_change, self._open_transport)
 
 
 def _bounds(mcp: Mcp) -> tuple[object, ...]:

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Sequence
 from typing import Final
 
+from modelyard.mcp.lost import SessionLost
 from modelyard.mcp.transports.stderr_log import without_secrets
 from modelyard.system.printable import printable
 
@@ -29,6 +30,8 @@ def _innermost(error: BaseException) -> BaseException:
 
 
 def _words(error: BaseException) -> str:
+    if isinstance(error, SessionLost):
+        return str(error)
     cause = _system_error(error)
     match cause:
         case ssl.SSLCertVerificationError():
@@ -58,7 +61,8 @@ def _system_error(error: BaseException) -> BaseException | None:
     """Return the error of the system that an error of a library stems from."""
     seen: BaseException | None = error
     for _ in range(_MAX_CAUSES):
-        cause = None if seen is None else seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+        # Also a context that is suppressed: httpx hides the error of the system that way.
+        cause = None if seen is None else seen.__cause__ or seen.__context__
         # anyio has an error without a number for several attempts, which are its cause.
         if seen is None or (isinstance(seen, OSError) and (seen.errno or cause is None)):
             return seen

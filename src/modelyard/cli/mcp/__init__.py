@@ -1,0 +1,1 @@
+"""``modelyard mcp``: MCP servers whose tools models call, and Modelyard as an MCP server."""
