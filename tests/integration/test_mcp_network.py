@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import signal
 import subprocess
 import sys
 from contextlib import asynccontextmanager
@@ -10,7 +11,7 @@ import pytest
 import websockets.asyncio.server
 
 from modelyard.errors import InvalidRequest
-from modelyard.mcp import connection
+from modelyard.mcp import connection, session
 from modelyard.mcp.request_servers import RequestServer, connect_for_request
 from support.mcp_clients import PEERS, call, connected, free_port, mcp_config, tools_of, until
 from support.mcp_peers.raw_peer import serve_websocket
@@ -99,6 +100,24 @@ async def test_a_server_that_is_killed_and_comes_back_is_connected_again(kind, m
             peer.start()
             await until(lambda: clients.statuses()[0].state == "connected")
             assert (await call(clients, "add", a=1, b=1)).text == "2"
+    finally:
+        peer.kill()
+
+
+async def test_a_server_that_answers_nothing_any_more_is_given_up_and_closed_in_time(monkeypatch):
+    monkeypatch.setattr(connection, "CHECK_S", 0.2)
+    monkeypatch.setattr(session, "PING_S", 0.5)
+    peer = FastPeer("http")
+    peer.start()
+    try:
+        async with connected_to(peer) as clients:
+            peer.process.send_signal(signal.SIGSTOP)
+            await until(lambda: clients.statuses()[0].state != "connected")
+            assert clients.statuses()[0].reason == "it does not answer in time"
+            monkeypatch.setattr(connection, "CHECK_S", 600)
+            peer.process.send_signal(signal.SIGCONT)
+            await until(lambda: clients.statuses()[0].state == "connected")
+            peer.process.send_signal(signal.SIGSTOP)
     finally:
         peer.kill()
 

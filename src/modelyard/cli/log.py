@@ -18,7 +18,10 @@ from modelyard.system.printable import printable
 from modelyard.system.queued_output import QueuedOutput
 
 # Libraries whose lines of level INFO repeat what the access log has, or have a line for each request to the hub.
-_QUIET: Final = ("uvicorn.error", "httpx", "httpx2", "mcp", "client", "websockets")
+_QUIET: Final = ("uvicorn.error", "httpx", "httpx2", "websockets")
+
+# The SDK of MCP logs what servers send, with tracebacks. What it means for a connection is logged by that.
+_SILENT: Final = ("mcp", "client")
 
 MAX_DRAIN_S: Final = 2.0
 """How long the end of a server waits for its last lines to be shown."""
@@ -97,6 +100,8 @@ class ServerLog:
         root.addHandler(self.ring)
         for name in _QUIET:
             logging.getLogger(name).setLevel(logging.WARNING)
+        for name in _SILENT:
+            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
         if server.access_log_format == "json":
             access = logging.getLogger(ACCESS_LOGGER)
             access.addHandler(self._handler("%(message)s"))

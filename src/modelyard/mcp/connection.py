@@ -31,6 +31,8 @@ State = Literal["connecting", "connected", "failed", "disabled"]
 
 CONNECT_S: Final = 120.0
 """Seconds for the handshake and the list of tools: npx and uvx first download what they run."""
+CLOSE_S: Final = 12.0
+"""Seconds for the end of a session, with that of a program; see ``transports.child.CLOSE_S``."""
 CHECK_S: Final = 30.0
 """A server that no call runs on is asked for a sign of life this often."""
 STEADY_S: Final = 30.0
@@ -112,7 +114,11 @@ class Connection:
         if self._task is None:
             return
         self._task.cancel()
-        await asyncio.wait((self._task,))
+        _, pending = await asyncio.wait((self._task,), timeout=CLOSE_S)
+        for task in pending:
+            # What is left then is the end of a session over the network.
+            task.cancel()
+            await asyncio.wait((task,), timeout=CLOSE_S)
 
     async def wait_settled(self) -> None:
         """Return when the first attempt to connect has succeeded or failed."""
@@ -159,6 +165,9 @@ class Connection:
         except SessionLost as lost:
             self._lose(str(lost))
             return failed(f"The connection to the MCP server {name} was lost during the call: {self._loss or lost}.")
+        except Exception as error:  # noqa: BLE001 (whatever a server makes of a call is its result)
+            reason = reason_of(error, secrets_of(self.server))
+            return failed(f"The call of the MCP server {name} failed: {reason}.")
         finally:
             self._calls -= 1
 

@@ -63,8 +63,8 @@ def _system_error(error: BaseException) -> BaseException | None:
     for _ in range(_MAX_CAUSES):
         # Also a context that is suppressed: httpx hides the error of the system that way.
         cause = None if seen is None else seen.__cause__ or seen.__context__
-        # anyio has an error without a number for several attempts, which are its cause.
-        if seen is None or (isinstance(seen, OSError) and (seen.errno or cause is None)):
+        # anyio has a plain OSError for several attempts, which are its cause.
+        if seen is None or (isinstance(seen, OSError) and (type(seen) is not OSError or seen.errno or cause is None)):
             return seen
         seen = None if cause is None else _innermost(cause)
     return None

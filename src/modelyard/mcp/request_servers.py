@@ -203,6 +203,9 @@ class _RequestConnection:
             return failed(f"The call was given up after {mcp.tool_timeout:g} s: the MCP server {label} did not answer.")
         except SessionLost as lost:
             return failed(f"The connection to the MCP server {label} was lost during the call: {lost}.")
+        except Exception as error:  # noqa: BLE001 (whatever a server makes of a call is its result)
+            reason = reason_of(error, (*self._headers.values(), self._server.url))
+            return failed(f"The call of the MCP server {label} failed: {reason}.")
 
     async def _run(self) -> None:
         from modelyard.mcp.transports.http import http_transport

@@ -90,9 +90,11 @@ def start_child(server: McpServer) -> Child:
     """Start the program of a server.
 
     Raises:
-        OSError: the interpreter, or the working directory, cannot be used.
+        OSError: the interpreter, or the working directory, cannot be used; or this is Windows.
     """
     assert server.command is not None
+    if sys.platform == "win32":
+        raise OSError("MCP servers that are programs need Linux or macOS")
     theirs, ours = os.pipe()
     try:
         process = subprocess.Popen(

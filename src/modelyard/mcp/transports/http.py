@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 CONNECT_S: Final = 15.0
 _REQUEST_S: Final = 30.0
+_END_S: Final = 2.0
 # Events may be hours apart; a dead connection is found by asking the server.
 _SILENCE_S: Final = 7 * 86_400.0
 _REFUSALS: Final = (401, 403, 407)
@@ -49,6 +50,12 @@ class _BoundedBody(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         """Close the body."""
         await self._body.aclose()
+
+
+async def _hasten_end(request: httpx2.Request) -> None:
+    """Bound the request that ends a session: other requests are bounded by those who make them."""
+    if request.method == "DELETE":
+        request.extensions["timeout"] = httpx2.Timeout(_END_S).as_dict()
 
 
 async def _bound(response: httpx2.Response) -> None:
@@ -83,7 +90,7 @@ def http_client(
         timeout=httpx2.Timeout(_REQUEST_S, connect=CONNECT_S, read=None),
         transport=inner,
         trust_env=inner is None,
-        event_hooks={"response": [_bound]},
+        event_hooks={"request": [_hasten_end], "response": [_bound]},
     )
 
 
