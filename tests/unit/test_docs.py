@@ -44,7 +44,8 @@ def test_every_configuration_of_a_server_is_valid(page: str) -> None:
         of_one_model(example)
 
 
-def test_the_configurations_of_mcp_servers_are_valid() -> None:
+def test_the_configurations_of_mcp_servers_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SEARCH_TOKEN", "x")
     for example in blocks("docs/mcp.md", "toml"):
         assert validate_config(tomllib.loads(example), source="docs/mcp.md").mcp.servers
     for example in blocks("docs/mcp.md", "json"):

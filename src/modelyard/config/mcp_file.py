@@ -62,6 +62,17 @@ class McpFile:
         placed = replace(problem, message=message, hint=hint, table="", location=location, related=related)
         return self._placed(placed)
 
+    def follows_from_unknown_key(self, problem: ConfigProblem, first: int) -> bool:
+        """Whether a problem may be there because a key of the same server is misspelt: what it sets is missing then."""
+        server = self._written(problem.location[:3], first)
+        is_missing = bool(problem.related) and all(self._is_absent(other, first) for other in problem.related)
+        return is_missing and any(other.is_key and other.location[: len(server)] == server for other in self.problems)
+
+    def _is_absent(self, location: Location, first: int) -> bool:
+        """Whether the file does not have a key of a server."""
+        _, _, index, *rest = location
+        return ("mcp", "servers", int(index) - first, *rest) not in (self._origins or {})
+
     def _placed(self, problem: ConfigProblem) -> ConfigProblem:
         """Return a problem with a location in the file with its position."""
         key = ".".join(str(part) for part in problem.location)

@@ -46,7 +46,8 @@ class MergedMapping:
         own, of_file = [], list(self.file.problems)
         for problem in problems:
             if self._is_of_file(problem):
-                of_file.append(self.file.place(problem, self.first))
+                if not self.file.follows_from_unknown_key(problem, self.first):
+                    of_file.append(self.file.place(problem, self.first))
             elif self.file.is_readable or not _names_server(problem):
                 own.append(problem)
         return own, sorted(of_file, key=lambda problem: (problem.line or 0, problem.column or 0))

@@ -119,6 +119,8 @@ class Connection:
             # What is left then is the end of a session over the network.
             task.cancel()
             await asyncio.wait((task,), timeout=CLOSE_S)
+        self._retry_at = None
+        self._end_session("failed", "it was closed")
 
     async def wait_settled(self) -> None:
         """Return when the first attempt to connect has succeeded or failed."""

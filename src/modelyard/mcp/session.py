@@ -106,6 +106,8 @@ class Session:
 
     def _usable(self, tool: types.Tool) -> ListedTool | None:
         try:
+            if not tool.name:
+                raise UnusableSchema("it has no name")
             parameters = parameters_of(tool.input_schema)
         except UnusableSchema as unusable:
             logger.warning(

@@ -90,6 +90,18 @@ def test_models_that_do_not_fit_together_at_the_start_are_a_warning(folder: Path
     assert 'load = "on-demand"' in result.stderr
 
 
+def test_a_json_file_with_mcp_servers_is_checked_too(folder: Path) -> None:
+    (folder / "mcp.json").write_text('{"mcpServers": {"files": {"comand": "npx"}}}')
+    wrong = check(f"{MODEL_TABLE}[runtime]\nmcp_config = 'mcp.json'\n", "--json")
+    assert wrong.exit_code == CONFIGURATION
+    (problem,) = json.loads(wrong.stdout)["problems"]
+    assert (problem["file"], problem["line"], problem["column"]) == (str(folder / "mcp.json"), 1, 27)
+    (folder / "mcp.json").write_text('{"mcpServers": {"files": {"command": "no-such-program"}}}')
+    missing = check(f"{MODEL_TABLE}[runtime]\nmcp_config = 'mcp.json'\n")
+    assert missing.exit_code == CONFIGURATION
+    assert "MCP server 'files': command 'no-such-program' is not a program of this machine." in missing.stderr
+
+
 def test_the_schema_is_printed(folder: Path) -> None:
     assert CliRunner().invoke(app, ["check", "--schema"]).stdout == render_schema()
 
