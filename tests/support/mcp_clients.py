@@ -58,15 +58,17 @@ async def until(condition: Callable[[], object]):
             await asyncio.sleep(0.02)
 
 
-def processes_with(mark: str):
-    """The ids of the processes whose environment has a mark."""
+def processes_with(mark: str, program: str = ""):
+    """The ids of the processes whose environment has a mark, and whose first argument names a program."""
     found = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
                 if f"={mark}\0".encode() in (entry / "environ").read_bytes():
-                    found.append(int(entry.name))
-            except OSError:
+                    _, first, *_ = (entry / "cmdline").read_bytes().split(b"\0")
+                    if program.encode() in first:
+                        found.append(int(entry.name))
+            except (OSError, ValueError):  # it has ended meanwhile
                 continue
     return found
 
