@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -89,6 +89,29 @@ def chat_agent_request(
     )
 
 
+async def asked_chat(
+    services: Services, body: ChatCompletionRequest, http: HttpRequest, load: Callable[[Request], Awaitable[Request]]
+) -> tuple[Request, AgentRequest | None]:
+    """Return a chat as a request for the yard, and for an agent; None where its model can call no tool of the server.
+
+    Args:
+        services: of the application.
+        body: the chat.
+        http: the request that has brought it.
+        load: loads its images and sound.
+
+    Raises:
+        InvalidRequest: a field, a header, or an image cannot be used.
+        ModelNotFound, ModelRequired: there is no such model.
+    """
+    yard, agent = services.yard, services.agent
+    check_permission(body.agent_permission or "auto", is_stream=bool(body.stream))
+    tools = chat_server_tools(body, server_tools(http, yard, agent, body.model))
+    request = await RequestBody.of(http.scope).converted(partial(body.checked, [tool.name for tool in tools]))
+    request = await load(replace(request, wait_options=wait_options_of(http, body.keep_alive)))
+    return request, chat_agent_request(agent, body, request, tools, limits_of(yard.config)) if tools else None
+
+
 router = APIRouter(route_class=JsonRoute)
 
 
@@ -96,13 +119,7 @@ router = APIRouter(route_class=JsonRoute)
 async def create_chat_completion(body: ChatCompletionRequest, http: HttpRequest) -> Response:
     """Answer a conversation, whole or as a stream."""
     services = Services.of(http)
-    yard, agent = services.yard, services.agent
-    check_permission(body.agent_permission or "auto", is_stream=bool(body.stream))
-    tools = chat_server_tools(body, server_tools(http, yard, agent, body.model))
-    request = await RequestBody.of(http.scope).converted(partial(body.checked, [tool.name for tool in tools]))
-    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
-    request = await services.media.loaded(request, http.receive)
-    asked = chat_agent_request(agent, body, request, tools, limits_of(yard.config)) if tools else None
+    request, asked = await asked_chat(services, body, http, lambda each: services.media.loaded(each, http.receive))
     if asked is None:
-        return respond(yard, chat_choices(body, request), stream=bool(body.stream))
-    return respond_agent(yard, agent, agent_choices(body, asked), stream=bool(body.stream))
+        return respond(services.yard, chat_choices(body, request), stream=bool(body.stream))
+    return respond_agent(services.yard, services.agent, agent_choices(body, asked), stream=bool(body.stream))

@@ -98,6 +98,27 @@ def tool_fields(agent: Agent, model: ModelStatus) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
+def listed_model(services: Services, model: ModelStatus) -> dict[str, Any]:
+    """Return a model as the list of models shows it to the caller."""
+    return {**model_object(model), **tool_fields(services.agent, model)}
+
+
+def model_list(services: Services) -> dict[str, Any]:
+    """Return all models that the caller may see, in OpenAI's shape."""
+    return {"object": "list", "data": [listed_model(services, model) for model in services.yard.models()]}
+
+
+def known_status(yard: Yard, name: str) -> dict[str, Any]:
+    """Return the status of the model ``name``, an id or alias, with the memory that it takes as far as it is known.
+
+    Raises:
+        ModelNotFound: no model has that name.
+    """
+    model = yard.model(name)
+    known = {field: size for field, size in memory_fields(model).items() if size is not None}
+    return {**status_object(name, model), **known}
+
+
 def input_modalities(model: ModelStatus) -> list[str]:
     """Return the known input modalities of a model, by the names of OpenAI and OpenRouter."""
     return ["text", *(["image"] if model.can_see else []), *(["audio"] if model.can_hear else [])]
@@ -209,9 +230,7 @@ router = APIRouter()
 @router.get("/v1/models")
 async def list_models(http: HttpRequest) -> Response:
     """All models, loaded or not, in the order of the configuration."""
-    services = Services.of(http)
-    models = [{**model_object(model), **tool_fields(services.agent, model)} for model in services.yard.models()]
-    return Response(orjson.dumps({"object": "list", "data": models}), media_type="application/json")
+    return Response(orjson.dumps(model_list(Services.of(http))), media_type="application/json")
 
 
 @router.get("/v1/models/events", response_model=None)
@@ -227,7 +246,7 @@ async def retrieve_model(model_id: str, http: HttpRequest) -> dict[str, Any]:
     """One model, by id or alias."""
     services = Services.of(http)
     model = services.yard.model(model_id)
-    return {**model_object(model), **tool_fields(services.agent, model)}
+    return listed_model(services, model)
 
 
 @router.post("/v1/models/unload")
@@ -259,9 +278,7 @@ async def prepare_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
 async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
     """The status of a model."""
     report_ignored(http.scope, body)
-    model = Services.of(http).yard.model(body.model_id)
-    known = {name: size for name, size in memory_fields(model).items() if size is not None}
-    return {**status_object(body.model_id, model), **known}
+    return known_status(Services.of(http).yard, body.model_id)
 
 
 @router.post("/v1/models/plan")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import dataclass
 from typing import Any
@@ -90,18 +90,29 @@ class _WholeAgentAnswer(_AgentResponse):
         await Response(orjson.dumps(body), media_type="application/json")(scope, receive, send)
 
 
-async def whole_agent_answer(yard: Yard, agent: Agent, choices: Sequence[AgentChoice]) -> tuple[Any, list[Finished]]:
+async def whole_agent_answer(
+    yard: Yard, agent: Agent, choices: Sequence[AgentChoice], watch: Callable[[AgentEvent], None] | None = None
+) -> tuple[Any, list[Finished]]:
     """Return the body of a whole answer with the requested choices, and how each of them ended.
+
+    Args:
+        yard: the models.
+        agent: what the answers of agents share.
+        choices: the requests.
+        watch: called with each event of the first choice as it happens.
 
     Raises:
         ModelyardError: as ``Yard.generate``.
     """
     if len(choices) == 1:
-        answers = [await _answer(yard, agent, choices[0])]
+        answers = [await _answer(yard, agent, choices[0], watch)]
     else:
         try:
             async with asyncio.TaskGroup() as answering:
-                tasks = [answering.create_task(_answer(yard, agent, choice)) for choice in choices]
+                tasks = [
+                    answering.create_task(_answer(yard, agent, choice, watch if choice is choices[0] else None))
+                    for choice in choices
+                ]
         except* ModelyardError as failed:
             raise first_error(failed) from None
         answers = [task.result() for task in tasks]
@@ -110,7 +121,9 @@ async def whole_agent_answer(yard: Yard, agent: Agent, choices: Sequence[AgentCh
     return choices[0].encoder.whole(encoded, finished), finished
 
 
-async def _answer(yard: Yard, agent: Agent, choice: AgentChoice) -> AgentAnswer:
+async def _answer(
+    yard: Yard, agent: Agent, choice: AgentChoice, watch: Callable[[AgentEvent], None] | None
+) -> AgentAnswer:
     """Return the answer to one choice; its encoder is open."""
     parts: list[Message | ToolEvent] = []
     deltas: list[Delta] = []
@@ -123,6 +136,8 @@ async def _answer(yard: Yard, agent: Agent, choice: AgentChoice) -> AgentAnswer:
     is_open = False
     async with aclosing(run(yard, choice.request, agent)) as events:
         async for event in events:
+            if watch is not None:
+                watch(event)
             match event:
                 case RoundBegan(_, generation) if not is_open:
                     is_open = True

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -103,8 +103,15 @@ class _WholeResponse(_GeneratedResponse):
         await Response(orjson.dumps(body), media_type="application/json")(scope, receive, send)
 
 
-async def whole_answer(yard: Yard, requests: Sequence[ChoiceRequest]) -> tuple[Any, list[Finished]]:
+async def whole_answer(
+    yard: Yard, requests: Sequence[ChoiceRequest], watch: Callable[[TokenStream, str], None] | None = None
+) -> tuple[Any, list[Finished]]:
     """Return the body of a whole answer with the requested choices, and how each of them ended.
+
+    Args:
+        yard: computes the answer.
+        requests: one for each choice.
+        watch: called with each piece of text of the first choice as it arrives.
 
     Raises:
         ModelyardError: as ``Yard.generate``.
@@ -116,10 +123,19 @@ async def whole_answer(yard: Yard, requests: Sequence[ChoiceRequest]) -> tuple[A
         await _accepted(streams)
         for choice, stream in zip(requests, streams, strict=True):
             choice.encoder.open(stream)
-            text = await stream.text()
+            text = await (stream.text() if watch is None or stream is not streams[0] else _watched(stream, watch))
             finished.append(stream.outcome())
             choices.append(choice.encoder.choice(text, finished[-1]))
     return requests[0].encoder.whole(choices, finished), finished
+
+
+async def _watched(stream: TokenStream, watch: Callable[[TokenStream, str], None]) -> str:
+    """Return the whole text of ``stream``, whose pieces ``watch`` is called with."""
+    pieces: list[str] = []
+    async for piece in stream:
+        pieces.append(piece)
+        watch(stream, piece)
+    return "".join(pieces)
 
 
 class _StreamResponse(_GeneratedResponse):
