@@ -121,7 +121,8 @@ def serving(
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
         yard = Yard(config, make_engine, policy, stores)
         await yard.start()
-        underway = Underway(create_app(yard, read_keys(config), read_config, log_ring=log_ring, tools=tools))
+        app = create_app(yard, read_keys(config), read_config, log_ring=log_ring, tools=tools)
+        underway = Underway(app)
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]
         server = HttpServer(underway, listener, config.server, models=len(config.models), drain_s=5)
@@ -135,6 +136,7 @@ def serving(
             log_ring.dismiss()
         await yard.close()
         await server.serving
+        await app.state.mcp.aclose()
 
     def main() -> None:
         try:

@@ -21,6 +21,7 @@ from modelyard.api.anthropic import routes as anthropic
 from modelyard.api.errors import responses as error_responses
 from modelyard.api.llama_cpp import completion, embedding, model_events, properties, tokenize
 from modelyard.api.llama_cpp import models as llama_cpp_models
+from modelyard.api.mcp import routes as mcp
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.middleware.authorization import authorize_route
 from modelyard.api.middleware.body_intake import BodyIntake
@@ -89,7 +90,7 @@ _ROUTERS: Final = (
 # The headers that pages of other origins may read, beside those that CORS always allows.
 _CORS_RESPONSE_HEADERS = (
     *("x-request-id", "request-id", "server-timing", "retry-after", "x-should-retry", "www-authenticate"),
-    *("x-modelyard-ignored", "x-modelyard-repaired"),
+    *("x-modelyard-ignored", "x-modelyard-repaired", "mcp-session-id"),
     *(f"x-ratelimit-{part}-{what}" for what in ("requests", "tokens") for part in ("limit", "remaining", "reset")),
 )
 
@@ -128,7 +129,7 @@ def create_app(
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
     The caller starts the yard before, and closes it after. At its end the application closes what it stores, if it is
-    told by ASGI's lifespan; else the caller does so with ``app.state.responses.aclose()``.
+    told by ASGI's lifespan; else the caller does so with ``close_app``.
 
     Args:
         yard: the models.
@@ -149,10 +150,11 @@ def create_app(
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
     agent = agent or Agent.of(tools, decide)
     app.state.services = Services(yard, MediaLoader(yard), agent)
+    app.state.mcp = mcp.McpEndpoint(app.state.services)
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
     app.state.log_ring = log_ring
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
-    routers = [*_ROUTERS, page_routes()]
+    routers = [*_ROUTERS, page_routes(), *([mcp.router] if yard.config.mcp.serve else [])]
     if not server.disable_metrics:
         app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics, agent.counters)
         routers.append(metrics.router)
@@ -165,6 +167,12 @@ def create_app(
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Close what the application opened, where a server of another make runs it and tells it of its end."""
     yield
+    await close_app(app)
+
+
+async def close_app(app: FastAPI) -> None:
+    """Close what the application of ``create_app`` opened: its MCP sessions, and its stored responses."""
+    await app.state.mcp.aclose()
     await app.state.responses.aclose()
 
 

@@ -9,7 +9,7 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as AsgiScope
 
-from modelyard.api.middleware.body_intake import SmallBody
+from modelyard.api.middleware.body_intake import MAX_SMALL_BODY_BYTES, SmallBody
 from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.open_paths import OPEN_PATHS
@@ -19,8 +19,13 @@ from modelyard.errors import PermissionDenied
 _Endpoint = TypeVar("_Endpoint", bound=Callable[..., Any])
 
 
-def needs(scope: Scope, *, all_models: bool = False) -> Callable[[_Endpoint], _Endpoint]:
-    """Mark an endpoint: a key needs ``scope`` and, if ``all_models`` is set, must not be limited to some models."""
+def needs(scope: Scope | None, *, all_models: bool = False) -> Callable[[_Endpoint], _Endpoint]:
+    """Mark an endpoint: a key needs ``scope`` and, if ``all_models`` is set, must not be limited to some models.
+
+    Args:
+        scope: the scope; None: any, and the endpoint itself checks what else the key may do.
+        all_models: whether the key must not be limited to some models.
+    """
 
     def mark(endpoint: _Endpoint) -> _Endpoint:
         endpoint.needs = (scope, all_models)  # type: ignore[attr-defined]
@@ -29,9 +34,19 @@ def needs(scope: Scope, *, all_models: bool = False) -> Callable[[_Endpoint], _E
     return mark
 
 
-def needed(route: Route) -> tuple[Scope, bool]:
+def takes_body(max_bytes: int) -> Callable[[_Endpoint], _Endpoint]:
+    """Mark an endpoint that is no ``JsonRoute``: its body has at most ``max_bytes``, which it reads itself."""
+
+    def mark(endpoint: _Endpoint) -> _Endpoint:
+        endpoint.max_body_bytes = max_bytes  # type: ignore[attr-defined]
+        return endpoint
+
+    return mark
+
+
+def needed(route: Route) -> tuple[Scope | None, bool]:
     """Return the scope that ``route`` needs, and whether it needs all models: as marked, else by the kind of route."""
-    marked: tuple[Scope, bool] | None = getattr(route.endpoint, "needs", None)
+    marked: tuple[Scope | None, bool] | None = getattr(route.endpoint, "needs", None)
     if marked is not None:
         return marked
     if isinstance(route, JsonRoute):
@@ -45,23 +60,23 @@ def authorize_route(route: BaseRoute) -> None:
     if isinstance(route, Route) and route.path not in OPEN_PATHS:
         route.app = _RequireScope(route.app, *needed(route))
         if not isinstance(route, JsonRoute):
-            route.app = SmallBody(route.app)
+            max_bytes: int = getattr(route.endpoint, "max_body_bytes", MAX_SMALL_BODY_BYTES)
+            route.app = SmallBody(route.app, max_bytes)
 
 
 class _RequireScope:
-    """Raises PermissionDenied for a key that lacks ``scope``; requests without a key pass."""
+    """Raises PermissionDenied for a key that lacks ``scope``, or any if it is None; requests without a key pass."""
 
-    def __init__(self, app: ASGIApp, scope: Scope, all_models: bool) -> None:
+    def __init__(self, app: ASGIApp, scope: Scope | None, all_models: bool) -> None:
         self._app = app
         self._scope, self._all_models = scope, all_models
 
     async def __call__(self, scope: AsgiScope, receive: Receive, send: Send) -> None:
         key = RequestContext.of(scope).key
-        if key is not None and self._scope not in key.scopes:
+        if key is not None and not (self._scope in key.scopes if self._scope else key.scopes):
             allowed = ", ".join(sorted(key.scopes)) or "nothing"
-            raise PermissionDenied(
-                f"This API key may not do that: it needs the scope '{self._scope}', and has: {allowed}."
-            )
+            wanted = f"the scope '{self._scope}'" if self._scope else "a scope"
+            raise PermissionDenied(f"This API key may not do that: it needs {wanted}, and has: {allowed}.")
         if key is not None and self._all_models and key.models is not None:
             raise PermissionDenied("This API key may not do that: it concerns all models, and the key may use some.")
         await self._app(scope, receive, send)

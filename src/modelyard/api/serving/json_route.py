@@ -45,7 +45,7 @@ class JsonRoute(APIRoute):
 
         async def handle(request: Request) -> Response:
             content_type = request.headers.get("content-type", "")
-            pieces = await _read(request.receive)
+            pieces = await read_pieces(request.receive)
             received = RequestBody.of(request.scope)
             body, ignored = await received.parsed(pieces, lambda whole: validate(whole, content_type))
             if ignored:
@@ -69,8 +69,12 @@ class JsonRoute(APIRoute):
             raise RequestValidationError([problem]) from error
 
 
-async def _read(receive: Receive) -> list[bytes]:
-    """Return the pieces of the body. Starlette's ``Request.body`` would keep them as long as the request lives."""
+async def read_pieces(receive: Receive) -> list[bytes]:
+    """Return the pieces of the body. Starlette's ``Request.body`` would keep them as long as the request lives.
+
+    Raises:
+        HTTPException: the client disconnects before the body is whole.
+    """
     pieces: list[bytes] = []
     while True:
         message = await receive()

@@ -1,0 +1,1 @@
+"""Modelyard as an MCP server: its models as tools and resources of other programs."""

@@ -1,0 +1,45 @@
+"""The tool calls of one HTTP request, which end when its client disconnects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import anyio
+from starlette.types import Scope
+
+_KEY: Final = "modelyard.mcp.calls"
+
+
+class Calls:
+    """The calls that one HTTP request has brought, and that run."""
+
+    def __init__(self, scope: Scope) -> None:
+        self._running: set[anyio.CancelScope] = set()
+        self._is_over = False
+        scope[_KEY] = self
+
+    @staticmethod
+    def of(scope: Scope) -> Calls:
+        """Return the calls of the request of ``scope``."""
+        calls: Calls = scope[_KEY]
+        return calls
+
+    @contextmanager
+    def running(self) -> Iterator[anyio.CancelScope]:
+        """Enter with the scope of a call, which is cancelled when the request ends."""
+        with anyio.CancelScope() as call:
+            if self._is_over:
+                call.cancel()
+            self._running.add(call)
+            try:
+                yield call
+            finally:
+                self._running.discard(call)
+
+    def end(self) -> None:
+        """Cancel the calls that still run: nobody reads their results."""
+        self._is_over = True
+        for call in self._running:
+            call.cancel()

@@ -1,0 +1,71 @@
+"""The tools that embed and rank texts."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+
+from modelyard.api.mcp.tools import Tool, ToolAnswer, ToolCall, tool_answer
+from modelyard.api.openai.embeddings import EmbeddingsBody, check_dimensions, embeddings_body
+from modelyard.api.rerank.routes import RerankBody, rerank_body
+from modelyard.api.serving.wait_options import wait_options_of
+from modelyard.yard.requests.requests import EmbeddingRequest
+
+
+async def embed(call: ToolCall) -> ToolAnswer:
+    """Turn texts into vectors.
+
+    Raises:
+        ModelyardError: as ``Yard.embed``.
+    """
+    body, ignored = await call.body(EmbeddingsBody, call.arguments)
+    request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(call.http, body.keep_alive))
+    embeddings = await call.services.yard.embed(request)
+    check_dimensions(embeddings, body.dimensions)
+    return tool_answer(embeddings_body(embeddings, as_base64=body.encoding_format == "base64"), ignored)
+
+
+async def rerank(call: ToolCall) -> ToolAnswer:
+    """Sort documents by how well they answer a query.
+
+    Raises:
+        ModelyardError: as ``Yard.rank``.
+    """
+    body, ignored = await call.body(RerankBody, call.arguments)
+    body.checked()
+    ranking = await call.services.yard.rank(body.request(wait_options_of(call.http, body.keep_alive)))
+    return tool_answer(orjson.dumps(rerank_body(ranking, body)), ignored)
+
+
+POOLING_TOOLS: Final = (
+    Tool(
+        "embed",
+        "Embed texts",
+        "Turn texts into vectors with an embedding model of this server. list_models shows which models have the "
+        "capability 'embeddings'.",
+        "inference",
+        EmbeddingsBody,
+        embed,
+        listed=("input", "model", "encoding_format"),
+        required=("input",),
+        is_read_only=True,
+        is_idempotent=True,
+    ),
+    Tool(
+        "rerank",
+        "Rank documents",
+        "Sort documents by how well they answer a query, the best first, with a reranking model of this server. "
+        "list_models shows which models have the capability 'rerank'.",
+        "inference",
+        RerankBody,
+        rerank,
+        listed=("query", "documents", "model", "top_n", "return_documents", "max_tokens_per_doc"),
+        required=("query", "documents"),
+        # The other name of the documents has an answer of another shape.
+        without=frozenset({"texts", "return_text"}),
+        is_read_only=True,
+        is_idempotent=True,
+    ),
+)
+"""The tools of this file."""
