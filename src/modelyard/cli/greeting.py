@@ -74,6 +74,8 @@ def greet(
     console.print()
     console.print(memory_line(memory), soft_wrap=True)
     console.print(f"Docs: {urls[0].removesuffix('/v1')}/docs", soft_wrap=True, markup=False)
+    if (mcp_port := config.server.mcp_port) is not None:
+        console.print(f"MCP alone: {addresses(config, mcp_port)[0]}/mcp", soft_wrap=True, markup=False)
     example = min(models, key=lambda model: (model.files == "unusable", not model.is_default))
     console.print(Text("\nTry it:", "bold"))
     # Printed without the console, because a wrapped or marked-up command could not be pasted.

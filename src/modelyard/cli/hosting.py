@@ -46,6 +46,8 @@ def host_server(
         listener, link = listen(config.server.host, config.server.port), None
         if is_supervised and supervised.can_be_supervised():
             link = supervised.put_under_supervisor(listener, reloads=read_config is not None)
+    # Each process of a supervised server binds this port anew: its clients open their sessions again anyway.
+    mcp_listener = None if config.server.mcp_port is None else listen(config.server.host, config.server.mcp_port)
     from modelyard.cli.server import run_server
 
-    run_server(config, keys, listener, read_config, link, tls, file)
+    run_server(config, keys, listener, read_config, link, tls, file, mcp_listener)

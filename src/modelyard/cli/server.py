@@ -18,7 +18,8 @@ from typing import Any
 import uvloop
 from rich.console import Console
 
-from modelyard.api.app import create_app
+from modelyard.api.app import close_app, create_app
+from modelyard.api.mcp.routes import McpEndpoint
 from modelyard.cli.announcing import own_announcement
 from modelyard.cli.greeting import MemoryUse, greet
 from modelyard.cli.loading import follow_loads, start_visibly
@@ -55,8 +56,9 @@ def run_server(
     link: SupervisorLink | None,
     tls: Certificate | None,
     file: Path | None,
+    mcp_listener: socket.socket | None,
 ) -> None:
-    """Load the models, serve them on ``listener``, and return after SIGINT or SIGTERM.
+    """Load the models, serve them on ``listener``, and /mcp alone on ``mcp_listener``; return after SIGINT or SIGTERM.
 
     ``file`` is the configuration file, which the server announces. On SIGHUP it changes to the configuration that
     ``read_config`` returns. With a ``link`` the supervisor passes on these signals as well, and the server also stops
@@ -71,9 +73,10 @@ def run_server(
     with (
         contextlib.closing(log),
         contextlib.closing(listener),
+        contextlib.closing(mcp_listener) if mcp_listener else contextlib.nullcontext(),
         asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
     ):
-        was_forced = runner.run(_serve(config, keys, listener, read_config, link, tls, file, log))
+        was_forced = runner.run(_serve(config, keys, listener, read_config, link, tls, file, mcp_listener, log))
     if was_forced:
         sys.exit(ENDED_AT_ONCE)
 
@@ -86,6 +89,7 @@ async def _serve(
     link: SupervisorLink | None,
     tls: Certificate | None,
     file: Path | None,
+    mcp_listener: socket.socket | None,
     log: ServerLog,
 ) -> bool:
     """Serve until a signal stops it; return whether a second signal has cut off what the stop waited for."""
@@ -122,9 +126,15 @@ async def _serve(
                 log_ring=log.ring,
                 agent=model.agent,
             )
-            close_store = app.state.responses.aclose
+            close_store = partial(close_app, app)
             server = HttpServer(
-                app, listener, config.server, models=len(config.models), tls=tls, drain_s=DRAIN_S + CLOSE_S
+                app,
+                listener,
+                config.server,
+                models=len(config.models),
+                tls=tls,
+                mcp_listener=mcp_listener,
+                drain_s=DRAIN_S + CLOSE_S,
             )
             # Without freeze, a full collection visits all permanent objects, and stops all threads for 25 ms or more.
             gc.collect()
@@ -139,7 +149,7 @@ async def _serve(
                     _greet(log.greeting, config, model.yard, listener, keys)
             with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
                 await finishes_before(stop.requested, server.serving)
-                await _drain(model, server, stop, log)
+                await _drain(model, server, stop, log, app.state.mcp)
                 # Closing the models ends running requests with an error, and their connections close.
                 await closing.finish()
                 await closing.wait_for(server.serving)
@@ -218,11 +228,11 @@ def _greet(console: Console, config: Config, yard: Yard, listener: socket.socket
     greet(console, config, yard.models(), memory, listener.getsockname()[1], needs_key=bool(keys))
 
 
-async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, log: ServerLog) -> None:
+async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, log: ServerLog, mcp: McpEndpoint) -> None:
     """Accept no connections any more, and let running requests end, for a while."""
     server.ask_to_stop()
     # Those who follow the log or the models end at once: nothing waits for them.
-    followers = model.yard.dismiss_observers() + log.ring.follower_count
+    followers = mcp.spare_streams + model.yard.dismiss_observers() + log.ring.follower_count
     requests = max(0, server.open_requests - followers)
     is_terminal = log.console.is_terminal
     logger.info("%s", stop_line(model.yard.running(), requests, DRAIN_S, is_terminal=is_terminal))

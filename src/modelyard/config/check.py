@@ -102,6 +102,7 @@ def rule_problems(
         *rules.unusable_keys(config.server),
         *rules.unusable_tls(config.server),
         *mcp_rules.same_ports(config.server),
+        *mcp_rules.unserved_port(config.mcp, config.server),
         *mcp_rules.unusable_servers(config.mcp),
         *mcp_rules.clashing_servers(config.mcp),
         *mcp_rules.unknown_servers(config.mcp, models, config.server),

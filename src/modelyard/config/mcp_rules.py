@@ -163,6 +163,21 @@ def same_ports(server: Server) -> list[ConfigProblem]:
     ]
 
 
+def unserved_port(mcp: Mcp, server: Server) -> list[ConfigProblem]:
+    """Refuse a listener for MCP where MCP is not served."""
+    if mcp.serve or server.mcp_port is None:
+        return []
+    return [
+        ConfigProblem(
+            f"mcp_port is {server.mcp_port}, and serve = false in [mcp] switches the MCP server off.",
+            "Remove one of them.",
+            table="[server]",
+            location=("server", "mcp_port"),
+            related=(("mcp", "serve"),),
+        )
+    ]
+
+
 def _at(number: int, key: str) -> Location:
     return ("mcp", "servers", number - 1, key)
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from typing import Any, Self, cast
 
-from modelyard.api.app import create_app
+from modelyard.api.app import close_app, create_app
 from modelyard.config import read_keys
 from modelyard.errors import Closed, InvalidRequest, PortUnavailable
 from modelyard.inprocess.async_model import AsyncModel
@@ -135,11 +135,15 @@ async def _serve(
     host = host or server.host
     tls = certificate_of(server)
     port = server.port if port is None else port
-    with contextlib.closing(_listen(host, port)) as listener:
+    with contextlib.ExitStack() as listeners:
+        listener = listeners.enter_context(contextlib.closing(_listen(host, port)))
+        mcp_listener = None
+        if server.mcp_port is not None:
+            mcp_listener = listeners.enter_context(contextlib.closing(_listen(host, server.mcp_port)))
         models = len(model.yard.config.models)
         responses_file = server.responses_file(host, port)
         app = create_app(model.yard, keys, host=host, responses_file=responses_file, agent=model.agent)
-        http = HttpServer(app, listener, server, models=models, tls=tls)
+        http = HttpServer(app, listener, server, models=models, tls=tls, mcp_listener=mcp_listener)
         try:
             await http.start()
             bound = listener.getsockname()[1]
@@ -153,4 +157,4 @@ async def _serve(
             try:
                 await http.serving
             finally:
-                await app.state.responses.aclose()
+                await close_app(app)

@@ -104,6 +104,13 @@ def test_a_server_on_all_interfaces_is_found_under_the_name_of_the_machine_too()
     assert addresses(config.model_copy(update={"server": Server(host="::1")}), 99) == ["http://[::1]:99"]
 
 
+def test_the_port_of_mcp_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    config = validate_config({"models": [{"model_id": "/m.gguf", "alias": "x"}], "server": {"mcp_port": 1235}})
+    model = a_model("text", can_chat=True)
+    greet(Console(width=200), config, [model], MemoryUse(1, 2, 3), 1234, needs_key=False)
+    assert "MCP alone: http://127.0.0.1:1235/mcp" in capsys.readouterr().out
+
+
 def test_an_id_does_not_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     config = validate_config({"models": [{"model_id": "/m.gguf", "alias": "x"}]}, source="test")
     model = replace(a_model("text", can_chat=True), id="x\x1b]0;title\x07\ny")

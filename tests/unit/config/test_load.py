@@ -127,7 +127,7 @@ def test_every_key_reaches_the_configuration(write):
             max_result = "1MiB"
             approval_timeout = "1h"
             allow_request_servers = ["*.example.org"]
-            serve = false
+            serve = true
             [[mcp.servers]]
             name = "files"
             command = "npx"
@@ -197,6 +197,8 @@ def test_every_key_reaches_the_configuration(write):
         ("models", "quantization", "isq"),
         ("models", "format", "quantized_file"),
         ("server", "keys", "key_env"),
+        # With mcp_port it cannot be false.
+        ("mcp", "serve"),
         ("mcp", "servers", "url"),
         ("mcp", "servers", "transport"),
         ("mcp", "servers", "headers"),

@@ -121,6 +121,11 @@ def test_the_port_of_mcp_is_another_one():
         validate_config({"models": [SMOL], "server": {"port": 80, "mcp_port": 80}})
 
 
+def test_a_port_of_mcp_needs_mcp_to_be_served():
+    with pytest.raises(ConfigError, match=r"serve = false in \[mcp\] switches the MCP server off"):
+        validate_config({"models": [SMOL], "server": {"mcp_port": 81}, "mcp": {"serve": False}})
+
+
 def test_the_prefix_is_made_of_the_name_unless_it_is_given():
     prefixes = [
         server.prefix

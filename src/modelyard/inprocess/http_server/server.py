@@ -14,6 +14,7 @@ from typing import Final
 import uvicorn
 from starlette.types import ASGIApp
 
+from modelyard.api.mcp.own_port import McpPort
 from modelyard.config import Server
 from modelyard.inprocess.http_server.acceptor import Acceptor
 from modelyard.inprocess.http_server.connections import Connections
@@ -41,6 +42,7 @@ class HttpServer:
         server: the ``[server]`` table of the configuration.
         models: how many models the application serves.
         tls: the certificate; None: connections are not encrypted.
+        mcp_listener: a bound socket on which /mcp alone is served; None: there is none.
         drain_s: how long running answers may take to finish after a stop; then their connections are aborted.
 
     Attributes:
@@ -57,9 +59,13 @@ class HttpServer:
         *,
         models: int = 1,
         tls: Certificate | None = None,
+        mcp_listener: socket.socket | None = None,
         drain_s: float = DRAIN_S,
     ) -> None:
-        self._listener = listener
+        self._listeners = [listener]
+        if mcp_listener is not None:
+            self._listeners.append(mcp_listener)
+            app = McpPort(app, mcp_listener.getsockname()[1])
         max_files = _max_files()
         limit = connection_limit(max_files, _open_files(), models, server.max_connections)
         if limit < (server.max_connections or 0):
@@ -106,7 +112,7 @@ class HttpServer:
 
     async def start(self) -> None:
         """Start to accept connections."""
-        self.serving = asyncio.create_task(self._server.serve(sockets=[self._listener]))
+        self.serving = asyncio.create_task(self._server.serve(sockets=self._listeners))
         await finishes_before(self._server.listens, self.serving)
 
     def ask_to_stop(self) -> None:
