@@ -194,13 +194,15 @@ COMMANDS: Final = (
     Command(
         "mcp",
         "modelyard.cli.mcp.commands:mcp",
-        "Check MCP servers, list and call their tools.",
+        "Check MCP servers, call their tools, and be one.",
         FILES,
         examples=(
             "modelyard mcp check",
             "modelyard mcp check --mcp-config mcp.json",
             "modelyard mcp list -f models.toml",
             'modelyard mcp call files_read_file \'{"path": "notes.txt"}\'',
+            "modelyard mcp serve",
+            "modelyard mcp serve models.toml",
         ),
     ),
     Command(

@@ -45,21 +45,23 @@ class Connection:
 def server_connection(address: ServerAddress, model: str) -> Iterator[Connection]:
     """Enter with a connection to a server that runs."""
 
-    @contextlib.asynccontextmanager
-    async def connect() -> AsyncIterator[httpx2.AsyncClient]:
-        headers = {} if address.key is None else {"authorization": f"Bearer {address.key}"}
-        host = urlsplit(address.url).hostname or ""
-        async with httpx2.AsyncClient(
-            base_url=address.url,
-            headers=headers,
-            verify=tls_context(address) if address.url.startswith("https:") else True,
-            # A proxy does not reach this machine's loopback.
-            trust_env=not is_loopback(host),
-        ) as client:
-            yield client
-
-    with contextlib.closing(LoopThread(connect, "modelyard client")) as thread:
+    with contextlib.closing(LoopThread(lambda: server_client(address), "modelyard client")) as thread:
         yield Connection(Client(thread, address.url), model, f"on the server at {address.url}", is_own=False)
+
+
+@contextlib.asynccontextmanager
+async def server_client(address: ServerAddress) -> AsyncIterator[httpx2.AsyncClient]:
+    """Enter with an HTTP client of a server that runs; its paths start at the server's root."""
+    headers = {} if address.key is None else {"authorization": f"Bearer {address.key}"}
+    host = urlsplit(address.url).hostname or ""
+    async with httpx2.AsyncClient(
+        base_url=address.url,
+        headers=headers,
+        verify=tls_context(address) if address.url.startswith("https:") else True,
+        # A proxy does not reach this machine's loopback.
+        trust_env=not is_loopback(host),
+    ) as client:
+        yield client
 
 
 @contextlib.contextmanager
@@ -83,7 +85,7 @@ def own_connection(config: Config, model: str, console: Console) -> Iterator[Con
             async with async_http_client(in_process_app(models.yard, models.agent)) as client:
                 yield client
 
-    _log_warnings()
+    log_warnings()
     with _signals_end_it(), contextlib.closing(LoopThread(connect, "modelyard")) as thread:
         yield Connection(Client(thread, "this process"), model, "in this process", is_own=True)
 
@@ -109,7 +111,7 @@ def _signals_end_it() -> Iterator[None]:
             signal.signal(each, signal.SIG_DFL)
 
 
-def _log_warnings() -> None:
+def log_warnings() -> None:
     """Log warnings and errors to standard error, whatever that is when they come: a prompt keeps them off its line."""
     from modelyard.cli.log import LineFormatter
 
