@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from modelyard.api.llama_cpp import tokenize as tokens
+from modelyard.api.mcp import sessions
 from modelyard.api.media import audio, decoders, fetch, images
 from modelyard.api.middleware import body_intake
 from modelyard.api.openai import embeddings, sampling, schema, tools
@@ -105,6 +106,13 @@ BODIES: Final = (
     Bound("Token ids to spell", _number(tokens.MAX_IDS), _INVALID),
     Bound("Name of a model", f"{schema.MAX_NAME_LENGTH} characters", _INVALID),
     Bound("Parts of a form; a field", f"{form.MAX_PARTS}; {_size(form.MAX_FIELD_LENGTH)}", _INVALID),
+    Bound("Message at `/mcp`", _size(sessions.MAX_MESSAGE_BYTES), "413 `request_too_large`"),
+    Bound(
+        "MCP sessions; seconds without a request",
+        f"{sessions.MAX_SESSIONS}; {sessions.MAX_IDLE_S:,.0f}",
+        "the one that was idle for longest ends; 503 `too_many_connections` where all are in use",
+    ),
+    Bound("Subscriptions of an MCP session", _number(sessions.MAX_SUBSCRIPTIONS), "an error of the protocol"),
     Bound("Message of an error", f"{_number(MAX_MESSAGE_CHARS)} characters", "it is cut"),
 )
 
