@@ -186,6 +186,7 @@ NEEDED = {
         ("POST", "/v1/agent/approvals/{approval_id}"),
     },
     "read": {
+        ("GET", "/v1/agent/servers"),
         ("GET", "/metrics"),
         ("GET", "/v1/models"),
         ("GET", "/v1/models/"),

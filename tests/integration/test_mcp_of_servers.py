@@ -66,6 +66,16 @@ def test_a_server_offers_the_tools_of_its_mcp_servers_and_follows_its_files(file
         assert tools_at(url, "other") == []
         listed = CliRunner().invoke(app, ["mcp", "list", "--url", url, "-m", "smol"])
         assert "one_echo" in listed.stdout
+        assert (listed.exit_code, "bad is not connected: no-such-program cannot be started" in listed.stderr) == (
+            1,
+            True,
+        )
+        servers = httpx.get(f"{url}/v1/agent/servers", timeout=WAIT_S).json()["data"]
+        assert [(server["name"], server["state"], server["tools"]) for server in servers] == [
+            ("one", "connected", 1),
+            ("bad", "failed", 0),
+        ]
+        assert servers[1]["reason"] == "no-such-program cannot be started: No such file or directory"
         file.write(raw_server(name="one", tools=["echo"]), raw_server(name="two", tools=["big"]))
         reloaded = httpx.post(f"{url}/v1/config/reload", timeout=WAIT_S).json()
         assert (reloaded["mcp"], reloaded["changed"]) == (["servers.bad", "servers.two"], {})

@@ -17,6 +17,7 @@ from modelyard.agent.agent import Agent
 from modelyard.agent.approvals import Decide
 from modelyard.agent.tools import ToolSource
 from modelyard.api.agent import routes as agent_routes
+from modelyard.api.agent import servers as agent_servers
 from modelyard.api.anthropic import routes as anthropic
 from modelyard.api.errors import responses as error_responses
 from modelyard.api.llama_cpp import completion, embedding, model_events, properties, tokenize
@@ -50,6 +51,7 @@ from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
 from modelyard.config import AccessKey, Config, Server, is_loopback
 from modelyard.config.reader import ConfigReader
+from modelyard.mcp.connection import ServerStatus
 from modelyard.system.memory import total_bytes
 from modelyard.system.own_names import own_names
 from modelyard.version import __version__
@@ -77,6 +79,7 @@ _ROUTERS: Final = (
     model_management.router,
     models.router,
     agent_routes.router,
+    agent_servers.router,
     llama_cpp_models.router,
     model_events.router,
     state.router,
@@ -125,6 +128,7 @@ def create_app(
     tools: Sequence[ToolSource] = (),
     decide: Decide | None = None,
     agent: Agent | None = None,
+    mcp_statuses: Callable[[], Sequence[ServerStatus]] = tuple,
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
@@ -142,6 +146,7 @@ def create_app(
         tools: where the tools of the server come from, which it runs when models call them.
         decide: decides about calls that need an approval, beside whoever decides over HTTP; None: nobody.
         agent: runs the tools, in place of ``tools`` and ``decide``, where other callers of the yard share it.
+        mcp_statuses: returns the states of the MCP servers.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
@@ -149,6 +154,7 @@ def create_app(
     error_responses.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
     agent = agent or Agent.of(tools, decide)
+    app.state.mcp_statuses = mcp_statuses
     app.state.services = Services(yard, MediaLoader(yard), agent)
     app.state.mcp = mcp.McpEndpoint(app.state.services)
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))

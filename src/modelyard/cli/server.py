@@ -125,6 +125,7 @@ async def _serve(
                 responses_file=responses_file,
                 log_ring=log.ring,
                 agent=model.agent,
+                mcp_statuses=lambda: model.mcp_servers,
             )
             close_store = partial(close_app, app)
             server = HttpServer(

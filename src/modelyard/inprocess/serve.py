@@ -142,7 +142,14 @@ async def _serve(
             mcp_listener = listeners.enter_context(contextlib.closing(_listen(host, server.mcp_port)))
         models = len(model.yard.config.models)
         responses_file = server.responses_file(host, port)
-        app = create_app(model.yard, keys, host=host, responses_file=responses_file, agent=model.agent)
+        app = create_app(
+            model.yard,
+            keys,
+            host=host,
+            responses_file=responses_file,
+            agent=model.agent,
+            mcp_statuses=lambda: model.mcp_servers,
+        )
         http = HttpServer(app, listener, server, models=models, tls=tls, mcp_listener=mcp_listener)
         try:
             await http.start()

@@ -27,6 +27,27 @@ class AgentToolList(TypedDict):
     data: list[AgentTool]
 
 
+class AgentServer(TypedDict):
+    """An MCP server of the configuration."""
+
+    name: str
+    object: Literal["agent.server"]
+    transport: Literal["stdio", "http", "sse", "websocket"]
+    state: Literal["connecting", "connected", "failed", "disabled"]
+    reason: str | None
+    tools: int
+    software: str | None
+    connect_seconds: float | None
+    retry_seconds: float | None
+
+
+class AgentServerList(TypedDict):
+    """The MCP servers of the configuration."""
+
+    object: Literal["list"]
+    data: list[AgentServer]
+
+
 class WaitingApproval(TypedDict):
     """A call of a tool that waits for its approval."""
 

@@ -332,6 +332,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/v1/models/status"): Operation("Models", server.ModelState, _MODEL, fails=(404,)),
         ("post", "/v1/models/plan"): Operation("Models", server.LoadPlan, _MODEL, fails=(404, 503)),
         ("get", "/v1/agent/tools"): Operation("Tools", agent.AgentToolList, fails=(400, 404)),
+        ("get", "/v1/agent/servers"): Operation("Tools", agent.AgentServerList),
         ("get", "/v1/agent/approvals"): Operation("Tools", agent.WaitingApprovalList, fails=(400,)),
         ("get", "/v1/agent/approvals/events"): Operation("Tools", stream=Stream(EVENTS, _APPROVAL_EVENTS)),
         ("post", "/v1/agent/approvals/{approval_id}"): Operation(

@@ -50,6 +50,10 @@ _ANSWERS: Final[Mapping[str, Any]] = {
         **{key: [str] for key in ("added", "removed", "retuned", "memory", "needs_restart")},
     },
     "/v1/logs": {"data": [_LOG_LINE]},
+    "/v1/agent/tools": {
+        "data": [{"name": str, "server": str, "own_name": str, "description": str, "needs_approval": bool}]
+    },
+    "/v1/agent/servers": {"data": [{"name": str, "state": str, "reason": str | None}]},
 }
 _EVENTS: Final[Mapping[str, Any]] = {
     "/v1/models/events": {"model_id": str, "status": str, "stage": str | None, "progress": _NUMBER},

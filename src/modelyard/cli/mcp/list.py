@@ -19,9 +19,12 @@ from modelyard.system.printable import printable
 
 if TYPE_CHECKING:
     from modelyard.mcp.clients import McpClients
-    from modelyard.mcp.connection import ServerStatus
 
 _MAX_SUMMARY_CHARS: Final = 200
+
+_Tools = Sequence[Mapping[str, Any]]
+_Failed = list[tuple[str, str]]
+"""Servers that are not connected, with the reason."""
 
 
 def list_tools(
@@ -44,20 +47,18 @@ def list_tools(
     elif is_given(file, config, mcp_config):
         raise UsageError("--url names a server, and a configuration is given. Leave one of them out.")
     else:
-        tools, failed = _of_server(url, key_file, model), []
+        tools, failed = _of_server(url, key_file, model)
     if as_json:
         print_json({"tools": tools})
     else:
         _print(tools)
-    for status in failed:
-        print_warning(f"{status.name} is not connected: {status.reason}")
+    for name, reason in failed:
+        print_warning(f"{name} is not connected: {reason}")
     if failed:
         raise typer.Exit(FAILURE)
 
 
-def _of_configuration(
-    file: Any, config: Any, mcp_config: Any, model: str | None
-) -> tuple[Sequence[Mapping[str, Any]], list[ServerStatus]]:
+def _of_configuration(file: Any, config: Any, mcp_config: Any, model: str | None) -> tuple[_Tools, _Failed]:
     from modelyard.errors import ModelNotFound
     from modelyard.yard.requests.context import Caller
 
@@ -66,10 +67,14 @@ def _of_configuration(
     if model is not None and named is None:
         raise ModelNotFound(model, tuple(each.id for each in loaded.models))
 
-    async def read(clients: McpClients) -> tuple[Sequence[Mapping[str, Any]], list[ServerStatus]]:
+    async def read(clients: McpClients) -> tuple[_Tools, _Failed]:
         await clients.wait_settled()
         tools = clients.all_tools() if named is None else clients.tools(named, Caller())
-        failed = [status for status in clients.statuses() if status.state not in ("connected", "disabled")]
+        failed = [
+            (status.name, status.reason)
+            for status in clients.statuses()
+            if status.state not in ("connected", "disabled")
+        ]
         return [
             {
                 "name": tool.name,
@@ -86,7 +91,7 @@ def _of_configuration(
     return with_clients(loaded, read)
 
 
-def _of_server(url: Any, key_file: Any, model: str | None) -> Sequence[Mapping[str, Any]]:
+def _of_server(url: Any, key_file: Any, model: str | None) -> tuple[_Tools, _Failed]:
     from modelyard.cli.client.choose import choose_server
     from modelyard.cli.client.connection import get
 
@@ -98,7 +103,13 @@ def _of_server(url: Any, key_file: Any, model: str | None) -> Sequence[Mapping[s
         answer = get(server.address, f"/v1/agent/tools?{urlencode({'model': name})}")
         for tool in answer["data"]:
             found.setdefault(tool["name"], {key: value for key, value in tool.items() if key != "object"})
-    return list(found.values())
+    servers = get(server.address, "/v1/agent/servers")["data"]
+    failed = [
+        (each["name"], each["reason"] or each["state"])
+        for each in servers
+        if each["state"] not in ("connected", "disabled")
+    ]
+    return list(found.values()), failed
 
 
 def _print(tools: Sequence[Mapping[str, Any]]) -> None:
