@@ -12,12 +12,14 @@ from modelyard.api.middleware import body_intake
 from modelyard.api.openai import embeddings, sampling, schema, tools
 from modelyard.api.openai.responses import background, records
 from modelyard.api.serving import bounded_items, form, json_body, request_memory
-from modelyard.config import bounded_read
+from modelyard.config import bounded_read, mcp_rules
 from modelyard.engine.chat import grammar, template_processes
 from modelyard.engine.guidance import compiler, trial
 from modelyard.engine.input import tokenizer_time
 from modelyard.errors import MAX_MESSAGE_CHARS
 from modelyard.inprocess.http_server import limits
+from modelyard.mcp import connection, request_servers, schemas, session
+from modelyard.mcp.transports import lines, stderr_log, throttle
 from modelyard.system.bounded import pool
 from modelyard.yard import from_config, operations
 
@@ -172,11 +174,35 @@ WORK: Final = (
     Bound("Configuration file", _size(bounded_read.MAX_CONFIG_BYTES), "400 `config_error`"),
 )
 
+MCP: Final = (
+    Bound(
+        "Message of a server",
+        f"{_size(lines.MAX_MESSAGE_BYTES)}; {_size(2**20)} over server-sent events alone",
+        "an error that the model reads",
+    ),
+    Bound("Messages of a program, or of a WebSocket, in a second", _number(throttle.MAX_MESSAGES_PER_S), "they wait"),
+    Bound("Tools of a server", _number(session.MAX_TOOLS), "the rest is left out"),
+    Bound(
+        "Schema of a tool",
+        f"{_size(schemas.MAX_SCHEMA_BYTES)}, {schemas.MAX_SCHEMA_DEPTH} levels",
+        "the tool is left out",
+    ),
+    Bound("Description of a tool", f"{_number(session.MAX_DESCRIPTION_CHARS)} characters", "it is cut"),
+    Bound("Text of a result", "`max_result`", "it is cut, and says so"),
+    Bound("Time of a call", "`tool_timeout`", "an error that the model reads"),
+    Bound("Calls at a time", "`max_concurrent_calls`", "they wait, within the time of a call"),
+    Bound("Time to connect", _seconds(connection.CONNECT_S), "it is tried again"),
+    Bound("Time to connect a server that a request names", _seconds(request_servers.CONNECT_S), _INVALID),
+    Bound("Lines of a program's standard error in a minute", str(stderr_log.MAX_LINES_PER_MINUTE), "they are counted"),
+    Bound("Servers of a configuration", str(mcp_rules.MAX_SERVERS), "400 `config_error`"),
+)
+
 TABLES: Final[dict[str, tuple[Bound, ...]]] = {
     "Connections, before a key is asked for": CONNECTIONS,
     "Bodies": BODIES,
     "Images and sound": MEDIA,
     "Work": WORK,
+    "MCP servers": MCP,
 }
 
 

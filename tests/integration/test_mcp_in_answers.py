@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import websockets.asyncio.server
 
-from support.mcp_clients import connected, processes_with, raw_server, tools_of, until
+from support.mcp_clients import connected, processes_with, raw_server, running, tools_of, until
 from support.mcp_peers.raw_peer import serve_websocket
 from support.scripted_server import call, scripted_server
 from support.tool_turns import turns
@@ -38,10 +38,6 @@ async def answer(server):
 
 def many(server):
     return asyncio.gather(*(answer(server) for _ in range(MANY)))
-
-
-def running(clients):
-    return sum(connection._calls for connection in clients._connections.values())
 
 
 async def test_calls_that_hang_end_with_their_time(tmp_path):

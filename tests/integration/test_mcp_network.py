@@ -13,7 +13,7 @@ import websockets.asyncio.server
 from modelyard.errors import InvalidRequest
 from modelyard.mcp import connection, session
 from modelyard.mcp.request_servers import RequestServer, connect_for_request
-from support.mcp_clients import PEERS, call, connected, free_port, mcp_config, tools_of, until
+from support.mcp_clients import PEERS, call, connected, free_port, mcp_config, running, tools_of, until
 from support.mcp_peers.raw_peer import serve_websocket
 
 TOKEN = "tell-nobody"
@@ -91,7 +91,7 @@ async def test_a_server_that_is_killed_and_comes_back_is_connected_again(kind, m
     try:
         async with connected_to(peer) as clients:
             ten = [asyncio.create_task(call(clients, "slow", seconds=60)) for _ in range(10)]
-            await asyncio.sleep(1)
+            await until(lambda: running(clients) == 10)
             peer.kill()
             async with asyncio.timeout(15):
                 results = await asyncio.gather(*ten)
@@ -141,7 +141,7 @@ async def test_tools_are_called_over_websocket_which_reconnects_after_a_loss():
             assert flood.is_error
             await until(lambda: clients.statuses()[0].state == "connected")
             ten = [asyncio.create_task(call(clients, "hang")) for _ in range(10)]
-            await asyncio.sleep(0.2)
+            await until(lambda: running(clients) == 10)
             server.close()
             async with asyncio.timeout(15):
                 results = await asyncio.gather(*ten)

@@ -51,6 +51,11 @@ async def call(clients, name, **arguments):
     return await tools_of(clients)[name].run(arguments, lambda _: None)
 
 
+def running(clients):
+    """How many calls run, or wait for their place."""
+    return sum(connection._calls for connection in clients._connections.values())
+
+
 async def until(condition: Callable[[], object]):
     """Wait until a condition holds that nothing reports, for a while."""
     async with asyncio.timeout(WAIT_S):

@@ -153,6 +153,7 @@ class Connection:
 
     async def _bounded(self, work: Callable[[Session], Any]) -> ToolResult:
         name, timeout_s = self.server.name, self._limits.timeout_s
+        session: Session | None = None
         self._calls += 1
         try:
             async with asyncio.timeout(timeout_s):
@@ -165,7 +166,8 @@ class Connection:
         except TimeoutError:
             return failed(f"The call was given up after {timeout_s:g} s: the MCP server {name} did not answer.")
         except SessionLost as lost:
-            self._lose(str(lost))
+            if session is self._session:
+                self._lose(str(lost))
             return failed(f"The connection to the MCP server {name} was lost during the call: {self._loss or lost}.")
         except Exception as error:  # noqa: BLE001 (whatever a server makes of a call is its result)
             reason = reason_of(error, secrets_of(self.server))
