@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from modelyard.cli.client.options import KeyFileOption, UrlOption
+from modelyard.cli.client.completion import complete_first_model
+from modelyard.cli.client.options import KeyFileOption, ModelOption, UrlOption
 from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, SERVER_CODES
-from modelyard.cli.options import MODEL_FORMS, ConfigOption, ModelOption, ModelOptions, one_model, takes_model_options
+from modelyard.cli.options import MODEL_FORMS, ConfigOption, ModelOptions, one_model, takes_model_options
 from modelyard.cli.run_names import RunNames, read_run_names
 from modelyard.cli.setting_options import takes_settings
 from modelyard.cli.usage import UsageError
@@ -41,6 +42,7 @@ def run(
             help=f"The model: its id on a running server, {MODEL_FORMS}; or a configuration that ends in .toml. "
             "Without a question, a chat begins.",
             show_default=False,
+            autocompletion=complete_first_model,
         ),
     ] = None,
     model_option: ModelOption = None,

@@ -209,13 +209,23 @@ def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
     return None
 
 
-def asked(servers: Sequence[ServerAddress]) -> list[tuple[ServerAddress, dict[str, Any] | ModelyardError]]:
-    """Return each server with what it tells of itself, or with the error that asking it has raised."""
+def asked(
+    servers: Sequence[ServerAddress], *, within_s: float = _NAMED_S
+) -> list[tuple[ServerAddress, dict[str, Any] | ModelyardError]]:
+    """Return each server with what it tells of itself, or with the error that asking it has raised.
+
+    Args:
+        servers: the servers, which are asked at the same time.
+        within_s: seconds that a server has at most; one that is not named has less.
+    """
     answers: list[dict[str, Any] | ModelyardError | None] = [None] * len(servers)
+
+    def patience_s(server: ServerAddress) -> float:
+        return min(within_s, _patience_s(server))
 
     def ask(number: int) -> None:
         try:
-            answers[number] = server_state(servers[number], within_s=_patience_s(servers[number]))
+            answers[number] = server_state(servers[number], within_s=patience_s(servers[number]))
         except ModelyardError as error:
             answers[number] = error
 
@@ -226,7 +236,7 @@ def asked(servers: Sequence[ServerAddress]) -> list[tuple[ServerAddress, dict[st
         thread.start()
     asked: list[tuple[ServerAddress, dict[str, Any] | ModelyardError]] = []
     for number, (server, thread) in enumerate(zip(servers, threads, strict=True)):
-        thread.join(max(0.0, began + _patience_s(server) - time.monotonic()))
+        thread.join(max(0.0, began + patience_s(server) - time.monotonic()))
         late = ServerUnreachable(server.url, "it does not answer in time", "It is overloaded or hangs.")
         asked.append((server, answers[number] or late))
     return asked

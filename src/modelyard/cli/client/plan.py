@@ -9,10 +9,9 @@ import typer
 
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.connection import post
-from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, UrlOption
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json
 from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import ModelOption
 from modelyard.system.quantities import count_text
 
 # A model that was not loaded yet is looked up on the hub, which may take a while to answer.

@@ -4,22 +4,31 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from modelyard.cli.client.changes import Change, change_models
+from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.find import server_with_model
-from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelOption, UrlOption
 from modelyard.cli.client.output import memory, print_json
 from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import ModelArgument, ModelOption, ModelOptions, one_model, takes_model_options
+from modelyard.cli.options import MODEL_FORMS, ModelOptions, one_model, takes_model_options
 from modelyard.cli.usage import UsageError
 
 
 @takes_model_options(without=("cpu", "device_layers", "max_seqs", "ctx", "chat_template"))
 def pull(
-    name: ModelArgument = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help=f"The model: {MODEL_FORMS}.",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
+    ] = None,
     model: ModelOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,

@@ -9,14 +9,14 @@ from typing import Annotated, Final
 
 import typer
 
+from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.connection import ServerAddress
 from modelyard.cli.client.find import candidates
-from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption, optional_models
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption, UrlOption, optional_models
 from modelyard.cli.client.output import print_json
 from modelyard.cli.client.server_state import server_state
 from modelyard.cli.client.unload import unload_models
 from modelyard.cli.exit_codes import INTERRUPTED
-from modelyard.cli.options import ModelsOption
 from modelyard.errors import AmbiguousServer, ModelyardError, ServerUnreachable, ServerUnusable
 from modelyard.system.announcements import Announcement
 from modelyard.system.other_process import OtherProcess, other_process
@@ -32,7 +32,12 @@ _REPEAT_S: Final = 0.5
 def stop(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Models to unload, in place of the server.", show_default=False),
+        typer.Argument(
+            metavar="MODEL",
+            help="Models to unload, in place of the server.",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
     ] = None,
     model: ModelsOption = None,
     now: Annotated[bool, typer.Option("--now", help="End running requests instead of waiting for them.")] = False,
