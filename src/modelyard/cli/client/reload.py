@@ -16,6 +16,7 @@ from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption
 from modelyard.cli.client.output import print_json
 from modelyard.cli.client.waiting import post_for_each, raise_first
 from modelyard.cli.exit_codes import INTERRUPTED
+from modelyard.cli.messages import print_note, print_result
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelyardError
 
@@ -53,14 +54,14 @@ def reload(
     try:
         outcome = post_for_each(server.address, path, {"the configuration": {}})["the configuration"]
     except KeyboardInterrupt:
-        typer.echo("The server goes on with it: modelyard logs shows how it ends.", err=True)
+        print_note("The server goes on with it: modelyard logs shows how it ends.")
         raise typer.Exit(INTERRUPTED) from None
     if isinstance(outcome, ModelyardError):
         raise outcome
     if as_json:
         print_json(outcome)
     else:
-        typer.echo("\n".join(changes(outcome)))
+        print_result("\n".join(changes(outcome)))
 
 
 def _reload_models(names: list[str], url: str | None, key_file: Path | None, *, as_json: bool) -> None:

@@ -17,6 +17,7 @@ from modelyard.cli.client.output import print_json
 from modelyard.cli.client.server_state import server_state
 from modelyard.cli.client.unload import unload_models
 from modelyard.cli.exit_codes import INTERRUPTED
+from modelyard.cli.messages import print_note, print_result
 from modelyard.errors import AmbiguousServer, ModelyardError, ServerUnreachable, ServerUnusable
 from modelyard.system.announcements import Announcement
 from modelyard.system.other_process import OtherProcess, other_process
@@ -55,7 +56,7 @@ def stop(
     if as_json:
         print_json({"url": server.url, "pid": server.announcement.pid, "stopped": True})
     else:
-        typer.echo(f"The server at {server.url} has stopped.")
+        print_result(f"The server at {server.url} has stopped.")
 
 
 def _server_to_stop(url: str | None, key_file: Path | None) -> ServerAddress:
@@ -102,7 +103,7 @@ def _stop(server: ServerAddress, announcement: Announcement, *, now: bool) -> No
                 f"The server at {server.url} (process {announcement.pid}) belongs to another user, who can stop it."
             ) from None
         except KeyboardInterrupt:
-            typer.echo("The server goes on stopping.", err=True)
+            print_note("The server goes on stopping.")
             raise typer.Exit(INTERRUPTED) from None
     if not has_ended:
         raise ServerUnusable(
@@ -116,17 +117,16 @@ def _announce_wait(server: ServerAddress, *, has_served: bool, now: bool) -> boo
         state = server_state(server, within_s=_LOOK_S)
     except ServerUnreachable as error:
         if error.is_refused and has_served:
-            typer.echo(f"The server at {server.url} is stopping already.", err=True)
+            print_note(f"The server at {server.url} is stopping already.")
         return error.is_refused and has_served
     except ModelyardError:
         # It does not tell what it does, which is no reason not to stop it.
         return False
     running = sum(model["running"] + model["waiting"] for model in state["models"])
     if running and not now:
-        typer.echo(
+        print_note(
             f"The server at {server.url} waits for {count_text(running, 'request')}, at most 30 s. To end them at "
-            "once: modelyard stop --now",
-            err=True,
+            "once: modelyard stop --now"
         )
     return False
 
