@@ -162,8 +162,8 @@ class ModelBuilder(Buildable):
             return self._with("device", device_layers=list(layers))
         return self._with("device", device_layers=layers)
 
-    def with_max_seq_len(self, tokens: int) -> Self:
-        """Set the length of the context in tokens; for an embedding model, the longest input."""
+    def with_max_seq_len(self, tokens: int | str) -> Self:
+        """Set the length of the context in tokens, a number or ``"8k"``; for an embedding model, the longest input."""
         return self._with("device", max_seq_len=tokens)
 
     def with_max_num_seqs(self, sequences: int) -> Self:
