@@ -14,7 +14,7 @@ from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
 from modelyard.config.counts import TOKENS_EXAMPLES, read_tokens
-from modelyard.config.hub import check_sibling, check_token_source
+from modelyard.config.hub import TOKEN_SOURCE_WORDING, check_sibling, check_token_source
 from modelyard.config.model import Model, list_apart
 from modelyard.config.names import Command, Isolation, KvKeep, KvType
 from modelyard.config.paths import absolute, base_of, own_cache
@@ -123,7 +123,7 @@ class Hub(Table):
     )
     token_source: SecretStr = Field(
         default=SecretStr("cache"),
-        json_schema_extra={"default": "cache"},
+        json_schema_extra={"default": "cache", "wording": TOKEN_SOURCE_WORDING},
         description="Where the hub's token comes from: `cache` (the login of `hf auth login`, or HF_TOKEN), "
         "`env:VARIABLE`, `path:FILE` (relative to the TOML file), `literal:TOKEN`, or `none`.",
     )

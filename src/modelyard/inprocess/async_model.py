@@ -16,6 +16,7 @@ from modelyard.config import Model as ModelTable
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed, WrongEventLoop
 from modelyard.hub import Progress
 from modelyard.inprocess.async_requests import AsyncRequests
+from modelyard.inprocess.builder_words import worded_for_builder
 from modelyard.inprocess.model_table import ModelDescription, model_table
 from modelyard.inprocess.progress import ProgressDisplay, Shown
 from modelyard.inprocess.requests import shown
@@ -250,7 +251,8 @@ class AsyncModel(AsyncRequests):
         async with self._change_lock:
             yard = self.yard
             config = yard.config
-            extended = revise(config, (*config.models, table), default_model(config), "add_model")
+            with worded_for_builder(several=True):
+                extended = revise(config, (*config.models, table), default_model(config), "add_model")
             try:
                 await self._display.during(yard.reconfigure(extended))
                 if reason := yard.failed().get(table.id):

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from modelyard.config import Config, load_config, validate_config
 from modelyard.errors import ConfigError
+from modelyard.inprocess.builder_words import worded_for_builder
 from modelyard.inprocess.model_table import check_builder
 from modelyard.inprocess.progress import Shown
 
@@ -88,15 +90,22 @@ class Buildable(ABC):
         """
         from modelyard.inprocess.model import Model
 
-        return Model(self.config(), progress=self._progress)
+        config = self.config()
+        with self._own_words():
+            return Model(config, progress=self._progress)
 
     async def build_async(self) -> AsyncModel:
         """Load the models like ``build``, for the event loop of the caller: the AsyncModel works on that loop alone."""
         from modelyard.inprocess.async_model import AsyncModel
 
         model = AsyncModel(self.config(), progress=self._progress)
-        await model.start()
+        with self._own_words():
+            await model.start()
         return model
+
+    def _own_words(self) -> AbstractContextManager[None]:
+        """Return a context in which errors about the description are worded for this builder."""
+        return nullcontext()
 
 
 class ModelBuilder(Buildable):
@@ -214,7 +223,11 @@ class ModelBuilder(Buildable):
         Raises:
             ConfigError: the description is invalid; the error lists every problem.
         """
-        return validate_config({"models": [self.table()]}, source=type(self).__name__)
+        with self._own_words():
+            return validate_config({"models": [self.table()]}, source=type(self).__name__)
+
+    def _own_words(self) -> AbstractContextManager[None]:
+        return worded_for_builder(several=False)
 
     def _with(self, table: str, **keys: Any) -> Self:
         self._table[table] = {**self._table.get(table, {}), **keys}
@@ -343,7 +356,11 @@ class MultiModelBuilder(Buildable):
             "hub": self._hub,
             "models": tables,
         }
-        return validate_config(tree, source="MultiModelBuilder")
+        with self._own_words():
+            return validate_config(tree, source="MultiModelBuilder")
+
+    def _own_words(self) -> AbstractContextManager[None]:
+        return worded_for_builder(several=True)
 
 
 class ConfigFile(Buildable):

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from modelyard.config import Model as ModelTable
 from modelyard.config import validate_config
 from modelyard.errors import ConfigError
+from modelyard.inprocess.builder_words import worded_for_builder
 
 
 class ModelDescription(Protocol):
@@ -37,5 +38,6 @@ def model_table(builder: ModelDescription, alias: str | None) -> ModelTable:
     check_builder(builder, "add_model")
     written = builder.table(alias)
     # ``draft`` names another model, and ``revise`` checks it against those.
-    table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]
+    with worded_for_builder(several=False):
+        table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]
     return table.model_copy(update={"draft": written.get("draft")})
