@@ -116,10 +116,11 @@ def server_with_model(
         ModelNotFound: the server that ``url`` names does not have the model; or no server has it, and ``model`` can
             be nothing but the id of a model there.
         ServerUnreachable, NotModelyard, ServerRefused: the server that is named, by ``url`` or by
-            MODELYARD_HOST, cannot be used.
+            MODELYARD_HOST, cannot be used; or no other one has the model, and one that is starting may have it.
     """
     servers = candidates(url, environ, key_file)
     known: list[str] = []
+    starting: ServerUnreachable | None = None
     for server, answer in asked(servers):
         is_named = server.source in ("--url", HOST_VARIABLE)
         if isinstance(answer, ServerRefused) and answer.server_code == "permission_denied" and is_named and model:
@@ -128,6 +129,8 @@ def server_with_model(
         if isinstance(answer, ModelyardError):
             if is_named:
                 raise answer
+            if isinstance(answer, ServerUnreachable) and server.announcement and not server.announcement.is_serving:
+                starting = answer
             continue
         found = model_in(answer["models"], model)
         if found is not None:
@@ -135,6 +138,8 @@ def server_with_model(
         if model is not None and server.source == "--url":
             raise ModelNotFound(model, tuple(each["id"] for each in answer["models"]))
         known += [each["id"] for each in answer["models"]]
+    if starting is not None and (model is None or problem_of(model)):
+        raise starting
     if model is not None and known and (problem := problem_of(model)):
         unknown = ModelNotFound(model, tuple(dict.fromkeys(known)))
         unknown.add_note(f"To load another one here: {problem}")

@@ -19,7 +19,7 @@ from modelyard.cli.client.unload import unload_models
 from modelyard.cli.exit_codes import INTERRUPTED
 from modelyard.cli.messages import print_note, print_result
 from modelyard.errors import AmbiguousServer, ModelyardError, ServerUnreachable, ServerUnusable
-from modelyard.system.announcements import Announcement
+from modelyard.system.announcements import Announcement, sole_stop
 from modelyard.system.other_process import OtherProcess, other_process
 from modelyard.system.quantities import count_text
 
@@ -90,14 +90,16 @@ def _stop(server: ServerAddress, announcement: Announcement, *, now: bool) -> No
     with other_process(announcement.pid, announcement.start) as process:
         if process is None:
             return
-        is_stopping = _announce_wait(server, has_served=announcement.is_serving, now=now)
         try:
-            if now:
-                has_ended = _end_at_once(process)
-            else:
-                if not is_stopping:
-                    process.terminate()
-                has_ended = process.ends_within(_STOP_S)
+            # A second SIGTERM would end the running requests, which the first one waits for.
+            with sole_stop(announcement, os.environ) as is_sole:
+                is_stopping = _announce_wait(server, has_served=announcement.is_serving, now=now, is_sole=is_sole)
+                if now:
+                    has_ended = _end_at_once(process)
+                else:
+                    if not is_stopping:
+                        process.terminate()
+                    has_ended = process.ends_within(_STOP_S)
         except PermissionError:
             raise ServerUnusable(
                 f"The server at {server.url} (process {announcement.pid}) belongs to another user, who can stop it."
@@ -111,8 +113,18 @@ def _stop(server: ServerAddress, announcement: Announcement, *, now: bool) -> No
         )
 
 
-def _announce_wait(server: ServerAddress, *, has_served: bool, now: bool) -> bool:
-    """Say what the stop waits for; return whether the server is stopping already."""
+def _announce_wait(server: ServerAddress, *, has_served: bool, now: bool, is_sole: bool) -> bool:
+    """Say what the stop waits for; return whether the server is stopping already.
+
+    Args:
+        server: the server.
+        has_served: whether it has served.
+        now: whether its running requests are to end.
+        is_sole: whether no other command stops it.
+    """
+    if not is_sole:
+        print_note(f"The server at {server.url} is stopping already.")
+        return True
     try:
         state = server_state(server, within_s=_LOOK_S)
     except ServerUnreachable as error:
