@@ -38,12 +38,6 @@ def test_the_configuration_of_keys_is_valid() -> None:
     assert [key.name for key in keys] == ["api-key-1", "alice", "ci", "prometheus"]
 
 
-@pytest.mark.parametrize("page", ["docs/operations.md", "docs/security.md"])
-def test_every_configuration_of_a_server_is_valid(page: str) -> None:
-    for example in blocks(page, "toml"):
-        of_one_model(example)
-
-
 def test_the_configurations_of_mcp_servers_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SEARCH_TOKEN", "x")
     for example in blocks("docs/mcp.md", "toml"):
@@ -121,3 +115,32 @@ def test_the_files_that_a_page_for_developers_names_exist(page: str) -> None:
     prose = re.sub(r"```.*?```", "", (ROOT / page).read_text("utf-8"), flags=re.DOTALL)
     for name in re.findall(r"`([a-z_/.]+(?:/|\.(?:py|md|toml|lock)))`", prose):
         assert any(path.endswith(f"/{name.rstrip('/')}") for path in present), f"{page} names {name}"
+
+
+def of_document(text: str) -> list[str]:
+    """The configurations that a block of TOML shows: whole ones, or parts of a model, also with alternatives."""
+    if re.match(r"\[models\.", text):
+        text = f'[[models]]\nmodel_id = "org/name"\n{text}'
+    elif "[[models]]" not in text:
+        text = f'{text}\n[[models]]\nmodel_id = "org/name"\nalias = "small"\n'
+    lines = text.splitlines()
+    keys = [line.partition("=")[0].strip() for line in lines]
+    # A key that stands twice in a row has two forms, of which a file has one.
+    twice = [number for number in range(1, len(lines)) if keys[number] == keys[number - 1] and "=" in lines[number]]
+    variants = [[lines[first] for first in range(len(lines)) if first not in twice]]
+    variants += [[line for number, line in enumerate(lines) if number != second - 1] for second in twice]
+    return ["\n".join(variant) for variant in variants]
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```toml" in page.read_text("utf-8")], ids=lambda p: p.name)
+def test_every_configuration_of_a_page_is_valid(page: Path) -> None:
+    for example in blocks(str(page.relative_to(ROOT)), "toml"):
+        for text in of_document(example):
+            validate_config(tomllib.loads(text), source=page.name)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_target_of_make_that_a_page_names_exists(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
+    code = " ".join(re.findall(r"```sh\n.*?```|`[^`\n]+`", page.read_text("utf-8"), re.DOTALL))
+    assert set(re.findall(r"(?<![\w-])make ([a-z]+)", code)) <= targets

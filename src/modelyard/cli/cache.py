@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.command_line import CommandGroup, SingleCommand
+from modelyard.cli.messages import print_result
 from modelyard.errors import UnusableModel
 from modelyard.system.quantities import count_text
 
@@ -106,7 +107,7 @@ def delete_model(
     if not yes:
         typer.confirm(f"Delete {model} ({size(row.size_bytes)}, {row.description})?", abort=True)
     row.delete()
-    typer.echo(f"Deleted {model}: {size(row.size_bytes)} are free again.")
+    print_result(f"Deleted {model}: {size(row.size_bytes)} are free again.")
 
 
 def _rows() -> list[_Row]:

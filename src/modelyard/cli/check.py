@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from modelyard.cli.exit_codes import CONFIGURATION, MEMORY, MODEL, OK
 from modelyard.cli.messages import print_error, print_warning
-from modelyard.cli.model_names import config_path
+from modelyard.cli.model_names import DEFAULT_FILE, config_path
 from modelyard.cli.options import ConfigArgument, ConfigOption
 from modelyard.errors import ConfigError, ConfigProblem
 from modelyard.system.quantities import count_text
@@ -19,8 +19,6 @@ from modelyard.system.quantities import count_text
 if TYPE_CHECKING:
     from modelyard.config import Config
     from modelyard.yard.inspection import InspectedModel, Inspection
-
-DEFAULT_FILE: Final = Path("models.toml")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from modelyard.cli import foreign
 from modelyard.cli.commands import BY_NAME, COMMANDS, Command
-from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, OK, exit_code
+from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, OK, USAGE, exit_code
 from modelyard.cli.messages import print_error
 from modelyard.cli.usage import UsageError, bad_value, nearest
 from modelyard.errors import ModelyardError
@@ -132,6 +132,10 @@ class CommandLine(CommandGroup):
         try:
             sys.exit(super().main(args, standalone_mode=False, **extra) or OK)
         except typer.TyperException as error:
+            if type(error).__name__ == "NoArgsIsHelpError":
+                # Its message is the help of a group whose command is missing.
+                typer.echo(error.format_message(), err=True)
+                sys.exit(USAGE)
             _fail(error.format_message(), error.exit_code, getattr(error, "ctx", None))
         except typer.Abort:
             _fail("Nothing was done.", FAILURE)

@@ -33,7 +33,9 @@ def show_help(
         case []:
             typer.echo(root.get_help())
         case ["exit-codes"]:
-            typer.echo("\n".join(f"{code:>3}  {meaning}" for code, meaning in MEANINGS.items()))
+            from modelyard.cli.help_text import exit_codes_help
+
+            typer.echo(exit_codes_help(MEANINGS))
         case [name, *_] if name not in BY_NAME:
             raise UsageError(f"'{name}' is not a command.{nearest(name, [*BY_NAME, _EXIT_CODES])}")
         case [*names]:

@@ -6,7 +6,7 @@ import inspect
 import io
 import shutil
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from modelyard.cli.commands import GROUPS, Command
+from modelyard.cli.line_wrap import continued, word_breaks, wrapped
 
 MAX_WIDTH: Final = 100
 # Below this width the explanation of an option is under it, not beside it.
@@ -34,11 +35,11 @@ def command_help(ctx: Any, command: Command | None) -> str:
     """
     console = _console()
     text, _, rest = inspect.cleandoc(ctx.command.help or "").partition("\n\n")
-    console.print(_paragraph(text))
+    _print_indented(console, _paragraph(text))
     _print_usage(console, ctx)
     for paragraph in filter(None, rest.split("\n\n")):
         console.print()
-        console.print(_paragraph(paragraph))
+        _print_indented(console, _paragraph(paragraph))
     if commands := getattr(ctx.command, "commands", None):
         _print_section(console, "Commands", [(Text(name), _first_line(each.help)) for name, each in commands.items()])
     for heading, rows in _sections(ctx):
@@ -46,14 +47,15 @@ def command_help(ctx: Any, command: Command | None) -> str:
     if command is not None and command.examples:
         _heading(console, "Examples")
         for example in command.examples:
-            console.print(f"  {example}", markup=False, soft_wrap=True)
+            for line in continued(example, console.width, indent=2):
+                console.print(line, markup=False, soft_wrap=True)
     return _text_of(console)
 
 
 def overview(ctx: Any, commands: Sequence[Command]) -> str:
     """Return the help of the whole command line: the commands by groups."""
     console = _console()
-    console.print(_paragraph(ctx.command.help or ""))
+    _print_indented(console, _paragraph(ctx.command.help or ""))
     _print_usage(console, ctx)
     for group in GROUPS:
         rows = [(Text(each.name, "bold"), Text(each.summary)) for each in commands if each.group == group]
@@ -62,8 +64,18 @@ def overview(ctx: Any, commands: Sequence[Command]) -> str:
     for heading, rows in _sections(ctx):
         _print_section(console, heading, rows)
     console.print()
-    console.print(_paragraph("[bold]modelyard help COMMAND[/] shows the options of a command, with examples."))
+    _print_indented(
+        console, _paragraph("[bold]modelyard help COMMAND[/] shows the options of a command, with examples.")
+    )
     return _text_of(console)
+
+
+def exit_codes_help(meanings: Mapping[int, str]) -> str:
+    """Return the exit codes of all commands with what each means."""
+    console = _console()
+    return "\n".join(
+        f"{code:>3}  {wrapped(meaning, console.width, first=5, hanging=5)}" for code, meaning in meanings.items()
+    )
 
 
 def _console() -> Console:
@@ -94,7 +106,7 @@ def _print_usage(console: Console, ctx: Any) -> None:
     console.print()
     line = Text("Usage: ", "bold")
     line.append(" ".join((ctx.command_path, *usage_pieces(ctx))), "not bold")
-    console.print(line)
+    _print_indented(console, line)
 
 
 def usage_pieces(ctx: Any) -> Iterator[str]:
@@ -161,6 +173,13 @@ def explanation(param: Any) -> Text:
     return text
 
 
+def _print_indented(console: Console, text: Text, indent: int = 0) -> None:
+    """Print a text below ``indent`` blanks, broken between words alone: a word that no line holds stays whole."""
+    for line in text.divide(word_breaks(text.plain, console.width - indent)):
+        line.rstrip()
+        console.print(Text(" " * indent) + line, soft_wrap=True)
+
+
 def _print_section(
     console: Console, heading: str, rows: Iterable[tuple[Text, Text]], names_width: int | None = None
 ) -> None:
@@ -168,9 +187,8 @@ def _print_section(
     rows = list(rows)
     if console.width < _NARROW:
         for names, text in rows:
-            names.no_wrap, names.overflow = True, "ignore"
-            console.print(Padding(Text(names.plain.strip(), names.style), (0, 0, 0, 2)))
-            console.print(Padding(text, (0, 0, 0, 6)))
+            _print_indented(console, Text(names.plain.strip(), names.style), 2)
+            _print_indented(console, text, 6)
         return
     width = names_width or min(max((len(names) for names, _ in rows), default=0), _MAX_NAMES_WIDTH)
     for names, text in rows:

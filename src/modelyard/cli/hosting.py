@@ -27,7 +27,7 @@ def host_server(
 
     Args:
         config: the configuration.
-        read_config: reads the configuration again on SIGHUP; None: SIGHUP is not handled.
+        read_config: reads the configuration again on SIGHUP; None: SIGHUP stops the server.
         file: the configuration file; None: there is none.
         is_supervised: False serves in this process, without a supervisor.
 

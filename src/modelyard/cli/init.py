@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from modelyard.cli.exit_codes import MODEL
+from modelyard.cli.messages import print_note
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelyardError
 from modelyard.system.quantities import count_text
@@ -57,29 +58,27 @@ def init(
     if not sources and not any(place.models for place in places):
         places += _look([_DEMO])
     for place in places:
-        typer.echo(_said(place), err=True)
+        print_note(_said(place))
     models = [model for place in places for model in place.models]
     if not models:
-        typer.echo(
+        print_note(
             "No model was found. Name a folder: modelyard init ./models. Or download one: ollama pull, "
-            "or `hf download Qwen/Qwen3-0.6B-GGUF`.",
-            err=True,
+            "or `hf download Qwen/Qwen3-0.6B-GGUF`."
         )
         raise typer.Exit(MODEL)
-    typer.echo("Looking at their files…", err=True)
+    print_note("Looking at their files…")
     draft = draft_config(list(dict.fromkeys(models)), Path.cwd() if path is None else path.parent)
     for reason in draft.left_out:
-        typer.echo(reason, err=True)
+        print_note(reason)
     if not draft.usable:
-        typer.echo("None of them can be served, so nothing is written.", err=True)
+        print_note("None of them can be served, so nothing is written.")
         raise typer.Exit(MODEL)
     if path is None:
         typer.echo(draft.text, nl=False)
         return
     _write(path, draft.text, is_forced=force)
-    typer.echo(
-        f"Wrote {path} with {count_text(len(draft.usable), 'model')}. Next: modelyard serve {shlex.quote(str(path))}",
-        err=True,
+    print_note(
+        f"Wrote {path} with {count_text(len(draft.usable), 'model')}. Next: modelyard serve {shlex.quote(str(path))}"
     )
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.messages import print_note
+
 
 def install_converter(
     archive: Annotated[
@@ -29,4 +31,4 @@ def install_converter(
         folder = install(show, archive=archive, force=force)
     typer.echo(f"Installed: {folder}")
     if missing := missing_parts():
-        typer.echo(f"Conversions also need {', '.join(missing)}: {INSTALL}", err=True)
+        print_note(f"Conversions also need {', '.join(missing)}: {INSTALL}")

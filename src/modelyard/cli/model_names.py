@@ -5,16 +5,21 @@ In every command a model is an argument or ``-m``, and a configuration an argume
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from modelyard.cli.usage import UsageError
+from modelyard.errors import ConfigError
+from modelyard.system.typed_paths import expanded, is_file, is_folder
 
 # Suffixes of configurations, also of other tools: the reader of configurations explains what to do with those.
 _CONFIG_SUFFIXES: Final = (".toml", ".yaml", ".yml", ".json", ".ini")
 _CONFIG_NAMES: Final = ("modelfile",)
+DEFAULT_FILE: Final = Path("models.toml")
+"""Name of a configuration where none is given."""
 _MODEL_SUFFIXES: Final = (".gguf", ".safetensors", ".uqff")
 
 
@@ -80,7 +85,8 @@ def config_path(argument: Path | None, option: Path | None, *, command: str) -> 
     """Return the configuration of a command that takes nothing else.
 
     Raises:
-        UsageError: none is given, or two are.
+        UsageError: none is given, two are, or it is a model.
+        ConfigError: it is a folder.
     """
     if argument is not None and option is not None and argument != option:
         raise UsageError(f"{argument} and --config {option} are two configurations. Leave one of them out.")
@@ -89,7 +95,20 @@ def config_path(argument: Path | None, option: Path | None, *, command: str) -> 
         raise UsageError(f"No configuration is given. Write: modelyard {command} models.toml")
     if is_weights(str(path)):
         raise UsageError(f"{path} is a model, and {command} takes a configuration. Write: modelyard serve {path}")
+    if is_folder(expanded(path)):
+        raise ConfigError("", [_about_folder(path, command)])
     return path
+
+
+def _about_folder(folder: Path, command: str) -> str:
+    """Return what to do about a folder where a configuration is taken."""
+    problem = f"{folder} is a folder, and {command} takes a configuration, which ends in .toml."
+    if is_file(expanded(folder) / DEFAULT_FILE):
+        return f"{problem} Write: modelyard {command} {shlex.quote(str(folder / DEFAULT_FILE))}"
+    return (
+        f"{problem} To write one of the models in it: modelyard init {shlex.quote(str(folder))}; to serve them as they "
+        f"are: modelyard serve {shlex.quote(str(folder))}"
+    )
 
 
 def is_weights(name: str) -> bool:

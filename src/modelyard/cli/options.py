@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, fields
 from inspect import Parameter
@@ -109,11 +110,11 @@ MaxSeqsOption = Annotated[
     ),
 ]
 CtxOption = Annotated[
-    int | None,
+    str | None,
     typer.Option(
         "--ctx",
         metavar="TOKENS",
-        help="Context length. [dim]\\[default: the model's training context, at most 8192][/]",
+        help="Context length, such as 8192 or 8k. [dim]\\[default: the model's training context, at most 8192][/]",
         rich_help_panel=DEVICE,
     ),
 ]
@@ -322,7 +323,7 @@ def model_table(model: str, options: ModelOptions) -> dict[str, Any]:
         "device": without_unset(
             cpu=options.cpu or None,
             device_layers=_layers(options.device_layers),
-            max_seq_len=context if options.ctx is None else options.ctx,
+            max_seq_len=context if options.ctx is None else _tokens(options.ctx),
         ),
         "quantization": without_unset(
             quant=options.quant,
@@ -364,6 +365,11 @@ def _parameters_of(model: str) -> tuple[dict[str, Any], int | None]:
     context = numbers.get("num_ctx")
     sampling = {key: numbers[name] for name, key in _SAMPLING.items() if name in numbers}
     return sampling, context if isinstance(context, int) else None
+
+
+def _tokens(text: str) -> int | str:
+    """Return the value of --ctx in the form of the configuration's ``max_seq_len``: a number, or text with a unit."""
+    return int(text) if re.fullmatch(r"[+-]?\d{1,18}", text, re.ASCII) else text
 
 
 def _layers(text: str | None) -> int | list[str] | None:

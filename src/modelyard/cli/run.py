@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from modelyard.cli.client.options import KeyFileOption, UrlOption
+from modelyard.cli.client.completion import complete_first_model
+from modelyard.cli.client.options import KeyFileOption, ModelOption, UrlOption
 from modelyard.cli.exit_codes import FAILURE, INTERRUPTED, SERVER_CODES
 from modelyard.cli.options import (
     MODEL_FORMS,
     ConfigOption,
     MaxToolRoundsOption,
     McpConfigOption,
-    ModelOption,
     ModelOptions,
     one_model,
     takes_model_options,
@@ -51,6 +51,7 @@ def run(
             help=f"The model: its id on a running server, {MODEL_FORMS}; or a configuration that ends in .toml. "
             "Without a question, a chat begins.",
             show_default=False,
+            autocompletion=complete_first_model,
         ),
     ] = None,
     model_option: ModelOption = None,

@@ -8,8 +8,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import typer
-
+from modelyard.cli.messages import print_note
 from modelyard.cli.options import ModelOptions, model_table, models_config
 from modelyard.cli.usage import UsageError
 from modelyard.system.typed_paths import is_folder
@@ -71,9 +70,7 @@ def served_models(
     config = models_config(tables, options, server=server, mcp_config=mcp_config)
     for model in config.models:
         if model.id != model.reference.id:
-            typer.echo(
-                f"{model.model_id} is served as '{model.id}': '{model.reference.id}' is another model.", err=True
-            )
+            print_note(f"{model.model_id} is served as '{model.id}': '{model.reference.id}' is another model.")
     return config
 
 

@@ -32,6 +32,7 @@ from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import Certificate
 from modelyard.system.announcements import announced
+from modelyard.system.hang_up import watched_terminal
 from modelyard.system.memory import total_bytes
 from modelyard.system.restarts import ENDED_AT_ONCE
 from modelyard.system.supervised import SupervisorLink, unblock
@@ -61,8 +62,8 @@ def run_server(
     """Load the models, serve them on ``listener``, and /mcp alone on ``mcp_listener``; return after SIGINT or SIGTERM.
 
     ``file`` is the configuration file, which the server announces. On SIGHUP it changes to the configuration that
-    ``read_config`` returns. With a ``link`` the supervisor passes on these signals as well, and the server also stops
-    when the supervisor has ended.
+    ``read_config`` returns; it stops if there is none, or if the terminal has hung up. With a ``link`` the supervisor
+    passes on these signals as well, and the server also stops when the supervisor has ended.
 
     Raises:
         ConfigError, ModelLoadFailed: see Yard.start.
@@ -259,10 +260,16 @@ def _signals_handled(stop: Stop, reload: Callable[[], None] | None, link: Superv
     handlers: dict[signal.Signals, Callable[[], None]] = dict.fromkeys(
         (signal.SIGINT, signal.SIGTERM), lambda: stops.arrive("signal")
     )
-    if reload is not None:
-        # With a supervisor, only the SIGHUP that it passes on counts, so that a hang-up of the terminal reloads once.
-        handlers[signal.SIGHUP] = reload if link is None else _ignore
     with contextlib.ExitStack() as stack:
+        if link is not None:
+            # Only the SIGHUP that the supervisor passes on counts: it knows whether the terminal has hung up.
+            handlers[signal.SIGHUP] = _ignore
+        else:
+            terminal = stack.enter_context(watched_terminal(loop))
+            if reload is not None:
+                handlers[signal.SIGHUP] = lambda: stop.request() if terminal.is_hang_up() else reload()
+            elif not terminal.ignores_hang_ups:
+                handlers[signal.SIGHUP] = stop.request
         for number, handler in handlers.items():
             loop.add_signal_handler(number, handler)
             stack.callback(loop.remove_signal_handler, number)

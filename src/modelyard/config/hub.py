@@ -15,7 +15,7 @@ PATH_SOURCE: Final = "path:"
 """What a token source begins with that names a file."""
 
 _WITH_VALUE: Final = ("literal", "path")
-_TOKEN_SOURCES: Final = "cache, env:VARIABLE, path:FILE, literal:TOKEN or none"
+TOKEN_SOURCE_WORDING: Final = "cache, env:VARIABLE, path:FILE, literal:TOKEN or none"
 
 # The default of mistral.rs. Source: its token_source grammar.
 _DEFAULT_VARIABLE: Final = "HUGGING_FACE_HUB_TOKEN"
@@ -29,9 +29,9 @@ def check_token_source(source: str) -> None:
     """
     kind, _, value = source.partition(":")
     if kind in _WITH_VALUE and not value:
-        raise ValueError(f"must have a value after '{kind}:'; write {_TOKEN_SOURCES}")
+        raise ValueError(f"must have a value after '{kind}:'; write {TOKEN_SOURCE_WORDING}")
     if kind not in (*_WITH_VALUE, "env") and source not in ("cache", "none"):
-        raise ValueError(f"must be {_TOKEN_SOURCES}")
+        raise ValueError(f"must be {TOKEN_SOURCE_WORDING}")
 
 
 def read_token(source: str) -> str | bool | None:

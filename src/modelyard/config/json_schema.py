@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from modelyard.config.counts import TOKENS_PATTERN
 from modelyard.config.quantization_names import ISQ_NAMES, QUANT_NAMES
 from modelyard.config.schema import Config
 
@@ -25,6 +26,7 @@ _DURATION: Final = {
 }
 _SIZE: Final = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KkMmGgTt]?[Ii]?[Bb])\s*$"}
 _SHARE: Final = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
+_TOKENS: Final = {"type": "string", "pattern": TOKENS_PATTERN}
 _BYTES: Final = {"type": "integer", "minimum": 1}
 _TIMEOUT: Final[list[dict[str, Any]]] = [{"type": "number", "minimum": 1, "maximum": 14_400}, _DURATION]
 
@@ -47,6 +49,8 @@ _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {
         {"type": "array", "items": {"type": "string", "pattern": r"^\s*\d{1,3}\s*:\s*\d{1,3}\s*$"}, "minItems": 1},
     ],
 }
+# Keys that also take a number of tokens with a unit.
+_COUNTS: Final = frozenset({"max_seq_len", "batch_tokens", "tokens_per_minute", "max_context", "max_tokens"})
 _EXAMPLES: Final[Mapping[str, list[str]]] = {"quant": list(QUANT_NAMES), "isq": list(ISQ_NAMES)}
 
 
@@ -82,6 +86,8 @@ def _key(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
     if "$ref" in value:
         # A reference takes the place of everything beside it before draft 2019-09.
         return {"allOf": [value], **{key: part for key, part in described.items() if key != "default"}}
+    if name in _COUNTS:
+        return {**described, "anyOf": [value, _TOKENS, _VARIABLE]}
     if name in _SPECIAL:
         return {**described, "anyOf": [*_SPECIAL[name], _VARIABLE]}
     if "enum" in value or value.get("type") in ("integer", "number", "boolean"):

@@ -15,6 +15,7 @@ from pydantic import BeforeValidator, Field, PrivateAttr, Strict, StringConstrai
 from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
+from modelyard.config.counts import TOKENS_EXAMPLES, read_tokens
 from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
 from modelyard.config.durations import DURATION_EXAMPLES, read_duration
 from modelyard.config.model_reference import ModelReference, parse_model_reference, unique_ids
@@ -106,10 +107,9 @@ class Device(Table):
         description='Layers on accelerators: a number for the first one, or `["0:20", "1:12"]`, 20 on device 0 and 12 '
         "on device 1; the others are computed by the CPU. Unset: all, if llama.cpp was built for one. Untested.",
     )
-    max_seq_len: int | None = Field(
+    max_seq_len: Annotated[int, Field(ge=1, le=_INT32_MAX), BeforeValidator(read_tokens)] | None = Field(
         default=None,
-        ge=1,
-        le=_INT32_MAX,
+        json_schema_extra={"wording": f"a whole number from 1 to {_INT32_MAX}, or {TOKENS_EXAMPLES}"},
         description="Context length in tokens; of embedding models and rerankers the longest input. Unset: chosen by "
         "the engine.",
     )

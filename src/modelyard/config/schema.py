@@ -13,7 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, 
 from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
-from modelyard.config.hub import check_sibling, check_token_source
+from modelyard.config.counts import TOKENS_EXAMPLES, read_tokens
+from modelyard.config.hub import TOKEN_SOURCE_WORDING, check_sibling, check_token_source
 from modelyard.config.mcp import Mcp
 from modelyard.config.model import Model, list_apart
 from modelyard.config.names import Command, Isolation, KvKeep, KvType
@@ -48,10 +49,9 @@ class Runtime(Table):
     flash_attn: bool | None = Field(
         default=None, description="Flash attention. Unset: where the device supports it. `q8_0` needs it."
     )
-    batch_tokens: int = Field(
+    batch_tokens: Annotated[int, Field(ge=32, le=8192), BeforeValidator(read_tokens)] = Field(
         default=512,
-        ge=32,
-        le=8192,
+        json_schema_extra={"wording": f"a whole number from 32 to 8192, or {TOKENS_EXAMPLES}"},
         description="Maximum number of tokens in a step: how much of a prompt is computed at once, and how much memory "
         "that takes.",
     )
@@ -135,7 +135,7 @@ class Hub(Table):
     )
     token_source: SecretStr = Field(
         default=SecretStr("cache"),
-        json_schema_extra={"default": "cache"},
+        json_schema_extra={"default": "cache", "wording": TOKEN_SOURCE_WORDING},
         description="Where the hub's token comes from: `cache` (the login of `hf auth login`, or HF_TOKEN), "
         "`env:VARIABLE`, `path:FILE` (relative to the TOML file), `literal:TOKEN`, or `none`.",
     )

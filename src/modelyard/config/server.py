@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, Strict, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, ValidationInfo, field_validator
 
 from modelyard.config.base import Items, PrefixSharing, Scope, Table, Text
+from modelyard.config.counts import THOUSANDS_EXAMPLES, TOKENS_EXAMPLES, read_thousands, read_tokens
 from modelyard.config.hosts import (
     HOST_WORDING,
     NETWORK_WORDING,
@@ -19,6 +20,8 @@ from modelyard.config.hosts import (
 )
 from modelyard.config.key_rules import KEY_WORDING, MAX_PRIORITY, NAME_WORDING, check_key, check_key_name
 from modelyard.config.paths import absolute, base_of, own_cache
+
+_MAX_TOKENS = 2**31 - 1
 
 LogFormat = Literal["text", "json"]
 ResponseKeep = Literal["disk", "memory"]
@@ -65,10 +68,9 @@ class Key(Table):
     requests_per_minute: int | None = Field(
         default=None, ge=1, le=10**9, description="Requests that it may send in a minute. Unset: any number."
     )
-    tokens_per_minute: int | None = Field(
+    tokens_per_minute: Annotated[int, Field(ge=1, le=10**12), BeforeValidator(read_thousands)] | None = Field(
         default=None,
-        ge=1,
-        le=10**12,
+        json_schema_extra={"wording": f"a whole number from 1 to {10**12}, or {THOUSANDS_EXAMPLES}"},
         description="Tokens, of prompts and answers together, that it may use in a minute. Unset: any number.",
     )
     max_concurrent: int | None = Field(
@@ -86,16 +88,14 @@ class Key(Table):
         "own priority where that is higher. Unset: `0`, and `100` for a key with the scope `admin` and all models, as "
         "those of `api_keys` are.",
     )
-    max_context: int | None = Field(
+    max_context: Annotated[int, Field(ge=1, le=_MAX_TOKENS), BeforeValidator(read_tokens)] | None = Field(
         default=None,
-        ge=1,
-        le=2**31 - 1,
+        json_schema_extra={"wording": f"a whole number from 1 to {_MAX_TOKENS}, or {TOKENS_EXAMPLES}"},
         description="Maximum number of tokens of a prompt and its answer together. Unset: the model's context.",
     )
-    max_tokens: int | None = Field(
+    max_tokens: Annotated[int, Field(ge=1, le=_MAX_TOKENS), BeforeValidator(read_tokens)] | None = Field(
         default=None,
-        ge=1,
-        le=2**31 - 1,
+        json_schema_extra={"wording": f"a whole number from 1 to {_MAX_TOKENS}, or {TOKENS_EXAMPLES}"},
         description="Maximum number of tokens of an answer. A request for more is refused; one that names no number "
         "gets this one. Unset: any number.",
     )

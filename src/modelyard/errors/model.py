@@ -106,7 +106,7 @@ class InsufficientMemory(ModelyardError):
         return (
             f"The model '{self.model}' needs {self.needed_bytes / 1e6:,.0f} MB{beside}, and the memory budget is "
             f"{self.budget_bytes / 1e6:,.0f} MB. Give it a shorter context (max_seq_len) or fewer sequences "
-            "(max_seqs), or raise budget under [memory]."
+            "(max_seqs), or raise the memory budget (budget)."
         )
 
 

@@ -18,6 +18,7 @@ from modelyard.config import Model as ModelTable
 from modelyard.errors import Closed, ForkedProcess, InvalidRequest, ModelLoadFailed, WrongEventLoop
 from modelyard.hub import Progress
 from modelyard.inprocess.async_requests import AsyncRequests
+from modelyard.inprocess.builder_words import worded_for_builder
 from modelyard.inprocess.model_repr import described
 from modelyard.inprocess.model_table import ModelDescription, model_table
 from modelyard.inprocess.progress import ProgressDisplay, Shown
@@ -334,7 +335,8 @@ class AsyncModel(AsyncRequests):
         async with self._change_lock:
             yard = self.yard
             config = yard.config
-            extended = revise(config, (*config.models, table), default_model(config), "add_model")
+            with worded_for_builder(several=True):
+                extended = revise(config, (*config.models, table), default_model(config), "add_model")
             before = self._toolbox.program
             program = before.with_model(table.id, tools)
             program.check((table.id,), "add_model")

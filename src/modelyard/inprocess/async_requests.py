@@ -33,6 +33,7 @@ from modelyard.inprocess.requests import (
     Message,
     TextRequest,
     chat_request,
+    check_unstructured,
     completion_request,
     detokenize_request,
     embedding_request,
@@ -192,11 +193,14 @@ class AsyncRequests(ABC):
         """Return the answer as an instance of a pydantic model. A grammar holds the answer to the model's schema.
 
         Raises:
-            InvalidRequest: the schema cannot be enforced, or ``max_tokens`` cut the answer off.
+            InvalidRequest: the schema cannot be enforced, ``max_tokens`` cut the answer off, or the request has another
+                ``response_format``.
             AnswerInvalid: the answer breaks a rule that no JSON schema expresses, such as a validator's.
             ModelyardError: the errors of ``send_chat_request_with_model``.
         """
-        fields["response_format"] = structure_format(structure)
+        answer_format = structure_format(structure)
+        check_unstructured(request, fields, structure)
+        fields["response_format"] = answer_format
         completion = await self.send_chat_request_with_model(request, model, **fields)
         choice = completion.choices[0]
         if choice.finish_reason == "length":

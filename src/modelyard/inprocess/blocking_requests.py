@@ -134,7 +134,8 @@ class BlockingRequests:
         """Return the answer as an instance of a pydantic model. A grammar holds the answer to the model's schema.
 
         Raises:
-            InvalidRequest: the schema cannot be enforced, or ``max_tokens`` cut the answer off.
+            InvalidRequest: the schema cannot be enforced, ``max_tokens`` cut the answer off, or the request has another
+                ``response_format``.
             AnswerInvalid: the answer breaks a rule that no JSON schema expresses, such as a validator's.
             ModelyardError: the errors of ``send_chat_request_with_model``.
         """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -86,7 +87,9 @@ class Buildable(ABC):
         from modelyard.inprocess.model import Model
 
         config = self.config()
-        return Model(config, progress=self._progress, tools=self._checked_tools(config))
+        tools = self._checked_tools(config)
+        with self._own_words():
+            return Model(config, progress=self._progress, tools=tools)
 
     async def build_async(self) -> AsyncModel:
         """Load the models like ``build``, for the event loop of the caller: the AsyncModel works on that loop alone."""
@@ -94,8 +97,13 @@ class Buildable(ABC):
 
         config = self.config()
         model = AsyncModel(config, progress=self._progress, tools=self._checked_tools(config))
-        await model.start_with_tools()
+        with self._own_words():
+            await model.start_with_tools()
         return model
+
+    def _own_words(self) -> AbstractContextManager[None]:
+        """Return a context in which errors about the description are worded for this builder."""
+        return nullcontext()
 
     def _checked_tools(self, config: Config) -> ProgramTools:
         """Return the tools of each model.

@@ -7,6 +7,7 @@ changed and built again.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -14,6 +15,7 @@ from typing import Any, Literal, Self
 from modelyard.config import Config, load_config, validate_config
 from modelyard.errors import ConfigError
 from modelyard.inprocess.buildable import Buildable, McpBuildable
+from modelyard.inprocess.builder_words import worded_for_builder
 from modelyard.inprocess.mcp_settings import McpSettings, merge_settings
 from modelyard.inprocess.model_table import check_builder
 from modelyard.inprocess.tools.program_tools import ModelTools, ProgramTools
@@ -112,8 +114,8 @@ class ModelBuilder(McpBuildable):
             return self._with("device", device_layers=list(layers))
         return self._with("device", device_layers=layers)
 
-    def with_max_seq_len(self, tokens: int) -> Self:
-        """Set the length of the context in tokens; for an embedding model, the longest input."""
+    def with_max_seq_len(self, tokens: int | str) -> Self:
+        """Set the length of the context in tokens, a number or ``"8k"``; for an embedding model, the longest input."""
         return self._with("device", max_seq_len=tokens)
 
     def with_max_num_seqs(self, sequences: int) -> Self:
@@ -176,7 +178,12 @@ class ModelBuilder(McpBuildable):
         Raises:
             ConfigError: the description is invalid; the error lists every problem.
         """
-        return validate_config({**self._mcp.tables(), "models": [self.table()]}, source=type(self).__name__)
+        with self._own_words():
+            tree = {**self._mcp.tables(), "models": [self.table()]}
+            return validate_config(tree, source=type(self).__name__)
+
+    def _own_words(self) -> AbstractContextManager[None]:
+        return worded_for_builder(several=False)
 
     def _with(self, table: str, **keys: Any) -> Self:
         self._table[table] = {**self._table.get(table, {}), **keys}
@@ -316,7 +323,11 @@ class MultiModelBuilder(McpBuildable):
             "hub": self._hub,
             "models": tables,
         }
-        return validate_config(tree, source="MultiModelBuilder")
+        with self._own_words():
+            return validate_config(tree, source="MultiModelBuilder")
+
+    def _own_words(self) -> AbstractContextManager[None]:
+        return worded_for_builder(several=True)
 
 
 class ConfigFile(Buildable):

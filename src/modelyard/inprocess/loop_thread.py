@@ -13,6 +13,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, TypeVar
 
 from modelyard.errors import Closed, ForkedProcess, ModelyardError, WrongEventLoop
+from modelyard.inprocess.caller import caller_kept
 
 _T = TypeVar("_T")
 _Value_co = TypeVar("_Value_co", covariant=True)
@@ -95,7 +96,9 @@ class LoopThread(Generic[_Value_co]):
         with self._lock:
             if self._is_closed:
                 raise Closed
-            return asyncio.run_coroutine_threadsafe(self._do(work), self.loop)
+            # The task takes over the context variables of this thread.
+            with caller_kept():
+                return asyncio.run_coroutine_threadsafe(self._do(work), self.loop)
 
     def call_sync(self, function: Callable[[_Value_co], _T]) -> _T:
         """Run ``function``, which does not block, on the event loop and return its result.

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from modelyard.config import Model as ModelTable
 from modelyard.config import validate_config
 from modelyard.errors import ConfigError
+from modelyard.inprocess.builder_words import worded_for_builder
 from modelyard.inprocess.mcp_settings import McpSettings
 from modelyard.inprocess.tools.program_tools import ModelTools
 
@@ -49,5 +50,6 @@ def model_table(builder: ModelDescription, alias: str | None) -> ModelTable:
         )
     written = builder.table(alias)
     # ``draft`` names another model, and ``revise`` checks it against those.
-    table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]
+    with worded_for_builder(several=False):
+        table = validate_config({"models": [{**written, "draft": None}]}, source="add_model").models[0]
     return table.model_copy(update={"draft": written.get("draft")})

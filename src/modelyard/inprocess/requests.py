@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import warnings
 from collections.abc import Container, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 from difflib import get_close_matches
@@ -22,6 +21,7 @@ from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.api.serving.json_body import MAX_DEPTH
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.answers import ChatCompletionMessage
+from modelyard.inprocess.caller import warn
 from modelyard.protocol.prompts import Tokens
 from modelyard.yard.requests.requests import TokenizeRequest, WaitOptions
 
@@ -165,6 +165,25 @@ def structure_format(structure: type[BaseModel]) -> dict[str, Any]:
     return {"type": "json_schema", "json_schema": {"name": structure.__name__, "schema": schema}}
 
 
+def check_unstructured(request: ChatRequest | None, fields: Mapping[str, Any], structure: type[BaseModel]) -> None:
+    """Refuse a ``response_format`` beside a structure, which is one.
+
+    Raises:
+        InvalidRequest: the request or its fields have one that is not the structure itself.
+    """
+    if isinstance(request, ChatCompletionRequest):
+        own = request.response_format
+    else:
+        own = request.get("response_format") if isinstance(request, Mapping) else None
+    for given in (own, fields.get("response_format")):
+        if given is not None and given is not structure:
+            raise InvalidRequest(
+                f"'response_format' is {shown(given)}, and the answer is to be an instance of {structure.__name__}. "
+                "Leave 'response_format' out, or call send_chat_request.",
+                "response_format",
+            )
+
+
 def _request(
     body: type[_Body],
     values: Mapping[str, Any],
@@ -186,7 +205,7 @@ def _request(
         given["model"] = model
     request = _validate(body, {name: as_json(value) for name, value in given.items()})
     if ignored := ignored_fields(request):
-        warnings.warn(f"Without effect on the answer: {', '.join(ignored)}", stacklevel=4)
+        warn(f"Without effect on the answer: {', '.join(ignored)}")
     return request
 
 

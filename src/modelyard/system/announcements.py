@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.system.private_files import is_ours, make_private_folder, open_private, write_private
+from modelyard.system.private_files import FILE_MODE, is_ours, make_private_folder, open_private, write_private
 from modelyard.system.process_use import process_use
 
 logger = logging.getLogger(__name__)
@@ -114,6 +114,45 @@ def announcements(environ: Mapping[str, str]) -> list[Announcement]:
                 with suppress(OSError):
                     path.unlink()
     return sorted(found.values(), key=lambda each: each.began, reverse=True)
+
+
+@contextmanager
+def sole_stop(announcement: Announcement, environ: Mapping[str, str]) -> Iterator[bool]:
+    """Enter with whether no other program of the user is within this context for the same server.
+
+    Where no folder can be written to, or files cannot be locked, each is taken for the sole one.
+    """
+    path = next((folder / f"{announcement.pid}.stop" for folder in _folders(environ) if is_ours(folder)), None)
+    descriptor = None
+    if path is not None and sys.platform != "win32":
+        with suppress(OSError):
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, FILE_MODE)
+    if path is None or descriptor is None:
+        yield True
+        return
+    try:
+        is_sole = _locked(descriptor)
+        try:
+            yield is_sole
+        finally:
+            if is_sole:
+                path.unlink(missing_ok=True)
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a file; return False if another program holds the lock."""
+    import fcntl
+
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # The file system has no locks.
+        return True
+    return True
 
 
 def _folders(environ: Mapping[str, str]) -> list[Path]:

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final, NoReturn
 
-from modelyard.system.supervision import RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING, received
+from modelyard.system.supervision import FORWARDED, RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING, received
 
 _PROGRAM: Final = (
     "import sys; sys.path.insert(0, {path!r}); from modelyard.system.supervisor import main; main(sys.argv[1:])"
@@ -89,11 +89,14 @@ def inherited(environment: MutableMapping[str, str]) -> tuple[socket.socket, Sup
 def put_under_supervisor(listener: socket.socket, *, reloads: bool) -> SupervisorLink:
     """Make this process the supervisor of a server that listens on ``listener``; return in the server's process.
 
-    The process keeps its id, so its parent still waits for, and signals, the right process. Signals that stop the
-    server, and SIGHUP if it ``reloads``, are blocked on return, until ``unblock`` is called.
+    The process keeps its id, so its parent still waits for, and signals, the right process. The signals that it passes
+    on are blocked on return, until ``unblock`` is called.
+
+    Args:
+        listener: where the server listens.
+        reloads: whether the server reads its configuration again on SIGHUP.
     """
-    signals = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if reloads else [])]
-    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    signal.pthread_sigmask(signal.SIG_BLOCK, FORWARDED)
     ours, theirs = socket.socketpair()
     # Both processes would write the contents of unflushed buffers.
     for stream in (sys.stdout, sys.stderr):
@@ -109,7 +112,7 @@ def put_under_supervisor(listener: socket.socket, *, reloads: bool) -> Superviso
 
 def unblock() -> None:
     """Unblock the signals that ``put_under_supervisor`` has blocked, once they have handlers."""
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
 
 
 def _become_supervisor(listener: socket.socket, channel: socket.socket, pid: int, *, reloads: bool) -> NoReturn:

@@ -6,10 +6,14 @@ processes, such as Ctrl-C in a terminal, from two.
 
 from __future__ import annotations
 
+import signal
 import socket
 from typing import Final
 
 _MAX_READ_BYTES: Final = 1024
+
+FORWARDED: Final = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+"""Signals that the supervisor passes on. They are blocked in both processes until they have handlers there."""
 
 # From the supervisor: stop, or read the configuration again.
 STOP: Final = b"s"

@@ -13,13 +13,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final
 
+from modelyard.system.hang_up import ControllingTerminal
 from modelyard.system.restarts import FAILED, End, Service, StartAgain, after_end, mark_serving
-from modelyard.system.supervision import RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING, received
+from modelyard.system.supervision import FORWARDED, RELOAD, SERVING, SOCKETS_VARIABLE, STOP, STOPPING, received
 
 _STOPS: Final = frozenset({signal.SIGINT, signal.SIGTERM})
 _NO_FD: Final = -1
@@ -31,12 +32,11 @@ def main(arguments: Sequence[str]) -> None:
 
     Args:
         arguments: file descriptors of the listening socket and of a socket to the server; the server's process id, or
-            -1 if it has yet to be started; "reloads" if SIGHUP is for the server, else ""; the command that starts the
-            server.
+            -1 if it has yet to be started; "reloads" if the server reads its configuration again on SIGHUP, else "";
+            the command that starts the server.
     """
     listener, channel, pid, reloads, *command = arguments
-    forwarded = {*_STOPS, signal.SIGHUP} if reloads else _STOPS
-    supervisor = Supervisor(command, int(listener), forwarded)
+    supervisor = Supervisor(command, int(listener), reloads=bool(reloads))
     link = socket.socket(fileno=int(channel))
     if int(pid) > 0:
         supervisor.adopt(int(pid), link)
@@ -54,14 +54,15 @@ class Supervisor:
     Args:
         command: starts the server.
         listener: file descriptor of the listening socket, on which each process of the server accepts.
-        forwarded: signals that are for the server. They are blocked in this process and in the server's until they
-            have handlers there.
+        reloads: whether the server reads its configuration again on SIGHUP. Otherwise it stops then, and it stops in
+            any case when the terminal hangs up.
     """
 
-    def __init__(self, command: list[str], listener: int, forwarded: Collection[signal.Signals]) -> None:
+    def __init__(self, command: list[str], listener: int, *, reloads: bool) -> None:
         self._command = command
         self._listener = listener
-        self._forwarded = forwarded
+        self._reloads = reloads
+        self._terminal = ControllingTerminal()
         self._service = Service()
         self._pid: int | None = None
         self._channel: socket.socket | None = None
@@ -80,11 +81,12 @@ class Supervisor:
     def run(self) -> End:
         """Restart the server as needed; return when it has ended for good."""
         signal.set_wakeup_fd(self._waker.fileno(), warn_on_full_buffer=False)
-        for handled in (*self._forwarded, signal.SIGCHLD, signal.SIGTSTP):
+        for handled in (*FORWARDED, signal.SIGCHLD, signal.SIGTSTP):
             # Signals are read from the wake-up descriptor instead.
             signal.signal(handled, lambda *_: None)
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, self._forwarded)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, FORWARDED)
         while True:
+            self._terminal.look()
             # Signals first: a signal that also ended the server arrives here before the news of its end.
             for number in self._signals():
                 self._take_signal(number)
@@ -104,6 +106,7 @@ class Supervisor:
         """Sleep until a signal or a message arrives, or a start is due."""
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
+        self._terminal.watch(poll)
         if self._channel is not None:
             poll.register(self._channel, select.POLLIN)
         left_s = None if self._start_at_s is None else max(0.0, self._start_at_s - time.monotonic())
@@ -118,9 +121,18 @@ class Supervisor:
             self._expect_stop()
             self._send(STOP)
         elif number == signal.SIGHUP:
-            self._send(RELOAD)
+            self._take_hang_up()
         elif number == signal.SIGTSTP:
             self._suspend()
+
+    def _take_hang_up(self) -> None:
+        """Have the server reload, or stop where that is what a hang-up is for. The shell may send it again."""
+        if self._terminal.is_hang_up() or not (self._reloads or self._terminal.ignores_hang_ups):
+            if not self._service.is_stop_asked:
+                self._expect_stop()
+                self._send(STOP)
+        elif self._reloads:
+            self._send(RELOAD)
 
     def _expect_stop(self) -> None:
         """Close the listening socket, so that clients are refused, and do not wait, once the server closes it, too."""
@@ -193,7 +205,7 @@ class Supervisor:
             os.set_inheritable(theirs.fileno(), True)
             environment = {**os.environ, SOCKETS_VARIABLE: f"{self._listener},{theirs.fileno()}"}
             try:
-                self._pid = os.posix_spawn(self._command[0], self._command, environment, setsigmask=self._forwarded)
+                self._pid = os.posix_spawn(self._command[0], self._command, environment, setsigmask=FORWARDED)
             except OSError as error:
                 ours.close()
                 _log(f"The server cannot be started: {self._command[0]}: {error.strerror}")

@@ -137,6 +137,10 @@ class ModelListing:
             idle_s=max(0.0, time.monotonic() - state.last_used) if state.is_unused else None,
             unloads_after_s=None if state.idle_unload_s == math.inf or state.policy.is_pinned else state.idle_unload_s,
             files="here" if facts is not None else self._survey.states.get(name),
+            chat_template=profile.chat_template if profile else facts.chat_template if facts else "",
+            parameter_count=facts.parameter_count if facts else None,
+            sampling=facts.sampling if facts else None,
+            license=facts.license if facts else "",
             progress=self._progress(name) if STATUS[state.load_state] == "reloading" else None,
         )
 

@@ -115,3 +115,13 @@ def test_folders_and_files_of_the_server_are_looked_for_under_any_name(
     assert result.exit_code == CONFIGURATION
     assert "there is no folder" in result.stderr
     assert "token_source" not in result.stderr
+
+
+def test_a_folder_is_answered_with_what_makes_a_configuration_of_it(folder: Path) -> None:
+    (folder / "models").mkdir()
+    refused = CliRunner().invoke(app, ["check", "models"])
+    assert refused.exit_code == CONFIGURATION
+    assert "models is a folder, and check takes a configuration, which ends in .toml." in refused.stderr
+    assert "modelyard init models" in refused.stderr
+    (folder / "models" / "models.toml").touch()
+    assert "Write: modelyard check models/models.toml" in CliRunner().invoke(app, ["check", "-f", "models"]).stderr

@@ -54,6 +54,12 @@ def ids(config: Config) -> list[str]:
 # --- what is named
 
 
+@pytest.mark.parametrize("given", ["8k", "8192"])
+def test_a_context_length_is_a_number_or_has_a_unit(given: str, served: list[Config]) -> None:
+    assert modelyard("serve", "a.gguf", "--ctx", given)[0] == OK
+    assert served[0].models[0].device.max_seq_len == 8192
+
+
 @pytest.mark.parametrize(
     "args",
     [("a.gguf", "b.gguf"), ("-m", "a.gguf", "-m", "b.gguf"), ("a.gguf", "--model", "b.gguf"), ("a.gguf", "b.gguf") * 2],
@@ -178,8 +184,11 @@ REFUSALS = [
     ("serve a.gguf --port 1 --port 2", "--port is given twice, and takes one value."),
     ("serve a.gguf -f x.toml -f x.toml", "--config is given twice, and takes one value."),
     ("quantize a -o b --readme --no-readme", "--readme is given twice, and takes one value."),
-    ("serve a.gguf --ctx -5", "--ctx must be a whole number from 1 to 2147483647, not -5."),
-    ("serve a.gguf --ctx many", "--ctx must be a whole number, not 'many'."),
+    (
+        "serve a.gguf --ctx -5",
+        '--ctx must be a whole number from 1 to 2147483647, or one such as "8k" (8 × 1024) or "1M", not -5.',
+    ),
+    ("serve a.gguf --ctx many", 'or one such as "8k" (8 × 1024) or "1M", not \'many\'.'),
     ("serve a.gguf --port 99999", "--port must be a whole number from 0 to 65535, not 99999."),
     ("serve models.toml --port 99999", "--port must be a whole number from 0 to 65535, not 99999."),
     ("serve models.toml --host ''", "--host must be"),

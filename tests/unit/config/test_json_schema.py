@@ -49,6 +49,7 @@ def test_every_key_is_described_and_keys_with_a_default_have_it():
         "idle_unload_seconds = '10m'",
         "idle_unload_seconds = 5",
         "device = { device_layers = ['0:3'], max_seq_len = '${CTX:-8192}' }",
+        "device = { max_seq_len = '8k' }",
         "pinned = '${PIN}'",
         "kind = '${KIND:-text}'",
         "aliases = ['a']",
@@ -59,7 +60,15 @@ def test_what_the_configuration_takes_the_schema_takes(line):
 
 
 @pytest.mark.parametrize(
-    "line", ["idle_unload_seconds = '10'", "contxt = 3", "kind = 'txt'", "pinned = 1", "device = { max_seq_len = 0 }"]
+    "line",
+    [
+        "idle_unload_seconds = '10'",
+        "contxt = 3",
+        "kind = 'txt'",
+        "pinned = 1",
+        "device = { max_seq_len = 0 }",
+        "device = { max_seq_len = '8kb' }",
+    ],
 )
 def test_what_the_configuration_refuses_the_schema_refuses(line):
     assert errors(f"{MODEL}{line}")

@@ -115,9 +115,9 @@ def test_all_that_cannot_be_is_said_at_once() -> None:
     with pytest.raises(ConfigError) as refused:
         wrong.config()
     said = str(refused.value)
-    assert "'q99' is not a known quantisation" in said
+    assert "with_isq('q99') is not a known quantisation" in said
     assert "'org/a' belongs to more than one model" in said
-    assert "default_model_id 'b'" in said
+    assert "with_default_model('b')" in said
 
 
 def test_nothing_is_no_yard() -> None:

@@ -16,6 +16,7 @@ from modelyard import ChatCompletionMessage, ChatCompletionRequest, CompletionRe
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.requests import (
     chat_request,
+    check_unstructured,
     completion_request,
     detokenize_request,
     embedding_request,
@@ -157,6 +158,24 @@ def test_a_part_without_effect_is_warned_of() -> None:
         chat("Hi", store=True)
     with pytest.warns(UserWarning, match=r"prediction\.note"):
         chat("Hi", prediction={"type": "content", "content": "Hello", "note": 1})
+
+
+@pytest.mark.parametrize(
+    ("request_", "fields"),
+    [
+        ("Hi", {"response_format": {"type": "json_object"}}),
+        ({"messages": "Hi", "response_format": {"type": "text"}}, {}),
+        (ChatCompletionRequest.model_validate({"messages": "Hi", "response_format": {"type": "text"}}), {}),
+    ],
+)
+def test_another_format_beside_a_structure_is_refused(request_: Any, fields: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest, match=r"'response_format' is .*, and the answer is to be an instance of S"):
+        check_unstructured(request_, fields, Sentiment)
+
+
+def test_the_structure_itself_is_no_other_format() -> None:
+    for fields in ({}, {"response_format": None}, {"response_format": Sentiment}):
+        check_unstructured("Hi", fields, Sentiment)
 
 
 def completion(request: Any, **fields: Any) -> CompletionRequest:

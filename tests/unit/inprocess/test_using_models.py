@@ -233,6 +233,27 @@ def test_a_structured_answer_that_breaks_a_rule_is_an_error_of_the_tree(model: M
     assert model.generate_structured(Even, "A number?", model="b") == Even(number=4)
 
 
+def test_a_warning_points_at_the_line_that_passed_what_has_no_effect(model: Model, engines: ScriptedEngines) -> None:
+    engines.answer = lambda _: ["Hello"]
+    model.unload_model("b")
+    with pytest.warns(UserWarning, match="Without effect") as warned:
+        model.send_chat_request("Hi", model="b", store=True)
+    line = sys._getframe().f_lineno
+    assert [(each.filename, each.lineno) for each in warned] == [(__file__, line - 1)]
+
+
+async def test_a_warning_of_an_async_model_points_at_the_line_that_awaits(
+    tiny: Callable[[], ModelBuilder], engines: ScriptedEngines
+) -> None:
+    engines.answer = lambda _: ["Hello"]
+    async with await async_model(tiny, engines) as model:
+        await model.unload_model("a")
+        with pytest.warns(UserWarning, match="Without effect") as warned:
+            await model.send_chat_request("Hi", store=True)
+        line = sys._getframe().f_lineno
+    assert [(each.filename, each.lineno) for each in warned] == [(__file__, line - 1)]
+
+
 def test_a_missing_package_is_an_error_that_names_the_extra(model: Model, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "openai", None)
     for make in (model.openai_client, model.async_openai_client):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.system.announcements import Announcement, announced, announcements, start_of, this_machine
+from modelyard.system.announcements import Announcement, announced, announcements, sole_stop, start_of, this_machine
 
 OWN = os.getpid()
 
@@ -149,3 +149,21 @@ def test_an_id_that_no_process_has_is_that_of_a_server_that_has_ended(environ: d
     path = put(environ, json.dumps(asdict(of(pid=10**30, start=None))).encode())
     assert announcements(environ) == []
     assert not path.exists()
+
+
+def test_of_several_programs_that_stop_a_server_one_is_the_sole_one(environ: dict[str, str]) -> None:
+    with announced(of(), environ):
+        with sole_stop(of(), environ) as first, sole_stop(of(), environ) as second:
+            assert (first, second) == (True, False)
+            with sole_stop(of(pid=1), environ) as of_another:
+                assert of_another
+        with sole_stop(of(), environ) as later:
+            assert later
+    assert not list(Path(environ["XDG_RUNTIME_DIR"]).rglob("*.stop"))
+
+
+def test_without_a_folder_each_is_taken_for_the_sole_one(tmp_path: Path) -> None:
+    nowhere = {"XDG_RUNTIME_DIR": str(tmp_path / "no"), "XDG_STATE_HOME": str(tmp_path / "no")}
+    with sole_stop(of(), nowhere) as first, sole_stop(of(), nowhere) as second:
+        assert first
+        assert second

@@ -100,8 +100,18 @@ class Supervised:
 
 
 @contextmanager
-def supervised(server: Path, *arguments: str, prelude: str = "", reloads: bool = True) -> Iterator[Supervised]:
-    """A supervisor of ``server``, which it starts."""
+def supervised(
+    server: Path,
+    *arguments: str,
+    prelude: str = "",
+    reloads: bool = True,
+    terminal: int | None = None,
+    hears_hang_ups: bool = True,
+) -> Iterator[Supervised]:
+    """A supervisor of ``server``, which it starts; with a ``terminal`` as its controlling one."""
+    start = START if hears_hang_ups else START.replace("SIG_DFL", "SIG_IGN")
+    if terminal is not None:
+        prelude += "import fcntl, termios\nfcntl.ioctl(0, termios.TIOCSCTTY, 0)\n"
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         # Here and not in the server alone, so that the first client waits, too.
@@ -113,12 +123,14 @@ def supervised(server: Path, *arguments: str, prelude: str = "", reloads: bool =
             command = [sys.executable, "-S", str(server), *arguments]
             passed_on = [*map(str, inherited), "-1", "reloads" if reloads else ""]
             process = subprocess.Popen(
-                [sys.executable, "-S", "-c", prelude + START, *passed_on, *command],
+                [sys.executable, "-S", "-c", prelude + start, *passed_on, *command],
                 pass_fds=inherited,
+                stdin=terminal,
                 stderr=subprocess.PIPE,
                 text=True,
                 # As a shell with job control starts a command.
-                process_group=0,
+                process_group=0 if terminal is None else None,
+                start_new_session=terminal is not None,
             )
     try:
         yield Supervised(process, port)
@@ -220,19 +232,65 @@ def test_a_hang_up_is_a_message_where_the_server_reloads(server: Path) -> None:
         until(lambda: running.tell("heard") == "r")
 
 
-def test_a_hang_up_ends_it_where_the_server_does_not_reload_and_the_server_notices(server: Path) -> None:
+def test_a_hang_up_stops_a_server_that_does_not_reload_and_counts_once(server: Path) -> None:
     with supervised(server, reloads=False) as running:
-        pid = int(running.tell("pid"))
+        running.tell("pid")
+        for _ in range(2):
+            running.process.send_signal(signal.SIGHUP)
+            until(lambda: running.tell("heard") == "s")
+        running.process.send_signal(signal.SIGTERM)
+        until(lambda: running.tell("heard") == "ss")
+
+
+@contextmanager
+def pseudo_terminal() -> Iterator[tuple[int, Callable[[], None]]]:
+    """A terminal, and what closes its window."""
+    window, terminal = os.openpty()
+    is_open = True
+
+    def close() -> None:
+        nonlocal is_open
+        if is_open:
+            is_open = False
+            os.close(window)
+
+    try:
+        yield terminal, close
+    finally:
+        close()
+        os.close(terminal)
+
+
+def test_a_terminal_that_is_closed_stops_the_server_once_and_a_signal_before_that_reloads(server: Path) -> None:
+    with pseudo_terminal() as (terminal, close), supervised(server, terminal=terminal) as running:
+        running.tell("pid")
         running.process.send_signal(signal.SIGHUP)
-        assert running.end()[0] == -signal.SIGHUP
-        until(lambda: state(pid) == "")
+        until(lambda: running.tell("heard") == "r")
+        close()
+        until(lambda: running.tell("heard") == "rs")
+        # As a shell passes it on.
+        running.process.send_signal(signal.SIGHUP)
+        running.process.send_signal(signal.SIGTERM)
+        until(lambda: running.tell("heard") == "rss")
+
+
+def test_a_server_that_nohup_started_outlives_its_terminal(server: Path) -> None:
+    for reloads, heard in ((True, "rs"), (False, "s")):
+        with (
+            pseudo_terminal() as (terminal, close),
+            supervised(server, terminal=terminal, hears_hang_ups=False, reloads=reloads) as running,
+        ):
+            running.tell("pid")
+            close()
+            until(lambda: running.tell("heard") == heard[:-1])  # noqa: B023
+            running.process.send_signal(signal.SIGTERM)
+            until(lambda: running.tell("heard") == heard)  # noqa: B023
 
 
 def test_signals_are_blocked_in_a_new_server_until_it_lets_them_in(server: Path) -> None:
-    with supervised(server) as running:
-        assert running.tell("blocked") == "SIGHUP SIGINT SIGTERM"
-    with supervised(server, reloads=False) as running:
-        assert running.tell("blocked") == "SIGINT SIGTERM"
+    for reloads in (True, False):
+        with supervised(server, reloads=reloads) as running:
+            assert running.tell("blocked") == "SIGHUP SIGINT SIGTERM"
 
 
 def test_a_server_that_stops_of_its_own_accord_is_not_started_again_and_new_clients_are_refused(server: Path) -> None:

@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import AnyTypeJsonRoute, AnyTypeRoute
 from modelyard.api.ollama.encoder import OllamaEncoder, durations
+from modelyard.api.ollama.model_text import parameter_size, parameters_text
 from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedRequest, GenerateRequest, NamedModel
 from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.request_context import RequestContext
@@ -209,7 +210,7 @@ def _details(model: ModelStatus) -> dict[str, Any]:
         "format": "gguf",
         "family": model.architecture or "",
         "families": [model.architecture] if model.architecture else [],
-        "parameter_size": "",
+        "parameter_size": parameter_size(model.parameter_count),
         "quantization_level": model.quantization or "",
     }
 
@@ -233,10 +234,13 @@ def _model_details(model: ModelStatus) -> dict[str, Any]:
     model_info: dict[str, Any] = {"general.architecture": model.architecture or ""}
     if model.context_length:
         model_info[f"{model.architecture}.context_length"] = model.context_length
+    if model.parameter_count:
+        model_info["general.parameter_count"] = model.parameter_count
     return {
+        **({"license": model.license} if model.license else {}),
         "modelfile": "",
-        "parameters": "",
-        "template": "",
+        "parameters": parameters_text(model.sampling),
+        "template": model.chat_template,
         "details": _details(model),
         "model_info": model_info,
         "capabilities": capabilities(model),

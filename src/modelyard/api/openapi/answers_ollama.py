@@ -61,6 +61,7 @@ class LoadedModels(TypedDict):
 class ShownModel(TypedDict):
     """Properties of a model."""
 
+    license: NotRequired[str]
     modelfile: str
     parameters: str
     template: str

@@ -13,10 +13,18 @@ from difflib import get_close_matches
 from types import MappingProxyType
 from typing import Any, Final, Literal
 
-ValueKind = Literal["number", "whole", "flag", "text", "texts", "object"]
+ValueKind = Literal["number", "whole", "tokens", "flag", "text", "texts", "object"]
 
 _METAVARS: Final[Mapping[ValueKind, str]] = MappingProxyType(
-    {"number": "NUMBER", "whole": "N", "flag": "on|off", "text": "TEXT", "texts": "TEXT", "object": "JSON"}
+    {
+        "number": "NUMBER",
+        "whole": "N",
+        "tokens": "TOKENS",
+        "flag": "on|off",
+        "text": "TEXT",
+        "texts": "TEXT",
+        "object": "JSON",
+    }
 )
 
 
@@ -50,7 +58,7 @@ class Setting:
 
 SETTINGS: Final = (
     Setting("temperature", "number", "Randomness; 0 always takes the most likely token.", ("temp",)),
-    Setting("max_tokens", "whole", "Limit of tokens in an answer.", ("num_predict", "n_predict")),
+    Setting("max_tokens", "tokens", "Limit of tokens in an answer.", ("num_predict", "n_predict")),
     Setting("seed", "whole", "The same seed and request give the same answer."),
     Setting("stop", "texts", "Text that ends the answer; can be several."),
     Setting("top_k", "whole", "Sample from the k most likely tokens; 0: from all."),
@@ -76,10 +84,10 @@ SETTINGS: Final = (
     Setting("mirostat_eta", "number", "Mirostat: how fast it adapts."),
     Setting("samplers", "texts", "The samplers to apply, in this order."),
     Setting("logit_bias", "object", "Token id or text, and what is added to its logit."),
-    Setting("min_tokens", "whole", "The answer does not end before it has so many tokens."),
+    Setting("min_tokens", "tokens", "The answer does not end before it has so many tokens."),
     Setting("ignore_eos", "flag", "Whether to continue to max_tokens when the model ends its answer."),
     Setting("reasoning_effort", "text", "How much to think: none, minimal, low, medium, high, max.", chat_only=True),
-    Setting("thinking_budget", "whole", "Limit of tokens of the reasoning.", chat_only=True),
+    Setting("thinking_budget", "tokens", "Limit of tokens of the reasoning.", chat_only=True),
 )
 
 _BY_NAME: Final = {name: setting for setting in SETTINGS for name in (setting.name, *setting.aliases)}
@@ -156,6 +164,13 @@ def _parsed(setting: Setting, text: str) -> Any:
                 return int(text)
             except ValueError:
                 raise BadSetting(f"must be a whole number, not '{text}'") from None
+        case "tokens":
+            from modelyard.config.counts import read_tokens
+
+            try:
+                return int(read_tokens(text))
+            except ValueError:
+                raise BadSetting(f"must be a whole number, or one such as 2k, not '{text}'") from None
         case "number":
             try:
                 return float(text)

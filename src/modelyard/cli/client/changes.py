@@ -14,6 +14,7 @@ from modelyard.cli.client.output import print_json
 from modelyard.cli.client.server_state import server_state
 from modelyard.cli.client.waiting import Outcome, error_object, post_for_each, raise_first
 from modelyard.cli.exit_codes import INTERRUPTED
+from modelyard.cli.messages import print_note, print_result
 from modelyard.errors import ModelyardError
 
 
@@ -59,7 +60,7 @@ def change_models_of(server: ChosenServer, change: Change, ids: Sequence[str], *
     else:
         for model in ids:
             if not isinstance(outcomes[model], ModelyardError) and model in after:
-                typer.echo(change.outcome(after[model]))
+                print_result(change.outcome(after[model]))
     raise_first(outcomes)
 
 
@@ -68,7 +69,7 @@ def applied(change: Change, server: ChosenServer, ids: Sequence[str]) -> dict[st
     try:
         return post_for_each(server.address, change.path, {model: {"model_id": model, **change.body} for model in ids})
     except KeyboardInterrupt:
-        typer.echo(change.goes_on, err=True)
+        print_note(change.goes_on)
         raise typer.Exit(INTERRUPTED) from None
 
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import typer
-
 from modelyard.cli.client.connection import ServerAddress
 from modelyard.cli.client.find import asked, candidates, model_in
 from modelyard.cli.client.server_state import server_state
+from modelyard.cli.messages import print_note
 from modelyard.errors import AmbiguousServer, ModelNotFound, ModelyardError
 
 
@@ -71,7 +70,7 @@ def choose_server(url: str | None, key_file: Path | None, *, only_looks: bool = 
         others = ", ".join(server.address.url for server in servers[1:])
         if not only_looks:
             raise AmbiguousServer(_several(servers))
-        typer.echo(f"This is {servers[0].address.url}. Other servers run, too: {others}.", err=True)
+        print_note(f"This is {servers[0].address.url}. Other servers run, too: {others}.")
     return servers[0]
 
 

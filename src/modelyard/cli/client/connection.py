@@ -269,6 +269,8 @@ def _unreachable(address: ServerAddress, error: Exception) -> ServerUnreachable 
 
 def _why(address: ServerAddress, error: Exception) -> str:
     match error:
+        case ConnectionRefusedError() | TimeoutError() if _is_starting(address):
+            return "it is starting, and loads its models"
         case ssl.SSLCertVerificationError():
             return f"its certificate is not trusted ({error.verify_message.lower()})"
         case ssl.SSLError():
@@ -276,7 +278,7 @@ def _why(address: ServerAddress, error: Exception) -> str:
         case TimeoutError():
             return "it does not answer in time"
         case ConnectionRefusedError() if address.announcement is not None:
-            return "it is stopping" if address.announcement.is_serving else "it loads its models"
+            return "it is stopping"
         case ConnectionRefusedError():
             return "nothing listens there"
         case socket.gaierror():
@@ -289,8 +291,15 @@ def _why(address: ServerAddress, error: Exception) -> str:
             return str(error) or type(error).__name__
 
 
+def _is_starting(address: ServerAddress) -> bool:
+    """Whether the server is one of this machine that loads its models. Its port may be open already."""
+    return address.announcement is not None and not address.announcement.is_serving
+
+
 def _hint(address: ServerAddress, error: Exception) -> str:
     match error:
+        case ConnectionRefusedError() | TimeoutError() if _is_starting(address):
+            return "Try again when they are loaded."
         case ssl.SSLCertVerificationError():
             return "Set SSL_CERT_FILE to the certificate of its authority."
         case ssl.SSLError():
@@ -300,7 +309,7 @@ def _hint(address: ServerAddress, error: Exception) -> str:
         case http.client.RemoteDisconnected() | ConnectionResetError() if address.url.startswith("http://"):
             return "If it serves HTTPS, write https:// in its address."
         case ConnectionRefusedError() if address.announcement is not None:
-            return "To end its requests: modelyard stop --now" if address.announcement.is_serving else "Try again soon."
+            return "To end its requests: modelyard stop --now"
         case _ if address.source in ("default", "announced"):
             return "Start one with: modelyard serve MODEL"
         case _:

@@ -116,10 +116,11 @@ def server_with_model(
         ModelNotFound: the server that ``url`` names does not have the model; or no server has it, and ``model`` can
             be nothing but the id of a model there.
         ServerUnreachable, NotModelyard, ServerRefused: the server that is named, by ``url`` or by
-            MODELYARD_HOST, cannot be used.
+            MODELYARD_HOST, cannot be used; or no other one has the model, and one that is starting may have it.
     """
     servers = candidates(url, environ, key_file)
     known: list[str] = []
+    starting: ServerUnreachable | None = None
     for server, answer in asked(servers):
         is_named = server.source in ("--url", HOST_VARIABLE)
         if isinstance(answer, ServerRefused) and answer.server_code == "permission_denied" and is_named and model:
@@ -128,6 +129,8 @@ def server_with_model(
         if isinstance(answer, ModelyardError):
             if is_named:
                 raise answer
+            if isinstance(answer, ServerUnreachable) and server.announcement and not server.announcement.is_serving:
+                starting = answer
             continue
         found = model_in(answer["models"], model)
         if found is not None:
@@ -135,6 +138,8 @@ def server_with_model(
         if model is not None and server.source == "--url":
             raise ModelNotFound(model, tuple(each["id"] for each in answer["models"]))
         known += [each["id"] for each in answer["models"]]
+    if starting is not None and (model is None or problem_of(model)):
+        raise starting
     if model is not None and known and (problem := problem_of(model)):
         unknown = ModelNotFound(model, tuple(dict.fromkeys(known)))
         unknown.add_note(f"To load another one here: {problem}")
@@ -209,13 +214,23 @@ def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
     return None
 
 
-def asked(servers: Sequence[ServerAddress]) -> list[tuple[ServerAddress, dict[str, Any] | ModelyardError]]:
-    """Return each server with what it tells of itself, or with the error that asking it has raised."""
+def asked(
+    servers: Sequence[ServerAddress], *, within_s: float = _NAMED_S
+) -> list[tuple[ServerAddress, dict[str, Any] | ModelyardError]]:
+    """Return each server with what it tells of itself, or with the error that asking it has raised.
+
+    Args:
+        servers: the servers, which are asked at the same time.
+        within_s: seconds that a server has at most; one that is not named has less.
+    """
     answers: list[dict[str, Any] | ModelyardError | None] = [None] * len(servers)
+
+    def patience_s(server: ServerAddress) -> float:
+        return min(within_s, _patience_s(server))
 
     def ask(number: int) -> None:
         try:
-            answers[number] = server_state(servers[number], within_s=_patience_s(servers[number]))
+            answers[number] = server_state(servers[number], within_s=patience_s(servers[number]))
         except ModelyardError as error:
             answers[number] = error
 
@@ -226,7 +241,7 @@ def asked(servers: Sequence[ServerAddress]) -> list[tuple[ServerAddress, dict[st
         thread.start()
     asked: list[tuple[ServerAddress, dict[str, Any] | ModelyardError]] = []
     for number, (server, thread) in enumerate(zip(servers, threads, strict=True)):
-        thread.join(max(0.0, began + _patience_s(server) - time.monotonic()))
+        thread.join(max(0.0, began + patience_s(server) - time.monotonic()))
         late = ServerUnreachable(server.url, "it does not answer in time", "It is overloaded or hangs.")
         asked.append((server, answers[number] or late))
     return asked

@@ -6,9 +6,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-import typer
-
 from modelyard.cli.client.connection import ServerAddress, event_object, events
+from modelyard.cli.messages import print_note
 from modelyard.errors import ServerUnreachable
 from modelyard.system.announcements import is_running
 
@@ -40,6 +39,6 @@ def followed(address: ServerAddress, path: str) -> Iterator[tuple[str, dict[str,
             if lost_at is None or time.monotonic() - lost_at > RECONNECT_S:
                 raise
         if address.announcement is not None and not is_running(address.announcement):
-            typer.echo("The server has stopped.", err=True)
+            print_note("The server has stopped.")
             return
         time.sleep(_RETRY_S)

@@ -10,11 +10,11 @@ from modelyard.cli.client.options import (
     JsonOption,
     KeyFileOption,
     ModelsArgument,
+    ModelsOption,
     UrlOption,
     given_models,
 )
 from modelyard.cli.client.output import duration, memory
-from modelyard.cli.options import ModelsOption
 
 
 def load(

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import typer
 
 from modelyard.cli.client.choose import ChosenServer, choose_server, choose_server_of
+from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.connection import get
 from modelyard.cli.client.follow import followed
 from modelyard.cli.client.options import JsonLinesOption, KeyFileOption, UrlOption
@@ -36,7 +37,10 @@ def logs(
         typer.Option("--since", metavar="TIME", help="Only lines of the last 10m, 2h or 1d, or since a time."),
     ] = None,
     model: Annotated[
-        str | None, typer.Option("--model", "-m", metavar="MODEL", help="Only lines that name this model.")
+        str | None,
+        typer.Option(
+            "--model", "-m", metavar="MODEL", help="Only lines that name this model.", autocompletion=complete_model
+        ),
     ] = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,

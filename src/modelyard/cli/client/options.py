@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.client.completion import complete_model
 from modelyard.cli.usage import UsageError
 
 UrlOption = Annotated[
@@ -31,11 +32,36 @@ KeyFileOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 ModelArgument = Annotated[
-    str | None, typer.Argument(metavar="MODEL", help="Id, alias or path of a model of the server.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="MODEL",
+        help="Id, alias or path of a model of the server.",
+        show_default=False,
+        autocompletion=complete_model,
+    ),
 ]
 ModelsArgument = Annotated[
     list[str] | None,
-    typer.Argument(metavar="MODEL", help="Ids, aliases or paths of models of the server.", show_default=False),
+    typer.Argument(
+        metavar="MODEL",
+        help="Ids, aliases or paths of models of the server.",
+        show_default=False,
+        autocompletion=complete_model,
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option("--model", "-m", metavar="MODEL", help="The model, as an option.", autocompletion=complete_model),
+]
+ModelsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="A model, as an option; can be repeated.",
+        autocompletion=complete_model,
+    ),
 ]
 
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-import typer
-
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.connection import post
-from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, UrlOption
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json
+from modelyard.cli.messages import print_result
 from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import ModelOption
 from modelyard.system.quantities import count_text
 
 # A model that was not loaded yet is looked up on the hub, which may take a while to answer.
@@ -34,7 +32,7 @@ def plan(
     if as_json:
         print_json({**found, "model_id": model_id})
     else:
-        typer.echo("\n".join(_lines(model_id, found)))
+        print_result("\n".join(_lines(model_id, found)))
 
 
 def _lines(model: str, found: Mapping[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from modelyard.cli.client.choose import choose_server
 from modelyard.cli.client.model_words import context, requests, state, unloads
 from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json, print_rows
+from modelyard.cli.messages import print_note
 from modelyard.system.quantities import count_text
 
 
@@ -28,7 +29,7 @@ def ps(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOptio
         )
     else:
         others = count_text(len(server.models), "model")
-        typer.echo(f"No model is loaded. The server has {others}: modelyard list", err=True)
+        print_note(f"No model is loaded. The server has {others}: modelyard list")
     if (total := server.state.get("memory")) is not None and models:
         typer.echo(f"\n{memory(total['used_bytes']) or 'Nothing'} of {memory(total['budget_bytes'])} in use.", err=True)
 

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from modelyard.cli.client.changes import Change, change_models
+from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.find import server_with_model
-from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelOption, UrlOption
 from modelyard.cli.client.output import memory, print_json
+from modelyard.cli.messages import print_result
 from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import ModelArgument, ModelOption, ModelOptions, one_model, takes_model_options
+from modelyard.cli.options import MODEL_FORMS, ModelOptions, one_model, takes_model_options
 from modelyard.cli.usage import UsageError
 
 
 @takes_model_options(without=("cpu", "device_layers", "max_seqs", "ctx", "chat_template"))
 def pull(
-    name: ModelArgument = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help=f"The model: {MODEL_FORMS}.",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
+    ] = None,
     model: ModelOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
@@ -57,7 +67,7 @@ def _pull_here(model: str, options: ModelOptions, *, as_json: bool) -> None:
     if as_json:
         print_json({"model": model, "paths": [str(path) for path in files.paths], "size_bytes": files.size_bytes})
     else:
-        typer.echo(f"{model} is here ({memory(files.size_bytes)}). Serve it with: modelyard serve {model}")
+        print_result(f"{model} is here ({memory(files.size_bytes)}). Serve it with: modelyard serve {model}")
 
 
 def _outcome(model: Mapping[str, Any]) -> str:

@@ -10,12 +10,13 @@ import typer
 
 from modelyard.cli.client.changes import Change, applied, change_models_of
 from modelyard.cli.client.choose import choose_server, choose_server_of
+from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.load import outcome_of_load
-from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption, optional_models
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption, UrlOption, optional_models
 from modelyard.cli.client.output import print_json
 from modelyard.cli.client.waiting import post_for_each, raise_first
 from modelyard.cli.exit_codes import INTERRUPTED
-from modelyard.cli.options import ModelsOption
+from modelyard.cli.messages import print_note, print_result
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelyardError
 
@@ -23,7 +24,12 @@ from modelyard.errors import ModelyardError
 def reload(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Models to load anew, in place of the configuration.", show_default=False),
+        typer.Argument(
+            metavar="MODEL",
+            help="Models to load anew, in place of the configuration.",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
     ] = None,
     model: ModelsOption = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")] = False,
@@ -48,14 +54,14 @@ def reload(
     try:
         outcome = post_for_each(server.address, path, {"the configuration": {}})["the configuration"]
     except KeyboardInterrupt:
-        typer.echo("The server goes on with it: modelyard logs shows how it ends.", err=True)
+        print_note("The server goes on with it: modelyard logs shows how it ends.")
         raise typer.Exit(INTERRUPTED) from None
     if isinstance(outcome, ModelyardError):
         raise outcome
     if as_json:
         print_json(outcome)
     else:
-        typer.echo("\n".join(changes(outcome)))
+        print_result("\n".join(changes(outcome)))
 
 
 def _reload_models(names: list[str], url: str | None, key_file: Path | None, *, as_json: bool) -> None:

@@ -8,10 +8,9 @@ from typing import Any
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.find import problem_of
 from modelyard.cli.client.model_words import context, requests, state
-from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, UrlOption
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_fields, print_json
 from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import ModelOption
 from modelyard.errors import ModelNotFound, ServerUnreachable
 
 

@@ -9,16 +9,17 @@ from typing import Annotated, Final
 
 import typer
 
+from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.connection import ServerAddress
 from modelyard.cli.client.find import candidates
-from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption, optional_models
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelsOption, UrlOption, optional_models
 from modelyard.cli.client.output import print_json
 from modelyard.cli.client.server_state import server_state
 from modelyard.cli.client.unload import unload_models
 from modelyard.cli.exit_codes import INTERRUPTED
-from modelyard.cli.options import ModelsOption
+from modelyard.cli.messages import print_note, print_result
 from modelyard.errors import AmbiguousServer, ModelyardError, ServerUnreachable, ServerUnusable
-from modelyard.system.announcements import Announcement
+from modelyard.system.announcements import Announcement, sole_stop
 from modelyard.system.other_process import OtherProcess, other_process
 from modelyard.system.quantities import count_text
 
@@ -32,7 +33,12 @@ _REPEAT_S: Final = 0.5
 def stop(
     models: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODEL", help="Models to unload, in place of the server.", show_default=False),
+        typer.Argument(
+            metavar="MODEL",
+            help="Models to unload, in place of the server.",
+            show_default=False,
+            autocompletion=complete_model,
+        ),
     ] = None,
     model: ModelsOption = None,
     now: Annotated[bool, typer.Option("--now", help="End running requests instead of waiting for them.")] = False,
@@ -50,7 +56,7 @@ def stop(
     if as_json:
         print_json({"url": server.url, "pid": server.announcement.pid, "stopped": True})
     else:
-        typer.echo(f"The server at {server.url} has stopped.")
+        print_result(f"The server at {server.url} has stopped.")
 
 
 def _server_to_stop(url: str | None, key_file: Path | None) -> ServerAddress:
@@ -84,20 +90,22 @@ def _stop(server: ServerAddress, announcement: Announcement, *, now: bool) -> No
     with other_process(announcement.pid, announcement.start) as process:
         if process is None:
             return
-        is_stopping = _announce_wait(server, has_served=announcement.is_serving, now=now)
         try:
-            if now:
-                has_ended = _end_at_once(process)
-            else:
-                if not is_stopping:
-                    process.terminate()
-                has_ended = process.ends_within(_STOP_S)
+            # A second SIGTERM would end the running requests, which the first one waits for.
+            with sole_stop(announcement, os.environ) as is_sole:
+                is_stopping = _announce_wait(server, has_served=announcement.is_serving, now=now, is_sole=is_sole)
+                if now:
+                    has_ended = _end_at_once(process)
+                else:
+                    if not is_stopping:
+                        process.terminate()
+                    has_ended = process.ends_within(_STOP_S)
         except PermissionError:
             raise ServerUnusable(
                 f"The server at {server.url} (process {announcement.pid}) belongs to another user, who can stop it."
             ) from None
         except KeyboardInterrupt:
-            typer.echo("The server goes on stopping.", err=True)
+            print_note("The server goes on stopping.")
             raise typer.Exit(INTERRUPTED) from None
     if not has_ended:
         raise ServerUnusable(
@@ -105,23 +113,32 @@ def _stop(server: ServerAddress, announcement: Announcement, *, now: bool) -> No
         )
 
 
-def _announce_wait(server: ServerAddress, *, has_served: bool, now: bool) -> bool:
-    """Say what the stop waits for; return whether the server is stopping already."""
+def _announce_wait(server: ServerAddress, *, has_served: bool, now: bool, is_sole: bool) -> bool:
+    """Say what the stop waits for; return whether the server is stopping already.
+
+    Args:
+        server: the server.
+        has_served: whether it has served.
+        now: whether its running requests are to end.
+        is_sole: whether no other command stops it.
+    """
+    if not is_sole:
+        print_note(f"The server at {server.url} is stopping already.")
+        return True
     try:
         state = server_state(server, within_s=_LOOK_S)
     except ServerUnreachable as error:
         if error.is_refused and has_served:
-            typer.echo(f"The server at {server.url} is stopping already.", err=True)
+            print_note(f"The server at {server.url} is stopping already.")
         return error.is_refused and has_served
     except ModelyardError:
         # It does not tell what it does, which is no reason not to stop it.
         return False
     running = sum(model["running"] + model["waiting"] for model in state["models"])
     if running and not now:
-        typer.echo(
+        print_note(
             f"The server at {server.url} waits for {count_text(running, 'request')}, at most 30 s. To end them at "
-            "once: modelyard stop --now",
-            err=True,
+            "once: modelyard stop --now"
         )
     return False
 

@@ -13,11 +13,11 @@ from modelyard.cli.client.options import (
     JsonOption,
     KeyFileOption,
     ModelsArgument,
+    ModelsOption,
     UrlOption,
     given_models,
 )
 from modelyard.cli.client.output import memory
-from modelyard.cli.options import ModelsOption
 from modelyard.cli.usage import UsageError
 
 NowOption = Annotated[bool, typer.Option("--now", help="End running requests with an error instead of waiting.")]

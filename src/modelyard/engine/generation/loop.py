@@ -18,8 +18,10 @@ import numpy.typing as npt
 
 from modelyard.engine.generation import prompt_reports
 from modelyard.engine.generation.admission import Admission, Admitted
+from modelyard.engine.generation.computer import StepComputer
 from modelyard.engine.generation.finite import NOT_FINITE, is_usable
 from modelyard.engine.generation.running import RunningSequence
+from modelyard.engine.generation.sampling import draw_tokens
 from modelyard.engine.generation.stats import StatsReporter
 from modelyard.engine.guidance import Constraint, ConstraintBroken
 from modelyard.engine.guidance.trial import reason_of
@@ -33,15 +35,11 @@ from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
-from modelyard.engine.output.logprobs import LogprobRecorder, log_of, log_softmax
-from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
-from modelyard.engine.speculative.draft_model import DraftModel
-from modelyard.engine.speculative.policy import MAX_DRAFTED
 from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
 from modelyard.protocol.events import (
     Accepted,
@@ -78,13 +76,11 @@ class GenerationLoop:
         self._name = settings.name
         self._model, self._context = loaded.model, loaded.context
         self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
-        self._vision = loaded.vision
         self._tokenizers = loaded.tokenizers
         self._identity = loaded.identity
         self._inbox = inbox
         self._publish = publish
-        self._batch = Batch(settings.batch_tokens)
-        self._cost = StepCost()
+        cost = StepCost()
         self._device, self._share = device, DeviceShare(settings.weight, settings.priority)
         self._record = record
         self._drafter = loaded.drafter
@@ -98,7 +94,7 @@ class GenerationLoop:
             batch_tokens=settings.batch_tokens,
             prefill_beside_decode=PREFILL_BESIDE_DECODE,
             can_trim=self._model.can_trim,
-            cost=self._cost,
+            cost=cost,
         )
         self._offload = KvOffload(
             settings.name,
@@ -112,6 +108,16 @@ class GenerationLoop:
         self._readers = ReadingPool(settings.name, record)
         self._admission = Admission(
             settings.name, loaded, self._readers, record, prompt_lookup=settings.prompt_lookup, send=inbox.put
+        )
+        self._computer = StepComputer(
+            loaded.context,
+            Batch(settings.batch_tokens),
+            cost,
+            loaded.vision,
+            self._admission.grammars,
+            device,
+            self._share,
+            record,
         )
         self._tokenize_worker = TokenizeWorker(
             settings.name,
@@ -353,7 +359,7 @@ class GenerationLoop:
                 row += chunk.outputs
 
     def _sample(self, chunk: ScheduledChunk, index: int, logits: npt.NDArray[np.float32]) -> None:
-        """Sample the next token of a sequence, and one more for each draft token that is accepted.
+        """Sample the next tokens of a sequence, and report them; end it where it is over.
 
         Args:
             chunk: the tokens that were computed.
@@ -362,10 +368,8 @@ class GenerationLoop:
         """
         sequence, drafted = chunk.sequence, chunk.tokens[len(chunk.tokens) - chunk.outputs + 1 :]
         running = self._running[sequence.id]
-        sampler, output = running.sampler, running.output
+        output = running.output
         constraint = self._constraints.get(sequence.id) if self._constraints else None
-        recorder, first = output.recorder, len(sequence.tokens)
-        text, accepted = "", 0
         if not all(map(is_usable, logits)):
             self._fail(sequence, EngineError(self._name, NOT_FINITE))
             return
@@ -377,44 +381,17 @@ class GenerationLoop:
         if output.max_tokens == 0:
             self._end(sequence.id, Finished(sequence.id, "length", sequence.usage))
             return
-        while True:
-            row = logits[accepted]
-            scores = None if recorder is None or running.request.sampled_logprobs else log_softmax(row)
-            try:
-                if recorder is not None and scores is None:
-                    token, probabilities = sampler.draw(row)
-                    scores = log_of(probabilities())
-                    sampler.accept(token)
-                else:
-                    token = sampler.sample(self._context, index + accepted, row)
-            except ConstraintBroken as broken:
-                self._fail(sequence, GrammarBroken(reason_of(str(broken))))
-                return
-            if drafted and not sampler.is_certain(row, token):
-                # The token is computed again in a step without drafts, which therefore never change an answer.
-                sequence.is_alone = True
-                break
-            sequence.tokens.append(token)
-            piece = self._model.piece_of(token, output.visible_specials)
-            new_text = output.push(token, piece)
-            if running.reasoning is not None:
-                running.reasoning.push(piece)
-            if recorder is not None and scores is not None and token not in output.end_tokens:
-                recorder.add(token, len(piece), scores)
-            text += new_text + _end_in_time(running, constraint, new_text)
-            if output.finish_reason or accepted == len(drafted) or token != drafted[accepted]:
-                break
-            accepted += 1
+        try:
+            drawn, accepted = draw_tokens(self._model, self._context, running, constraint, drafted, index, logits)
+        except ConstraintBroken as broken:
+            self._fail(sequence, GrammarBroken(reason_of(str(broken))))
+            return
         if drafted:
             self._settle_drafts(chunk, len(drafted), accepted)
         if self._scheduler.alone is sequence:
             self._scheduler.alone = None
-        ids = tuple(sequence.tokens[first:])
         running.published = len(sequence.tokens)
-        if recorder is None:
-            self._events.append(Token(sequence.id, text, (), ids))
-        else:
-            self._events.append(_token_with_logprobs(sequence.id, text, ids, output, recorder))
+        self._events.append(drawn)
         if output.finish_reason:
             self._end(sequence.id, Finished(sequence.id, output.finish_reason, running.usage, output.stopped_by))
 
@@ -443,7 +420,7 @@ class GenerationLoop:
             self._offload.prepare_step(self._scheduler.admissible)
             self._record.doing = "idle"
         if self._drafter is not None and self._scheduler.only_decodes and self._scheduler.alone is None:
-            self._draft(self._drafter)
+            self._computer.draft(self._drafter, self._scheduler.running)
         chunks = self._scheduler.schedule()
         if self._scheduler.started:
             for each in self._scheduler.started:
@@ -458,7 +435,7 @@ class GenerationLoop:
             if outcome is None:
                 return []
         else:
-            outcome = self._compute(chunks)
+            outcome = self._computer.compute(chunks, self._constraints)
         if outcome == Context.DECODED:
             self._events += prompt_reports.progress(chunks, self._running)
             return chunks
@@ -471,47 +448,12 @@ class GenerationLoop:
         self._offload.carry_out()
         return []
 
-    def _draft(self, drafter: DraftModel) -> None:
-        """Run the draft model for all running sequences."""
-        with self._device.step(self._share):
-            running = self._scheduler.running
-            # The draft model first computes what it has not computed yet of the sequences, which may be all of it.
-            tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
-            self._record.begin_step([sequence.id for sequence in running], tokens)
-            drafter.draft(running)
-            self._record.end_step()
-
-    def _compute(self, chunks: list[ScheduledChunk]) -> int:
-        """Run the model on the tokens of a step; return what ``Context.decode`` returns."""
-        length = 0
-        for chunk in chunks:
-            assert chunk.sequence.slot is not None
-            position = chunk.sequence.position_at(chunk.position)
-            length = self._batch.fill(length, chunk.tokens, position, chunk.sequence.slot.index, outputs=chunk.outputs)
-        if self._constraints:
-            for chunk in chunks:
-                if chunk.outputs and (constraint := self._constraints.get(chunk.sequence.id)) is not None:
-                    constraint.prepare(self._admission.grammars.masks)
-        with self._device.step(self._share):
-            self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
-            began = time.perf_counter()
-            outcome = self._context.decode(self._batch, length)
-            took_s = time.perf_counter() - began
-        if outcome == Context.DECODED:
-            self._cost.observe(length, took_s)
-        return outcome
-
     def _decode_image(self, chunk: ScheduledChunk, image: ImageSpan) -> int | None:
         """Run the model on an image; return what ``Context.decode`` returns, or None where the request failed."""
         sequence = chunk.sequence
-        assert self._vision is not None
         assert sequence.slot is not None
         try:
-            with self._device.step(self._share):
-                self._record.begin_step([sequence.id], len(chunk.tokens))
-                embeddings = self._vision.embeddings(image)
-                position = sequence.position_at(chunk.position)
-                return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
+            return self._computer.compute_image(chunk, image)
         except (ModelyardError, RuntimeError) as failure:
             # The failure concerns this image alone: other sequences are unaffected.
             logger.warning("%s: %s", self._name, failure)
@@ -521,31 +463,3 @@ class GenerationLoop:
             )
             self._offload.carry_out()
             return None
-
-
-def _end_in_time(running: RunningSequence, constraint: Constraint | None, new_text: str) -> str:
-    """End an answer that is whole, by its grammar or with its only call, or whose time is over.
-
-    Return the text that was held back.
-    """
-    output, text = running.output, ""
-    if constraint is not None and output.stopped_by is None:
-        if constraint.is_complete:
-            # Nothing can follow: this saves the step that would sample an end token, and needs no such token.
-            text = output.complete()
-        if constraint.is_cut and output.finish_reason:
-            output.finish_reason = "length"
-    if output.finish_reason is None and running.completes_call(new_text):
-        text += output.complete()
-    if output.finish_reason is None and running.is_overdue(time.monotonic()):
-        text += output.complete("length")
-    return text
-
-
-def _token_with_logprobs(
-    sequence: SequenceId, text: str, ids: tuple[int, ...], output: SequenceOutput, recorder: LogprobRecorder
-) -> Token:
-    """The event of newly sampled tokens, with the log-probabilities whose text is now certain."""
-    if output.finish_reason:
-        return Token(sequence, text, recorder.release_last(text, is_cut=output.stopped_by is not None), ids)
-    return Token(sequence, text, recorder.release(text), ids, recorder.pending)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import prod
 from typing import Final, TypeAlias
 
 from modelyard.formats.gguf import constants as gguf
@@ -90,6 +91,11 @@ class GgufHeader:
     def size_bytes(self) -> int:
         """Size of all tensors in this file, without padding."""
         return sum(tensor.size_bytes for tensor in self.tensors)
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of weights in this file."""
+        return sum(prod(tensor.shape) for tensor in self.tensors)
 
     @property
     def is_projector(self) -> bool:

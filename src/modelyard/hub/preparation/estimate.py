@@ -82,7 +82,16 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
         stamps = stamps_before_reading((plan.made.path,))
         header = read_header(plan.made.path)
         kind = kind_of(plan.made.path, header, plan.request.kind, has_projector=bool(plan.projector))
-        return ModelFiles((plan.made.path,), header, header.file_size, reason, header.quantization, kind, stamps=stamps)
+        return ModelFiles(
+            (plan.made.path,),
+            header,
+            header.file_size,
+            reason,
+            header.quantization,
+            kind,
+            stamps=stamps,
+            parameter_count=header.parameter_count,
+        )
     listing, first = decision.listing, decision.names[0]
     if decision.form == "gguf":
         if not listing.missing((first,)):
@@ -95,7 +104,9 @@ def _without_projector(plan: FilePlan, stores: Stores) -> ModelFiles:
         if decision.target is None:
             size = listing.size_of(decision.names) or header.file_size
             kind = kind_of(Path(first), header, plan.request.kind, has_projector=bool(plan.projector))
-            return ModelFiles((Path(first),), header, size, reason, decision.label or header.quantization, kind)
+            count = header.parameter_count if len(decision.names) == 1 else None
+            label = decision.label or header.quantization
+            return ModelFiles((Path(first),), header, size, reason, label, kind, parameter_count=count)
         return _scaled(plan, dict(header.metadata), header.architecture, header.scores)
     config = read_config(stores.hub, listing)
     metadata = _metadata(config)

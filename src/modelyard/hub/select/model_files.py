@@ -39,6 +39,7 @@ class ModelFiles:
         modalities: the inputs beside text that the model takes.
         warnings: differences from the original model when llama.cpp computes it, in sentences.
         stamps: stamps of all files, taken before their headers were read.
+        parameter_count: number of weights in all files but the projector; None where not all headers were read.
     """
 
     paths: tuple[Path, ...]
@@ -52,6 +53,7 @@ class ModelFiles:
     modalities: Modalities = NO_MODALITIES
     warnings: tuple[str, ...] = ()
     stamps: tuple[FileStamp, ...] = ()
+    parameter_count: int | None = None
 
 
 def read_files(folder: Path, choice: FileChoice, quant: str | None, kind: str) -> ModelFiles:
@@ -77,7 +79,10 @@ def read_files(folder: Path, choice: FileChoice, quant: str | None, kind: str) -
     size = sum(header.file_size for header in headers)
     # For kind = "multimodal" the plan has already found a projector.
     found = kind_of(paths[0], first, kind, has_projector=kind == "multimodal")
-    return ModelFiles(paths, first, size, choice.reason, first.quantization, found, stamps=stamps)
+    count = sum(header.parameter_count for header in headers)
+    return ModelFiles(
+        paths, first, size, choice.reason, first.quantization, found, stamps=stamps, parameter_count=count
+    )
 
 
 def stamps_before_reading(paths: Sequence[Path]) -> tuple[FileStamp, ...]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from math import isfinite
 
 from modelyard.config import Model
+from modelyard.formats.gguf.header import GgufHeader
 from modelyard.hub import POOLED_KINDS, ModelFiles
+from modelyard.protocol.prompts import Sampling
 from modelyard.yard.memory.cache_bytes import context_cells
 
 
@@ -19,6 +22,10 @@ class HeaderFacts:
         quantization: type of its weights.
         size_bytes: size of its files, without a projector.
         can_chat: whether it has a chat template.
+        chat_template: the template in the header; "" for a model without one, or with a configured one.
+        parameter_count: number of its weights; None where not all headers were read.
+        sampling: defaults of its configuration, else those that the header recommends; None where neither has one.
+        license: name of its license; "" where the header has none.
     """
 
     architecture: str
@@ -26,16 +33,49 @@ class HeaderFacts:
     quantization: str
     size_bytes: int
     can_chat: bool
+    chat_template: str = field(default="", repr=False)
+    parameter_count: int | None = None
+    sampling: Sampling = field(default_factory=Sampling)
+    license: str = ""
 
 
 def header_facts(files: ModelFiles, model: Model) -> HeaderFacts:
     """Return what is known of ``model`` from its ``files``."""
     header = files.header
-    has_template = model.chat_template is not None or bool(header.metadata.get("tokenizer.chat_template"))
+    template = _text(header, "tokenizer.chat_template")
+    has_template = model.chat_template is not None or bool(template)
     return HeaderFacts(
         architecture=header.architecture,
         context_length=context_cells(header, model.device.max_seq_len),
         quantization=files.quantization,
         size_bytes=files.size_bytes,
         can_chat=files.kind not in POOLED_KINDS and has_template,
+        chat_template=template if model.chat_template is None else "",
+        parameter_count=files.parameter_count,
+        sampling=Sampling(**model.sampling.model_dump()).over(_published_sampling(header)),
+        license=_text(header, "general.license"),
+    )
+
+
+def _text(header: GgufHeader, key: str) -> str:
+    value = header.metadata.get(key)
+    return value if isinstance(value, str) else ""
+
+
+def _published_sampling(header: GgufHeader) -> Sampling:
+    """Return the sampling that a header recommends. Source: llama.cpp, src/llama-arch.cpp, general.sampling.*"""
+
+    def number(key: str) -> float | None:
+        value = header.metadata.get(f"general.sampling.{key}")
+        if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
+            return None
+        return float(value)
+
+    top_k = number("top_k")
+    return Sampling(
+        temperature=number("temp"),
+        top_k=None if top_k is None else int(top_k),
+        top_p=number("top_p"),
+        min_p=number("min_p"),
+        repetition_penalty=number("penalty_repeat"),
     )

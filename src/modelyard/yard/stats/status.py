@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from modelyard.hub import Kind
 from modelyard.hub.sources.listing import Progress
+from modelyard.protocol.prompts import Sampling
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds, plan_eviction
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
@@ -66,6 +67,10 @@ class ModelStatus:
         load_state: where its weights are.
         idle_s: seconds since its last request ended; None where it is in use, or holds no memory.
         unloads_after_s: seconds without a request after which it is unloaded; None: only eviction unloads it.
+        chat_template: source of its chat template; "" where it has none, or its files were not read.
+        parameter_count: number of its weights; None until its files were read.
+        sampling: its sampling defaults, as far as it has own ones; None until its files were read.
+        license: name of its license; "" where its header has none, or was not read.
     """
 
     id: str
@@ -101,6 +106,10 @@ class ModelStatus:
     load_state: LoadState = LoadState.UNLOADED
     idle_s: float | None = None
     unloads_after_s: float | None = None
+    chat_template: str = field(default="", repr=False)
+    parameter_count: int | None = None
+    sampling: Sampling | None = None
+    license: str = ""
 
 
 class ModelMemory(NamedTuple):

@@ -28,15 +28,23 @@ def test_the_default_address_without_a_server_says_how_to_start_one() -> None:
         get(ServerAddress(f"http://127.0.0.1:{port}", None), "/v1/server")
 
 
-@pytest.mark.parametrize(("is_serving", "why"), [(False, "it loads its models"), (True, "it is stopping")])
+def announced(url: str, *, is_serving: bool) -> ServerAddress:
+    """A server of this machine."""
+    found = Announcement(url=url, pid=1, start=None, machine="", version="", began=0.0, is_serving=is_serving)
+    return ServerAddress(url, None, "announced", found)
+
+
+@pytest.mark.parametrize(
+    ("is_serving", "why"), [(False, "it is starting, and loads its models. Try again"), (True, "it is stopping")]
+)
 def test_a_server_of_this_machine_that_does_not_answer_is_loading_or_stopping(is_serving: bool, why: str) -> None:
-    with free_port() as port:
-        url = f"http://127.0.0.1:{port}"
-        found = Announcement(
-            url=url, pid=1, start=None, machine="", version="", began=0.0, is_serving=is_serving, config=None
-        )
-        with pytest.raises(ServerUnreachable, match=why):
-            get(ServerAddress(url, None, "announced", found), "/v1/server")
+    with free_port() as port, pytest.raises(ServerUnreachable, match=why):
+        get(announced(f"http://127.0.0.1:{port}", is_serving=is_serving), "/v1/server")
+
+
+def test_a_server_that_is_started_again_keeps_its_port_and_is_starting() -> None:
+    with odd_server(None) as url, pytest.raises(ServerUnreachable, match="it is starting"):
+        get(announced(url, is_serving=False), "/v1/server", within_s=0.2)
 
 
 def test_a_host_that_does_not_exist_is_named() -> None:

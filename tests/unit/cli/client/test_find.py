@@ -51,7 +51,9 @@ def environ(tmp_path: Path) -> dict[str, str]:
 
 
 @contextmanager
-def announces(environ: dict[str, str], *urls: str, config: str | None = None) -> Iterator[None]:
+def announces(
+    environ: dict[str, str], *urls: str, config: str | None = None, is_serving: bool = True
+) -> Iterator[None]:
     with ExitStack() as stack:
         for number, (url, pid) in enumerate(zip(urls, (os.getpid(), os.getppid()), strict=False)):
             found = Announcement(
@@ -61,7 +63,7 @@ def announces(environ: dict[str, str], *urls: str, config: str | None = None) ->
                 machine=this_machine(),
                 version="1",
                 began=float(number),
-                is_serving=True,
+                is_serving=is_serving,
                 config=config,
             )
             stack.enter_context(announced(found, environ))
@@ -156,6 +158,15 @@ def test_a_running_server_with_the_model_is_used(environ: dict[str, str]) -> Non
         found = server_with_model("s", None, environ)
         assert found is not None
         assert (found.url, found.model) == (with_it, "small")
+        assert server_with_model("org/other", None, environ) is None
+
+
+def test_a_model_that_only_a_server_can_have_may_be_one_of_a_server_that_starts(environ: dict[str, str]) -> None:
+    with free_port() as port, announces(environ, f"http://127.0.0.1:{port}", is_serving=False):
+        for name in ("small", None):
+            with pytest.raises(ServerUnreachable, match="it is starting, and loads its models"):
+                server_with_model(name, None, environ)
+        # This machine can load it, too.
         assert server_with_model("org/other", None, environ) is None
 
 

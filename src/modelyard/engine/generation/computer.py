@@ -1,0 +1,97 @@
+"""Runs the model on the tokens of a step, or on an image, while the engine has its share of the device.
+
+Hot path: ``compute`` runs once for each step.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from modelyard.engine.guidance import Constraint, GrammarCompiler
+from modelyard.engine.kv.placeholders import ImageSpan
+from modelyard.engine.kv.sequence import Sequence as TokenSequence
+from modelyard.engine.llama import Batch, Context
+from modelyard.engine.loading.vision import Vision
+from modelyard.engine.scheduling.engine_table import EngineRecord
+from modelyard.engine.scheduling.fair_share import Device, DeviceShare
+from modelyard.engine.scheduling.scheduler import ScheduledChunk
+from modelyard.engine.scheduling.step_cost import StepCost
+from modelyard.engine.speculative.draft_model import DraftModel
+from modelyard.engine.speculative.policy import MAX_DRAFTED
+from modelyard.protocol.values import SequenceId
+
+
+class StepComputer:
+    """Computes the steps of one engine, and records each for the other engines and for the watch of steps.
+
+    Args:
+        context: of the model.
+        batch: for the tokens of a step.
+        cost: learns how long steps take.
+        vision: encodes images; None for a model that takes none.
+        grammars: has the thread that computes which tokens come next, beside the model.
+        device, share: what the engines share, and the share of this one.
+        record: shows what is computed.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        batch: Batch,
+        cost: StepCost,
+        vision: Vision | None,
+        grammars: GrammarCompiler,
+        device: Device,
+        share: DeviceShare,
+        record: EngineRecord,
+    ) -> None:
+        self._context, self._batch, self._cost, self._vision = context, batch, cost, vision
+        self._grammars, self._device, self._share, self._record = grammars, device, share, record
+
+    def compute(self, chunks: Sequence[ScheduledChunk], constraints: Mapping[SequenceId, Constraint]) -> int:
+        """Run the model on the tokens of a step; return what ``Context.decode`` returns.
+
+        Meanwhile the ``constraints`` compute which tokens may come next.
+        """
+        length = 0
+        for chunk in chunks:
+            assert chunk.sequence.slot is not None
+            position = chunk.sequence.position_at(chunk.position)
+            length = self._batch.fill(length, chunk.tokens, position, chunk.sequence.slot.index, outputs=chunk.outputs)
+        if constraints:
+            for chunk in chunks:
+                if chunk.outputs and (constraint := constraints.get(chunk.sequence.id)) is not None:
+                    constraint.prepare(self._grammars.masks)
+        with self._device.step(self._share):
+            self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
+            began = time.perf_counter()
+            outcome = self._context.decode(self._batch, length)
+            took_s = time.perf_counter() - began
+        if outcome == Context.DECODED:
+            self._cost.observe(length, took_s)
+        return outcome
+
+    def compute_image(self, chunk: ScheduledChunk, image: ImageSpan) -> int:
+        """Run the model on an image; return what ``Context.decode`` returns.
+
+        Raises:
+            ModelyardError, RuntimeError: the image cannot be encoded.
+        """
+        sequence = chunk.sequence
+        assert self._vision is not None
+        assert sequence.slot is not None
+        with self._device.step(self._share):
+            self._record.begin_step([sequence.id], len(chunk.tokens))
+            embeddings = self._vision.embeddings(image)
+            position = sequence.position_at(chunk.position)
+            return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
+
+    def draft(self, drafter: DraftModel, running: Sequence[TokenSequence]) -> None:
+        """Run the draft model for all running sequences."""
+        with self._device.step(self._share):
+            # The draft model first computes what it has not computed yet of the sequences, which may be all of it.
+            tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
+            self._record.begin_step([sequence.id for sequence in running], tokens)
+            drafter.draft(running)
+            self._record.end_step()
