@@ -21,7 +21,9 @@ class LlamaFacts:
     Attributes:
         problem: why it cannot be used; "" where it can, and only then the other attributes are set.
         version: of llama.cpp.
-        can_offload: whether it was built for an accelerator.
+        can_offload: whether it can give layers to an accelerator.
+        backends: names of the backends that are loaded, such as "CUDA" and "CPU".
+        missing: names of backends that it was built with and that cannot be loaded, and the reasons.
         features: processor features that it uses, such as "AVX2".
         devices: names, descriptions, kinds and bytes of devices; see ``llama.devices.LlamaDevice``.
     """
@@ -29,6 +31,8 @@ class LlamaFacts:
     problem: str = ""
     version: str = ""
     can_offload: bool = False
+    backends: tuple[str, ...] = ()
+    missing: tuple[Mapping[str, str], ...] = ()
     features: tuple[str, ...] = ()
     devices: tuple[Mapping[str, Any], ...] = ()
 
@@ -56,6 +60,8 @@ def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_
         return LlamaFacts(
             version=facts["version"],
             can_offload=facts["can_offload"],
+            backends=tuple(facts["backends"]),
+            missing=tuple(facts["missing"]),
             features=tuple(facts["features"]),
             devices=tuple(facts["devices"]),
         )
