@@ -13,7 +13,7 @@ from modelyard.doctor.hub import HubFacts
 from modelyard.doctor.llama import LlamaFacts
 from modelyard.doctor.rebuild import rebuild
 from modelyard.doctor.settings import UnsafeSetting
-from modelyard.system.llama_builds import Backend, BuildFacts
+from modelyard.system.llama_builds import Backend, BuildFacts, choose
 
 __all__ = ["Facts", "Finding", "Folder", "check_facts", "is_usable"]
 
@@ -114,6 +114,7 @@ def check_facts(facts: Facts) -> list[Finding]:
             facts.build,
             facts.packages.get("llama-cpp-python", ""),
             is_made_by_make=facts.is_made_by_make,
+            without_amx=_has_amx(facts),
         ),
         _cores(facts),
         _memory(facts),
@@ -167,7 +168,7 @@ def _processor(facts: Facts) -> Finding:
             "They are not used, and neither are weights that are packed for kernels: prompts are computed slower. "
             "Build llama.cpp without them.",
             known,
-            _rebuild(facts, without_amx=True),
+            _rebuild(facts),
         )
     if not unused:
         return Finding("cpu_features", "Processor", f"{name}; llama.cpp uses {used}", facts=known)
@@ -326,7 +327,13 @@ def _security(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _rebuild(facts: Facts, *, without_amx: bool = False) -> str:
-    """Return the command that builds llama.cpp on this machine, for what it is built for now."""
-    backend: Backend = next(iter(built_for(facts.llama)), "cpu")
-    return rebuild(backend, facts.build, facts.packages.get("llama-cpp-python", ""), without_amx=without_amx)
+def _rebuild(facts: Facts) -> str:
+    """Return the command that builds llama.cpp on this machine, for what it is built for now if that can be told."""
+    built: Backend = next(iter(built_for(facts.llama)), "cpu")
+    backend = choose(facts.build).backend if facts.llama.problem else built
+    return rebuild(backend, facts.build, facts.packages.get("llama-cpp-python", ""), without_amx=_has_amx(facts))
+
+
+def _has_amx(facts: Facts) -> bool:
+    """Whether compilers would build llama.cpp with its kernels for AMX, which crash."""
+    return "amx_int8" in facts.processor_flags or "AMX_INT8" in facts.llama.features

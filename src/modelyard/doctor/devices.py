@@ -18,7 +18,9 @@ def built_for(llama: LlamaFacts) -> tuple[Backend, ...]:
     return tuple(backend for backend in BACKENDS if backend in loaded | missing)
 
 
-def check_devices(llama: LlamaFacts, build: BuildFacts, version: str, *, is_made_by_make: bool) -> Finding:
+def check_devices(
+    llama: LlamaFacts, build: BuildFacts, version: str, *, is_made_by_make: bool, without_amx: bool = False
+) -> Finding:
     """Return which accelerators llama.cpp uses.
 
     Args:
@@ -26,6 +28,7 @@ def check_devices(llama: LlamaFacts, build: BuildFacts, version: str, *, is_made
         build: what the machine has.
         version: of llama-cpp-python; "" where it is not known.
         is_made_by_make: whether the environment is one that ``make install`` made.
+        without_amx: whether a build is to leave out kernels for AMX.
     """
     built = built_for(llama)
     own = [device for device in llama.devices if device["kind"] == "gpu"]
@@ -66,7 +69,8 @@ def check_devices(llama: LlamaFacts, build: BuildFacts, version: str, *, is_made
         value = "\n".join((f"{present} is there, but llama.cpp was built for the CPU alone", *rest))
         reasons = [] if lack is None else [str(each) for each in choice.lacks]
         advised = "\n".join((*reasons, f"Build llama.cpp for {LABELS[backend]}."))
-        again = f"MODELYARD_BACKEND={backend} make install" if is_made_by_make else rebuild(backend, build, version)
+        by_pip = rebuild(backend, build, version, without_amx=without_amx)
+        again = f"MODELYARD_BACKEND={backend} make install" if is_made_by_make else by_pip
         command = " && ".join(filter(None, ("" if lack is None else lack.command, again)))
         return Finding("devices", label, value, "note", advised, known, command)
     value = "none; llama.cpp was built for the CPU alone, which computes all layers"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 TIMEOUT_S: Final = 60.0
+_UNUSABLE: Final = re.compile(r"LlamaCppUnusable: llama\.cpp cannot be loaded: (.*)\. `modelyard doctor` ")
 _PROGRAM: Final = ("-m", "modelyard.engine.llama.report")
 
 
@@ -67,7 +69,9 @@ def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_
         )
     except (IndexError, KeyError, ValueError):
         errors = done.stderr.strip().splitlines() or ["there is no error message"]
-        return LlamaFacts(f"It cannot be loaded: {errors[-1]}")
+        # LlamaCppUnusable advises to run the doctor, which this is.
+        own = _UNUSABLE.search(errors[-1])
+        return LlamaFacts(f"It cannot be loaded: {own[1] if own else errors[-1]}")
 
 
 def _signal_name(number: int) -> str:

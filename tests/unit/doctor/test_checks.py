@@ -93,6 +93,8 @@ def test_a_llama_cpp_for_another_processor_is_to_be_built_here():
     found = problem("llama_cpp", llama=LlamaFacts("It ended its process with SIGILL."))
     assert found.advice == "It was built for another processor. Build it on this machine."
     assert found.command.startswith('CMAKE_ARGS="-DGGML_NATIVE=on" pip install ')
+    build = replace(WELL.build, gpus=frozenset({"Intel"}), has_glslc=True, vulkan_header=300, has_spirv_headers=True)
+    assert "-DGGML_VULKAN=ON" in problem("llama_cpp", llama=LlamaFacts("It is broken."), build=build).command
 
 
 def test_features_that_llama_cpp_leaves_unused_are_named():
@@ -111,6 +113,14 @@ def test_a_llama_cpp_with_kernels_for_amx_is_to_be_built_without_them():
     found = noted("cpu_features", llama=replace(WELL.llama, features=("AVX", "AVX2", "FMA", "AMX_INT8")))
     assert "crash on some models" in found.value
     assert found.command.startswith('CFLAGS="-mno-amx-tile')
+
+
+def test_every_command_that_builds_leaves_out_kernels_for_amx_where_the_processor_has_it():
+    amx = {"processor_flags": frozenset({"avx", "avx512f", "amx_int8"})}
+    assert "-mno-amx-int8" in noted("cpu_features", **amx).command
+    build = replace(WELL.build, gpus=frozenset({"AMD"}))
+    assert "-march=native -mno-amx-tile" in noted("devices", build=build, **amx).command
+    assert "amx" not in noted("devices", build=build).command
 
 
 def test_features_are_built_in_for_the_gpu_that_llama_cpp_was_built_for():
