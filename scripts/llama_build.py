@@ -101,7 +101,9 @@ def plan_build(environment: Mapping[str, str], kept: Kept, find_facts: Callable[
 
 def _as_before(kept: Kept, notes: tuple[str, ...] = ()) -> Build:
     """The last build, again for a new version of llama.cpp."""
+    from modelyard.system.llama_builds import LABELS
+
     arguments = kept.cmake_args or ""
     backend = kept.chosen.split()[-1]
-    what = "" if backend in ("cpu", OWN_ARGUMENTS) else backend
+    what = "" if backend in ("cpu", OWN_ARGUMENTS) else LABELS.get(backend, backend)
     return Build(kept.chosen, arguments, "-march=native" if _NATIVE_BY_FLAG in arguments else "", what, notes)

@@ -77,7 +77,7 @@ ADVICE = [
         "This CUDA takes an older GCC only. Name one, such as with CUDAHOSTCXX=g++-12.",
     ),
     (
-        re.compile(r"CUDA::cublas\b.*not found|target was not found"),
+        re.compile(r"but the target was not found"),
         "A library of the GPU's toolkit is missing, such as cuBLAS: install the whole toolkit.",
     ),
     (re.compile(r"No space left on device"), "The disk is full. Free some space, here or in the folder $TMPDIR."),

@@ -40,7 +40,7 @@ def test_a_toolkit_that_was_installed_since_is_used():
 
 def test_a_driver_that_is_not_loaded_today_changes_nothing_unless_it_is_asked():
     kept = Kept("auto cuda", CUDA_ARGS)
-    assert planned(kept=kept) == Build("auto cuda", CUDA_ARGS, "-march=native", "cuda")
+    assert planned(kept=kept) == Build("auto cuda", CUDA_ARGS, "-march=native", "CUDA")
     assert planned({"MODELYARD_BACKEND": "auto"}, kept) == Build("auto cpu")
 
 
