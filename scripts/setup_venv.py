@@ -378,8 +378,8 @@ def install(extras: list[str]) -> None:
     """Bring .venv to what pyproject.toml and requirements.lock say, with these extras."""
     started = time.monotonic()
     check_python()
-    python = make_venv()
     build = plan()
+    python = make_venv()
     announce_compile(python, locked_version(LOCK, COMPILED), build)
     print(f"Installing; pip's output goes to {LOG.relative_to(ROOT)}", flush=True)
     progress = Progress(sys.stdout, started)
