@@ -2,7 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) scripts/setup_venv.py scripts/lock_file.py
+SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) scripts/setup_venv.py scripts/lock_file.py \
+	scripts/llama_build.py
 
 .DEFAULT_GOAL := help
 N ?= 10000
@@ -83,6 +84,12 @@ site: .venv/installed-site ## build the documentation as a web site in build/sit
 # llama.cpp is compiled again where CMAKE_ARGS is given and differs from what it was compiled with.
 ifneq ($(origin CMAKE_ARGS),undefined)
 ifneq ($(CMAKE_ARGS),$(shell cat .venv/cmake-args 2>/dev/null))
+SETUP += compile-again
+endif
+endif
+# And where MODELYARD_BACKEND is given and is not what was chosen; "auto" looks at the machine each time.
+ifneq ($(MODELYARD_BACKEND),)
+ifneq ($(MODELYARD_BACKEND),$(shell cat .venv/backend 2>/dev/null))
 SETUP += compile-again
 endif
 endif

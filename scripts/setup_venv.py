@@ -3,8 +3,11 @@
     python3 scripts/setup_venv.py [demo] [convert] [dev] [site]
 
 Needs nothing but Python. Run it again after any failure or Ctrl-C: it carries on with what is there. pip's own settings
-and CMAKE_ARGS, CC and CXX reach pip unchanged. Where CMAKE_ARGS is set and differs from what llama.cpp was compiled
-with, which .venv/cmake-args keeps, llama.cpp is compiled again; where it is not set, a new version is built as before.
+and CC and CXX reach pip unchanged.
+
+llama.cpp is compiled for the GPU that the machine has, where what that needs is installed, and else for the CPU;
+MODELYARD_BACKEND decides by hand, and CMAKE_ARGS says it in llama.cpp's own words. .venv/cmake-args keeps what it was
+compiled with, and .venv/backend what was chosen: where that changes, it is compiled again (llama_build.py).
 
 Whatever pip takes from an index is in a lock file with its SHA-256, also pip itself and what builds packages: nothing
 is resolved here (--no-deps), and nothing is built in an environment that pip would fill by itself
@@ -26,6 +29,7 @@ from collections import deque
 from pathlib import Path
 from typing import IO, Iterator, NoReturn  # noqa: UP035 - an old Python must get as far as the message about it
 
+from llama_build import CPU_INSTEAD, VARIABLE, Build, BuildRefused, Kept, plan_build
 from lock_file import canonical, parse_lock, render
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,6 +40,7 @@ LOG = VENV / "setup.log"
 OLDEST_PYTHON = (3, 11)
 COMPILED = "llama-cpp-python"
 CMAKE_ARGS = VENV / "cmake-args"
+BACKEND = VENV / "backend"
 
 # llama.cpp's kernels for AMX end the process with a segmentation fault on some models, and GCC before 12.4 and 13.3
 # miscompiles them (https://gcc.gnu.org/PR114098). What a processor has is compiled in unless it is ruled out.
@@ -66,6 +71,14 @@ ADVICE = [
     (
         re.compile(r"Killed signal terminated program|virtual memory exhausted|[Cc]annot allocate memory"),
         "Memory ran out. Compile one file at a time: CMAKE_BUILD_PARALLEL_LEVEL=1 make install",
+    ),
+    (
+        re.compile(r"unsupported GNU version"),
+        "This CUDA takes an older GCC only. Name one, such as with CUDAHOSTCXX=g++-12.",
+    ),
+    (
+        re.compile(r"but the target was not found"),
+        "A library of the GPU's toolkit is missing, such as cuBLAS: install the whole toolkit.",
     ),
     (re.compile(r"No space left on device"), "The disk is full. Free some space, here or in the folder $TMPDIR."),
     (
@@ -172,12 +185,33 @@ def make_venv() -> Path:
     return python
 
 
-def announce_compile(python: Path, version: str) -> None:
+def plan() -> Build:
+    """How llama.cpp is to be built."""
+    # The package is not installed yet.
+    sys.path.insert(0, str(ROOT / "src"))
+    from modelyard.system.build_facts import build_facts
+
+    chosen = BACKEND.read_text(encoding="utf-8").strip() if BACKEND.exists() else ""
+    try:
+        return plan_build(os.environ, Kept(chosen, kept_cmake_args() if CMAKE_ARGS.exists() else None), build_facts)
+    except BuildRefused as refused:
+        raise SetupError(str(refused)) from refused
+
+
+def announce_compile(python: Path, version: str, build: Build) -> None:
     """Say beforehand what may take minutes, and what it needs. A wheel in pip's cache would spare it: pip decides."""
-    if installed_version(python, COMPILED) == version and not is_to_compile(python):
+    if build.notes:
+        print("This machine has a GPU that llama.cpp is not built for:")
+        for note in build.notes:
+            print(f"  {note}")
+        print(f"Then build it again: {VARIABLE}=auto make install")
+    if installed_version(python, COMPILED) == version and not is_to_compile(python, build):
         return
-    print(f"{COMPILED} {version} is to be installed. Unless pip has built it here before, it is compiled now,")
-    print(f"which takes about 6 minutes on 2 cores (this machine has {os.cpu_count()}).")
+    print(f"{COMPILED} {version} is to be installed{f', for {build.what}' if build.what else ''}.", end=" ")
+    unless = "" if build.cmake_args else "unless pip has built it here before, "
+    longer = ", and several times as long for a GPU" if build.what else ""
+    print(f"It is compiled now, {unless}which takes about 6 minutes on 2 cores{longer}.")
+    print(f"This machine has {os.cpu_count()} cores.")
     missing = [
         language
         for language, variable, names in (("C", "CC", "cc gcc clang"), ("C++", "CXX", "c++ g++ clang++"))
@@ -221,22 +255,29 @@ def rule_out_amx() -> None:
             os.environ[variable] = f"{flags} {WITHOUT_AMX}".strip()
 
 
-def is_to_compile(python: Path) -> bool:
+def is_to_compile(python: Path, build: Build) -> bool:
     """Whether llama.cpp is to be compiled otherwise than pip would, such as for a GPU: anew, or in another version."""
-    kept = kept_cmake_args()
-    asked = os.environ.get("CMAKE_ARGS", kept)
-    return asked != kept or (asked != "" and installed_version(python, COMPILED) != locked_version(LOCK, COMPILED))
+    if build.cmake_args != kept_cmake_args():
+        return True
+    return build.cmake_args != "" and installed_version(python, COMPILED) != locked_version(LOCK, COMPILED)
 
 
-def compile_again(python: Path, log: IO[str], progress: Progress) -> None:
-    """Compile llama.cpp with CMAKE_ARGS, else as before, although pip may have a wheel that was built without."""
-    asked = os.environ.setdefault("CMAKE_ARGS", kept_cmake_args())
+def compile_again(python: Path, build: Build, log: IO[str], progress: Progress) -> None:
+    """Compile llama.cpp as it is to be built, although pip may have a wheel that was built otherwise."""
+    os.environ["CMAKE_ARGS"] = build.cmake_args
+    for variable in ("CFLAGS", "CXXFLAGS"):
+        flags = os.environ.get(variable, "")
+        if build.flags not in flags:
+            os.environ[variable] = f"{build.flags} {flags}".strip()
     (pin,) = [pin for pin in parse_lock(LOCK.read_text(encoding="utf-8")) if pin.name == COMPILED]
     lock = VENV / "compiled.lock"
     lock.write_text(render([pin]), encoding="utf-8")
-    run_pip(python, ["--force-reinstall", "--no-cache-dir", "--no-binary", COMPILED, *hashed(lock)], log, progress)
-    if asked or CMAKE_ARGS.exists():
-        CMAKE_ARGS.write_text(asked, encoding="utf-8")
+    try:
+        run_pip(python, ["--force-reinstall", "--no-cache-dir", "--no-binary", COMPILED, *hashed(lock)], log, progress)
+    except SetupError as failure:
+        raise SetupError(f"{failure}\n{CPU_INSTEAD}" if build.what else str(failure)) from failure
+    if build.cmake_args or CMAKE_ARGS.exists():
+        CMAKE_ARGS.write_text(build.cmake_args, encoding="utf-8")
 
 
 def lines_of(stream: IO[bytes]) -> Iterator[str | None]:
@@ -337,8 +378,9 @@ def install(extras: list[str]) -> None:
     """Bring .venv to what pyproject.toml and requirements.lock say, with these extras."""
     started = time.monotonic()
     check_python()
+    build = plan()
     python = make_venv()
-    announce_compile(python, locked_version(LOCK, COMPILED))
+    announce_compile(python, locked_version(LOCK, COMPILED), build)
     print(f"Installing; pip's output goes to {LOG.relative_to(ROOT)}", flush=True)
     progress = Progress(sys.stdout, started)
     locks = [LOCKS / name for extra in extras for name in EXTRAS[extra]]
@@ -346,12 +388,14 @@ def install(extras: list[str]) -> None:
         # First, and by itself: it brings the pip that does the rest.
         run_pip(python, hashed(LOCKS / "build.lock"), log, progress)
         rule_out_amx()
-        if is_to_compile(python):
-            compile_again(python, log, progress)
+        if is_to_compile(python, build):
+            compile_again(python, build, log, progress)
         run_pip(python, hashed(LOCK, *dict.fromkeys(locks)), log, progress)
         if has_amx_kernels():
             # pip took a wheel that it had built before, without these flags.
-            compile_again(python, log, progress)
+            compile_again(python, build, log, progress)
+        if VENV.is_dir():
+            BACKEND.write_text(build.chosen, encoding="utf-8")
         # From here, with what is installed by now: nothing is fetched for it.
         run_pip(python, ["--no-index", "--no-deps", "--no-build-isolation", "-e", "."], log, progress)
         if set(extras) & set(NEED_TORCH):

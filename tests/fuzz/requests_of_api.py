@@ -258,8 +258,41 @@ def _responses(rng: random.Random) -> dict[str, Any]:
     if rng.random() < 0.3:
         body["tools"] = [{"type": "function", "name": "look_up", "parameters": schema(rng)}]
     if rng.random() < 0.2:
+        body["input"] = [*items[:1], *(_mcp_item(rng) for _ in range(rng.choice((1, 2, 4))))]
+    if rng.random() < 0.1:
+        body["tools"] = [_mcp_server(rng)]
+        body["tool_choice"] = rng.choice(("auto", {"type": "mcp", "server_label": "a"}, {"type": "mcp"}))
+    if rng.random() < 0.2:
         body["previous_response_id"] = nasty_text(rng, 20)
     return body
+
+
+def _mcp_item(rng: random.Random) -> dict[str, Any]:
+    kinds = ("mcp_call", "mcp_list_tools", "mcp_approval_request", "mcp_approval_response")
+    item = {"type": rng.choice(kinds), "id": rng.choice(("mcp_0_a", "mcp_1_b", nasty_text(rng, 8)))}
+    fields: dict[str, Make] = {
+        "server_label": lambda r: r.choice(("a", nasty_text(r, 8))),
+        "name": lambda r: r.choice(("b", nasty_text(r, 8))),
+        "arguments": lambda r: r.choice(("{}", "{", nasty_text(r, 20))),
+        "output": lambda r: r.choice((None, nasty_text(r, 20), anything(r))),
+        "error": anything,
+        "tools": lambda r: [r.choice(({"name": "b", "input_schema": schema(r)}, anything(r)))],
+        "approval_request_id": lambda r: r.choice(("mcp_0_a", nasty_text(r, 8))),
+        "approve": lambda r: r.choice((True, False, None, "yes")),
+    }
+    return item | {name: make(rng) for name, make in fields.items() if rng.random() < 0.7}
+
+
+def _mcp_server(rng: random.Random) -> dict[str, Any]:
+    fields: dict[str, Make] = {
+        "server_label": lambda r: r.choice(("a", "", nasty_text(r, 8))),
+        "server_url": lambda r: r.choice(("http://127.0.0.1:1/", "http://[::1", "file:///", nasty_text(r, 20))),
+        "allowed_tools": lambda r: r.choice((["b"], {"tool_names": ["b"]}, {"read_only": True}, anything(r))),
+        "require_approval": lambda r: r.choice(("always", "never", {"always": {"tool_names": []}}, anything(r))),
+        "headers": lambda r: {nasty_text(r, 8): nasty_text(r, 8)},
+        "authorization": lambda r: nasty_text(r, 8),
+    }
+    return {"type": "mcp", **{name: make(rng) for name, make in fields.items() if rng.random() < 0.6}}
 
 
 def _anthropic(rng: random.Random) -> dict[str, Any]:
@@ -272,6 +305,19 @@ def _anthropic(rng: random.Random) -> dict[str, Any]:
         body["tool_choice"] = {"type": rng.choice(("auto", "any", "none", "tool"))}
     if rng.random() < 0.2:
         body["stop_sequences"] = [nasty_text(rng, 10)]
+    if rng.random() < 0.2:
+        use = {
+            "type": "mcp_tool_use",
+            "id": "a",
+            "name": nasty_text(rng, 8),
+            "server_name": "b",
+            "input": anything(rng),
+        }
+        result = {"type": "mcp_tool_result", "tool_use_id": rng.choice(("a", "b")), "content": _content(rng)}
+        messages.append({"role": "assistant", "content": rng.sample([use, result, use, result], rng.randrange(5))})
+    if rng.random() < 0.1:
+        body["mcp_servers"] = [{"type": "url", "url": nasty_text(rng, 20), "name": nasty_text(rng, 8)}]
+        body["tools"] = [{"type": "mcp_toolset", "mcp_server_name": rng.choice(("b", "")), "configs": anything(rng)}]
     return body
 
 

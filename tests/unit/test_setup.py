@@ -28,6 +28,8 @@ from lock_file import Pin, canonical, parse_lock, render
 from packaging.requirements import Requirement
 
 import modelyard
+from modelyard.system import build_facts
+from modelyard.system.llama_builds import BuildFacts
 from unit.conftest import SLOW
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -234,21 +236,34 @@ def test_a_file_with_another_hash_is_not_installed(tmp_path, is_tampered):
     assert ("not the one that was locked" in said) is is_tampered
 
 
-def test_the_set_up_has_pip_take_nothing_but_what_is_locked(monkeypatch):
+@pytest.fixture
+def set_up(monkeypatch, tmp_path):
+    """The set-up on a machine without a GPU, in a folder of its own; what pip is asked for."""
     asked = []
+    for variable in ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "MODELYARD_BACKEND"):
+        # Set first, so that what the set-up sets is taken back.
+        monkeypatch.setenv(variable, "")
+        monkeypatch.delenv(variable)
+    monkeypatch.setattr(setup_venv, "VENV", tmp_path)
+    monkeypatch.setattr(setup_venv, "CMAKE_ARGS", tmp_path / "cmake-args")
+    monkeypatch.setattr(setup_venv, "BACKEND", tmp_path / "backend")
+    monkeypatch.setattr(setup_venv, "LOG", tmp_path / "setup.log")
+    monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
+    monkeypatch.setattr(build_facts, "build_facts", BuildFacts)
     monkeypatch.setattr(setup_venv, "make_venv", lambda: Path(sys.executable))
-    monkeypatch.setattr(setup_venv, "LOG", Path(os.devnull))
-    monkeypatch.setattr(setup_venv, "VENV", Path(os.devnull))
-    monkeypatch.setattr(setup_venv, "ROOT", Path("/"))
     monkeypatch.setattr(setup_venv, "run_pip", lambda _python, arguments, *_: asked.append(arguments))
     monkeypatch.setattr(setup_venv, "run_logged", lambda *_: None)
+    return asked
+
+
+def test_the_set_up_has_pip_take_nothing_but_what_is_locked(set_up):
     setup_venv.install(["demo", "convert", "dev"])
-    assert len(asked) == 4
-    for arguments in asked:
+    assert len(set_up) == 4
+    for arguments in set_up:
         assert "--no-deps" in arguments
         assert "--no-build-isolation" in arguments
         assert ("--require-hashes" in arguments) is not ("--no-index" in arguments)
-    assert [Path(asked[0][-1]).name, Path(asked[-1][-1]).name] == ["build.lock", "torch-cpu.lock"]
+    assert [Path(set_up[0][-1]).name, Path(set_up[-1][-1]).name] == ["build.lock", "torch-cpu.lock"]
 
 
 @pytest.mark.parametrize(
@@ -264,26 +279,17 @@ def test_the_set_up_has_pip_take_nothing_but_what_is_locked(monkeypatch):
     ],
 )
 def test_llama_cpp_is_compiled_with_the_cmake_arguments_that_are_given_or_were(
-    monkeypatch, tmp_path, used, given, is_upgrade, compiled_with
+    monkeypatch, tmp_path, set_up, used, given, is_upgrade, compiled_with
 ):
-    asked = []
     kept = tmp_path / "cmake-args"
     if used is not None:
         kept.write_text(used)
-    # So that what the set-up sets is taken back.
-    monkeypatch.setenv("CMAKE_ARGS", given or "")
-    if given is None:
-        monkeypatch.delenv("CMAKE_ARGS")
+    if given is not None:
+        monkeypatch.setenv("CMAKE_ARGS", given)
     if is_upgrade:
         monkeypatch.setattr(setup_venv, "installed_version", lambda *_: "0.0.1")
-    monkeypatch.setattr(setup_venv, "VENV", tmp_path)
-    monkeypatch.setattr(setup_venv, "CMAKE_ARGS", kept)
-    monkeypatch.setattr(setup_venv, "LOG", tmp_path / "setup.log")
-    monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
-    monkeypatch.setattr(setup_venv, "make_venv", lambda: Path(sys.executable))
-    monkeypatch.setattr(setup_venv, "run_pip", lambda _python, arguments, *_: asked.append(arguments))
     setup_venv.install(["demo"])
-    builds = [arguments for arguments in asked if "--force-reinstall" in arguments]
+    builds = [arguments for arguments in set_up if "--force-reinstall" in arguments]
     assert len(builds) == (compiled_with is not None)
     for arguments in builds:
         assert "--require-hashes" in arguments
@@ -291,6 +297,53 @@ def test_llama_cpp_is_compiled_with_the_cmake_arguments_that_are_given_or_were(
         (pin,) = parse_lock(Path(arguments[-1]).read_text())
         assert pin.name == "llama-cpp-python"
         assert kept.read_text() == os.environ["CMAKE_ARGS"] == compiled_with
+
+
+def test_llama_cpp_is_compiled_for_the_gpu_once_and_then_kept(monkeypatch, tmp_path, set_up, capsys):
+    machine = BuildFacts(gpus=frozenset({"NVIDIA"}), nvcc="/usr/bin/nvcc", cuda=(12, 4), has_cublas=True)
+    monkeypatch.setattr(build_facts, "build_facts", lambda: machine)
+    setup_venv.install(["demo"])
+    assert sum("--force-reinstall" in arguments for arguments in set_up) == 1
+    assert "for CUDA (NVIDIA)" in capsys.readouterr().out
+    assert (tmp_path / "cmake-args").read_text().startswith("-DGGML_CUDA=ON -DGGML_BACKEND_DL=ON")
+    assert (tmp_path / "backend").read_text() == "auto cuda"
+    assert os.environ["CFLAGS"].startswith("-march=native")
+    setup_venv.install(["demo"])
+    assert sum("--force-reinstall" in arguments for arguments in set_up) == 1
+
+
+def test_a_toolkit_that_is_missing_is_named_and_the_cpu_is_built(monkeypatch, tmp_path, set_up, capsys):
+    machine = BuildFacts(gpus=frozenset({"AMD"}), package_manager="pacman")
+    monkeypatch.setattr(build_facts, "build_facts", lambda: machine)
+    setup_venv.install(["demo"])
+    said = capsys.readouterr().out
+    assert "hipcc, is not found. Install it: sudo pacman -S rocm-hip-sdk" in said
+    assert "MODELYARD_BACKEND=auto make install" in said
+    assert not [arguments for arguments in set_up if "--force-reinstall" in arguments]
+    assert (tmp_path / "backend").read_text() == "auto cpu"
+
+
+def test_a_build_for_a_gpu_that_fails_ends_with_the_way_out_and_is_not_kept(monkeypatch, tmp_path, set_up):
+    def fail(_python, arguments, *_):
+        if "--force-reinstall" in arguments:
+            raise setup_venv.SetupError("ptxas died")
+
+    monkeypatch.setattr(setup_venv, "run_pip", fail)
+    monkeypatch.setenv("MODELYARD_BACKEND", "sycl")
+    monkeypatch.setattr(build_facts, "build_facts", lambda: BuildFacts(has_icpx=True))
+    with pytest.raises(setup_venv.SetupError, match=r"ptxas died\nFor the CPU alone: MODELYARD_BACKEND=cpu make"):
+        setup_venv.install(["demo"])
+    assert not (tmp_path / "cmake-args").exists()
+    assert not (tmp_path / "backend").exists()
+
+
+def test_a_backend_that_cannot_be_built_is_refused_before_anything_is_compiled(monkeypatch, set_up):
+    monkeypatch.setenv("MODELYARD_BACKEND", "cuda")
+    with pytest.raises(
+        setup_venv.SetupError, match=r"cannot be built for CUDA here\. .*nvcc(.|\n)*MODELYARD_BACKEND=cpu"
+    ):
+        setup_venv.install(["demo"])
+    assert set_up == []
 
 
 def test_compilers_that_know_amx_leave_it_out(monkeypatch):
@@ -311,24 +364,17 @@ def test_compilers_that_do_not_know_amx_are_given_no_flag_for_it(monkeypatch):
     assert (os.environ["CFLAGS"], os.environ["CXXFLAGS"]) == ("", "")
 
 
-def test_a_wheel_with_kernels_for_amx_is_compiled_again(monkeypatch, tmp_path):
+def test_a_wheel_with_kernels_for_amx_is_compiled_again(monkeypatch, tmp_path, set_up):
     library = tmp_path / "lib" / "python3.11" / "site-packages" / "llama_cpp" / "lib" / "libggml-cpu.so"
     library.parent.mkdir(parents=True)
-    asked = []
 
     def run_pip(_python, arguments, *_):
-        asked.append(arguments)
+        set_up.append(arguments)
         library.write_bytes(b"\0" if "--force-reinstall" in arguments else b"\0AMX is not ready to be used!\n\0")
 
-    monkeypatch.delenv("CMAKE_ARGS", raising=False)
-    monkeypatch.setattr(setup_venv, "VENV", tmp_path)
-    monkeypatch.setattr(setup_venv, "CMAKE_ARGS", tmp_path / "cmake-args")
-    monkeypatch.setattr(setup_venv, "LOG", tmp_path / "setup.log")
-    monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
-    monkeypatch.setattr(setup_venv, "make_venv", lambda: Path(sys.executable))
     monkeypatch.setattr(setup_venv, "run_pip", run_pip)
     setup_venv.install(["demo"])
-    (build,) = [arguments for arguments in asked if "--force-reinstall" in arguments]
+    (build,) = [arguments for arguments in set_up if "--force-reinstall" in arguments]
     assert {"--no-cache-dir", "--require-hashes"} <= set(build)
     assert not (tmp_path / "cmake-args").exists()
 

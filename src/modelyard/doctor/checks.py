@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final
 
+from modelyard.doctor.devices import built_for, check_devices
+from modelyard.doctor.finding import Finding
 from modelyard.doctor.hub import HubFacts
 from modelyard.doctor.llama import LlamaFacts
+from modelyard.doctor.rebuild import rebuild
 from modelyard.doctor.settings import UnsafeSetting
+from modelyard.system.llama_builds import Backend, BuildFacts, choose
 
-Verdict = Literal["ok", "note", "problem"]
+__all__ = ["Facts", "Finding", "Folder", "check_facts", "is_usable"]
 
 # The smallest useful model with its context takes about as much.
 MIN_MEMORY_BYTES: Final = 300_000_000
@@ -27,12 +31,6 @@ _FEATURES: Final[Mapping[str, str]] = {
     "avx512f": "AVX512", "avx512vbmi": "AVX512_VBMI", "avx512_vnni": "AVX512_VNNI", "avx512_bf16": "AVX512_BF16",
     "asimdhp": "FP16_VA", "asimddp": "DOTPROD", "i8mm": "MATMUL_INT8", "sve": "SVE",
 }  # fmt: skip
-
-# Flags of GCC and Clang that leave out llama.cpp's kernels for AMX.
-WITHOUT_AMX: Final = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
-
-# Maker of an accelerator -> the build option of llama.cpp for it. Source: llama.cpp, docs/build.md.
-_BUILDS: Final[Mapping[str, str]] = {"NVIDIA": "-DGGML_CUDA=on", "AMD": "-DGGML_HIP=on", "other": "-DGGML_VULKAN=on"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +58,8 @@ class Facts:
         processor_flags: its features as Linux names them.
         cores: that engines compute on.
         cpu_quota: processors' worth of time that control groups leave; None: no limit.
-        accelerators: makers of the accelerators whose drivers are loaded.
+        build: what the machine has for building llama.cpp.
+        is_made_by_make: whether the environment is one that ``make install`` made.
         physical_bytes: memory of the machine.
         total_bytes, available_bytes: memory within the limits of control groups.
         swap_bytes: (total, used).
@@ -83,7 +82,8 @@ class Facts:
     processor_flags: frozenset[str]
     cores: int
     cpu_quota: float | None
-    accelerators: tuple[str, ...]
+    build: BuildFacts
+    is_made_by_make: bool
     physical_bytes: int
     total_bytes: int
     available_bytes: int
@@ -95,29 +95,6 @@ class Facts:
     address: tuple[str, int]
     address_problem: str
     unsafe: tuple[UnsafeSetting, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of a check.
-
-    Attributes:
-        name: a stable name, for programs.
-        label: a name for readers.
-        value: what was found, for readers.
-        verdict: "problem" where it makes serving impossible, "note" where something could be better.
-        advice: what to do; "" for nothing.
-        facts: the numbers behind it, for programs; sizes in bytes.
-        command: a shell command that follows the advice; "" for none.
-    """
-
-    name: str
-    label: str
-    value: str
-    verdict: Verdict = "ok"
-    advice: str = ""
-    facts: Mapping[str, Any] = field(default_factory=dict)
-    command: str = ""
 
 
 def check_facts(facts: Facts) -> list[Finding]:
@@ -132,7 +109,13 @@ def check_facts(facts: Facts) -> list[Finding]:
         ),
         _llama(facts),
         _processor(facts),
-        _devices(facts),
+        check_devices(
+            facts.llama,
+            facts.build,
+            facts.packages.get("llama-cpp-python", ""),
+            is_made_by_make=facts.is_made_by_make,
+            without_amx=_has_amx(facts),
+        ),
         _cores(facts),
         _memory(facts),
         _control_group(facts),
@@ -163,7 +146,7 @@ def _llama(facts: Facts) -> Finding:
         why = "It was built for another processor. " if "SIGILL" in facts.llama.problem else ""
         value = f"llama-cpp-python {package}: {facts.llama.problem}"
         advice = f"{why}Build it on this machine."
-        return Finding("llama_cpp", "llama.cpp", value, "problem", advice, known, _build("-DGGML_NATIVE=on"))
+        return Finding("llama_cpp", "llama.cpp", value, "problem", advice, known, _rebuild(facts))
     value = f"{facts.llama.version}, llama-cpp-python {package}"
     return Finding("llama_cpp", "llama.cpp", value, facts=known)
 
@@ -185,7 +168,7 @@ def _processor(facts: Facts) -> Finding:
             "They are not used, and neither are weights that are packed for kernels: prompts are computed slower. "
             "Build llama.cpp without them.",
             known,
-            _build("-DGGML_NATIVE=on", WITHOUT_AMX),
+            _rebuild(facts),
         )
     if not unused:
         return Finding("cpu_features", "Processor", f"{name}; llama.cpp uses {used}", facts=known)
@@ -196,50 +179,8 @@ def _processor(facts: Facts) -> Finding:
         "note",
         "Models answer faster with a llama.cpp that is built on this machine.",
         known,
-        _build("-DGGML_NATIVE=on"),
+        _rebuild(facts),
     )
-
-
-def _devices(facts: Facts) -> Finding:
-    listed = facts.llama.devices
-    own = [device for device in listed if device["kind"] == "gpu"]
-    # Integrated ones count only where there are no others, as in device_layers.
-    found = own or [device for device in listed if device["kind"] == "igpu"]
-    rest = [f"also seen: {_device(device)}" for device in listed if device not in found]
-    known = {
-        "devices": [dict(device) for device in facts.llama.devices],
-        "can_offload": facts.llama.can_offload,
-        "present": list(facts.accelerators),
-    }
-    if found:
-        lines = [*(f"{number}: {_device(device)}" for number, device in enumerate(found)), *rest]
-        return Finding("devices", "Accelerators", "\n".join(lines), facts=known)
-    if facts.accelerators and not facts.llama.can_offload and not facts.llama.problem:
-        present = " and ".join("a GPU" if maker == "other" else f"a GPU of {maker}" for maker in facts.accelerators)
-        return Finding(
-            "devices",
-            "Accelerators",
-            f"{present} is there, but llama.cpp was built for the CPU alone",
-            "note",
-            "Build llama.cpp for it.",
-            known,
-            _build(_BUILDS[facts.accelerators[0]]),
-        )
-    if facts.llama.can_offload:
-        advice = "Check the accelerator's driver. Until then the CPU computes."
-        value = "llama.cpp was built for one, but finds none"
-        return Finding("devices", "Accelerators", value, "note", advice, known)
-    value = "none; the CPU computes all layers, and --device-layers has no device to give them to"
-    if not facts.llama.can_offload and not facts.llama.problem:
-        value += ". For an accelerator, llama.cpp is built with one of " + ", ".join(
-            f"{option} ({maker})" for maker, option in _BUILDS.items()
-        )
-    return Finding("devices", "Accelerators", "\n".join((value, *rest)), facts=known)
-
-
-def _device(device: Mapping[str, Any]) -> str:
-    name = f"{device['name']} ({device['description']})" if device["description"] else str(device["name"])
-    return f"{name}, {device['free_bytes'] / 1e9:.1f} of {device['total_bytes'] / 1e9:.1f} GB free"
 
 
 def _cores(facts: Facts) -> Finding:
@@ -386,9 +327,13 @@ def _security(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _build(option: str, compiler_flags: str = "") -> str:
-    flags = f'CFLAGS="{compiler_flags}" CXXFLAGS="{compiler_flags}" ' if compiler_flags else ""
-    return (
-        f'{flags}CMAKE_ARGS="{option}" pip install --force-reinstall --no-cache-dir --no-deps '
-        "--no-binary llama-cpp-python llama-cpp-python"
-    )
+def _rebuild(facts: Facts) -> str:
+    """Return the command that builds llama.cpp on this machine, for what it is built for now if that can be told."""
+    built: Backend = next(iter(built_for(facts.llama)), "cpu")
+    backend = choose(facts.build).backend if facts.llama.problem else built
+    return rebuild(backend, facts.build, facts.packages.get("llama-cpp-python", ""), without_amx=_has_amx(facts))
+
+
+def _has_amx(facts: Facts) -> bool:
+    """Whether compilers would build llama.cpp with its kernels for AMX, which crash."""
+    return "amx_int8" in facts.processor_flags or "AMX_INT8" in facts.llama.features

@@ -7,6 +7,7 @@ import platform
 import resource
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,6 +22,7 @@ from modelyard.errors import ConfigError
 from modelyard.hub import ConvertedModels, Downloads
 from modelyard.hub.sources.llama_converter import missing_parts
 from modelyard.system import hardware
+from modelyard.system.build_facts import build_facts
 from modelyard.system.cores import usable_cores
 from modelyard.system.memory import available_bytes, physical_bytes, total_bytes
 from modelyard.system.typed_paths import exists
@@ -48,7 +50,8 @@ def collect_facts(config: Config, file: Path | None = None) -> Facts:
         processor_flags=flags,
         cores=usable_cores(),
         cpu_quota=hardware.cpu_quota(),
-        accelerators=hardware.accelerators(),
+        build=build_facts(),
+        is_made_by_make=Path(sys.prefix, "setup.log").exists(),
         physical_bytes=physical_bytes(),
         total_bytes=total_bytes(),
         available_bytes=available_bytes(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 TIMEOUT_S: Final = 60.0
+_UNUSABLE: Final = re.compile(r"LlamaCppUnusable: llama\.cpp cannot be loaded: (.*)\. `modelyard doctor` ")
 _PROGRAM: Final = ("-m", "modelyard.engine.llama.report")
 
 
@@ -21,7 +23,9 @@ class LlamaFacts:
     Attributes:
         problem: why it cannot be used; "" where it can, and only then the other attributes are set.
         version: of llama.cpp.
-        can_offload: whether it was built for an accelerator.
+        can_offload: whether it can give layers to an accelerator.
+        backends: names of the backends that are loaded, such as "CUDA" and "CPU".
+        missing: names of backends that it was built with and that cannot be loaded, and the reasons.
         features: processor features that it uses, such as "AVX2".
         devices: names, descriptions, kinds and bytes of devices; see ``llama.devices.LlamaDevice``.
     """
@@ -29,6 +33,8 @@ class LlamaFacts:
     problem: str = ""
     version: str = ""
     can_offload: bool = False
+    backends: tuple[str, ...] = ()
+    missing: tuple[Mapping[str, str], ...] = ()
     features: tuple[str, ...] = ()
     devices: tuple[Mapping[str, Any], ...] = ()
 
@@ -56,12 +62,16 @@ def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_
         return LlamaFacts(
             version=facts["version"],
             can_offload=facts["can_offload"],
+            backends=tuple(facts["backends"]),
+            missing=tuple(facts["missing"]),
             features=tuple(facts["features"]),
             devices=tuple(facts["devices"]),
         )
     except (IndexError, KeyError, ValueError):
         errors = done.stderr.strip().splitlines() or ["there is no error message"]
-        return LlamaFacts(f"It cannot be loaded: {errors[-1]}")
+        # LlamaCppUnusable advises to run the doctor, which this is.
+        own = _UNUSABLE.search(errors[-1])
+        return LlamaFacts(f"It cannot be loaded: {own[1] if own else errors[-1]}")
 
 
 def _signal_name(number: int) -> str:

@@ -7,6 +7,7 @@
     │   ├── ConversionFailed        llama.cpp cannot convert the files
     │   └── RepositoryUnavailable   a repository of the hub is missing, gated, unreachable, or not cached while offline
     ├── PortUnavailable             the address cannot be listened on
+    ├── LlamaCppUnusable            the installed llama.cpp cannot be loaded
     ├── InvalidRequest              400 invalid_request
     │   ├── ContextLengthExceeded   400 context_length_exceeded
     │   │   ├── ConversationTooLong a conversation of many megabytes
@@ -143,6 +144,7 @@ from modelyard.errors.server import (
 )
 from modelyard.errors.startup import (
     ConversionFailed,
+    LlamaCppUnusable,
     PortUnavailable,
     RepositoryUnavailable,
     UnusableModel,
@@ -177,6 +179,7 @@ __all__ = [
     "InvalidApiKey",
     "InvalidRequest",
     "KeyRefused",
+    "LlamaCppUnusable",
     "MediaUndecoded",
     "MissingExtra",
     "ModelBusy",

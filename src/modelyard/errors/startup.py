@@ -1,4 +1,4 @@
-"""Errors of model files and of the listening address."""
+"""Errors of model files, of the listening address and of llama.cpp's libraries."""
 
 from __future__ import annotations
 
@@ -51,3 +51,23 @@ class PortUnavailable(ModelyardError):
 
     def __str__(self) -> str:
         return f"Cannot listen on {self.host}:{self.port}: {self.reason}. {self.advice}"
+
+
+class LlamaCppUnusable(ModelyardError):
+    """The installed llama.cpp cannot be loaded.
+
+    Attributes:
+        reason: why, in the words of the system's loader.
+    """
+
+    code = "llama_cpp_unusable"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"llama.cpp cannot be loaded: {self.reason.rstrip('.')}. `modelyard doctor` has the command that builds it "
+            "for this machine."
+        )

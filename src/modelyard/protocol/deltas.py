@@ -107,3 +107,16 @@ def fold(deltas: Iterable[Delta]) -> Message:
             case ToolCallEnd(index):
                 calls.append(ToolCall(started[index].id, started[index].name, "".join(arguments[index])))
     return Message("".join(content), "".join(reasoning), tuple(calls))
+
+
+def deltas_of(message: Message) -> list[Delta]:
+    """Return deltas that add up to ``message``, with its calls numbered from 0."""
+    deltas: list[Delta] = []
+    if message.reasoning:
+        deltas.append(ReasoningDelta(message.reasoning))
+    if message.content:
+        deltas.append(ContentDelta(message.content))
+    for index, call in enumerate(message.tool_calls):
+        deltas.append(ToolCallBegin(index, call.id, call.name))
+        deltas += (ToolCallArguments(index, call.arguments), ToolCallEnd(index))
+    return deltas

@@ -33,7 +33,7 @@ from modelyard.api.ollama import schema as ollama_schema
 from modelyard.api.openai import schema as openai_schema
 from modelyard.api.openai.embeddings import EmbeddingsBody
 from modelyard.api.openai.responses import schema as responses_schema
-from modelyard.api.openai.responses.items import conversation_of
+from modelyard.api.openai.responses.history import conversation_of
 from modelyard.api.rerank.routes import RERANK_HARMLESS, RerankBody
 from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.errors import InvalidRequest

@@ -14,7 +14,7 @@ from modelyard.api.anthropic.schema import MessagesRequest
 from modelyard.api.media.load import ImageReference
 from modelyard.api.media.parts import Thought, read_part
 from modelyard.api.ollama.schema import ChatRequest
-from modelyard.api.openai.responses.items import conversation_of
+from modelyard.api.openai.responses.history import conversation_of
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.serving.ignored_fields import ignored_fields

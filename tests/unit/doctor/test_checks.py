@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from modelyard.doctor.checks import Facts, Finding, Folder, check_facts, is_usable
+from modelyard.doctor.checks import Facts, Folder, check_facts, is_usable
+from modelyard.doctor.finding import Finding
 from modelyard.doctor.hub import HubFacts
 from modelyard.doctor.llama import LlamaFacts
 from modelyard.doctor.settings import UnsafeSetting
+from modelyard.system.llama_builds import BuildFacts
 
 GB = 1_000_000_000
 FOLDER = Folder("Downloaded models", Path("/cache/hub"), 2, 3 * GB, 500 * GB, is_writable=True)
@@ -34,7 +34,8 @@ WELL = Facts(
     processor_flags=frozenset({"avx", "avx2", "fma", "sse"}),
     cores=8,
     cpu_quota=None,
-    accelerators=(),
+    build=BuildFacts(package_manager="apt"),
+    is_made_by_make=False,
     physical_bytes=32 * GB,
     total_bytes=32 * GB,
     available_bytes=30 * GB,
@@ -92,6 +93,8 @@ def test_a_llama_cpp_for_another_processor_is_to_be_built_here():
     found = problem("llama_cpp", llama=LlamaFacts("It ended its process with SIGILL."))
     assert found.advice == "It was built for another processor. Build it on this machine."
     assert found.command.startswith('CMAKE_ARGS="-DGGML_NATIVE=on" pip install ')
+    build = replace(WELL.build, gpus=frozenset({"Intel"}), has_glslc=True, vulkan_header=300, has_spirv_headers=True)
+    assert "-DGGML_VULKAN=ON" in problem("llama_cpp", llama=LlamaFacts("It is broken."), build=build).command
 
 
 def test_features_that_llama_cpp_leaves_unused_are_named():
@@ -112,28 +115,20 @@ def test_a_llama_cpp_with_kernels_for_amx_is_to_be_built_without_them():
     assert found.command.startswith('CFLAGS="-mno-amx-tile')
 
 
-@pytest.mark.parametrize(("maker", "option"), [("NVIDIA", "GGML_CUDA"), ("AMD", "GGML_HIP"), ("other", "GGML_VULKAN")])
-def test_an_accelerator_that_llama_cpp_was_not_built_for_says_what_to_build(maker: str, option: str):
-    assert f'CMAKE_ARGS="-D{option}=on"' in noted("devices", accelerators=(maker,)).command
+def test_every_command_that_builds_leaves_out_kernels_for_amx_where_the_processor_has_it():
+    amx = {"processor_flags": frozenset({"avx", "avx512f", "amx_int8"})}
+    assert "-mno-amx-int8" in noted("cpu_features", **amx).command
+    build = replace(WELL.build, gpus=frozenset({"AMD"}))
+    assert "-march=native -mno-amx-tile" in noted("devices", build=build, **amx).command
+    assert "amx" not in noted("devices", build=build).command
 
 
-def test_an_accelerator_that_is_used_is_shown_with_its_memory():
-    llama = replace(WELL.llama, can_offload=True, devices=(CPU, GPU))
-    found = finding("devices", llama=llama, accelerators=("NVIDIA",))
-    assert found.verdict == "ok"
-    assert found.value == "0: CUDA0 (RTX), 20.0 of 24.0 GB free\nalso seen: CPU (Xeon), 30.0 of 32.0 GB free"
-
-
-def test_without_an_accelerator_it_is_said_what_llama_cpp_is_built_with_for_one():
-    found = finding("devices")
-    assert found.verdict == "ok"
-    assert "--device-layers has no device" in found.value
-    assert "-DGGML_CUDA=on (NVIDIA)" in found.value
-    assert "also seen: CPU (Xeon)" in found.value
-
-
-def test_a_build_for_an_accelerator_that_is_not_seen_is_noted():
-    assert "driver" in noted("devices", llama=replace(WELL.llama, can_offload=True)).advice
+def test_features_are_built_in_for_the_gpu_that_llama_cpp_was_built_for():
+    llama = replace(WELL.llama, backends=("CUDA", "CPU"))
+    command = noted("cpu_features", llama=llama, processor_flags=frozenset({"avx", "avx512f"})).command
+    assert "-DGGML_CUDA=ON" in command
+    assert command.startswith('CFLAGS="-march=native"')
+    assert command.endswith("llama-cpp-python==0.3.36")
 
 
 def test_a_quota_below_the_cores_is_noted():

@@ -19,6 +19,10 @@ def test_the_installed_llama_cpp_answers():
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGILL)", "It ended its process with SIGILL."),
         ("raise ImportError('libllama.so: no such file')", "It cannot be loaded: ImportError: libllama.so: no such"),
+        (
+            "from modelyard.errors import LlamaCppUnusable; raise LlamaCppUnusable('libcuda.so.1: no such file')",
+            "It cannot be loaded: libcuda.so.1: no such file",
+        ),
         ("import sys; sys.exit(3)", "It cannot be loaded: there is no error message"),
         ("print('{}')", "It cannot be loaded: there is no error message"),
     ],
@@ -27,6 +31,7 @@ def test_one_that_is_broken_is_told_and_breaks_nothing(program: str, problem: st
     facts = probe_llama(("-c", program))
     assert facts.problem.startswith(problem)
     assert facts == LlamaFacts(facts.problem)
+    assert "modelyard doctor" not in facts.problem
 
 
 def test_one_that_hangs_is_given_up():

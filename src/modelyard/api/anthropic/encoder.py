@@ -10,18 +10,24 @@ from typing import Any, Final, Literal
 import orjson
 from typing_extensions import TypedDict
 
+from modelyard.agent.events import ApprovalRequested, CallBegan, CallEnded, RunningCall, ToolEvent
+from modelyard.agent.tools import ToolResult
 from modelyard.api.anthropic.context_edits import AppliedEdit
 from modelyard.api.anthropic.signatures import sealed, signature_of
 from modelyard.api.errors.anthropic import error_body, event
 from modelyard.api.openapi.answers_anthropic import (
     AppliedEditObject,
+    ContentBlock,
     EditedFields,
+    McpToolResultBlock,
+    McpToolUseBlock,
     MessageObject,
     MessageUsage,
     TextBlock,
     ThinkingBlock,
     ToolUseBlock,
 )
+from modelyard.api.serving.agent_encoder import AgentAnswer
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -107,10 +113,37 @@ class MessageEncoder:
 
     def close(self, finished: Finished) -> bytes:
         """Return the events of the text that was held back, and the event with the stop_reason."""
-        events = b"".join(map(self._encode, self._reader.finish(finished)))
+        events = self.deltas(self._reader.finish(finished))
+        return events + self._close(finished, calls_client=self._reader.ends_with_calls(finished))
+
+    def next_round(self, _generation: TokenStream) -> bytes:
+        """Return the end of the block of the round before."""
+        return self._end_block()
+
+    def deltas(self, deltas: Sequence[Delta]) -> bytes:
+        """Return the events of what the model has written."""
+        return b"".join(map(self._encode, deltas))
+
+    def tool_event(self, event: ToolEvent) -> bytes:
+        """Return the blocks of a call that the server runs, or a ping where it waits for its approval."""
+        match event:
+            case CallBegan(running):
+                return self._whole_call(running)
+            case CallEnded(running, result):
+                return self._whole_block(_result_block(running, result))
+            case ApprovalRequested():
+                return _PING
+        return b""
+
+    def close_agent(self, finished: Finished, *, calls_client: bool) -> bytes:
+        """Return the event with the stop_reason."""
+        return self._close(finished, calls_client=calls_client)
+
+    def _close(self, finished: Finished, *, calls_client: bool) -> bytes:
+        events = b""
         if self._index < 0:
             events += self._begin("text", _TEXT)
-        delta = {"stop_reason": self._stop_reason(finished), "stop_sequence": finished.stop}
+        delta = {"stop_reason": _stop_reason(finished, calls_client=calls_client), "stop_sequence": finished.stop}
         message_delta = {
             "type": "message_delta",
             "delta": delta,
@@ -135,13 +168,23 @@ class MessageEncoder:
         """Return the parsed message."""
         return self._reader.whole(text, finished)
 
-    def whole(self, choices: Sequence[Message], finished: Sequence[Finished]) -> MessageObject:
+    def agent_choice(self, answer: AgentAnswer) -> AgentAnswer:
+        """Return the answer as it is: its parts become the blocks of the message."""
+        return answer
+
+    def whole(self, choices: Sequence[Message | AgentAnswer], finished: Sequence[Finished]) -> MessageObject:
         """Return the message as one object."""
-        (message,), (outcome,) = choices, finished
+        (choice,), (outcome,) = choices, finished
+        omits_thinking = self._omits_thinking
+        if isinstance(choice, AgentAnswer):
+            blocks = [block for part in choice.parts for block in _agent_blocks(part, omits_thinking=omits_thinking)]
+            calls_client = choice.calls_client
+        else:
+            blocks, calls_client = _blocks(choice, omits_thinking=omits_thinking), self._reader.ends_with_calls(outcome)
         return {
             **self._message,
-            "content": _blocks(message, omits_thinking=self._omits_thinking),
-            "stop_reason": self._stop_reason(outcome),
+            "content": blocks or [_TEXT],
+            "stop_reason": _stop_reason(outcome, calls_client=calls_client),
             "stop_sequence": outcome.stop,
             "usage": _usage(outcome.usage),
             **_management(self._edits),
@@ -165,10 +208,16 @@ class MessageEncoder:
             case ToolCallEnd():
                 return self._end_block()
 
-    def _stop_reason(self, finished: Finished) -> Literal["tool_use", "end_turn", "max_tokens", "stop_sequence"]:
-        return "tool_use" if self._reader.ends_with_calls(finished) else _stop_reason(finished)
+    def _whole_call(self, running: RunningCall) -> bytes:
+        block = _call_block(running)
+        begin = self._end_block() + self._begin("mcp_tool_use", {**block, "input": {}})
+        arguments = running.call.arguments if block["input"] else "{}"
+        return begin + self._delta({"type": "input_json_delta", "partial_json": arguments}) + self._end_block()
 
-    def _begin(self, kind: str, block: TextBlock | ThinkingBlock | ToolUseBlock) -> bytes:
+    def _whole_block(self, block: ContentBlock) -> bytes:
+        return self._end_block() + self._begin(block["type"], block) + self._end_block()
+
+    def _begin(self, kind: str, block: ContentBlock) -> bytes:
         """Return the event that starts a block; nothing if a block of that type is open."""
         if self._block == kind:
             return b""
@@ -196,8 +245,42 @@ def _event(data: dict[str, Any]) -> bytes:
     return event(data["type"], orjson.dumps(data))
 
 
-def _blocks(message: Message, *, omits_thinking: bool) -> list[TextBlock | ThinkingBlock | ToolUseBlock]:
-    blocks: list[TextBlock | ThinkingBlock | ToolUseBlock] = []
+def _agent_blocks(part: Message | ToolEvent, *, omits_thinking: bool) -> list[ContentBlock]:
+    """Return the blocks of a round, or of an event of a call that the server runs."""
+    match part:
+        case Message():
+            return _blocks(part, omits_thinking=omits_thinking)
+        case CallEnded(running, result):
+            return [_call_block(running), _result_block(running, result)]
+    return []
+
+
+def _call_block(running: RunningCall) -> McpToolUseBlock:
+    try:
+        arguments = json.loads(running.call.arguments)
+    except ValueError:
+        # The result of such a call says what is wrong with it.
+        arguments = None
+    return {
+        "type": "mcp_tool_use",
+        "id": running.call.id,
+        "name": running.tool.own_name,
+        "server_name": running.tool.server,
+        "input": arguments if isinstance(arguments, dict) else {},
+    }
+
+
+def _result_block(running: RunningCall, result: ToolResult) -> McpToolResultBlock:
+    return {
+        "type": "mcp_tool_result",
+        "tool_use_id": running.call.id,
+        "is_error": result.is_error,
+        "content": [{"type": "text", "text": result.text}],
+    }
+
+
+def _blocks(message: Message, *, omits_thinking: bool) -> list[ContentBlock]:
+    blocks: list[ContentBlock] = []
     if message.reasoning and omits_thinking:
         blocks.append({"type": "thinking", "thinking": "", "signature": sealed(message.reasoning)})
     elif message.reasoning:
@@ -212,7 +295,11 @@ def _blocks(message: Message, *, omits_thinking: bool) -> list[TextBlock | Think
     return blocks
 
 
-def _stop_reason(finished: Finished) -> Literal["end_turn", "max_tokens", "stop_sequence"]:
+def _stop_reason(
+    finished: Finished, *, calls_client: bool
+) -> Literal["tool_use", "end_turn", "max_tokens", "stop_sequence"]:
+    if calls_client:
+        return "tool_use"
     if finished.stop is not None:
         return "stop_sequence"
     return "max_tokens" if finished.reason == "length" else "end_turn"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 
@@ -10,13 +11,18 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.agent.limits import limits_of
+from modelyard.agent.offer import agent_request
 from modelyard.api.anthropic.encoder import MessageEncoder
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
 from modelyard.api.openapi.answers_anthropic import TokenCount
 from modelyard.api.services import Services
+from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
+from modelyard.api.serving.request_servers import ServedTools, configured_tools, connected_tools
+from modelyard.api.serving.server_tools import known_tools, wants_tools
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Chat
@@ -28,27 +34,74 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/v1/messages", response_model=None)
 async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
     """Answer a conversation, whole or as a stream of named events."""
+    async with AsyncExitStack() as connections:
+        return await _message(body, http, connections)
+
+
+async def _message(body: MessagesRequest, http: HttpRequest, connections: AsyncExitStack) -> Response:
+    """Return the answer; it takes over ``connections`` to MCP servers where it needs them."""
     services = Services.of(http)
-    request = await RequestBody.of(http.scope).converted(body.checked)
+    served = await _served_tools(body, http, connections)
+    request = await RequestBody.of(http.scope).converted(partial(body.checked, served))
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     assert isinstance(request.prompt, Chat)
     edits = None
     if body.context_management is not None:
-        edits = await RequestBody.of(http.scope).converted(body.applied_edits)
+        edits = await RequestBody.of(http.scope).converted(partial(body.applied_edits, served))
+    asked = agent_request(services.agent, request, served.tools, limits_of(services.yard.config))
     encoder = MessageEncoder(request.prompt, omits_thinking=body.omits_thinking, edits=edits)
-    choice = ChoiceRequest(request, encoder)
-    return respond(services.yard, [choice], stream=bool(body.stream))
+    if asked is None:
+        return respond(services.yard, [ChoiceRequest(request, encoder)], stream=bool(body.stream))
+    choice = AgentChoice(asked, encoder)
+    return respond_agent(
+        services.yard, services.agent, [choice], stream=bool(body.stream), connections=connections.pop_all()
+    )
+
+
+async def _served_tools(body: MessagesRequest, http: HttpRequest, connections: AsyncExitStack) -> ServedTools:
+    """Return the tools that this server runs for a request.
+
+    Args:
+        body: the request.
+        http: the request.
+        connections: gets the connections to servers that the request names by URL.
+
+    Raises:
+        InvalidRequest: a server is not known, not allowed, or cannot be used.
+        PermissionDenied: the key is limited to MCP servers of the configuration.
+        ModelNotFound, ModelRequired: there is no such model.
+    """
+    served = _served_without_connections(body, http)
+    if not wants_tools(http) or (body.tool_choice is not None and body.tool_choice.type == "none"):
+        return served
+    taken = {tool.name for tool in body.tools or []} | {tool.name for tool in served.tools}
+    config = Services.of(http).yard.config
+    connected = await connected_tools(body.named_servers(), http, config, connections, taken)
+    return replace(served, tools=(*served.tools, *connected))
+
+
+def _served_without_connections(body: MessagesRequest | CountRequest, http: HttpRequest) -> ServedTools:
+    """Return the tools of configured servers that this server runs for a request.
+
+    Raises:
+        InvalidRequest: a server is not known.
+        ModelNotFound, ModelRequired: there is no such model.
+    """
+    services, servers = Services.of(http), body.named_servers()
+    known = known_tools(services.yard, services.agent, body.model)
+    return ServedTools(tuple(configured_tools(servers, known)) if wants_tools(http) else (), known)
 
 
 @router.post("/v1/messages/count_tokens", response_model=None)
 async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
     """Count the tokens of a conversation, with its system prompt and its tools."""
     received, options = RequestBody.of(http.scope), wait_options_of(http, body.keep_alive)
-    request = replace(await received.converted(body.checked), wait_options=options)
+    served = _served_without_connections(body, http)
+    request = replace(await received.converted(partial(body.checked, served)), wait_options=options)
     original = None
     if (unedited := body.unedited()) is not None:
-        original = replace(await received.converted(unedited.checked), wait_options=options)
+        original = replace(await received.converted(partial(unedited.checked, served)), wait_options=options)
     return JsonResponse(partial(_count, Services.of(http), request, original))
 
 

@@ -5,74 +5,35 @@ Source: https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Iterator
-from typing import Annotated, Any, ClassVar, Final, Literal, Self
+from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.api.anthropic.blocks import Blocks, Message, content_of_blocks, turns_of
 from modelyard.api.anthropic.context_edits import AppliedEdit, ContextManagement, edited
-from modelyard.api.anthropic.signatures import recalled
-from modelyard.api.anthropic.tools import Choice, OfferedTools, Tool, offered_tools
+from modelyard.api.anthropic.mcp_servers import McpServer, NamedServer, named_servers
+from modelyard.api.anthropic.tools import Choice, Tool, left_out_of, offered_tools, tool_sets_of
 from modelyard.api.errors.anthropic import ThreadsNotHeld
-from modelyard.api.media.load import Reference
-from modelyard.api.media.parts import READ_FIELDS, Said, Thought, content_of, image_of, read_part
 from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS
 from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsupported
 from modelyard.api.openai.tools import Tools, schema_format
-from modelyard.api.serving.bounded_items import Labels, Messages, Parts
+from modelyard.api.serving.bounded_items import Labels, Messages
 from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
+from modelyard.api.serving.request_servers import ServedTools, with_definitions
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.model import TopK, TopP
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat, Sampling, ends_in_an_answer
 from modelyard.yard.requests.requests import Request, TokenizeRequest
 
+_NONE_SERVED: Final = ServedTools()
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
     # Every prompt is cached.
     known_extras: ClassVar[Collection[str]] = frozenset({"cache_control"})
-
-
-class Block(_Part):
-    """One block of a message's content. Its type decides which fields are read."""
-
-    # Beside what parts say, what the API itself adds to the blocks that it returns, and the model cannot read.
-    known_extras: ClassVar = READ_FIELDS | {"caller", "url", "page_age", "encrypted_content", "tool_name", "file_id"}
-
-    type: str
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    source: str | dict[str, Any] | None = None
-    id: str | None = None
-    name: str | None = None
-    input: Any = None
-    tool_use_id: str | None = None
-    content: str | Parts[Block] | dict[str, Any] | None = None
-    is_error: bool | None = None
-
-    @model_validator(mode="after")
-    def _recall(self) -> Self:
-        """Take thinking that was omitted from its signature."""
-        if self.type == "thinking" and not self.thinking and self.signature:
-            self.thinking = recalled(self.signature)
-        return self
-
-
-def _blocks(value: Any) -> Any:
-    return [{"type": "text", "text": value}] if isinstance(value, str) else value
-
-
-Blocks = Annotated[Parts[Block], BeforeValidator(_blocks, json_schema_input_type=str | Parts[Block])]
-
-
-class Message(_Part):
-    """One turn."""
-
-    role: Literal["user", "assistant", "system"]
-    content: Blocks
 
 
 class Thinking(_Part):
@@ -136,7 +97,11 @@ class _PromptFields(_Part):
     container: str | dict[str, Any] | None = ELSEWHERE
     fallbacks: Labels[Any] | None = ELSEWHERE
     inference_geo: str | None = ELSEWHERE
-    mcp_servers: Labels[Any] | None = ELSEWHERE
+    mcp_servers: Labels[McpServer] | None = Field(
+        default=None,
+        description="MCP servers to connect to for this request, whose tools this server runs. Their hosts must be "
+        "listed in `[mcp] allow_request_servers`.",
+    )
     speed: str | None = ELSEWHERE
     service_tier: str | None = IGNORED
     user_profile_id: str | None = IGNORED
@@ -144,25 +109,32 @@ class _PromptFields(_Part):
 
     def without_effect(self) -> Iterator[str]:
         """Yield the parts that ask for something that does not happen."""
-        yield from (name for name in ("container", "fallbacks", "mcp_servers") if getattr(self, name))
+        yield from (name for name in ("container", "fallbacks") if getattr(self, name))
         if self.inference_geo not in (None, "global", "not_available"):
             yield "inference_geo"
         if self.speed not in (None, "standard"):
             yield "speed"
-        yield from self._offered.left_out
+        yield from left_out_of(self.tools or [], self.tool_choice)
 
-    @property
-    def _offered(self) -> OfferedTools:
-        return offered_tools(self.tools or [], self.tool_choice)
+    def named_servers(self) -> list[NamedServer]:
+        """Return the MCP servers that the request names.
 
-    def chat(self) -> Chat:
-        """Return the conversation in the form that chat templates read.
+        Raises:
+            InvalidRequest: two have the same name, or an mcp_toolset does not name its server.
+        """
+        return named_servers(self.mcp_servers or [], tool_sets_of(self.tools or []))
+
+    def chat(self, served: ServedTools = _NONE_SERVED) -> Chat:
+        """Return the conversation in the form that chat templates read, with the client's tools.
+
+        Args:
+            served: tools that this server runs.
 
         Raises:
             InvalidRequest: a block, or a tool, is not supported.
         """
-        turns = tuple(self._edited()[0])
-        offered = self._offered
+        turns = tuple(self._edited(served)[0])
+        offered = offered_tools(self.tools or [], self.tool_choice, served.tools)
         has_one_call = self.tool_choice is not None and self.tool_choice.disable_parallel_tool_use
         return Chat(
             turns,
@@ -173,25 +145,26 @@ class _PromptFields(_Part):
             continues=ends_in_an_answer(turns),
         )
 
-    def _edited(self) -> tuple[list[dict[str, Any]], list[AppliedEdit]]:
+    def _edited(self, served: ServedTools) -> tuple[list[dict[str, Any]], list[AppliedEdit]]:
         """Return the turns of the conversation as they become the prompt, and the edits that have shortened it."""
+        names = served.names
         messages: list[dict[str, Any]] = []
         if self.system:
-            messages.append({"role": "system", "content": _content(self.system, "system")})
+            messages.append({"role": "system", "content": content_of_blocks(self.system, "system")})
         for index, message in enumerate(self.messages):
-            messages += _turns(message, f"messages[{index}].content")
+            messages += turns_of(message, f"messages[{index}].content", names)
         if messages and messages[-1]["role"] == "assistant" and isinstance(text := messages[-1]["content"], str):
             # Anthropic refuses white space at the end, which models write as a part of the next word.
             messages[-1]["content"] = text.rstrip()
         return edited(messages, () if self.context_management is None else self.context_management.edits)
 
-    def applied_edits(self) -> list[AppliedEdit] | None:
+    def applied_edits(self, served: ServedTools = _NONE_SERVED) -> list[AppliedEdit] | None:
         """Return the edits that have shortened the conversation; None if the request has no ``context_management``.
 
         Raises:
             InvalidRequest: a block, or a tool, is not supported.
         """
-        return None if self.context_management is None else self._edited()[1]
+        return None if self.context_management is None else self._edited(served)[1]
 
     def refuse_unsupported(self) -> None:
         """Refuse known fields that are not supported, unless their value has no effect.
@@ -252,8 +225,8 @@ class MessagesRequest(_PromptFields):
         """Whether the text of reasoning is left out of the answer."""
         return self.thinking is not None and self.thinking.display == "omitted"
 
-    def checked(self) -> Request:
-        """Return the request for the yard.
+    def checked(self, served: ServedTools = _NONE_SERVED) -> Request:
+        """Return the request for the yard, with the client's tools; ``served`` are those that this server runs.
 
         Raises:
             InvalidRequest: a field asks for something that is not supported.
@@ -262,7 +235,7 @@ class MessagesRequest(_PromptFields):
             raise ThreadsNotHeld
         self.refuse_unsupported()
         return Request(
-            prompt=self.chat(),
+            prompt=self.chat(served),
             model=self.model,
             sampling=Sampling(temperature=self.temperature, top_p=self.top_p, top_k=self.top_k),
             max_tokens=self.max_tokens,
@@ -281,81 +254,16 @@ class CountRequest(_PromptFields):
 
     known_extras: ClassVar = _OF_ANSWERS.union(HARMLESS)
 
-    def checked(self) -> TokenizeRequest:
-        """Return the request for the yard.
+    def checked(self, served: ServedTools = _NONE_SERVED) -> TokenizeRequest:
+        """Return the request for the yard, with all tools; ``served`` are those that this server runs.
 
         Raises:
             InvalidRequest: a field asks for something that is not supported.
         """
         self.refuse_unsupported()
-        return TokenizeRequest(self.chat(), self.model)
+        return TokenizeRequest(with_definitions(self.chat(served), served.tools), self.model)
 
     def unedited(self) -> CountRequest | None:
         """Return the request without edits of the conversation; None if there are none."""
         has_edits = self.context_management is not None and self.context_management.edits
         return self.model_copy(update={"context_management": None}) if has_edits else None
-
-
-def _turns(message: Message, param: str) -> list[dict[str, Any]]:
-    """Return the turns of chat templates for one message: results of tools are turns of their own, before the rest."""
-    turns: list[dict[str, Any]] = []
-    said: list[Said] = []
-    calls: list[dict[str, Any]] = []
-    for index, block in enumerate(message.content):
-        where = f"{param}[{index}]"
-        match block.type:
-            case "tool_result" if message.role == "user":
-                turns.append(_result(block, where))
-            case "tool_use" if message.role == "assistant":
-                calls.append(_call(block, where))
-            case _:
-                said += _said(block, where)
-    content, thoughts = content_of(said, "\n")
-    if said or calls or not turns:
-        turn: dict[str, Any] = {"role": message.role, "content": content}
-        if calls:
-            turn["tool_calls"] = calls
-        if thoughts:
-            turn["reasoning_content"] = thoughts
-        turns.append(turn)
-    return turns
-
-
-def _call(block: Block, param: str) -> dict[str, Any]:
-    if block.name is None or block.id is None:
-        raise InvalidRequest(f"'{param}': A tool_use block must have an id, a name and an input.", param)
-    return {
-        "id": block.id,
-        "type": "function",
-        "function": {"name": block.name, "arguments": {} if block.input is None else block.input},
-    }
-
-
-def _result(block: Block, param: str) -> dict[str, Any]:
-    if block.tool_use_id is None:
-        raise InvalidRequest(f"'{param}': A tool_result block must have a tool_use_id.", param)
-    result: str | tuple[str | Reference, ...] = ""
-    if isinstance(block.content, str):
-        result = block.content
-    elif isinstance(block.content, dict):
-        result = json.dumps(block.content, ensure_ascii=False)
-    elif block.content is not None:
-        result = _content(block.content, f"{param}.content")
-    if block.is_error:
-        result = f"Error: {result}" if isinstance(result, str) else ("Error: ", *result)
-    return {"role": "tool", "tool_call_id": block.tool_use_id, "content": result}
-
-
-def _content(blocks: list[Block], param: str) -> str | tuple[str | Reference, ...]:
-    """Return the text of the blocks; with images, a tuple of texts and references."""
-    said = [part for index, block in enumerate(blocks) for part in _said(block, f"{param}[{index}]")]
-    return content_of(said, "\n")[0]
-
-
-def _said(block: Block, param: str) -> list[Said]:
-    if block.type == "image":
-        return [image_of(block.source if isinstance(block.source, dict) else {}, f"{param}.source")]
-    if block.type == "thinking":
-        thinking = block.thinking or recalled(block.signature or "")
-        return [Thought(thinking)] if thinking else []
-    return read_part(block.model_dump(exclude_none=True), param)

@@ -12,13 +12,19 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, ClassVar, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.agent.tools import ServerTool
+from modelyard.api.anthropic.mcp_servers import ToolSet, ToolSettings
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
+from modelyard.api.openai.tools import MAX_TOOLS
+from modelyard.api.serving.bounded_items import at_most
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import NamedTool, ToolChoice
+
+_TOOL_SET: Final = "mcp_toolset"
 
 
 class _Part(BaseModel):
@@ -30,7 +36,7 @@ class _Part(BaseModel):
 
 
 class Tool(_Part):
-    """A function that the model may call, or a tool of Anthropic."""
+    """A function that the model may call, a tool of Anthropic, or as ``mcp_toolset`` the tools of an MCP server."""
 
     name: str = Field(default="", max_length=MAX_NAME_LENGTH)
     type: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
@@ -40,6 +46,16 @@ class Tool(_Part):
     display_width_px: int | None = Field(default=None, ge=1, description="Width of the screen, for `computer_…`.")
     display_height_px: int | None = Field(default=None, ge=1, description="Height of the screen, for `computer_…`.")
     display_number: int | None = Field(default=None, description="Number of the X display, for `computer_…`.")
+    mcp_server_name: str | None = Field(
+        default=None,
+        max_length=MAX_NAME_LENGTH,
+        description="Of an `mcp_toolset`: one of `mcp_servers`, or a configured MCP server. Where a request names MCP "
+        "servers, the model may call the tools of these alone.",
+    )
+    default_config: ToolSettings | None = Field(default=None, description="Of an `mcp_toolset`: for all its tools.")
+    configs: Annotated[dict[str, ToolSettings], at_most(MAX_TOOLS)] | None = Field(
+        default=None, description="Of an `mcp_toolset`: for single tools, by their names."
+    )
 
 
 class Choice(_Part):
@@ -153,55 +169,103 @@ class OfferedTools:
     Attributes:
         functions: in OpenAI's shape.
         choice: whether one must be called, and which.
-        left_out: the parts of the request that have no effect, such as ``tools[2] (web_search_20250305)``.
     """
 
     functions: tuple[dict[str, Any], ...]
     choice: ToolChoice
-    left_out: tuple[str, ...]
 
 
-def offered_tools(tools: Sequence[Tool], choice: Choice | None) -> OfferedTools:
+def tool_sets_of(tools: Sequence[Tool]) -> list[ToolSet]:
+    """Return the tools of the type ``mcp_toolset``.
+
+    Raises:
+        InvalidRequest: one does not name its server.
+    """
+    sets: list[ToolSet] = []
+    for index, tool in enumerate(tools):
+        if tool.type != _TOOL_SET:
+            continue
+        param = f"tools[{index}]"
+        if not tool.mcp_server_name:
+            raise InvalidRequest(f"'{param}': An mcp_toolset must have an mcp_server_name.", f"{param}.mcp_server_name")
+        sets.append(ToolSet(tool.mcp_server_name, tool.default_config or ToolSettings(), tool.configs or {}, param))
+    return sets
+
+
+def left_out_of(tools: Sequence[Tool], choice: Choice | None) -> list[str]:
+    """Return the parts of a request that have no effect, such as ``tools[2] (web_search_20250305)``.
+
+    They are the tools that run on Anthropic's servers, and a choice of one of these: the model cannot be made to call
+    what it is not offered.
+    """
+    others = [(index, tool) for index, tool in enumerate(tools) if _runs_elsewhere(tool)]
+    left_out = [f"tools[{index}] ({tool.type})" for index, tool in others]
+    has_own = len(others) < len(tools)
+    match choice:
+        case Choice(type="any") if others and not has_own:
+            left_out.append("tool_choice")
+        case Choice(type="tool", name=name) if name in {tool.name or tool.type for _, tool in others}:
+            left_out.append("tool_choice")
+    return left_out
+
+
+def offered_tools(tools: Sequence[Tool], choice: Choice | None, served: Sequence[ServerTool] = ()) -> OfferedTools:
     """Return the tools that the model may call.
+
+    Args:
+        tools: the field ``tools``.
+        choice: the field ``tool_choice``.
+        served: tools that this server runs; ``choice`` may name them as the model does.
 
     Raises:
         InvalidRequest: a function has no name, or ``choice`` names or requires a tool that the request does not have.
     """
     functions: list[dict[str, Any]] = []
-    left_out: list[str] = []
     others: list[str | None] = []
     for index, tool in enumerate(tools):
         function = _function(tool, index)
-        if function is None:
-            left_out.append(f"tools[{index}] ({tool.type})")
-            others.append(tool.name or tool.type)
-        else:
+        if function is not None:
             functions.append({"type": "function", "function": function})
+        elif tool.type != _TOOL_SET:
+            others.append(tool.name or tool.type)
+    names = [*(each["function"]["name"] for each in functions), *(tool.name for tool in served)]
     chosen: ToolChoice = "auto"
     match choice:
-        case Choice(type="any") if functions:
+        case Choice(type="any") if names:
             chosen = "required"
         case Choice(type="any") if not others:
             raise InvalidRequest("'tool_choice' is 'any', but there are no tools. Give some in 'tools'.", "tools")
-        case Choice(type="tool", name=name) if any(each["function"]["name"] == name for each in functions):
+        case Choice(type="tool", name=name) if name in names:
             chosen = NamedTool(name or "")
         case Choice(type="tool", name=name) if name not in others:
-            known = ", ".join(each["function"]["name"] for each in functions) or "none"
+            known = ", ".join(names) or "none"
             raise InvalidRequest(
                 f"'tool_choice' names '{name}', which is not one of the tools: {known}.", "tool_choice"
             )
-        case Choice(type="any" | "tool"):
-            # The model cannot be made to call what it is not offered.
-            left_out.append("tool_choice")
         case Choice(type="none"):
             chosen = "none"
-    return OfferedTools(tuple(functions), chosen, tuple(left_out))
+    return OfferedTools(tuple(functions), chosen)
+
+
+def _is_custom(tool: Tool) -> bool:
+    return tool.type in (None, "custom") or (tool.input_schema is not None and _kind(tool) not in _CLIENT_TOOLS)
+
+
+def _kind(tool: Tool) -> str:
+    """Return the type of a tool without its date."""
+    return (tool.type or "").rpartition("_")[0]
+
+
+def _runs_elsewhere(tool: Tool) -> bool:
+    return tool.type != _TOOL_SET and not _is_custom(tool) and _kind(tool) not in _CLIENT_TOOLS
 
 
 def _function(tool: Tool, index: int) -> dict[str, Any] | None:
-    """Return a tool as a function in OpenAI's shape; None if it runs on Anthropic's servers."""
-    kind = (tool.type or "").rpartition("_")[0]
-    if tool.type in (None, "custom") or (tool.input_schema is not None and kind not in _CLIENT_TOOLS):
+    """Return a tool as a function in OpenAI's shape; None if it runs on Anthropic's servers, or is one of MCP."""
+    kind = _kind(tool)
+    if tool.type == _TOOL_SET:
+        return None
+    if _is_custom(tool):
         if not tool.name:
             raise InvalidRequest(f"'tools[{index}]': A tool must have a name.", f"tools[{index}].name")
         description, schema = tool.description, tool.input_schema

@@ -28,6 +28,7 @@ _THOUGHTS: Final = frozenset({"thinking", "reasoning", "reasoning_text", "summar
 _SILENT: Final = frozenset(
     {
         *("redacted_thinking", "encrypted_content", "container_upload", "server_tool_use", "mcp_tool_use"),
+        "mcp_tool_listing",
         *("web_search_tool_result", "web_fetch_tool_result", "code_execution_tool_result", "tool_search_tool_result"),
         *("bash_code_execution_tool_result", "text_editor_code_execution_tool_result", "tool_reference"),
     }

@@ -9,8 +9,11 @@ from typing import Any
 
 import orjson
 
+from modelyard.agent.events import CallBegan, CallEnded, ToolEvent
 from modelyard.api.errors.ollama import error_body
+from modelyard.api.openai.chat_agent_encoder import RoundJoints, call_record
 from modelyard.api.openai.prompt_logprobs import LEAST_LOGPROB
+from modelyard.api.serving.agent_encoder import AgentAnswer
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -47,6 +50,9 @@ class OllamaEncoder:
     def open(self, generation: TokenStream) -> bytes:
         """Return nothing: an answer begins with its first words."""
         self._generation = generation
+        self._times = [generation.times]
+        self._ended: list[CallEnded] = []
+        self._joints = RoundJoints()
         self._model = self._name or generation.model
         self._reader = OutputReader(generation, self._prompt)
         return b""
@@ -57,8 +63,42 @@ class OllamaEncoder:
 
     def close(self, finished: Finished) -> bytes:
         """Return the lines of the text that was held back, and the last line, with counts and durations."""
-        rest = b"".join(map(self._encode, self._reader.finish(finished)))
-        return rest + self._line(self._content("", None, []), self._final_fields(finished))
+        return b"".join(map(self._encode, self._reader.finish(finished))) + self._close(finished)
+
+    def next_round(self, generation: TokenStream) -> bytes:
+        """Return nothing: a message goes on after the result of a tool."""
+        self._generation = generation
+        self._joints.next_round()
+        self._times.append(generation.times)
+        return b""
+
+    def deltas(self, deltas: Sequence[Delta]) -> bytes:
+        """Return the lines of what the model has written."""
+        return b"".join(self._encode(self._joints.joined(delta)) for delta in deltas)
+
+    def tool_event(self, event: ToolEvent) -> bytes:
+        """Return the message with a call that the server runs, or with its result; nothing for what is no message."""
+        match event:
+            case CallBegan(running):
+                call = (running.call.name, running.call.arguments)
+                return self._line(self._content("", None, [call]), {"done": False})
+            case CallEnded(running, result):
+                self._ended.append(event)
+                message = {"role": "tool", "content": result.text, "tool_name": running.call.name}
+                return self._line({"message": message}, {"done": False})
+        return b""
+
+    def close_agent(self, finished: Finished, *, calls_client: bool) -> bytes:  # noqa: ARG002 (its messages show it)
+        """Return the last line, with counts and durations, and with the calls that the server ran."""
+        return self._close(finished)
+
+    def agent_choice(self, answer: AgentAnswer) -> Message:
+        """Return the answer as one message."""
+        self._ended += answer.calls
+        return answer.message
+
+    def _close(self, finished: Finished) -> bytes:
+        return self._line(self._content("", None, []), self._final_fields(finished))
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
         """Return nothing: ``close`` has returned the last line."""
@@ -117,7 +157,7 @@ class OllamaEncoder:
         message: dict[str, Any] = {"role": "assistant", "content": content, **thinking_field}
         if calls:
             message["tool_calls"] = [
-                {"function": {"name": name, "arguments": json.loads(arguments)}} for name, arguments in calls
+                {"function": {"name": name, "arguments": _parsed(arguments)}} for name, arguments in calls
             ]
         return {"message": message, **logprobs}
 
@@ -125,24 +165,35 @@ class OllamaEncoder:
         return {
             "done": True,
             "done_reason": finished.reason,
-            **durations(self._generation.times),
+            **durations(*self._times),
             "prompt_eval_count": finished.usage.prompt_tokens,
             "eval_count": finished.usage.completion_tokens,
+            **({"agentic_tool_calls": [call_record(call, 0) for call in self._ended]} if self._ended else {}),
         }
 
 
-def durations(times: RequestTimings) -> dict[str, int]:
+def _parsed(arguments: str) -> dict[str, Any]:
+    """Return the arguments of a call; {} if they are no object, which its result says."""
+    try:
+        parsed = json.loads(arguments)
+    except ValueError:
+        return {}
+    return parsed if isinstance(parsed, dict) else {}
+
+
+def durations(*rounds: RequestTimings) -> dict[str, int]:
     """Return Ollama's durations of an answer that has ended, in nanoseconds; the total is the sum of the others.
 
-    ``load_duration`` has all the time in which the answer was not computed: Ollama, too, counts there what a request
-    waits for a place. A cached prompt costs little, but no duration is 0, because clients divide by them.
+    Those of an answer of several rounds are summed. ``load_duration`` has all the time in which the answer was not
+    computed: Ollama, too, counts there what a request waits for a place. A cached prompt costs little, but no duration
+    is 0, because clients divide by them.
 
     Source: Ollama, api/types.go, Metrics; server/routes.go, ChatHandler.
     """
     parts = {
-        "load_duration": times.waited_s,
-        "prompt_eval_duration": times.prefill_s or 0.0,
-        "eval_duration": times.decode_s or 0.0,
+        "load_duration": sum(times.waited_s for times in rounds),
+        "prompt_eval_duration": sum(times.prefill_s or 0.0 for times in rounds),
+        "eval_duration": sum(times.decode_s or 0.0 for times in rounds),
     }
     nanoseconds = {name: max(1, round(seconds * 1e9)) for name, seconds in parts.items()}
     return {"total_duration": sum(nanoseconds.values()), **nanoseconds}

@@ -13,6 +13,8 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.agent.limits import limits_of
+from modelyard.agent.offer import agent_request
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import AnyTypeJsonRoute, AnyTypeRoute
 from modelyard.api.ollama.encoder import OllamaEncoder, durations
@@ -21,9 +23,11 @@ from modelyard.api.ollama.schema import ChatRequest, EmbeddingsRequest, EmbedReq
 from modelyard.api.openai.embeddings import check_dimensions
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
+from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.request_body import RequestBody
+from modelyard.api.serving.server_tools import server_tools
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest, ModelNotFound, PermissionDenied
@@ -82,7 +86,13 @@ async def chat(body: ChatRequest, http: HttpRequest) -> Response:
         return await _load_or_unload(name, body, http, {"message": {"role": "assistant", "content": ""}})
     request = await RequestBody.of(http.scope).converted(lambda: body.to_request(body.chat()))
     request = await services.media.loaded(replace(request, model=name), http.receive)
-    return _generate(request, body, http, is_chat=True)
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
+    tools = server_tools(http, services.yard, services.agent, name)
+    asked = agent_request(services.agent, request, tools, limits_of(services.yard.config))
+    if asked is None:
+        return _generate(request, body, http, is_chat=True)
+    choice = AgentChoice(asked, OllamaEncoder(request.prompt, body.model, is_chat=True))
+    return respond_agent(services.yard, services.agent, [choice], stream=body.streams)
 
 
 @json_router.post("/generate", response_model=None)
@@ -94,11 +104,11 @@ async def generate(body: GenerateRequest, http: HttpRequest) -> Response:
         return await _load_or_unload(name, body, http, {"response": ""})
     request = body.to_request(body.to_prompt(can_chat=services.yard.model(name).can_chat is not False))
     request = await services.media.loaded(replace(request, model=name), http.receive)
+    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     return _generate(request, body, http, is_chat=False)
 
 
 def _generate(request: Request, body: ChatRequest | GenerateRequest, http: HttpRequest, *, is_chat: bool) -> Response:
-    request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     encoder = OllamaEncoder(request.prompt, body.model, is_chat=is_chat)
     return respond(Services.of(http).yard, [ChoiceRequest(request, encoder)], stream=body.streams)
 

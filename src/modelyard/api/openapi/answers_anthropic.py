@@ -31,6 +31,28 @@ class ToolUseBlock(TypedDict):
     input: dict[str, Any]
 
 
+class McpToolUseBlock(TypedDict):
+    """A tool call of the model that the server runs."""
+
+    type: Literal["mcp_tool_use"]
+    id: str
+    name: str
+    server_name: str
+    input: dict[str, Any]
+
+
+class McpToolResultBlock(TypedDict):
+    """The result of a call that the server ran."""
+
+    type: Literal["mcp_tool_result"]
+    tool_use_id: str
+    is_error: bool
+    content: list[TextBlock]
+
+
+ContentBlock = TextBlock | ThinkingBlock | ToolUseBlock | McpToolUseBlock | McpToolResultBlock
+
+
 class MessageUsage(TypedDict):
     """Token counts of a message."""
 
@@ -68,7 +90,7 @@ class MessageObject(EditedFields):
     type: Literal["message"]
     role: Literal["assistant"]
     model: str
-    content: list[TextBlock | ThinkingBlock | ToolUseBlock]
+    content: list[ContentBlock]
     stop_reason: Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
     stop_sequence: str | None
     usage: MessageUsage

@@ -6,7 +6,7 @@ from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
-from modelyard.api.openapi.answers_openai import ChosenToken
+from modelyard.api.openapi.answers_openai import AgenticToolCall, ChosenToken
 
 
 class OllamaVersion(TypedDict):
@@ -85,10 +85,11 @@ class OllamaCall(TypedDict):
 
 
 class OllamaTurn(TypedDict):
-    """The message of the model."""
+    """The message of the model, or in a stream the result of a tool that the server ran."""
 
-    role: Literal["assistant"]
+    role: Literal["assistant", "tool"]
     content: str
+    tool_name: NotRequired[str]
     thinking: NotRequired[str]
     tool_calls: NotRequired[list[OllamaCall]]
 
@@ -111,6 +112,7 @@ class ChatAnswer(_Measured):
     """The next message of a conversation, with token counts, and times in nanoseconds."""
 
     message: OllamaTurn
+    agentic_tool_calls: NotRequired[list[AgenticToolCall]]
 
 
 class GenerateAnswer(_Measured):

@@ -317,6 +317,63 @@ class ToolSearchCallItem(TypedDict):
     execution: Literal["client"]
 
 
+class McpListedTool(TypedDict):
+    """A tool of an MCP server."""
+
+    name: str
+    description: str | None
+    input_schema: dict[str, Any]
+    annotations: dict[str, Any] | None
+
+
+class McpListToolsItem(TypedDict):
+    """The tools of one server that the model may call, which this server runs."""
+
+    type: Literal["mcp_list_tools"]
+    id: str
+    server_label: str
+    tools: list[McpListedTool]
+    error: str | None
+
+
+class McpText(TypedDict):
+    """A text that a tool has returned."""
+
+    type: Literal["text"]
+    text: str
+
+
+class McpToolError(TypedDict):
+    """Why a call failed, as the model reads it."""
+
+    type: Literal["mcp_tool_execution_error"]
+    content: list[McpText]
+
+
+class McpCallItem(TypedDict):
+    """A call that this server runs, with its result."""
+
+    type: Literal["mcp_call"]
+    id: str
+    status: Literal["in_progress", "completed", "incomplete", "failed"]
+    server_label: str
+    name: str
+    arguments: str
+    output: str | None
+    error: McpToolError | None
+    approval_request_id: str | None
+
+
+class McpApprovalRequestItem(TypedDict):
+    """A call that runs once the client has approved it in its next request."""
+
+    type: Literal["mcp_approval_request"]
+    id: str
+    server_label: str
+    name: str
+    arguments: str
+
+
 OutputItem = (
     MessageItem
     | ReasoningItem
@@ -326,6 +383,9 @@ OutputItem = (
     | ShellCallItem
     | ApplyPatchCallItem
     | ToolSearchCallItem
+    | McpListToolsItem
+    | McpCallItem
+    | McpApprovalRequestItem
 )
 
 

@@ -17,7 +17,7 @@ TOOLS_HEADER: Final = "X-Tools"
 
 
 def server_tools(http: Request, yard: Yard, agent: Agent, model: str | None) -> tuple[ServerTool, ...]:
-    """Return the tools of the server that a request may use.
+    """Return the tools of the server that a request may use; none where it does without.
 
     Args:
         http: the request.
@@ -29,9 +29,25 @@ def server_tools(http: Request, yard: Yard, agent: Agent, model: str | None) -> 
         InvalidRequest: its header X-Tools is neither "on" nor "off".
         ModelNotFound, ModelRequired: there is no such model.
     """
+    return known_tools(yard, agent, model) if wants_tools(http) else ()
+
+
+def known_tools(yard: Yard, agent: Agent, model: str | None) -> tuple[ServerTool, ...]:
+    """Return the tools of the server that a model may call for the caller.
+
+    Raises:
+        ModelNotFound, ModelRequired: there is no such model.
+    """
+    return agent.tools(yard.configured(model).id, current_caller()) if agent.sources else ()
+
+
+def wants_tools(http: Request) -> bool:
+    """Whether the header X-Tools of a request lets its model call tools of the server.
+
+    Raises:
+        InvalidRequest: it is neither "on" nor "off".
+    """
     wanted = http.headers.get(TOOLS_HEADER, "on").strip().lower()
     if wanted not in ("on", "off"):
         raise InvalidRequest(f"The header {TOOLS_HEADER} must be 'on' or 'off'.", TOOLS_HEADER)
-    if wanted == "off" or not agent.sources:
-        return ()
-    return agent.tools(yard.configured(model).id, current_caller())
+    return wanted == "on"

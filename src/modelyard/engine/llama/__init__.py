@@ -4,6 +4,7 @@ Every object here belongs to the thread that made it. llama.cpp ends the process
 n_batch, a sequence number out of range), so callers check before they call; cheap checks are made here.
 """
 
+from modelyard.engine.llama.backends import backends, missing_backends
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.devices import accelerators, check_devices, devices, features
@@ -31,11 +32,13 @@ __all__ = [
     "SpecialToken",
     "Weights",
     "accelerators",
+    "backends",
     "buffer_bytes",
     "can_offload",
     "check_devices",
     "devices",
     "features",
     "is_greedy",
+    "missing_backends",
     "version",
 ]

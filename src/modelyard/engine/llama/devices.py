@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Final, Literal
 
-from modelyard.engine.llama.library import can_offload, lib
+from modelyard.engine.llama.backends import backends, missing_backends
+from modelyard.engine.llama.library import lib
 from modelyard.errors import UnusableModel
+from modelyard.system.llama_builds import GGML_NAMES
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
 
@@ -97,15 +99,19 @@ def check_devices(device_layers: Sequence[int]) -> None:
     """
     if not any(device_layers):
         return
-    if not can_offload():
+    found = accelerators(devices())
+    if len(device_layers) <= len(found):
+        return
+    missing = missing_backends()
+    if missing:
+        raise UnusableModel(f"device_layers gives layers to an accelerator. {missing[0]}")
+    if not found and not set(backends()) & GGML_NAMES.keys():
         raise UnusableModel(
             f"device_layers gives {sum(device_layers)} layers to an accelerator, but the installed llama.cpp was built "
             "for the CPU alone. Remove device_layers, or install llama-cpp-python for your accelerator: "
             "`modelyard doctor` shows how."
         )
-    found = accelerators(devices())
-    if len(device_layers) > len(found):
-        raise UnusableModel(
-            f"device_layers gives layers to device {len(device_layers) - 1}, but llama.cpp sees {len(found)}: "
-            f"{', '.join(f'{number} ({device.name})' for number, device in enumerate(found)) or 'none'}."
-        )
+    raise UnusableModel(
+        f"device_layers gives layers to device {len(device_layers) - 1}, but llama.cpp sees {len(found)}: "
+        f"{', '.join(f'{number} ({device.name})' for number, device in enumerate(found)) or 'none'}."
+    )

@@ -8,12 +8,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from modelyard.engine.llama import can_offload, devices, features, version
+from modelyard.engine.llama import backends, can_offload, devices, features, missing_backends, version
 
 if __name__ == "__main__":
     facts = {
         "version": version(),
         "can_offload": can_offload(),
+        "backends": backends(),
+        "missing": [asdict(backend) for backend in missing_backends()],
         "features": features(),
         "devices": [asdict(device) for device in devices()],
     }

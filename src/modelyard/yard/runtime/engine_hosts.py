@@ -24,7 +24,7 @@ from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
 from modelyard.engine.hosts.stalls import StallBounds
 from modelyard.engine.hosts.step_watch import StepWatch
-from modelyard.engine.llama import can_offload
+from modelyard.engine.llama import can_offload, missing_backends
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.scheduling.engine_table import EngineActivity, EngineTable
 from modelyard.engine.scheduling.fair_share import Device
@@ -79,6 +79,8 @@ class EngineHosts:
         self._steps = StepWatch(table, self._on_stall, stall_bounds)
         self._processes: EngineProcesses | None = None
         self._making_processes = threading.Lock()
+        for backend in missing_backends():
+            logger.warning("%s", backend)
 
     def isolates(self, paths: Sequence[Path], isolation: Isolation, *, is_tried: bool, offloads: bool) -> bool:
         """Whether the engine of a model gets a process of its own.

@@ -43,8 +43,9 @@ def test_a_tool_of_anthropic_is_a_function_where_the_client_runs_it_and_left_out
     asked = request(tools=[LOOK, {"type": kind, "name": name or "it", **CACHED}])
     functions = [tool["function"] for tool in asked.chat().tools]
     runs_here = kind.startswith(("bash_", "text_editor_", "computer_2", "memory_"))
+    is_served = kind == "mcp_toolset"
     assert [function["name"] for function in functions] == ["look", *([name] if runs_here else [])]
-    assert ignored_fields(asked) == ([] if runs_here else [f"tools[1] ({kind})"])
+    assert ignored_fields(asked) == ([] if runs_here or is_served else [f"tools[1] ({kind})"])
     if runs_here:
         assert functions[1]["description"]
         assert functions[1]["parameters"]["properties"]
@@ -75,7 +76,6 @@ def test_choices_of_tools_reach_the_model() -> None:
 def test_what_only_anthropics_servers_do_is_named() -> None:
     fields = {
         "container": "abc",
-        "mcp_servers": [{"type": "url", "url": "https://mcp.example", "name": "m"}],
         "speed": "fast",
         "service_tier": "standard_only",
         "metadata": {"user_id": "me"},
@@ -83,7 +83,7 @@ def test_what_only_anthropics_servers_do_is_named() -> None:
     }
     asked = request(**fields)
     asked.checked()
-    assert ignored_fields(asked) == ["container", "mcp_servers", "speed"]
+    assert ignored_fields(asked) == ["container", "speed"]
 
 
 def test_cache_control_is_taken_everywhere() -> None:

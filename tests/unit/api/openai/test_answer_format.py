@@ -10,7 +10,7 @@ from llguidance import LLMatcher, LLTokenizer
 
 from modelyard.api.anthropic.schema import MessagesRequest
 from modelyard.api.ollama.schema import ChatRequest
-from modelyard.api.openai.responses.items import conversation_of
+from modelyard.api.openai.responses.history import conversation_of
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest, CompletionRequest
 from modelyard.engine.chat.grammar import AnswerConstraints, grammar_of

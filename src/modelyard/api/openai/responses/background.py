@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Hashable
-from contextlib import ExitStack
-from typing import Final
+from collections.abc import Coroutine, Hashable
+from contextlib import AsyncExitStack, ExitStack
+from typing import Any, Final
 
+from starlette.responses import Response
+from starlette.types import Message
+
+from modelyard.agent.agent import Agent
 from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.request_context import IGNORED_HEADER, REPAIRED_HEADER, listed
+from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.system.owner_shares import may_take
@@ -44,23 +49,47 @@ class Background:
             QueueFull: too many responses are being generated, in all or for this caller.
             RateLimited, ConcurrencyLimited: the caller has reached its limits.
         """
+        self._check_room(encoder)
+        resources = ExitStack()
+        generation = resources.enter_context(self._yard.submit(request))
+        # The generation outlives the HTTP request, whose access log would report it as cancelled.
+        if generation in (requests := current_caller().requests):
+            requests.remove(generation)
+        self._start(encoder, self._run(generation, encoder), resources)
+
+    def start_agent(self, agent: Agent, choice: AgentChoice, connections: AsyncExitStack) -> None:
+        """Start to generate a response whose model calls tools of the server.
+
+        Args:
+            agent: what the answers of agents share.
+            choice: the request, whose encoder is a ``ResponseEncoder``.
+            connections: taken over, and closed once the response is done.
+
+        Raises:
+            QueueFull: as for ``start``.
+        """
+        encoder = choice.encoder
+        assert isinstance(encoder, ResponseEncoder)
+        self._check_room(encoder)
+        response = respond_agent(self._yard, agent, [choice], stream=True, connections=connections.pop_all())
+        self._start(encoder, _run_agent(response, encoder), ExitStack())
+
+    def _check_room(self, encoder: ResponseEncoder) -> None:
         model, owner = encoder.response["model"], current_caller().place_owner
         own, total = self._held[owner], self._held.total()
         if total >= MAX_IN_BACKGROUND:
             raise QueueFull(model, total)
         if owner is not None and not may_take(own, total, MAX_IN_BACKGROUND):
             raise QueueFull(model, own, of_key=True)
-        resources = ExitStack()
-        generation = resources.enter_context(self._yard.submit(request))
-        # The generation outlives the HTTP request, whose access log would report it as cancelled.
-        if generation in (requests := current_caller().requests):
-            requests.remove(generation)
+
+    def _start(self, encoder: ResponseEncoder, work: Coroutine[Any, Any, None], resources: ExitStack) -> None:
+        """Start ``work``, which generates the response; ``resources`` are closed when it is done."""
         if (lease := LEASE.get()) is not None:
             # The images and the parsed body stay in memory until the response is done.
             resources.enter_context(lease.hand_over())
-        response_id = encoder.response["id"]
+        owner, response_id = current_caller().place_owner, encoder.response["id"]
         self._responses[response_id] = encoder.response
-        task = self._running[response_id] = asyncio.create_task(self._run(generation, encoder), name=response_id)
+        task = self._running[response_id] = asyncio.create_task(work, name=response_id)
         self._held[owner] += 1
         # A callback, because a task that is cancelled before its first step runs no ``finally``.
         task.add_done_callback(lambda _: self._end(response_id, owner, resources))
@@ -104,6 +133,23 @@ class Background:
             encoder.close(generation.outcome())
         except ModelyardError as error:
             encoder.fail(error)
+
+
+async def _run_agent(response: Response, encoder: ResponseEncoder) -> None:
+    """Generate a response as a stream that nobody reads: what it has so far can be retrieved meanwhile."""
+    try:
+        await response({"type": "http"}, _stay_connected, _discard)
+    except ModelyardError as error:
+        encoder.fail(error)
+
+
+async def _stay_connected() -> Message:
+    await asyncio.Event().wait()
+    raise AssertionError("the event is never set")
+
+
+async def _discard(_message: Message) -> None:
+    pass
 
 
 def _log_listings(response_id: str, generation: TokenStream) -> None:

@@ -19,7 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.responses.calls import new_id
-from modelyard.api.openai.responses.items import Item, conversation_of, listed_item
+from modelyard.api.openai.responses.history import conversation_of
+from modelyard.api.openai.responses.items import Item, listed_item
 from modelyard.api.openai.responses.pages import page_of
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.routes import After, Limit, Ordered

@@ -2,37 +2,52 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-import orjson
-
+from modelyard.agent.events import ApprovalDecided, ApprovalReturned, CallBegan, CallEnded, ToolEvent
+from modelyard.agent.request import AgentRequest
 from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.calls import built_in_call, custom_call, function_call, new_id
+from modelyard.api.openai.responses.event_writer import EventWriter
+from modelyard.api.openai.responses.mcp_items import (
+    Listing,
+    approval_request,
+    lists_of,
+    round_of,
+)
 from modelyard.api.openai.responses.opaque import encoded
 from modelyard.api.openai.responses.response_object import failure_of, queued_response, usage_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
+from modelyard.api.openai.responses.server_calls import ServerCalls
 from modelyard.api.openai.responses.text_argument import TextArgument
 from modelyard.api.openai.responses.tools import OfferedTool
-from modelyard.api.openapi.answers_openai import MessageItem, OutputItem, OutputText, ReasoningItem, ResponseObject
+from modelyard.api.openapi.answers_openai import (
+    MessageItem,
+    OutputItem,
+    OutputText,
+    ReasoningItem,
+    ResponseObject,
+)
+from modelyard.api.serving.agent_encoder import AgentAnswer
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
+    Message,
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
     ToolCallEnd,
+    deltas_of,
 )
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat, Sampling
 from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.token_stream import TokenStream
-
-_OBFUSCATION_CHARACTERS = 16
 
 
 class ResponseEncoder:
@@ -60,9 +75,10 @@ class ResponseEncoder:
         on_done: Callable[[ResponseObject], None],
     ) -> None:
         self._chat, self._tools, self._on_done = chat, tools, on_done
-        self._sequence = 0
         self._reads_logprobs = body.logprobs is not None
-        self._encodes_reasoning, self._obfuscates = body.encodes_reasoning, body.obfuscates
+        self._encodes_reasoning = body.encodes_reasoning
+        self._events = EventWriter(obfuscates=body.obfuscates)
+        self._event = self._events.event
         # The output item that is being generated.
         self._item: OutputItem | None = None
         # The call of a built-in tool that is being generated: its item is begun when its arguments are complete.
@@ -70,15 +86,29 @@ class ResponseEncoder:
         self._arguments: list[str] = []
         self._input = TextArgument()
         self.response = queued_response(body, sampling)
+        self._calls = ServerCalls(self._events, self.response["output"])
+
+    def use_tools(self, agent: AgentRequest, listed: Listing) -> None:
+        """Take the tools that the server runs for the request. Called before ``open``.
+
+        Args:
+            agent: the request; the id of a decided call is that of the request for its approval.
+            listed: the tools that the conversation lists already.
+        """
+        decided = [each.call.id for each in agent.decided]
+        self._calls = ServerCalls(
+            self._events, self.response["output"], lists_of(agent.tools.values(), listed), decided
+        )
 
     def open(self, generation: TokenStream) -> bytes:
         """Return the events that begin a response."""
         self._generation = generation
+        self._rounds = [generation]
         self._reader = OutputReader(generation, self._chat)
         self.response |= {"model": generation.model, "status": "in_progress"}
-        return self._event("response.created", response=self.response) + self._event(
-            "response.in_progress", response=self.response
-        )
+        created = self._event("response.created", response=self.response)
+        begun = self._event("response.in_progress", response=self.response)
+        return created + begun + self._calls.lists()
 
     def text(self, text: str) -> bytes:
         """Return the events of the deltas that the reader finds in ``text``."""
@@ -86,8 +116,51 @@ class ResponseEncoder:
 
     def close(self, finished: Finished) -> bytes:
         """Return the events of the text that was held back, and the event with the whole response."""
-        rest = b"".join(map(self._encode, self._reader.finish(finished)))
-        if not self.response["output"]:
+        return self.deltas(self._reader.finish(finished)) + self._close(finished)
+
+    def next_round(self, generation: TokenStream) -> bytes:
+        """Return the end of the item of the round before."""
+        self._generation = generation
+        self._rounds.append(generation)
+        return self._end_item()
+
+    def deltas(self, deltas: Sequence[Delta]) -> bytes:
+        """Return the events of what the model has written."""
+        return b"".join(map(self._encode, deltas))
+
+    def tool_event(self, event: ToolEvent) -> bytes:
+        """Return the events of a call that the server runs, or that the client is asked to approve."""
+        match event:
+            case CallBegan(running) if self._calls.runs_at_once(running):
+                return self._end_item() + self._calls.begin(running)
+            case ApprovalDecided(running):
+                return self._end_item() + self._calls.begin(running)
+            case CallEnded(running, result):
+                return self._end_item() + self._calls.begin(running) + self._calls.end(running, result)
+            case ApprovalReturned(running, approval_id):
+                return self._end_item() + self._begin(approval_request(running, approval_id)) + self._end_item()
+        return b""
+
+    def close_agent(self, finished: Finished, *, calls_client: bool) -> bytes:  # noqa: ARG002 (its items show it)
+        """Return the event with the whole response."""
+        return self._close(finished)
+
+    def agent_choice(self, answer: AgentAnswer) -> ResponseObject:
+        """Return the complete response."""
+        for part, following in pairwise((*answer.parts, None)):
+            if isinstance(part, Message):
+                # Its logprobs are those of its round, which ends with calls if it is not the last.
+                self._generation = self._rounds[round_of(following)]
+                self._end_item()
+                self.deltas(deltas_of(part))
+            elif part is not None:
+                self.tool_event(part)
+        self._close(answer.finished)
+        return self.response
+
+    def _close(self, finished: Finished) -> bytes:
+        rest = b""
+        if all(item["type"] == "mcp_list_tools" for item in self.response["output"]):
             rest += self._begin_message()
         rest += self._end_item()
         is_cut = finished.reason == "length"
@@ -115,6 +188,7 @@ class ResponseEncoder:
 
     def fail(self, error: ModelyardError) -> None:
         """Mark the response as failed with ``error``."""
+        self._calls.break_off()
         self.response |= {"status": "failed", "error": failure_of(error)}
         self._on_done(self.response)
 
@@ -252,7 +326,8 @@ class ResponseEncoder:
                 )
             case "custom_tool_call":
                 events = self._item_event("response.custom_tool_call_input.done", input=item["input"])
-        if item["status"] == "in_progress":
+        # The other items of MCP servers have no status.
+        if item["type"] != "mcp_list_tools" and item["type"] != "mcp_approval_request":
             item["status"] = "completed"
         events += self._event("response.output_item.done", output_index=self._index(), item=item)
         self._item = None
@@ -269,16 +344,9 @@ class ResponseEncoder:
         return len(self.response["output"]) - 1
 
     def _delta_event(self, kind: str, delta: str, /, **fields: Any) -> bytes:
-        if self._obfuscates:
-            length = secrets.randbelow(_OBFUSCATION_CHARACTERS) + 1
-            fields["obfuscation"] = secrets.token_urlsafe(_OBFUSCATION_CHARACTERS)[:length]
-        return self._item_event(kind, delta=delta, **fields)
+        assert self._item is not None
+        return self._events.delta(kind, delta, item_id=self._item["id"], output_index=self._index(), **fields)
 
     def _item_event(self, kind: str, /, **fields: Any) -> bytes:
         assert self._item is not None
         return self._event(kind, item_id=self._item["id"], output_index=self._index(), **fields)
-
-    def _event(self, kind: str, /, **fields: Any) -> bytes:
-        data = orjson.dumps({"type": kind, "sequence_number": self._sequence, **fields})
-        self._sequence += 1
-        return b"event: " + kind.encode() + b"\ndata: " + data + b"\n\n"

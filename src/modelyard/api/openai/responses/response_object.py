@@ -16,6 +16,9 @@ from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.protocol.prompts import Sampling
 from modelyard.protocol.values import Usage
 
+# The fields of an MCP server that may hold secrets, as its URL may. They would be stored with the response.
+_SECRETS: Final = ("authorization", "headers", "server_url")
+
 # Codex shortens its conversation at this one.
 _KNOWN_CODES: Final = ("context_length_exceeded",)
 
@@ -116,7 +119,7 @@ def _effort(body: ResponsesRequest) -> str | None:
 
 
 def _echoed_tool(tool: dict[str, Any]) -> dict[str, Any]:
-    """Return a tool as OpenAI lists it: a function has all its fields."""
+    """Return a tool as OpenAI lists it: a function has all its fields, and an MCP server none of its secrets."""
     if tool["type"] != "function":
-        return {name: value for name, value in tool.items() if value is not None}
+        return {name: value for name, value in tool.items() if value is not None and name not in _SECRETS}
     return {"description": None, "parameters": None, "strict": None, **tool}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Annotated, Any
@@ -12,11 +13,17 @@ from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.agent.tools import ServerTool
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openai.responses.pages import Order, page_of
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.schema import InputTokensRequest, ResponsesRequest
+from modelyard.api.openai.responses.served import (
+    agent_request_of,
+    served_tools,
+    served_without_connections,
+)
 from modelyard.api.openai.responses.services import (
     Input,
     ResponseServices,
@@ -31,6 +38,7 @@ from modelyard.api.openai.responses.truncation import oldest_turns, truncated
 from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
+from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
@@ -51,24 +59,45 @@ Ordered = Annotated[Order, Query(description="`desc`: the newest first.")]
 @json_router.post("/v1/responses", response_model=None)
 async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response:
     """Generate a response: whole, as a stream, or in the background."""
+    async with AsyncExitStack() as connections:
+        return await _response(body, http, connections)
+
+
+async def _response(body: ResponsesRequest, http: HttpRequest, connections: AsyncExitStack) -> Response:
+    """Return the response; it takes over ``connections`` to MCP servers where it needs them."""
     services, responses = Services.of(http), ResponseServices.of(http)
-    sent = await input_of(body, http)
-    request, offered = await RequestBody.of(http.scope).converted(partial(_converted, body, sent), is_long=sent.is_long)
+    served = await served_tools(body, http, connections)
+    sent = await input_of(body, http, served.names)
+    converted = partial(_converted, body, sent, served.tools)
+    request, offered = await RequestBody.of(http.scope).converted(converted, is_long=sent.is_long)
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
+    asked = agent_request_of(body, request, sent.conversation, offered, services)
+    request = request if asked is None else asked.request
     if body.truncation == "auto":
         request = await _truncated(request, http)
     assert isinstance(request.prompt, Chat)
     keep = _keeper(responses.store, body, sent, owner_of(http))
     encoder = ResponseEncoder(body, request.prompt, offered.tools, _defaults(services, body), keep)
+    if asked is not None:
+        asked = replace(asked, request=request)
+        encoder.use_tools(asked, sent.conversation.listed)
     if not body.background:
-        return respond(services.yard, [ChoiceRequest(request, encoder)], stream=bool(body.stream))
+        if asked is None:
+            return respond(services.yard, [ChoiceRequest(request, encoder)], stream=bool(body.stream))
+        choice = AgentChoice(asked, encoder)
+        return respond_agent(
+            services.yard, services.agent, [choice], stream=bool(body.stream), connections=connections.pop_all()
+        )
     if body.stream:
         raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
     encoder.response["model"] = services.yard.model(body.model or "default").id
     await services.yard.check(request.model, "text")
-    responses.background.start(request, encoder)
+    if asked is None:
+        responses.background.start(request, encoder)
+    else:
+        responses.background.start_agent(services.agent, AgentChoice(asked, encoder), connections)
     # What is stored is read if the server ends before the response does.
     error = {"code": "server_error", "message": "The server ended before the response was complete. Send it again."}
     unfinished = {**encoder.response, "status": "failed", "error": error}
@@ -76,8 +105,8 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
     return _json(encoder.response)
 
 
-def _converted(body: ResponsesRequest, sent: Input) -> tuple[Request, OfferedTools]:
-    offered = body.offered(sent.conversation)
+def _converted(body: ResponsesRequest, sent: Input, served: Sequence[ServerTool]) -> tuple[Request, OfferedTools]:
+    offered = body.offered(sent.conversation, served)
     return body.checked(sent.conversation, offered), offered
 
 
@@ -124,11 +153,12 @@ def _defaults(services: Services, body: ResponsesRequest) -> Sampling:
 @json_router.post("/v1/responses/input_tokens", response_model=None)
 async def count_input_tokens(body: InputTokensRequest, http: HttpRequest) -> Response:
     """Count the tokens of a response's prompt, with its instructions and its tools, without computing anything."""
-    sent = await input_of(body, http)
+    served = served_without_connections(body, http)
+    sent = await input_of(body, http, served.names)
 
     def convert() -> tuple[Chat, OfferedTools]:
-        offered = body.offered(sent.conversation)
-        return body.chat(sent.conversation, offered), offered
+        offered = body.offered(sent.conversation, served.tools)
+        return body.counted(sent.conversation, offered), offered
 
     chat, offered = await RequestBody.of(http.scope).converted(convert, is_long=sent.is_long)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))

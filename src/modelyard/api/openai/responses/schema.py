@@ -5,15 +5,17 @@ Source: https://platform.openai.com/docs/api-reference/responses/create.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from modelyard.agent.tools import ServerTool
 from modelyard.api.openai.reasoning_fields import Budget, Effort
-from modelyard.api.openai.responses.items import Conversation, Item
-from modelyard.api.openai.responses.tools import OfferedTools, Tool, ToolChoice, choice_of, offered_tools
+from modelyard.api.openai.responses.history import Conversation
+from modelyard.api.openai.responses.items import Item
+from modelyard.api.openai.responses.tools import OfferedTools, Tool, ToolChoice, choice_of, offered_tools, tools_after
 from modelyard.api.openai.schema import (
     IGNORED,
     MAX_NAME_LENGTH,
@@ -21,9 +23,10 @@ from modelyard.api.openai.schema import (
     MaxTokens,
     refuse_unsupported,
 )
-from modelyard.api.openai.tools import JsonSchemaFormat, ResponseFormat, Tools, chosen_tools
+from modelyard.api.openai.tools import JsonSchemaFormat, ResponseFormat, Tools
 from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, at_most
 from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
+from modelyard.api.serving.request_servers import with_definitions
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.model import FrequencyPenalty, PresencePenalty, Temperature, TopP
 from modelyard.errors import InvalidRequest
@@ -140,13 +143,13 @@ class PromptFields(ConversationFields):
         "`x-modelyard-ignored` says how many items. `disabled`: it is refused.",
     )
 
-    def offered(self, conversation: Conversation) -> OfferedTools:
-        """Return the tools that the model may call.
+    def offered(self, conversation: Conversation, served: Sequence[ServerTool] = ()) -> OfferedTools:
+        """Return the tools that the model may call; ``served`` are those that this server runs.
 
         Raises:
             InvalidRequest: a tool lacks its name, or two have the same.
         """
-        return offered_tools(self.tools or [], conversation.found_tools)
+        return offered_tools(self.tools or [], conversation.found_tools, served)
 
     def chat(self, conversation: Conversation, offered: OfferedTools) -> Chat:
         """Return the prompt.
@@ -156,17 +159,24 @@ class PromptFields(ConversationFields):
         """
         if not conversation.messages:
             raise InvalidRequest("'input' is empty: give a text or at least one item.", "input")
-        choice, _ = choice_of(self.tool_choice, offered)
-        tools, chosen = chosen_tools(offered.definitions, choice)
+        chosen = tools_after(self.tool_choice, offered)
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         return Chat(
             (*system, *conversation.messages),
-            tools,
-            chosen,
+            chosen.functions,
+            chosen.choice,
             self.parallel_tool_calls is not False,
             self.reasoning_request().options,
             continues=conversation.ends_in_an_answer,
         )
+
+    def counted(self, conversation: Conversation, offered: OfferedTools) -> Chat:
+        """Return the prompt with the tools that this server runs.
+
+        Raises:
+            InvalidRequest: as ``chat``.
+        """
+        return with_definitions(self.chat(conversation, offered), tools_after(self.tool_choice, offered).served)
 
     def reasoning_request(self) -> ReasoningRequest:
         """Return what the request says about reasoning."""
@@ -196,7 +206,7 @@ class ResponsesRequest(PromptFields):
 
     max_output_tokens: MaxTokens | None = None
     max_tool_calls: Annotated[int, Field(ge=1)] | None = Field(
-        default=None, description="Has no effect: it bounds the calls of tools that run on OpenAI's servers."
+        default=None, description="How many calls this server runs; the model reads that further calls are not run."
     )
     temperature: Temperature | None = None
     top_p: TopP | None = None
@@ -285,7 +295,6 @@ class ResponsesRequest(PromptFields):
         if self.service_tier not in (None, *_TIERS):
             yield "service_tier"
         others: Mapping[str, Any] = {
-            "max_tool_calls": self.max_tool_calls,
             "context_management": self.context_management,
             "prompt_cache_retention": self.prompt_cache_retention,
             "prompt_cache_options": self.prompt_cache_options,

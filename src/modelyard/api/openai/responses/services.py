@@ -7,12 +7,14 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any, Final
 
 from fastapi import Request as HttpRequest
 
 from modelyard.api.openai.responses.background import Background
-from modelyard.api.openai.responses.items import Conversation, Item, conversation_of, listed_item
+from modelyard.api.openai.responses.history import Conversation, ToolNames, conversation_of
+from modelyard.api.openai.responses.items import Item, listed_item
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.schema import CompactRequest, ConversationFields, PromptFields
 from modelyard.api.openai.responses.store import ResponseStore
@@ -115,8 +117,8 @@ async def found_conversation(conversation_id: str, http: HttpRequest) -> Record:
     return record
 
 
-async def input_of(body: ConversationFields, http: HttpRequest) -> Input:
-    """Return the input of ``body`` with what was said before it.
+async def input_of(body: ConversationFields, http: HttpRequest, names: ToolNames = MappingProxyType({})) -> Input:
+    """Return the input of ``body`` with what was said before it; ``names`` as for ``conversation_of``.
 
     Raises:
         ResponseNotFound, ConversationNotFound: what it continues is not stored.
@@ -137,8 +139,8 @@ async def input_of(body: ConversationFields, http: HttpRequest) -> Input:
 
     def convert() -> Input:
         items = resolved(body.input, referenced)
-        earlier = map(Item.model_validate, before)
-        return Input(before, [listed_item(item) for item in items], conversation_of(earlier, items), is_long)
+        conversation = conversation_of(map(Item.model_validate, before), items, names=names)
+        return Input(before, [listed_item(item) for item in items], conversation, is_long)
 
     return await RequestBody.of(http.scope).converted(convert, is_long=is_long)
 

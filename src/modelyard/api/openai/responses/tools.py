@@ -1,7 +1,7 @@
 """The tools of /v1/responses as functions that a model calls.
 
-A tool that the client runs becomes a function, and its calls come back as items of the tool's own type. A tool that
-runs on OpenAI's servers is left out, because nothing runs it here.
+A tool that the client runs becomes a function, and its calls come back as items of the tool's own type. Tools of
+MCP servers are run by this server. A tool that runs on OpenAI's servers is left out, because nothing runs it here.
 
 Source: https://platform.openai.com/docs/api-reference/responses/create#responses-create-tools.
 """
@@ -15,6 +15,8 @@ from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.agent.tools import ServerTool
+from modelyard.api.openai.responses.mcp_tools import McpFields, NamedServer, named_servers
 from modelyard.api.openai.tools import (
     AllowedTools,
     AllowedToolsChoice,
@@ -24,8 +26,10 @@ from modelyard.api.openai.tools import (
     ToolChoiceField,
     ToolDefinition,
     Tools,
+    chosen_tools,
 )
 from modelyard.errors import InvalidRequest
+from modelyard.protocol.prompts import ToolChoice as PromptToolChoice
 
 ToolKind = Literal["function", "custom", "local_shell", "shell", "apply_patch", "tool_search"]
 """The tools that the client runs. Those after "custom" have the function that ``_BUILT_IN`` describes."""
@@ -33,15 +37,14 @@ ToolKind = Literal["function", "custom", "local_shell", "shell", "apply_patch", 
 _NAME: Final = re.compile(r"[a-zA-Z0-9_.-]{1,128}")
 
 
-class Tool(BaseModel):
+class Tool(McpFields):
     """A tool that the model may call, without the nesting of chat completions."""
 
-    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
-
     type: str = Field(
-        description="`function`, `custom`, `namespace`, `local_shell`, `shell`, `apply_patch`, or `tool_search` with "
-        "the execution `client`. Tools of other types run on OpenAI's servers: they are left out, and listed in the "
-        "header `x-modelyard-ignored`."
+        description="`function`, `custom`, `namespace`, `local_shell`, `shell`, `apply_patch`, `tool_search` with the "
+        "execution `client`, or `mcp` for the tools of an MCP server, which this server runs. Tools of other types, "
+        "and an `mcp` with a `connector_id` or a `tunnel_id`, run on OpenAI's servers: they are left out, and listed "
+        "in the header `x-modelyard-ignored`."
     )
     name: str | None = None
     description: str | None = None
@@ -64,6 +67,9 @@ class ToolChoice(BaseModel):
     type: str
     name: str | None = None
     namespace: str | None = Field(default=None, description="The namespace of the tool.")
+    server_label: str | None = Field(
+        default=None, description="Of an `mcp`: the MCP server, of whose tools the model must call one."
+    )
     mode: Literal["auto", "required"] = "auto"
     tools: Tools[ToolChoice] = []
 
@@ -98,11 +104,13 @@ class OfferedTools:
         tools: those that the model may call, by the name of their function.
         ignored: the paths of the parts that have no effect.
         has_left_out: whether a tool was left out because it does not run here.
+        served: those that this server runs; none has the name of one of ``tools``.
     """
 
     tools: Mapping[str, OfferedTool]
     ignored: tuple[str, ...] = ()
     has_left_out: bool = False
+    served: tuple[ServerTool, ...] = ()
 
     @property
     def definitions(self) -> list[ToolDefinition]:
@@ -110,13 +118,39 @@ class OfferedTools:
         return [tool.definition for tool in self.tools.values()]
 
 
-def offered_tools(tools: Sequence[Tool], found: Sequence[Tool] = ()) -> OfferedTools:
+@dataclass(frozen=True, slots=True)
+class ChosenTools:
+    """The tools of one request after its tool choice.
+
+    Attributes:
+        functions: those of the client, in OpenAI's shape.
+        choice: whether the model must call one.
+        served: those that this server runs.
+    """
+
+    functions: tuple[dict[str, Any], ...]
+    choice: PromptToolChoice
+    served: tuple[ServerTool, ...]
+
+
+def mcp_servers_of(tools: Sequence[Tool]) -> list[NamedServer]:
+    """Return the MCP servers that the tools of a request name.
+
+    Raises:
+        InvalidRequest: as ``named_servers``.
+    """
+    paths = ((f"tools[{index}]", tool) for index, tool in enumerate(tools) if tool.type == "mcp")
+    return named_servers([(path, tool) for path, tool in paths if _runs_here(tool)])
+
+
+def offered_tools(tools: Sequence[Tool], found: Sequence[Tool] = (), served: Sequence[ServerTool] = ()) -> OfferedTools:
     """Return the tools of a request as functions.
 
     Args:
         tools: the field ``tools``.
         found: tools that items of the input add, such as those that a search has found; one that has the name of
             another tool replaces it.
+        served: tools that this server runs; one that has the name of another tool is left out.
 
     Raises:
         InvalidRequest: a tool lacks its name, or two have the same.
@@ -135,7 +169,25 @@ def offered_tools(tools: Sequence[Tool], found: Sequence[Tool] = ()) -> OfferedT
             offered[each.function] = each
     for tool in found:
         offered |= {each.function: each for each, _ in _offered(tool, "input", [])}
-    return OfferedTools(offered, tuple(ignored), has_left_out)
+    own = tuple(tool for tool in served if tool.name not in offered)
+    return OfferedTools(offered, tuple(ignored), has_left_out, own)
+
+
+def tools_after(choice: str | ToolChoice | None, offered: OfferedTools) -> ChosenTools:
+    """Return the tools that ``choice`` leaves the model.
+
+    Raises:
+        InvalidRequest: it names or requires a tool that does not exist.
+    """
+    served = {tool.name: tool for tool in offered.served}
+    stand_ins = [ToolDefinition(type="function", function=FunctionDefinition(name=name)) for name in served]
+    left, chosen = chosen_tools([*offered.definitions, *stand_ins], choice_of(choice, offered)[0])
+    names = [function["function"]["name"] for function in left]
+    return ChosenTools(
+        tuple(function for function, name in zip(left, names, strict=True) if name not in served),
+        chosen,
+        tuple(served[name] for name in names if name in served),
+    )
 
 
 def choice_of(choice: str | ToolChoice | None, offered: OfferedTools) -> tuple[ToolChoiceField | None, bool]:
@@ -150,18 +202,18 @@ def choice_of(choice: str | ToolChoice | None, offered: OfferedTools) -> tuple[T
         case None | "none" | "auto":
             return choice, True
         case "required":
-            return ("required", True) if offered.tools or not offered.has_left_out else (None, False)
+            has_tools = offered.tools or offered.served
+            return ("required", True) if has_tools or not offered.has_left_out else (None, False)
         case ToolChoice(type="allowed_tools"):
-            names = [name for tool in choice.tools if (name := _chosen_name(tool)) is not None]
-            if not names and choice.tools:
-                return None, False
-            functions = [NamedFunction(type="function", function=FunctionName(name=name)) for name in names]
-            allowed = AllowedTools(mode=choice.mode, tools=functions)
-            return AllowedToolsChoice(type="allowed_tools", allowed_tools=allowed), True
+            names = [name for tool in choice.tools for name in _chosen_names(tool, offered.served)]
+            return (_allowed(choice.mode, names), True) if names or not choice.tools else (None, False)
+        case ToolChoice(type="mcp", name=None):
+            names = _chosen_names(choice, offered.served)
+            return (_allowed("required", names), True) if names else (None, False)
         case ToolChoice():
-            if (name := _chosen_name(choice)) is None:
+            if not (names := _chosen_names(choice, offered.served)):
                 return None, False
-            return NamedFunction(type="function", function=FunctionName(name=name)), True
+            return NamedFunction(type="function", function=FunctionName(name=names[0])), True
     raise InvalidRequest(f"'tool_choice' is '{choice}', which is not known.", "tool_choice")
 
 
@@ -170,6 +222,19 @@ def function_name(name: str, namespace: str | None) -> str:
     if not namespace:
         return name
     return f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"
+
+
+def _allowed(mode: Literal["auto", "required"], names: Sequence[str]) -> AllowedToolsChoice:
+    functions = [NamedFunction(type="function", function=FunctionName(name=name)) for name in names]
+    return AllowedToolsChoice(type="allowed_tools", allowed_tools=AllowedTools(mode=mode, tools=functions))
+
+
+def _chosen_names(choice: ToolChoice, served: Sequence[ServerTool]) -> list[str]:
+    """Return the functions of the tools that ``choice`` names: of an MCP server without a tool, all of its tools."""
+    if choice.type != "mcp":
+        return [] if (name := _chosen_name(choice)) is None else [name]
+    own = (tool for tool in served if tool.server == choice.server_label)
+    return [tool.name for tool in own if choice.name in (None, tool.own_name)]
 
 
 def _chosen_name(choice: ToolChoice) -> str | None:
@@ -181,6 +246,9 @@ def _chosen_name(choice: ToolChoice) -> str | None:
 def _runs_here(tool: Tool) -> bool:
     if tool.type == "tool_search":
         return tool.execution == "client"
+    if tool.type == "mcp":
+        extra = tool.model_extra or {}
+        return not (extra.get("connector_id") or extra.get("tunnel_id"))
     return tool.type in ("function", "custom", "namespace") or tool.type in _BUILT_IN
 
 

@@ -209,14 +209,13 @@ async def test_what_has_no_effect_is_named(server: ScriptedServer) -> None:
         reasoning={"summary": "auto"},
         include=["web_search_call.action.sources", "reasoning.encrypted_content"],
         service_tier="flex",
-        max_tool_calls=3,
         context_management=[{"type": "compaction"}],
         prompt_cache_retention="24h",
     )
     assert answer.status_code == 200, answer.text
     assert answer.headers["x-modelyard-ignored"].split(", ") == [
         *("tools[1] (web_search)", "input[1] (web_search_call)", "tool_choice", "text.verbosity", "reasoning.summary"),
-        *("include (web_search_call.action.sources)", "service_tier", "max_tool_calls", "context_management"),
+        *("include (web_search_call.action.sources)", "service_tier", "context_management"),
         "prompt_cache_retention",
     ]
 

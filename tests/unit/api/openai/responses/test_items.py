@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from modelyard.api.media.load import ImageReference
-from modelyard.api.openai.responses.items import Conversation, Item, conversation_of, listed_item
+from modelyard.api.openai.responses.history import Conversation, conversation_of
+from modelyard.api.openai.responses.items import Item, listed_item
 from modelyard.api.openai.responses.opaque import decoded, encoded
 from modelyard.errors import InvalidRequest
 
@@ -125,9 +126,7 @@ def test_a_call_that_a_server_ran_has_its_result_behind_it() -> None:
         "web_search_call",
         "file_search_call",
         "image_generation_call",
-        "mcp_list_tools",
         "mcp_approval_request",
-        "mcp_approval_response",
         "item_reference",
         "compaction",
         "program",

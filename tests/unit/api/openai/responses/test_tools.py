@@ -30,7 +30,6 @@ def chosen(choice: dict[str, Any], *tools: dict[str, Any]) -> Any:
         "code_interpreter",
         "computer_use_preview",
         "image_generation",
-        "mcp",
         "tool_search",
         "of_the_future",
     ],

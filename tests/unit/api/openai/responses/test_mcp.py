@@ -1,0 +1,469 @@
+"""Tools that this server runs, in /v1/responses: their items, events, histories, choices and approvals."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import openresponses_types.types as open_responses
+import pytest
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
+
+from modelyard.agent.tools import ServerTool
+from modelyard.protocol.prompts import NamedTool
+from support.scripted_server import ScriptedServer, call, scripted_server
+from support.scripted_tools import Gate, ScriptedTools, add, fail, server_tool
+
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+FUNCTION: Any = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
+ADD, FAIL = server_tool("add", add), server_tool("fail", fail)
+READ = replace(server_tool("read", add, server="files"), is_read_only=True)
+WRITE = server_tool("write", add, server="files")
+CALC: Any = {"type": "mcp", "server_label": "calc"}
+FILES: Any = {"type": "mcp", "server_label": "files"}
+
+
+@pytest.fixture
+def source() -> ScriptedTools:
+    return ScriptedTools(ADD, FAIL, READ, WRITE)
+
+
+@pytest.fixture
+async def server(tmp_path: Path, source: ScriptedTools) -> AsyncIterator[ScriptedServer]:
+    async with scripted_server(tmp_path, tools=[source]) as server:
+        yield server
+
+
+@pytest.fixture
+def client(server: ScriptedServer) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(
+        base_url="http://localhost/v1",
+        api_key="unused",
+        http_client=server.client,
+        max_retries=0,
+        _strict_response_validation=True,
+    )
+
+
+def script(server: ScriptedServer, *answers: Sequence[str]) -> None:
+    """Let the model answer so; the last answer is also that to all later requests."""
+    server.answers = [*answers]
+
+
+def kinds(response: Response) -> list[str]:
+    return [item.type for item in response.output if item.type != "mcp_list_tools"]
+
+
+def calls_of(response: Response) -> list[Any]:
+    return [item for item in response.output if item.type == "mcp_call"]
+
+
+def offered(server: ScriptedServer, request: int = -1) -> list[str]:
+    """The functions that the model could call in a request."""
+    prompt: Any = server.asked[request].prompt
+    return [tool["function"]["name"] for tool in prompt.tools]
+
+
+def turns(server: ScriptedServer, request: int = -1) -> list[tuple[Any, ...]]:
+    """The conversation of a request: role and content, and the calls by name and arguments."""
+    prompt: Any = server.asked[request].prompt
+    return [
+        (turn["role"], turn["content"], *(tuple(each["function"].values()) for each in turn.get("tool_calls", ())))
+        for turn in prompt.messages
+    ]
+
+
+async def test_a_stream_shows_the_tools_and_their_calls_as_openai_does(
+    server: ScriptedServer, client: openai.AsyncOpenAI
+) -> None:
+    script(server, ["Let me add.", call("calc_add", a=1, b=2)], ["It is 3."])
+    events = await server.events(model="m", input="1 + 2?", tools=[CALC])
+    for event in events:
+        EVENT.validate_python(event)
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    names = [event["type"].removeprefix("response.") for event in events if not event["type"].endswith(".delta")]
+    message = ("output_item.added", "content_part.added", "output_text.done", "content_part.done", "output_item.done")
+    assert names == [
+        *("created", "in_progress"),
+        *("output_item.added", "mcp_list_tools.in_progress", "mcp_list_tools.completed", "output_item.done"),
+        *message,
+        *("output_item.added", "mcp_call.in_progress", "mcp_call_arguments.done", "mcp_call.completed"),
+        "output_item.done",
+        *message,
+        "completed",
+    ]
+    response = events[-1]["response"]
+    open_responses.ResponseResource.model_validate({**response, "output": [], "tools": []})
+    Response.model_validate(response)
+    listed, first, called, last = response["output"]
+    assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == response["output"]
+    assert (listed["server_label"], [tool["name"] for tool in listed["tools"]]) == ("calc", ["add", "fail"])
+    assert first["content"][0]["text"] == "Let me add."
+    assert (called["server_label"], called["name"], called["arguments"]) == ("calc", "add", '{"a": 1, "b": 2}')
+    assert (called["output"], called["error"], called["status"]) == ("3", None, "completed")
+    assert last["content"][0]["text"] == "It is 3."
+    # All rounds count.
+    assert response["usage"]["output_tokens"] == 3
+    assert response["usage"]["input_tokens"] == 6
+
+
+async def test_a_whole_response_has_the_items_of_a_stream(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
+    def answers() -> None:
+        script(server, ["<think>Hm.</think>", "So: ", call("calc_add", a=1), call("calc_fail")], ["Done."])
+
+    answers()
+    whole = await client.responses.create(model="m", input="Go.")
+    answers()
+    async with client.responses.stream(model="m", input="Go.") as stream:
+        streamed = await stream.get_final_response()
+
+    def shape(response: Response) -> list[dict[str, Any]]:
+        return [
+            item.model_dump(exclude={"id": True, "content": {"__all__": {"parsed"}}})
+            if item.type == "message"
+            else item.model_dump(exclude={"id"})
+            for item in response.output
+        ]
+
+    assert sorted(map(str, shape(whole))) == sorted(map(str, shape(streamed)))
+    assert kinds(whole) == ["reasoning", "message", "mcp_call", "mcp_call", "message"]
+    failed = next(item for item in calls_of(whole) if item.name == "fail")
+    assert (failed.status, failed.output) == ("failed", None)
+    assert failed.error.content[0]["text"] == "The disk is full."
+
+
+async def test_calls_of_one_turn_end_in_any_order(server: ScriptedServer, source: ScriptedTools) -> None:
+    gate = Gate()
+
+    async def open_gate(*_: Any) -> Any:
+        await gate.wait_for(started=1)
+        gate.open()
+        return await add({}, lambda _: None)
+
+    source.offered = (server_tool("slow", gate), server_tool("quick", open_gate))
+    script(server, [call("calc_slow"), call("calc_quick")], ["Done."])
+    events = await server.events(model="m", input="Go.")
+    completed = [event for event in events if event["type"] == "response.mcp_call.completed"]
+    output = events[-1]["response"]["output"]
+    for event in completed:
+        assert output[event["output_index"]]["id"] == event["item_id"]
+    assert {output[event["output_index"]]["name"] for event in completed} == {"slow", "quick"}
+
+
+async def test_a_continued_response_has_the_calls_in_its_history(
+    server: ScriptedServer, client: openai.AsyncOpenAI
+) -> None:
+    script(server, ["Let me.", call("calc_add", a=1, b=2)], [call("calc_fail")], ["It is 3."])
+    first = await client.responses.create(model="m", input="1 + 2?")
+    shown = [
+        ("user", "1 + 2?"),
+        ("assistant", "Let me.", ("calc_add", '{"a": 1, "b": 2}')),
+        ("tool", "3"),
+        ("assistant", "", ("calc_fail", "{}")),
+        ("tool", "The disk is full."),
+    ]
+    # As in the last round, so that what was computed is used again.
+    assert turns(server) == shown
+    expected = [*shown, ("assistant", "It is 3."), ("user", "And?")]
+    second = await client.responses.create(model="m", input="And?", previous_response_id=first.id)
+    assert turns(server) == expected
+    assert [item.type for item in second.output] == ["message"], "the tools are listed already"
+    items: Any = [item.model_dump(exclude_none=True) for item in first.output]
+    sent: Any = [{"role": "user", "content": "1 + 2?"}, *items, {"role": "user", "content": "And?"}]
+    raw = await client.responses.with_raw_response.create(model="m", input=sent, store=False)
+    assert turns(server) == expected
+    assert "x-modelyard-ignored" not in raw.headers
+
+
+async def test_calls_of_one_turn_stay_calls_of_one_turn(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
+    script(server, [call("calc_add", a=1), call("calc_add", a=2)], [call("calc_add", a=3)], ["Done."])
+    first = await client.responses.create(model="m", input="Go.")
+    seen = turns(server)
+    assert [len(turn) for turn in seen] == [2, 4, 2, 2, 3, 2]
+    await client.responses.create(model="m", input="And?", previous_response_id=first.id)
+    assert turns(server)[: len(seen)] == seen
+
+
+async def test_tools_are_listed_again_where_they_have_changed(
+    server: ScriptedServer, client: openai.AsyncOpenAI, source: ScriptedTools
+) -> None:
+    first = await client.responses.create(model="m", input="Hi.")
+    assert [item.type for item in first.output] == ["mcp_list_tools", "mcp_list_tools", "message"]
+    source.offered = (ADD, READ, WRITE)
+    second = await client.responses.create(model="m", input="Hi.", previous_response_id=first.id)
+    labels = [item.server_label for item in second.output if item.type == "mcp_list_tools"]
+    assert labels == ["calc"]
+
+
+async def test_a_conversation_keeps_the_calls(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
+    conversation = await client.conversations.create()
+    script(server, [call("calc_add", a=1, b=2)], ["It is 3."])
+    await client.responses.create(model="m", input="1 + 2?", conversation=conversation.id)
+    items = [item.type async for item in await client.conversations.items.list(conversation.id, order="asc")]
+    assert items == ["message", "mcp_list_tools", "mcp_list_tools", "mcp_call", "message"]
+    await client.responses.create(model="m", input="And?", conversation=conversation.id)
+    assert turns(server)[2] == ("tool", "3")
+
+
+async def test_an_answer_ends_with_the_clients_calls_after_ours(
+    server: ScriptedServer, client: openai.AsyncOpenAI
+) -> None:
+    script(server, [call("calc_add", a=1)], [call("f", x=1), call("calc_add", a=2)], ["Done."])
+    first = await client.responses.create(model="m", input="Go.", tools=[FUNCTION])
+    assert sorted(kinds(first)) == ["function_call", "mcp_call", "mcp_call"]
+    called: Any = next(item for item in first.output if item.type == "function_call")
+    result: Any = {"type": "function_call_output", "call_id": called.call_id, "output": "F."}
+    second = await client.responses.create(model="m", input=[result], tools=[FUNCTION], previous_response_id=first.id)
+    assert second.output_text == "Done."
+    results = [content for role, content, *_ in turns(server) if role == "tool"]
+    assert sorted(results) == ["1", "2", "F."], "each once"
+
+
+class TestApproval:
+    @pytest.fixture(autouse=True)
+    def asking(self, source: ScriptedTools) -> None:
+        source.offered = (replace(ADD, needs_approval=True), FAIL)
+
+    async def asked(self, server: ScriptedServer, client: openai.AsyncOpenAI, **more: Any) -> Response:
+        script(server, ["May I?", call("calc_add", a=1, b=2)], ["Done."])
+        return await client.responses.create(model="m", input="Go.", **more)
+
+    async def test_a_call_runs_once_it_is_approved(self, server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
+        first = await self.asked(server, client)
+        assert kinds(first) == ["message", "mcp_approval_request"]
+        request: Any = first.output[-1]
+        assert (request.server_label, request.name, request.arguments) == ("calc", "add", '{"a": 1, "b": 2}')
+        assert first.status == "completed"
+        decision: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}
+        second = await client.responses.create(model="m", input=[decision], previous_response_id=first.id)
+        (called,) = calls_of(second)
+        assert (called.output, called.approval_request_id, called.status) == ("3", request.id, "completed")
+        expected = [("user", "Go."), ("assistant", "May I?", ("calc_add", '{"a": 1, "b": 2}')), ("tool", "3")]
+        assert turns(server) == expected
+        await client.responses.create(model="m", input="Thanks.", previous_response_id=second.id)
+        assert turns(server) == [*expected, ("assistant", "Done."), ("user", "Thanks.")]
+
+    async def test_events_of_an_approval_are_valid(self, server: ScriptedServer) -> None:
+        script(server, [call("calc_add", a=1, b=2)], ["Done."])
+        events = await server.events(model="m", input="Go.")
+        (request,) = [item for item in events[-1]["response"]["output"] if item["type"] == "mcp_approval_request"]
+        decision = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
+        later = await server.events(model="m", input=[decision], previous_response_id=events[-1]["response"]["id"])
+        for event in (*events, *later):
+            EVENT.validate_python(event)
+        assert "response.mcp_call.completed" in [event["type"] for event in later]
+
+    async def test_a_decision_may_be_added_to_the_conversation(
+        self, server: ScriptedServer, client: openai.AsyncOpenAI
+    ) -> None:
+        conversation = await client.conversations.create()
+        first = await self.asked(server, client, conversation=conversation.id)
+        decision: Any = {"type": "mcp_approval_response", "approval_request_id": first.output[-1].id, "approve": True}
+        await client.conversations.items.create(conversation.id, items=[decision])
+        second = await client.responses.create(model="m", input=[], conversation=conversation.id)
+        assert len(calls_of(second)) == 1
+        third = await client.responses.create(model="m", input="Thanks.", conversation=conversation.id)
+        assert not calls_of(third)
+
+    async def test_a_denied_call_says_why(self, server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
+        first = await self.asked(server, client)
+        decision: Any = {
+            "type": "mcp_approval_response",
+            "approval_request_id": first.output[-1].id,
+            "approve": False,
+            "reason": "Too expensive.",
+        }
+        second = await client.responses.create(model="m", input=[decision], previous_response_id=first.id)
+        (called,) = calls_of(second)
+        assert (called.status, called.output) == ("failed", None)
+        assert "Too expensive." in called.error.content[0]["text"]
+        assert "Too expensive." in turns(server)[-1][1]
+
+    async def test_a_client_that_stores_nothing_sends_all_items(
+        self, server: ScriptedServer, client: openai.AsyncOpenAI
+    ) -> None:
+        first = await self.asked(server, client, store=False)
+        history: Any = [{"role": "user", "content": "Go."}]
+        history += [item.model_dump(exclude_none=True) for item in first.output]
+        history.append({"type": "mcp_approval_response", "approval_request_id": first.output[-1].id, "approve": True})
+        second = await client.responses.create(model="m", input=history, store=False)
+        assert len(calls_of(second)) == 1
+        history += [item.model_dump(exclude_none=True) for item in second.output]
+        third = await client.responses.create(
+            model="m", input=[*history, {"role": "user", "content": "Thanks."}], store=False
+        )
+        assert not calls_of(third), "a decided call runs once"
+
+    async def test_a_call_that_nobody_decides_about_is_left_out(
+        self, server: ScriptedServer, client: openai.AsyncOpenAI
+    ) -> None:
+        first = await self.asked(server, client)
+        await client.responses.create(model="m", input="Never mind.", previous_response_id=first.id)
+        assert turns(server) == [("user", "Go."), ("assistant", "May I?"), ("user", "Never mind.")]
+
+    async def test_a_decision_must_be_about_a_call_of_the_conversation(self, server: ScriptedServer) -> None:
+        decision = {"type": "mcp_approval_response", "approval_request_id": "mcpr_other", "approve": True}
+        refused = await server.post("/v1/responses", model="m", input=[{"role": "user", "content": "Go."}, decision])
+        assert refused.status_code == 400
+        assert refused.json()["error"]["param"] == "input[1].approval_request_id"
+
+    async def test_a_call_that_is_approved_needs_its_tool(
+        self, server: ScriptedServer, client: openai.AsyncOpenAI, source: ScriptedTools
+    ) -> None:
+        first = await self.asked(server, client)
+        source.offered = (FAIL,)
+        decision: Any = {
+            "type": "mcp_approval_response",
+            "approval_request_id": first.output[-1].id,
+            "approve": True,
+        }
+        second = await client.responses.create(model="m", input=[decision], previous_response_id=first.id)
+        assert second.output_text == "Done."
+        role, content, *_ = turns(server)[-1]
+        assert (role, "add" in content) == ("tool", True)
+
+    async def test_a_request_can_only_add_to_what_the_server_asks(
+        self, server: ScriptedServer, client: openai.AsyncOpenAI
+    ) -> None:
+        first = await self.asked(server, client, tools=[{**CALC, "require_approval": "never"}])
+        assert kinds(first) == ["message", "mcp_approval_request"]
+        script(server, [call("calc_fail")], ["Done."])
+        second = await client.responses.create(
+            model="m",
+            input="Go.",
+            tools=[{**CALC, "require_approval": {"always": {"tool_names": ["fail"]}, "never": {"tool_names": []}}}],
+        )
+        assert kinds(second) == ["mcp_approval_request"]
+
+
+@pytest.mark.parametrize(
+    ("tools", "functions"),
+    [
+        ([], ["calc_add", "calc_fail", "files_read", "files_write"]),
+        ([CALC], ["calc_add", "calc_fail"]),
+        ([CALC, {**FILES, "allowed_tools": ["read"]}], ["calc_add", "calc_fail", "files_read"]),
+        ([{**FILES, "allowed_tools": {"read_only": True}}], ["files_read"]),
+        ([{**FILES, "allowed_tools": {"tool_names": ["write"]}}], ["files_write"]),
+        ([{**FILES, "allowed_tools": []}], []),
+    ],
+)
+async def test_a_request_names_the_servers_and_the_tools_of_which_the_model_may_call(
+    server: ScriptedServer, tools: list[Any], functions: list[str]
+) -> None:
+    answer = await server.post("/v1/responses", model="m", input="Go.", tools=tools)
+    assert answer.status_code == 200, answer.text
+    assert offered(server) == functions
+    assert "x-modelyard-ignored" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("choice", "functions", "chosen"),
+    [
+        ({"type": "mcp", "server_label": "calc", "name": "add"}, 5, NamedTool("calc_add")),
+        ({"type": "function", "name": "calc_add"}, 5, NamedTool("calc_add")),
+        ({"type": "mcp", "server_label": "files"}, 2, "required"),
+        ("required", 5, "required"),
+        ({"type": "allowed_tools", "mode": "auto", "tools": [{"type": "mcp", "server_label": "calc"}]}, 2, "auto"),
+        ({"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}]}, 1, "required"),
+        ("none", 1, "none"),
+    ],
+)
+async def test_a_choice_of_tools_is_about_ours_as_well(
+    server: ScriptedServer, choice: Any, functions: int, chosen: Any
+) -> None:
+    answer = await server.post("/v1/responses", model="m", input="Go.", tools=[FUNCTION], tool_choice=choice)
+    assert answer.status_code == 200, answer.text
+    assert server.chat.tool_choice == chosen
+    assert len(offered(server)) == functions
+
+
+async def test_a_header_does_without_our_tools(server: ScriptedServer) -> None:
+    body = {"model": "m", "input": "Go.", "tools": [FUNCTION]}
+    answer = await server.client.post("/v1/responses", json=body, headers={"X-Tools": "off"})
+    assert [item["type"] for item in answer.json()["output"]] == ["message"]
+    assert offered(server) == ["f"]
+
+
+async def test_calls_of_earlier_answers_keep_their_names_without_our_tools(
+    server: ScriptedServer, client: openai.AsyncOpenAI
+) -> None:
+    script(server, [call("calc_add", a=1, b=2)], ["It is 3."])
+    first = await client.responses.create(model="m", input="1 + 2?")
+    headers = {"X-Tools": "off"}
+    await client.responses.create(model="m", input="And?", previous_response_id=first.id, extra_headers=headers)
+    assert turns(server)[1] == ("assistant", "", ("calc_add", '{"a": 1, "b": 2}'))
+
+
+@pytest.mark.parametrize(
+    ("tools", "message"),
+    [
+        ([{"type": "mcp", "server_label": "mail"}], "these have: calc, files"),
+        ([{"type": "mcp"}], "must have a server_label"),
+        ([CALC, CALC], "Two MCP servers have the server_label 'calc'"),
+        ([{**CALC, "authorization": "secret"}], "headers and authorization are for servers with a server_url"),
+        ([{**CALC, "server_url": "https://mcp.example/mcp"}], "MCP server"),
+        (
+            [{"type": "mcp", "server_label": f"s{n}", "server_url": "https://mcp.example/mcp"} for n in range(17)],
+            "16 are the most",
+        ),
+    ],
+)
+async def test_servers_that_cannot_be_used_are_refused(server: ScriptedServer, tools: list[Any], message: str) -> None:
+    refused = await server.post("/v1/responses", model="m", input="Go.", tools=tools)
+    assert refused.status_code == 400
+    assert message in refused.json()["error"]["message"]
+    assert "secret" not in refused.text
+    assert not server.asked
+
+
+async def test_calls_are_bounded_by_max_tool_calls(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
+    script(server, [call("calc_add", a=1), call("calc_add", a=2)], ["Done."])
+    response = await client.responses.create(model="m", input="Go.", max_tool_calls=1)
+    assert [item.output for item in calls_of(response)] == ["1"]
+    assert [role for role, *_ in turns(server)] == ["user", "assistant", "tool", "tool"]
+
+
+async def test_a_response_in_the_background_runs_tools(
+    server: ScriptedServer, client: openai.AsyncOpenAI, source: ScriptedTools
+) -> None:
+    gate = Gate()
+    source.offered = (server_tool("wait", gate),)
+    script(server, ["One moment.", call("calc_wait")], ["Done."])
+    queued = await client.responses.create(model="m", input="Go.", background=True)
+    await gate.wait_for(started=1)
+    running = await client.responses.retrieve(queued.id)
+    assert running.status == "in_progress"
+    assert kinds(running) == ["message", "mcp_call"]
+    gate.open()
+    await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == queued.id], timeout=20)
+    response = await client.responses.retrieve(queued.id)
+    assert (response.status, response.output_text) == ("completed", "One moment.Done.")
+    assert [item.output for item in calls_of(response)] == ["open"]
+
+
+async def test_cancelling_a_response_in_the_background_cancels_its_tool(
+    server: ScriptedServer, client: openai.AsyncOpenAI, source: ScriptedTools
+) -> None:
+    gate = Gate()
+    source.offered = (server_tool("wait", gate),)
+    script(server, [call("calc_wait")], ["Done."])
+    queued = await client.responses.create(model="m", input="Go.", background=True)
+    await gate.wait_for(started=1)
+    assert (await client.responses.cancel(queued.id)).status == "cancelled"
+    await gate.wait_for(cancelled=1)
+
+
+async def test_the_tokens_of_our_tools_are_counted(server: ScriptedServer, source: ScriptedTools) -> None:
+    counted = await server.post("/v1/responses/input_tokens", model="m", input="Go.", tools=[CALC])
+    assert counted.status_code == 200, counted.text
+
+
+async def test_a_request_without_tools_of_ours_is_as_before(server: ScriptedServer, source: ScriptedTools) -> None:
+    source.offered: Sequence[ServerTool] = ()
+    answer = await server.post("/v1/responses", model="m", input="Hi.")
+    assert [item["type"] for item in answer.json()["output"]] == ["message"]
