@@ -76,13 +76,19 @@ async def scripted_server(
     output_format: OutputFormat | None = HERMES,
     responses_file: Path | None = None,
     model: dict[str, Any] | None = None,
+    mcp: dict[str, Any] | None = None,
     tools: Sequence[ToolSource] = (),
     decide: Decide | None = None,
 ) -> AsyncIterator[ScriptedServer]:
     """Serve one model whose answers the test decides, for the length of the context."""
     write(folder / "tiny.gguf", tiny_model())
     config = validate_config(
-        {"models": [{"model_id": "./tiny.gguf", "alias": "m", **(model or {})}]}, source="test", base=folder
+        {
+            "models": [{"model_id": "./tiny.gguf", "alias": "m", **(model or {})}],
+            **({} if mcp is None else {"mcp": mcp}),
+        },
+        source="test",
+        base=folder,
     )
     servers: list[ScriptedServer] = []
     engines = ScriptedEngines(answer=lambda submit: servers[0].answer(submit), output_format=output_format)
