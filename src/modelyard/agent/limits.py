@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 from modelyard.config import Config
-
-DEFAULT_TOOL_ROUNDS: Final = 32
-DEFAULT_APPROVAL_TIMEOUT_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,14 +16,10 @@ class AgentLimits:
         approval_timeout_s: how long a call waits for its approval.
     """
 
-    max_rounds: int = DEFAULT_TOOL_ROUNDS
-    approval_timeout_s: float = DEFAULT_APPROVAL_TIMEOUT_S
+    max_rounds: int
+    approval_timeout_s: float
 
 
 def limits_of(config: Config) -> AgentLimits:
     """Return the bounds that ``config`` sets."""
-    mcp = getattr(config, "mcp", None)
-    return AgentLimits(
-        getattr(config.server, "max_tool_rounds", None) or DEFAULT_TOOL_ROUNDS,
-        getattr(mcp, "approval_timeout", None) or DEFAULT_APPROVAL_TIMEOUT_S,
-    )
+    return AgentLimits(config.server.max_tool_rounds, config.mcp.approval_timeout)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
-from modelyard.agent.limits import DEFAULT_APPROVAL_TIMEOUT_S
 from modelyard.agent.tools import ServerTool
 from modelyard.protocol.deltas import ToolCall
 from modelyard.yard.requests.requests import Request
@@ -39,6 +38,7 @@ class AgentRequest:
             bounds the whole answer, over all rounds.
         tools: those of the server, by name.
         max_rounds: rounds in which the model may call tools of the server; in the one after, it may not.
+        approval_timeout_s: how long a call waits for its approval.
         max_calls: calls of the server's tools in the whole answer, beside those of ``decided``. A call beyond them is
             not run, and its result says so; None: as many as any answer may have.
         returns_approvals: whether an answer ends where a call needs an approval, for the client to decide in its next
@@ -46,14 +46,13 @@ class AgentRequest:
         decided: calls that run, or are denied, before the first round.
         before: the conversation as the client sent it, without turns that the server added; turns that the client does
             not see are kept for the request that goes on from it.
-        approval_timeout_s: how long a call waits for its approval.
     """
 
     request: Request
-    tools: Mapping[str, ServerTool] = field(default_factory=dict)
-    max_rounds: int = MAX_TOOL_ROUNDS
+    tools: Mapping[str, ServerTool]
+    max_rounds: int
+    approval_timeout_s: float
     max_calls: int | None = None
     returns_approvals: bool = False
     decided: tuple[DecidedCall, ...] = ()
     before: tuple[Mapping[str, Any], ...] = ()
-    approval_timeout_s: float = DEFAULT_APPROVAL_TIMEOUT_S

@@ -79,7 +79,7 @@ class Client:
         body = ChatCompletionRequest.model_validate({"messages": "Hi", "stream": stream, "n": n})
         agent = Agent()
         tools = [server_tool("add", add), server_tool("gate", self.gate)]
-        asked = agent_request(agent, body.checked(), tools, AgentLimits(), decided=decided)
+        asked = agent_request(agent, body.checked(), tools, AgentLimits(32, 300.0), decided=decided)
         assert asked is not None
         connections = AsyncExitStack()
         connections.callback(self._close)
