@@ -15,8 +15,6 @@ REASONS: Final[Mapping[str, str]] = {
     "deepseek-v3.2": _SELECTS_ALL,
     "glm5": _SELECTS_ALL,
     "audio-flamingo3": _SILENCE,
-    "gemma3n": "Not explained: llama.cpp has the spread of sparse activations over one value less, which alone changes "
-    "little.",
     "gemma4": "transformers hears 30 s of a clip; longer ones were compared window by window.",
     "qwen2-audio": _SILENCE,
     "qwen2.5-omni": "Compared with attention over 30 s, as llama.cpp has it; the model was trained on two seconds.",

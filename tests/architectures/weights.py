@@ -17,6 +17,16 @@ _LAST_NORM: Final = re.compile(r"(^|\.)(norm|final_norm|final_layernorm|ln_f|nor
 _SCALES: Final = ("layer_scalar", "scale", "sinks", "per_expert_scale")
 _SPREAD: Final = 4.0
 
+# Types of models that do not scale attention by the size of a head: the norms of queries and keys contain the scale.
+# Norms of size one would make attention so sharp that rounding alone changes the answer.
+_UNSCALED_ATTENTION: Final = ("gemma3n", "gemma4")
+
+# Size of the embeddings of a model whose output they are too. With larger ones the answer is the last token again.
+_TIED_SIZE: Final = 0.05
+# Gemma 3n derives more streams from the embeddings, of the same size: transformers divides by at least 0.003, and
+# llama.cpp has no such bound. Smaller embeddings, those of tokens that are no words, would differ by that alone.
+_GEMMA3N_SIZE: Final = 0.5
+
 
 def randomise(model: Any, words: Sequence[int]) -> None:
     """Give all weights values of a size that keeps the signal, and let the output have ``words`` alone."""
@@ -32,8 +42,8 @@ def randomise(model: Any, words: Sequence[int]) -> None:
         for name, weight in model.named_parameters():
             if weight is not inputs and weight is not out:
                 _fill(name, weight, hidden, random)
-                if model.config.model_type.startswith("gemma4") and name.endswith(("q_norm.weight", "k_norm.weight")):
-                    # Its attention is not scaled by the size of a head; published models have small norms instead.
+                is_unscaled = model.config.model_type.startswith(_UNSCALED_ATTENTION)
+                if is_unscaled and name.endswith(("q_norm.weight", "k_norm.weight")):
                     weight.mul_(weight.shape[0] ** -0.25)
         for name, buffer in model.named_buffers():
             if _CORRECTION.search(name):
@@ -41,9 +51,9 @@ def randomise(model: Any, words: Sequence[int]) -> None:
         is_word = torch.zeros(inputs.shape[0], 1)
         is_word[list(words)] = 1
         if out is inputs:
-            # Gemma scales what it reads; unless it is as small as elsewhere, the answer is the last token again.
+            # Gemma multiplies its embeddings by the root of their width.
             scaled = math.sqrt(hidden) if model.config.model_type.startswith("gemma") else 1.0
-            size = 0.05 / scaled
+            size = (_GEMMA3N_SIZE if model.config.model_type.startswith("gemma3n") else _TIED_SIZE) / scaled
             inputs.copy_(size * random(inputs))
             inputs[(is_word == 0).squeeze()] *= 0.02
             _scale_last_norm(model, _SPREAD / (size * math.sqrt(hidden)), random)
