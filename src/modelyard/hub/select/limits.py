@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.header import GgufHeader
+from modelyard.hub.select import gemma_3n
 
 # Classes of transformers with a sliding window in all layers, or in those that layer_types names, which llama.cpp
 # computes without a window.
@@ -39,7 +40,7 @@ def header_limits(header: GgufHeader) -> tuple[str, ...]:
 
 def checkpoint_limits(config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return warnings about a checkpoint with that ``config.json``, in sentences."""
-    return tuple(_config_limits({**config, **(config.get("text_config") or {})}, _architecture(config)))
+    return tuple(_config_limits(_text_config(config), _architecture(config)))
 
 
 def check_checkpoint(config: Mapping[str, Any]) -> None:
@@ -48,10 +49,16 @@ def check_checkpoint(config: Mapping[str, Any]) -> None:
     Raises:
         UnusableModel: every answer of the model would be wrong.
     """
-    if _architecture(config) == "AfmoeForCausalLM" and not config.get("mup_enabled"):
+    architecture = _architecture(config)
+    if architecture == "AfmoeForCausalLM" and not config.get("mup_enabled"):
         raise UnusableModel(
             "llama.cpp scales the embeddings of every AfmoeForCausalLM, as 'mup_enabled' in its config.json asks for. "
             "This model does not set it: its answers would be wrong, and it cannot be served."
+        )
+    if architecture in gemma_3n.CLASSES and (keys := gemma_3n.differing_keys(_text_config(config))):
+        raise UnusableModel(
+            "llama.cpp computes Gemma 3n with the values of the published models, E2B and E4B, alone. This model has "
+            f"other values of {', '.join(map(repr, keys))} in its config.json: it cannot be served."
         )
 
 
@@ -68,6 +75,8 @@ def _header_limits(header: GgufHeader) -> Iterator[str]:
         yield SPARSE_MIXING
     if architecture == "gpt-oss" and header.metadata.get("gpt-oss.rope.scaling.type") == "yarn":
         yield RANGE_ROUNDED
+    if architecture == gemma_3n.ARCHITECTURE and gemma_3n.has_other_kv_layers(header):
+        yield OTHER_KV_LAYERS
 
 
 def _config_limits(config: Mapping[str, Any], architecture: str) -> Iterator[str]:
@@ -129,6 +138,11 @@ RANGE_ROUNDED: Final = (
     "answers differ from those of the original."
 )
 
+OTHER_KV_LAYERS: Final = (
+    f"llama.cpp computes keys and values for the first {gemma_3n.OWN_KV_LAYERS} layers of every Gemma 3n. This model "
+    "has another number of such layers: its answers are wrong."
+)
+
 
 def _number(header: GgufHeader, suffix: str) -> int:
     return _integer(header.metadata, f"{header.architecture}.{suffix}")
@@ -137,6 +151,11 @@ def _number(header: GgufHeader, suffix: str) -> int:
 def _integer(facts: Mapping[str, Any], key: str) -> int:
     value = facts.get(key)
     return value if isinstance(value, int) else 0
+
+
+def _text_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the configuration of a checkpoint's language model, which multimodal checkpoints nest in a table."""
+    return {**config, **(config.get("text_config") or {})}
 
 
 def _architecture(config: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ import pytest
 from modelyard.errors import UnusableModel
 from modelyard.hub import GgufHeader, GgufTensor
 from modelyard.hub.select.limits import (
+    OTHER_KV_LAYERS,
     PICTURES_DISORDERED,
     RANGE_ROUNDED,
     SPARSE_MIXING,
@@ -48,6 +49,11 @@ def header(architecture: str, *tensors: str, **facts: Any) -> GgufHeader:
         (header("gpt-oss"), []),
         (header("deepseek2", rope__scaling__type="yarn"), []),
         (header("phimoe"), [SPARSE_MIXING]),
+        (header("gemma3n", block_count=30, attention__shared_kv_layers=10), []),
+        (header("gemma3n", block_count=35, attention__shared_kv_layers=15), []),
+        (header("gemma3n", block_count=26, attention__shared_kv_layers=11), [OTHER_KV_LAYERS]),
+        (header("gemma3n", block_count=30), []),
+        (header("gemma4", block_count=26, attention__shared_kv_layers=11), []),
     ],
 )
 def test_a_file_tells_what_llama_cpp_computes_otherwise(model: GgufHeader, limits: list[str]) -> None:
@@ -101,3 +107,53 @@ def test_a_checkpoint_whose_embeddings_would_be_scaled_is_refused() -> None:
     check_checkpoint(config("LlamaForCausalLM"))
     with pytest.raises(UnusableModel, match="mup_enabled"):
         check_checkpoint(config("AfmoeForCausalLM"))
+
+
+def gemma_3n(layers: int, shared: int, **facts: Any) -> dict[str, Any]:
+    """The settings that the published Gemma 3n models share, with those of E4B's width."""
+    text = {
+        "num_hidden_layers": layers,
+        "num_kv_shared_layers": shared,
+        "activation_sparsity_pattern": ([0.95] * 10 + [0.0] * layers)[:layers],
+        "intermediate_size": [16384] * layers,
+        "altup_active_idx": 0,
+        "altup_correct_scale": True,
+        "altup_num_inputs": 4,
+        "hidden_size_per_layer_input": 256,
+        "laurel_rank": 64,
+    }
+    return {"architectures": ["Gemma3nForConditionalGeneration"], "text_config": {**text, **facts}}
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [
+        gemma_3n(30, 10, intermediate_size=[8192] * 30),
+        gemma_3n(35, 15),
+        gemma_3n(30, 10, intermediate_size=8192, activation_sparsity_pattern=None),
+        gemma_3n(30, 10, num_hidden_layers=None),
+        gemma_3n(30, 10, activation_sparsity_pattern=[0.949999988079071] * 10 + [0.0] * 20),
+        gemma_3n(16, 0),
+        {"architectures": ["Gemma3nForCausalLM"]},
+        {"architectures": ["Gemma3ForCausalLM"], "num_kv_shared_layers": 3},
+    ],
+)
+def test_a_gemma_3n_of_published_proportions_is_served(checkpoint: dict[str, Any]) -> None:
+    check_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("checkpoint", "key"),
+    [
+        (gemma_3n(26, 11), "num_kv_shared_layers"),
+        (gemma_3n(26, 0), "num_kv_shared_layers"),
+        (gemma_3n(30, 10, activation_sparsity_pattern=[0.0] * 30), "activation_sparsity_pattern"),
+        (gemma_3n(30, 10, activation_sparsity_pattern=[0.95] * 9 + [0.0] * 21), "activation_sparsity_pattern"),
+        (gemma_3n(30, 10, intermediate_size=[16384] * 20 + [8192] * 10), "intermediate_size"),
+        (gemma_3n(30, 10, altup_active_idx=1), "altup_active_idx"),
+        (gemma_3n(30, 10, laurel_rank=32), "laurel_rank"),
+    ],
+)
+def test_a_gemma_3n_that_llama_cpp_would_compute_wrongly_is_refused(checkpoint: dict[str, Any], key: str) -> None:
+    with pytest.raises(UnusableModel, match=f"E2B and E4B.*'{key}' in its config.json"):
+        check_checkpoint(checkpoint)
