@@ -126,8 +126,6 @@ def _make(architecture: Architecture, folder: Path) -> tuple[dict[str, Answer], 
     randomise(model, tokenizer.words)
     model.save_pretrained(folder)
     publish(folder, architecture.published)
-    if architecture.model.startswith("Gemma3n"):
-        _add_unused_layers(folder, settings)
     if architecture.heads:
         add_heads(folder, architecture.heads)
     if config.is_encoder_decoder:
@@ -145,22 +143,6 @@ def publish(folder: Path, published: Mapping[str, Any]) -> None:
         else:
             config[key] = None if value == NULL else value
     path.write_text(json.dumps(config, indent=1), "utf-8")
-
-
-def _add_unused_layers(folder: Path, settings: Mapping[str, Any]) -> None:
-    """Write the keys and values of Gemma 3n's layers that share others': published, unused, and left out here."""
-    from safetensors.torch import load_file, save_file
-
-    path = folder / "model.safetensors"
-    weights = load_file(path)
-    layers = int(settings["num_hidden_layers"])
-    shared = int(settings["num_kv_shared_layers"])
-    source = layers - shared - 1
-    parts = ("self_attn.k_proj.", "self_attn.v_proj.", "self_attn.k_norm.")
-    for name in [name for name in weights if f".layers.{source}." in name and any(part in name for part in parts)]:
-        for layer in range(source + 1, layers):
-            weights[name.replace(f".layers.{source}.", f".layers.{layer}.")] = weights[name].clone()
-    save_file(weights, path, metadata={"format": "pt"})
 
 
 def answer_of(model: Any, tokenizer: Tokenizer, text: str) -> Answer:

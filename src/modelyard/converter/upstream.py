@@ -23,6 +23,7 @@ from modelyard.converter.protocol import Refused, report
 from modelyard.converter.rotary import with_partial_rotation
 from modelyard.converter.row_break import with_row_break
 from modelyard.converter.settings import text_settings, with_fixed_settings
+from modelyard.converter.shared_kv import with_unused_layers
 
 PRECISIONS: Final = ("f32", "f16", "bf16")
 
@@ -31,6 +32,8 @@ _ADAPTED: Final = {
     "BambaForCausalLM": with_partial_rotation,
     "BertForSequenceClassification": with_pooler,
     "DeepseekV32ForCausalLM": with_declared_begin_token,
+    "Gemma3nForCausalLM": with_unused_layers,
+    "Gemma3nForConditionalGeneration": with_unused_layers,
 }
 _ADAPTED_TOWERS: Final = {"InternVisionModel": with_class_position_last}
 
