@@ -17,6 +17,7 @@ from modelyard.converter.activation import with_activation
 from modelyard.converter.begin_token import with_declared_begin_token
 from modelyard.converter.class_position import with_class_position_last
 from modelyard.converter.explain import refusal
+from modelyard.converter.gemma_3n_tower import with_gemma_3n_tower
 from modelyard.converter.heads import declares_head, has_head, headless, without_declared_head
 from modelyard.converter.pooler import with_pooler
 from modelyard.converter.protocol import Refused, report
@@ -35,7 +36,10 @@ _ADAPTED: Final = {
     "Gemma3nForCausalLM": with_unused_layers,
     "Gemma3nForConditionalGeneration": with_unused_layers,
 }
-_ADAPTED_TOWERS: Final = {"InternVisionModel": with_class_position_last}
+_ADAPTED_TOWERS: Final = {
+    "Gemma3nForConditionalGeneration": with_gemma_3n_tower,
+    "InternVisionModel": with_class_position_last,
+}
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from modelyard.hub.sources.converted import key_of
 from modelyard.hub.sources.llama_converter import ENGINE, engine_version
 
 # Version of this project's part in a conversion: another number makes all models be converted again.
-_RECIPE: Final = 4
+_RECIPE: Final = 5
 _FINGERPRINT_BYTES: Final = 2**20
 
 
