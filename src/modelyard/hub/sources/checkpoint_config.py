@@ -28,6 +28,10 @@ _LAYERS: Final = ("num_hidden_layers", "depth", "encoder_layers", "n_layers", "l
 _FEED_FORWARD: Final = ("intermediate_size", "encoder_ffn_dim", "ffn_dim", "vt_intermediate_size")
 _F16_BYTES: Final = 2
 
+# Weights of towers that timm makes, whose configuration has their name in place of their sizes.
+# Source: timm, models/mobilenetv5.py, as counted by timm 1.0.
+_NAMED_TOWERS: Final = {"mobilenetv5_300m_enc": 294_126_912}
+
 
 @dataclass(frozen=True, slots=True)
 class Towers:
@@ -92,6 +96,8 @@ def _configs(config: Mapping[str, Any], keys: tuple[str, ...]) -> Iterator[Mappi
 
 def _size_bytes(tower: Mapping[str, Any]) -> int:
     """Return the size of a tower's layers in 16 bits: four square attention matrices, two of a feed-forward network."""
+    if (weights := _NAMED_TOWERS.get(str(tower.get("architecture")))) is not None:
+        return weights * _F16_BYTES
     width, layers = _number(tower, _WIDTH), _number(tower, _LAYERS)
     feed_forward = _number(tower, _FEED_FORWARD) or 4 * width
     return layers * (4 * width * width + 2 * width * feed_forward) * _F16_BYTES

@@ -34,6 +34,15 @@ AUDIO_BYTES = 1 * (4 * 32 * 32 + 2 * 32 * 64) * 2
             Towers(("Qwen2_5OmniModel",), False, True, AUDIO_BYTES),
         ),
         ({"vision_config": {"hidden_size": "wide"}}, Towers((), True, False, 0)),
+        # The size of Gemma 3n's tower follows from its name, and its audio tower is not converted.
+        (
+            {
+                "architectures": ["Gemma3nForConditionalGeneration"],
+                "vision_config": {"architecture": "mobilenetv5_300m_enc", "hidden_size": 2048},
+                "audio_config": {"hidden_size": 1536, "conf_num_hidden_layers": 12},
+            },
+            Towers(("Gemma3nForConditionalGeneration",), True, True, 294_126_912 * 2),
+        ),
     ],
 )
 def test_towers_are_told_from_the_configuration(config: dict[str, Any], towers: Towers | None) -> None:
