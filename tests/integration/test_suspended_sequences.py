@@ -15,6 +15,7 @@ from modelyard.protocol.prompts import Chat, Sampling, Text
 from modelyard.protocol.suspended import SuspendedSequence
 from support.engine_driver import GREEDY, Driven, Steps
 
+GREEDY_PENALIZED = replace(PENALIZED, temperature=0.0)
 DRY = replace(SEEDED, dry_multiplier=1.5, dry_allowed_length=1, dry_sequence_breakers=("\n",))
 SCHEMA = {
     "type": "json_schema",
@@ -47,20 +48,32 @@ def as_after_a_death(state: SuspendedSequence) -> SuspendedSequence:
     return written(state.without_kv())
 
 
+# Without its KV state, the tokens of a sequence are computed again in one step, whose logits differ in their last bits
+# on some processors. A draw may then take another token, so that only greedy texts are compared.
 @pytest.mark.parametrize(
-    ("prompt", "sampling", "request_"),
+    ("prompt", "sampling", "request_", "between"),
     [
-        pytest.param(Text(PROMPT), GREEDY, {}, id="greedy", marks=pytest.mark.long),
-        pytest.param(Text(PROMPT), SEEDED, {}, id="seeded", marks=pytest.mark.long),
-        pytest.param(Text(PROMPT), PENALIZED, {}, id="penalties"),
-        pytest.param(Text(PROMPT), DRY, {}, id="dry", marks=pytest.mark.long),
-        pytest.param(Text(PROMPT), PENALIZED, {"stop": NEAR_STOPS}, id="text held back"),
+        pytest.param(Text(PROMPT), GREEDY, {}, as_after_a_death, id="greedy", marks=pytest.mark.long),
+        pytest.param(Text(PROMPT), SEEDED, {}, written, id="seeded", marks=pytest.mark.long),
+        pytest.param(Text(PROMPT), PENALIZED, {}, written, id="penalties"),
+        pytest.param(Text(PROMPT), GREEDY_PENALIZED, {}, as_after_a_death, id="greedy with penalties"),
+        pytest.param(Text(PROMPT), DRY, {}, written, id="dry", marks=pytest.mark.long),
+        pytest.param(Text(PROMPT), PENALIZED, {"stop": NEAR_STOPS}, written, id="text held back"),
         pytest.param(
-            Text("日本語"), replace(SEEDED, temperature=1.5), {}, id="halves of characters", marks=pytest.mark.long
+            Text("日本語"),
+            replace(SEEDED, temperature=1.5),
+            {},
+            written,
+            id="halves of characters",
+            marks=pytest.mark.long,
         ),
-        pytest.param(CHAT, SEEDED, {}, id="chat", marks=pytest.mark.long),
-        pytest.param(CHAT, GREEDY, {"response_format": SCHEMA, "ignore_eos": False}, id="schema"),
-        pytest.param(Text(PROMPT), GREEDY, {"prediction": "a long time ago"}, id="prediction", marks=pytest.mark.long),
+        pytest.param(CHAT, SEEDED, {}, written, id="chat", marks=pytest.mark.long),
+        pytest.param(CHAT, GREEDY, {"response_format": SCHEMA, "ignore_eos": False}, as_after_a_death, id="schema"),
+        pytest.param(
+            *(Text(PROMPT), GREEDY, {"prediction": "a long time ago"}, as_after_a_death),
+            id="prediction",
+            marks=pytest.mark.long,
+        ),
     ],
 )
 def test_it_goes_on_with_the_text_of_the_undisturbed_one(
@@ -69,22 +82,29 @@ def test_it_goes_on_with_the_text_of_the_undisturbed_one(
     prompt: Text | Chat,
     sampling: Sampling,
     request_: dict[str, Any],
+    between: Callable[[SuspendedSequence], SuspendedSequence],
 ) -> None:
     path = drawn_weights["smollm2"]
     text, finished = undisturbed(path, prompt, sampling, **request_)
-    answer = disturbed(path, steps, (5, 3), prompt, sampling, as_after_a_death, **request_)
+    answer = disturbed(path, steps, (5, 3), prompt, sampling, between, **request_)
     assert answer.text == text
     assert (answer.finished.reason, answer.finished.usage) == (finished.reason, finished.usage)
 
 
-@pytest.mark.parametrize("between", [pytest.param(written, marks=pytest.mark.long), as_after_a_death])
+@pytest.mark.parametrize(
+    ("sampling", "between"),
+    [pytest.param(PENALIZED, written, marks=pytest.mark.long), (GREEDY_PENALIZED, as_after_a_death)],
+)
 def test_each_of_its_tokens_has_one_logprob_as_in_the_undisturbed_one(
-    drawn_weights: dict[str, Path], steps: Steps, between: Callable[[SuspendedSequence], SuspendedSequence]
+    drawn_weights: dict[str, Path],
+    steps: Steps,
+    sampling: Sampling,
+    between: Callable[[SuspendedSequence], SuspendedSequence],
 ) -> None:
     path = drawn_weights["smollm2"]
     driven = Driven(path)
-    text = driven.answer(PROMPT, PENALIZED, logprobs=2, stop=NEAR_STOPS)
-    answer = disturbed(path, steps, (3, 1, 2), PROMPT, PENALIZED, between, logprobs=2, stop=NEAR_STOPS)
+    text = driven.answer(PROMPT, sampling, logprobs=2, stop=NEAR_STOPS)
+    answer = disturbed(path, steps, (3, 1, 2), PROMPT, sampling, between, logprobs=2, stop=NEAR_STOPS)
     assert answer.text == text
     expected = next(iter(driven.logprobs.values()))
     assert [entry.token for entry in answer.logprobs] == [entry.token for entry in expected]
