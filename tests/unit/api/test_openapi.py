@@ -24,6 +24,7 @@ from modelyard.errors import (
     AnswerInvalid,
     Closed,
     ForkedProcess,
+    LlamaCppUnusable,
     MissingExtra,
     ModelyardError,
     PortUnavailable,
@@ -36,7 +37,7 @@ from modelyard.yard.yard import Yard
 # They end a start or a command, or what a program does in its own process, and are no answer of a server: a load that
 # fails is one of its own.
 NEVER_SENT = (
-    *(AnswerInvalid, Closed, ForkedProcess, MissingExtra, WrongEventLoop),
+    *(AnswerInvalid, Closed, ForkedProcess, LlamaCppUnusable, MissingExtra, WrongEventLoop),
     *(PortUnavailable, ServerUnusable, UnusableModel),
 )
 

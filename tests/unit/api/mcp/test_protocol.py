@@ -41,6 +41,8 @@ def key(name: str, *scopes: Scope, models: Iterable[str] | None = None) -> Acces
     return AccessKey(name, digest_of(name.encode()), permitted, frozenset(scopes))
 
 
+IMPORT_S = 60.0
+
 KEYS = (
     key("everything", "inference", "read", "admin"),
     key("asks", "inference"),
@@ -62,6 +64,8 @@ class Served:
     async def client(self, key: str | None = None) -> AsyncIterator[ClientSession]:
         """A session of the official client."""
         async with async_http_client(self.app) as http:
+            # The first request imports the SDK, which takes seconds on a busy machine.
+            http.timeout = IMPORT_S
             if key is not None:
                 http.headers["authorization"] = f"Bearer {key}"
             async with (
