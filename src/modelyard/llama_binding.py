@@ -25,7 +25,7 @@ try:
 except (ImportError, OSError, RuntimeError) as error:
     raise LlamaCppUnusable(str(error)) from error
 
-__all__ = ["LIBRARIES", "ggml", "lib", "mtmd"]
+__all__ = ["LIBRARIES", "ggml", "lib", "load_backends", "mtmd"]
 
 # The folder of llama.cpp's libraries. lib._lib is what llama-cpp-python loaded with ctypes.
 LIBRARIES = Path(lib._lib._name).parent
@@ -37,6 +37,9 @@ _drop_line = _LOG_CALLBACK(lambda _level, _text, _user_data: None)
 
 def load_backends(library: Any, folder: Path) -> None:
     """Load the backends of a llama.cpp that has them as libraries of their own (GGML_BACKEND_DL); others have them.
+
+    This also initialises the drivers of devices, which then cannot be used in forks of this process; so it is done when
+    devices or weights are first used, and not at the import. Afterwards llama.cpp logs to standard error.
 
     A backend whose own libraries are missing, such as CUDA's without a driver, is left out. llama.cpp itself would look
     for backends beside Python's executable and in the current folder, which may be a stranger's.
@@ -63,6 +66,3 @@ def load_backends(library: Any, folder: Path) -> None:
             raise LlamaCppUnusable(f"no backend in {folder} can be loaded, not even the CPU's")
     finally:
         log_to(_LOG_CALLBACK(), None)
-
-
-load_backends(lib._lib, LIBRARIES)

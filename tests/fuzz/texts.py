@@ -120,7 +120,7 @@ def _real(rng: random.Random, place: Place) -> GgufFile:
 def tokenize(report: Callable[[str], None], path: Path, seed: int) -> Played:
     """Tokenise some texts as an engine does."""
     rng = random.Random(seed)
-    weights = Weights([path], gpu_layers=0, on_progress=lambda _: True, end_tokens=frozenset(), is_vocabulary_only=True)
+    weights = Weights([path], on_progress=lambda _: True, end_tokens=frozenset(), is_vocabulary_only=True)
     processes = TokenizerProcesses("fuzzed", [path])
     model, here = Model(weights, processes.tokenize), Model(weights)
     faults: list[str] = []

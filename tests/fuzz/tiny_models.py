@@ -170,7 +170,7 @@ def _grow(report: Callable[[str], None], architecture: str) -> GgufFile | str:
         for _ in range(_MAX_TRIES):
             path.write_bytes(model.content())
             try:
-                weights = Weights([path], gpu_layers=0, on_progress=lambda _: True, are_repacked=False)
+                weights = Weights([path], on_progress=lambda _: True, are_repacked=False)
             except UnusableModel as refusal:
                 said = str(refusal)
                 report(said[-200:])

@@ -135,7 +135,7 @@ class Alone:
     """The same weights in a context of their own, with one sequence."""
 
     def __init__(self, path: Path) -> None:
-        self.weights = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+        self.weights = Weights([path], on_progress=lambda _: True)
         self.model = Model(self.weights)
         self.context = Context(self.model, length=512, slots=1, batch_tokens=512, threads=2)
         self.batch = Batch(512)

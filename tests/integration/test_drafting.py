@@ -140,11 +140,11 @@ def test_a_model_of_another_vocabulary_cannot_draft(large: Path, weights: dict[s
         event = driven._events.get(timeout=60)
     assert "'gemma' cannot draft for it: its vocabulary is another one" in event.reason
     assert driven.engine.join(60)
-    assert [pool.users(WeightsKey.of([path], 0)) for path in (large, weights["gemma3"])] == [0, 0]
+    assert [pool.users(WeightsKey.of([path])) for path in (large, weights["gemma3"])] == [0, 0]
 
 
 def test_the_draft_model_is_borrowed_and_not_loaded_twice(large: Path, small: Path) -> None:
-    pool, key = WeightsPool(), WeightsKey.of([small], 0)
+    pool, key = WeightsPool(), WeightsKey.of([small])
     resident = engine(small, pool=pool)
     driven = engine(large, pool=pool, draft=(small,), draft_name="small")
     assert pool.users(key) == 2

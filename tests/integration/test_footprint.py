@@ -66,7 +66,7 @@ def test_what_the_server_assumes_by_default_is_what_is_measured_here() -> None:
 @pytest.mark.parametrize("model", ["hybrid", "smollm2", "gemma3"])
 def test_the_buffer_of_a_step_is_as_large_as_llama_cpp_says(hybrid: Path, weights: dict[str, Path], model: str) -> None:
     path = {**weights, "hybrid": hybrid}[model]
-    loaded = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+    loaded = Weights([path], on_progress=lambda _: True)
     params = lib.llama_context_default_params()
     params.n_ctx, params.n_batch, params.n_ubatch = 4096, 1024, 1024
     params.n_seq_max = params.n_outputs_max = 4

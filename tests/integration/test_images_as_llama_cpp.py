@@ -32,7 +32,7 @@ def folder(request: pytest.FixtureRequest, vision_models: dict[str, Path]) -> Pa
 
 def logits_of_llama_cpp(folder: Path, before: str, image: Image, after: str) -> npt.NDArray[np.float32]:
     """Behind a prompt that mtmd has cut into chunks and evaluated by itself."""
-    weights = Weights([folder / "tiny-vision-F16.gguf"], gpu_layers=0, on_progress=lambda _: True)
+    weights = Weights([folder / "tiny-vision-F16.gguf"], on_progress=lambda _: True)
     context = Context(Model(weights), length=CONTEXT, slots=1, batch_tokens=512, threads=2)
     params = mtmd.mtmd_context_params_default()
     params.use_gpu, params.n_threads, params.warmup = False, 2, False

@@ -40,7 +40,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def test_an_engine_that_parks_leaves_its_weights_for_the_next(weights: dict[str, Path], reads: list[str]) -> None:
-    pool, key = WeightsPool(), WeightsKey.of([weights[SMOL]], 0)
+    pool, key = WeightsPool(), WeightsKey.of([weights[SMOL]])
     first = engine(weights[SMOL], pool=pool)
     expected = first.answer(PROMPT)
     ended = first.stopped(Stop(park=True))
@@ -55,7 +55,7 @@ def test_an_engine_that_parks_leaves_its_weights_for_the_next(weights: dict[str,
 
 
 def test_an_engine_with_a_draft_model_parks_both(weights: dict[str, Path]) -> None:
-    pool, key = WeightsPool(), WeightsKey.of([weights[SMOL]], 0)
+    pool, key = WeightsPool(), WeightsKey.of([weights[SMOL]])
     driven = Driven(weights[SMOL], pool=pool, draft=(weights[SMOL],))
     assert driven.loaded()
     assert pool.users(key) == 2

@@ -201,7 +201,7 @@ class Qwen(Model):
 
 
 def test_a_template_is_read_as_one_text_but_for_control_tokens_in_documents(weights: dict[str, Path]) -> None:
-    loaded = Weights([weights["smollm2"]], gpu_layers=0, on_progress=lambda _: True)
+    loaded = Weights([weights["smollm2"]], on_progress=lambda _: True)
     try:
         model = Qwen(loaded)
         reader = PairReader(model, vocab_size=model.vocab_size, longest=512)

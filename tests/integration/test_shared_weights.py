@@ -27,7 +27,7 @@ def resident_bytes() -> int:
 
 
 def test_a_second_engine_takes_no_second_copy_and_either_can_go_first(path: Path) -> None:
-    pool, key = WeightsPool(), WeightsKey.of([path], 0)
+    pool, key = WeightsPool(), WeightsKey.of([path])
     first = engine(path, pool=pool, context_length=256)
     expected = first.answer(PROMPT, max_tokens=24)
     before = resident_bytes()
@@ -55,7 +55,7 @@ def test_engines_that_share_weights_answer_at_the_same_time(path: Path) -> None:
         driven.submit(0, PROMPT)
     for driven in both:
         driven.finished()
-    assert pool.users(WeightsKey.of([path], 0)) == 2
+    assert pool.users(WeightsKey.of([path])) == 2
     assert both[0].texts == both[1].texts
     for driven in both:
         driven.stopped(Stop())

@@ -163,7 +163,7 @@ def test_no_token_is_spent_on_the_end_of_a_grammar(server: RunningServer) -> Non
 
 
 def test_biases_choose_only_among_what_is_allowed(server: RunningServer, weights: dict[str, Path]) -> None:
-    loaded = Weights([weights["smollm2"]], gpu_layers=0, on_progress=lambda _: True)
+    loaded = Weights([weights["smollm2"]], on_progress=lambda _: True)
     ids = {word: Model(loaded).tokenize(word, add_special=False)[0] for word in ("yes", "no", "maybe")}
     loaded.free()
     said = {
@@ -403,7 +403,7 @@ def test_a_grammar_that_breaks_fails_its_answer_alone(smollm2: Path, monkeypatch
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_model_without_sense_says_json_of_a_real_vocabulary(smollm2: Path, seed: int) -> None:
-    loaded = Weights([smollm2], gpu_layers=0, on_progress=lambda _: True)
+    loaded = Weights([smollm2], on_progress=lambda _: True)
     model = Model(loaded)
     compiler = GrammarCompiler(model.vocabulary)
     make = chat_format.text_grammar(_demanding(schema_format(strict=True)))

@@ -220,7 +220,7 @@ def test_of_many_sequences_no_token_is_lost_or_said_twice(
     driven.stopped(Stop())
     texts.append(driven.texts)
 
-    weights = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+    weights = Weights([path], on_progress=lambda _: True)
     model = Model(weights)
     for number, usage in enumerate(usages):
         sequence = SequenceId(number)
@@ -233,7 +233,7 @@ def test_of_many_sequences_no_token_is_lost_or_said_twice(
 
 
 def test_a_state_that_is_restored_and_saved_again_is_the_same(path: Path) -> None:
-    weights = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+    weights = Weights([path], on_progress=lambda _: True)
     model = Model(weights)
     first, second = (Context(model, length=1024, slots=4, batch_tokens=512, threads=2) for _ in range(2))
     batch = Batch(512)
@@ -253,7 +253,7 @@ def test_a_state_that_is_restored_and_saved_again_is_the_same(path: Path) -> Non
 
 
 def test_a_state_that_llama_cpp_refuses_leaves_its_slot_empty(path: Path) -> None:
-    weights = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+    weights = Weights([path], on_progress=lambda _: True)
     context = Context(Model(weights), length=256, slots=2, batch_tokens=512, threads=2)
     batch = Batch(512)
     empty = context.state_bytes(1)
@@ -385,7 +385,7 @@ def test_sequences_leave_an_engine_that_fails_and_go_on_in_the_next(
     last = engine(smollm2)
     last.send(*map(Resume, again))
     assert last.finished(0).usage.completion_tokens == 48
-    weights = Weights([smollm2], gpu_layers=0, on_progress=lambda _: True)
+    weights = Weights([smollm2], on_progress=lambda _: True)
     model = Model(weights)
     text = b"".join(map(model.piece, said)).decode() + failing.texts[FIRST] + last.texts[FIRST]
     assert text == expected

@@ -225,7 +225,7 @@ def long_prompt(path: Path, tokens: int) -> Tokens:
     logits by up to 1.2, as it does where nothing was ever saved.
     """
     lines = "\n".join(f"Day {number % len(WORDS)}: {WORDS[number % len(WORDS)]}" for number in range(1, 300))
-    weights = Weights([path], gpu_layers=0, on_progress=lambda _: True)
+    weights = Weights([path], on_progress=lambda _: True)
     ids = Model(weights).tokenize(lines, add_special=True)[:tokens]
     weights.free()
     assert len(ids) == tokens

@@ -9,6 +9,7 @@ import typer
 
 from modelyard.cli.model_names import is_config, one_model_name, read_names
 from modelyard.cli.options import (
+    DEVICE_OPTIONS,
     ConfigOption,
     ModelArgument,
     ModelOption,
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from modelyard.yard.estimate import ModelEstimate
 
 
-@takes_model_options(without=("cpu", "device_layers", "max_seqs", "chat_template"))
+@takes_model_options(without=(*DEVICE_OPTIONS, "max_seqs", "chat_template"))
 def resolve(
     name: ModelArgument = None,
     model: ModelOption = None,

@@ -16,6 +16,15 @@ OPTIONS: Final[Mapping[str, str]] = {
     "max_seqs": "--max-seqs",
     "device_layers": "--device-layers",
     "cpu": "--cpu",
+    "devices": "--devices",
+    "n_cpu_moe": "--n-cpu-moe",
+    "tensor_overrides": "--tensor-override",
+    "split_mode": "--split-mode",
+    "tensor_split": "--tensor-split",
+    "main_gpu": "--main-gpu",
+    "kv_on_host": "--kv-on-host",
+    "mlock": "--mlock",
+    "mmap": "--no-mmap",
     "quant": "--quant",
     "isq": "--isq",
     "from_uqff": "--from-uqff",
@@ -37,7 +46,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 """Key of the configuration -> the option of the command line."""
 
 # Keys that are also words of the messages: they stand for the key only before a value, or at the beginning.
-_WORDS: Final = frozenset({"format", "kind", "host", "port", "dtype"})
+_WORDS: Final = frozenset({"format", "kind", "host", "port", "dtype", "devices"})
 
 _LABEL: Final = re.compile(r"^(?:\[+[\w.]+\]+(?: of model)?(?: (?P<number>\d+)(?: \((?P<model>'[^']*')\))?)?: )")
 _ONE_MODEL: Final = re.compile(r"^model '[^']*': ")

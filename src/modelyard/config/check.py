@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from modelyard.config import mcp_rules, rules, weight_rules
+from modelyard.config import device_rules, mcp_rules, rules, weight_rules
 from modelyard.config.model import Model, list_apart
 from modelyard.config.problems import MAX_ADVISED, schema_problems
 from modelyard.config.schema import Config
@@ -108,9 +108,10 @@ def rule_problems(
         *mcp_rules.unknown_servers(config.mcp, models, config.server),
         *rules.shared_names(models),
         *rules.reserved_names(models),
-        *rules.mixed_cpu(models),
+        *device_rules.mixed_cpu(models),
         *rules.pinned_but_idle(models),
-        *rules.layers_without_device(models),
+        *device_rules.devices_without_use(models),
+        *device_rules.bad_placements(models),
         *weight_rules.bad_quantisation(models),
         *weight_rules.bad_format(models),
         *_missing_templates(models.items()),

@@ -47,10 +47,16 @@ _RENAMED: Final[Mapping[tuple[str, ...], str]] = {
     ("models", "chat_template"): "chat_template_file template jinja",
     (*_DEVICE, "max_seq_len"): "ctx ctx_size n_ctx num_ctx context context_length context_size context_window c "
     "max_model_len max_context max_context_length max_position_embeddings pa_context_len",
-    (
-        *_DEVICE,
-        "device_layers",
-    ): "n_gpu_layers gpu_layers ngl num_gpu num_gpu_layers gpu tensor_split main_gpu split_mode",
+    (*_DEVICE, "n_gpu_layers"): "gpu_layers ngl num_gpu num_gpu_layers gpu",
+    (*_DEVICE, "devices"): "device dev gpu_ids cuda_visible_devices",
+    (*_DEVICE, "n_cpu_moe"): "ncmoe cpu_moe cmoe",
+    (*_DEVICE, "tensor_overrides"): "override_tensor override_tensors ot tensor_buft_overrides",
+    (*_DEVICE, "split_mode"): "sm",
+    (*_DEVICE, "tensor_split"): "ts",
+    (*_DEVICE, "main_gpu"): "mg main_device",
+    (*_DEVICE, "kv_on_host"): "no_kv_offload nkvo low_vram",
+    (*_DEVICE, "mlock"): "use_mlock",
+    (*_DEVICE, "mmap"): "use_mmap no_mmap",
     (*_DEVICE, "max_batch_size"): "parallel n_parallel np num_parallel max_parallel slots concurrency_limit",
     ("runtime", "batch_tokens"): "batch batch_size ubatch_size n_batch num_batch n_ubatch b ub",
     ("runtime", "kv_type"): "cache_type_k cache_type_v ctk ctv kv_cache_type kv_cache_dtype type_k type_v",
@@ -75,7 +81,7 @@ _RENAMED: Final[Mapping[tuple[str, ...], str]] = {
 
 _REMOVED: Final[Mapping[str, str]] = {
     "threads t num_thread n_threads threads_batch threads_http": "Remove it: all cores that the process may use do.",
-    "mlock use_mlock mmap no_mmap use_mmap numa": "Remove it: files are mapped, and shared by models.",
+    "numa": "Remove it: the system places memory near the cores that use it first.",
     "cmd command cmd_stop proxy check_endpoint": "Remove it: Modelyard starts no other programs. Name the model's file "
     "in model_id, and write what the command's options say as keys.",
     "system system_prompt": "Remove it: each request carries its system message.",

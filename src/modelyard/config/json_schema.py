@@ -48,6 +48,7 @@ _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {
         {"type": "integer", "minimum": 0, "maximum": 512},
         {"type": "array", "items": {"type": "string", "pattern": r"^\s*\d{1,3}\s*:\s*\d{1,3}\s*$"}, "minItems": 1},
     ],
+    "tensor_overrides": [{"type": "array", "items": {"type": "string", "pattern": "^.+=.+$"}, "minItems": 1}],
 }
 # Keys that also take a number of tokens with a unit.
 _COUNTS: Final = frozenset({"max_seq_len", "batch_tokens", "tokens_per_minute", "max_context", "max_tokens"})

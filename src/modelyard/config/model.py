@@ -16,11 +16,12 @@ from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
 from modelyard.config.counts import TOKENS_EXAMPLES, read_tokens
-from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, read_device_layers
+from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, MAX_DEVICES, MAX_LAYERS, read_device_layers
 from modelyard.config.durations import DURATION_EXAMPLES, read_duration
 from modelyard.config.model_reference import ModelReference, parse_model_reference, unique_ids
-from modelyard.config.names import Dtype, FileFormat, Isolation, Kind, Load, ReasoningFormat, ToolFormat
+from modelyard.config.names import Dtype, FileFormat, Isolation, Kind, Load, ReasoningFormat, SplitMode, ToolFormat
 from modelyard.config.paths import absolute, base_of
+from modelyard.config.tensor_overrides import OVERRIDES_WORDING, read_tensor_overrides
 
 _INT32_MAX = 2**31 - 1
 
@@ -101,11 +102,68 @@ class Device(Table):
         description="Run on the CPU only. One value for all models: those that leave it unset follow the others; "
         "unset everywhere, a GPU is used where there is one.",
     )
+    devices: _List[_Text] = Field(
+        default=(),
+        max_length=MAX_DEVICES,
+        description='Devices that the model may use, by their names in `modelyard doctor`, such as `["CUDA0"]`. Unset: '
+        "all accelerators.",
+    )
+    n_gpu_layers: int | None = Field(
+        default=None,
+        ge=0,
+        le=_INT32_MAX,
+        description="Layers on accelerators, counted from the last one; the output counts as one more. The others are "
+        "computed by the CPU. Unset: all.",
+    )
     device_layers: Annotated[tuple[int, ...], BeforeValidator(read_device_layers)] | None = Field(
         default=None,
         json_schema_extra={"wording": DEVICE_LAYERS_WORDING},
-        description='Layers on accelerators: a number for the first one, or `["0:20", "1:12"]`, 20 on device 0 and 12 '
-        "on device 1; the others are computed by the CPU. Unset: all, if llama.cpp was built for one. Untested.",
+        description='Layers on each accelerator: a number for the first one, or `["0:20", "1:12"]`, 20 on device 0 and '
+        "12 on device 1, in the order of `devices`. In place of `n_gpu_layers` and `tensor_split`.",
+    )
+    n_cpu_moe: int | None = Field(
+        default=None,
+        ge=0,
+        le=MAX_LAYERS,
+        description="Layers, counted from the first, whose experts stay in the machine's memory and are computed by "
+        "the CPU, while the rest of these layers is on accelerators.",
+    )
+    tensor_overrides: Annotated[tuple[tuple[str, str], ...], BeforeValidator(read_tensor_overrides)] = Field(
+        default=(),
+        json_schema_extra={"wording": OVERRIDES_WORDING},
+        description="Tensors with places of their own: regular expressions for their names, each with `host` or a "
+        'device, such as `["ffn_.*_exps=host"]`. The first that matches counts, before `n_cpu_moe`.',
+    )
+    split_mode: SplitMode | None = Field(
+        default=None,
+        description="How several accelerators share the model: whole layers each (`layer`), rows of all matrices each "
+        "(`row`, only on devices that can), or all on `main_gpu` (`none`). Unset: `layer`.",
+    )
+    tensor_split: _List[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]] = Field(
+        default=(),
+        max_length=MAX_DEVICES,
+        description="Part of the model on each accelerator, such as `[3, 1]`. Unset: by their free memory.",
+    )
+    main_gpu: int | None = Field(
+        default=None,
+        ge=0,
+        lt=MAX_DEVICES,
+        description="Number of the accelerator that has the whole model with `split_mode` `none`, or its small tensors "
+        "with `row`. Unset: 0.",
+    )
+    kv_on_host: bool | None = Field(
+        default=None,
+        description="Keep the KV cache in the machine's memory, where the CPU computes attention. Unset: beside its "
+        "layers.",
+    )
+    mlock: bool | None = Field(
+        default=None,
+        description="Lock the weights in the machine's memory, so that they are never swapped out.",
+    )
+    mmap: bool | None = Field(
+        default=None,
+        description="Map the files into memory instead of reading them. Unset: where all devices support it. With "
+        "`false`, models on the same file share its weights only within a process.",
     )
     max_seq_len: Annotated[int, Field(ge=1, le=_INT32_MAX), BeforeValidator(read_tokens)] | None = Field(
         default=None,

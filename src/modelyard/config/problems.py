@@ -116,7 +116,7 @@ def _advice(path: TablePath, key: str, value: object) -> str:
     if (*path, key) in FOREIGN:
         return FOREIGN[(*path, key)]
     home = next((home for home, table in TABLES.items() if key in table.model_fields), None)
-    if home is not None:
+    if home is not None and (not isinstance(value, dict) or (*home, key) in TABLES):
         return _belongs(home, key)
     known = list(TABLES[path].model_fields)
     is_scalar = not isinstance(value, dict | list)

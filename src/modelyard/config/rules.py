@@ -122,42 +122,6 @@ def unknown_drafts(models: Mapping[int, Model]) -> list[ConfigProblem]:
     return problems
 
 
-def mixed_cpu(models: Mapping[int, Model]) -> list[ConfigProblem]:
-    """Require that all models that set ``cpu`` set it to the same value."""
-    on, off = ([number for number, model in models.items() if model.device.cpu is value] for value in (True, False))
-    if not on or not off:
-        return []
-    *others, last = (("models", number - 1, "device", "cpu") for number in sorted((*on, *off)))
-    are_on, are_off = (", ".join(_label(number, models[number]) for number in numbers) for numbers in (on, off))
-    return [
-        ConfigProblem(
-            "cpu must be the same in every [models.device] that sets it: "
-            f"it is true in {are_on} and false in {are_off}.",
-            location=last,
-            related=tuple(others),
-        )
-    ]
-
-
-def layers_without_device(models: Mapping[int, Model]) -> list[ConfigProblem]:
-    """Refuse ``device_layers`` where ``cpu`` keeps all models on the CPU."""
-    on_cpu = next((number for number, model in models.items() if model.device.cpu), None)
-    if on_cpu is None:
-        return []
-    return [
-        ConfigProblem(
-            f"device_layers gives layers to an accelerator, and cpu = true ({_label(on_cpu, models[on_cpu])}) keeps "
-            "all models on the CPU.",
-            "Keep one of them.",
-            table=label(("models", "device"), number, model.model_id),
-            location=("models", number - 1, "device", "device_layers"),
-            related=(("models", on_cpu - 1, "device", "cpu"),),
-        )
-        for number, model in models.items()
-        if any(model.device.device_layers or ())
-    ]
-
-
 def too_many_sequences(runtime: Runtime) -> list[ConfigProblem]:
     """Bound running requests and kept prompts together, because they share the sequences of one context."""
     total = runtime.max_seqs + runtime.prefix_cache_n

@@ -18,7 +18,7 @@ from typing import Final
 from modelyard.converter.imatrix import read_imatrix
 from modelyard.converter.protocol import Refused, report, run
 from modelyard.formats.gguf.read import read_header
-from modelyard.llama_binding import lib
+from modelyard.llama_binding import LIBRARIES, lib, load_backends
 
 _MAX_ROWS_BYTES: Final = 256 * 2**20
 _TENSOR: Final = re.compile(rb"\[ *(\d+)/ *(\d+)\]")
@@ -53,6 +53,7 @@ def main(arguments: list[str]) -> None:
         elif level == _LOG_ERROR:
             errors.append(text.decode("utf-8", "replace").strip())
 
+    load_backends(lib._lib, LIBRARIES)
     lib.llama_log_set(on_log, ctypes.c_void_p(0))
     lib.llama_backend_init()
     params = lib.llama_model_quantize_default_params()

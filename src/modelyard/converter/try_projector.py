@@ -34,14 +34,12 @@ def main(arguments: list[str]) -> None:
     options = parser.parse_args(arguments)
     report(step="trying the projector", fraction=0.0)
     try:
-        weights = Weights(
-            options.model, gpu_layers=0, on_progress=lambda _: True, end_tokens=frozenset(), are_repacked=False
-        )
+        weights = Weights(options.model, on_progress=lambda _: True, end_tokens=frozenset(), are_repacked=False)
         vision = Vision.load(
             options.projector,
             Model(weights),
             batch_tokens=_ANY_BATCH,
-            offload=False,
+            device=None,
             threads=1,
             flash_attn=None,
             on_progress=lambda _: True,

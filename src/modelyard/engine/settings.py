@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from modelyard.protocol.placement import ANYWHERE, Placement
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.file_stamp import FileStamp
 
@@ -57,8 +58,7 @@ class EngineSettings:
             DEFAULT_CONTEXT.
         max_seqs: sequences that run at once; more wait in the queue.
         prefix_slots: prefixes kept beside them.
-        offload: whether to use an accelerator that the installed llama.cpp supports.
-        device_layers: layers on each accelerator, by its number; None: all layers, as llama.cpp divides them.
+        placement: where its weights, its cache and its computation are.
         chat_template: Jinja source in place of the file's own.
         tool_format, reasoning_format: formats of its answers, by names in the registries, "none" for no reasoning;
             None: determined from the template.
@@ -69,7 +69,7 @@ class EngineSettings:
         prompt_lookup: whether draft tokens are looked up in the text so far, where that pays.
         draft: the GGUF file, or the shards, of a smaller model of the same vocabulary that drafts tokens; () for none.
         draft_name: id of the draft model, for messages.
-        draft_device_layers: layers of the draft model on each accelerator, as ``device_layers``.
+        draft_placement: where the draft model is.
         weight: part of the device time, relative to the weights of other engines.
         priority: while this engine computes, engines with a lower priority wait.
         kv_keep: where prompts outlive the engine.
@@ -87,8 +87,7 @@ class EngineSettings:
     context_length: int | None = None
     max_seqs: int = 32
     prefix_slots: int = 16
-    offload: bool = True
-    device_layers: tuple[int, ...] | None = None
+    placement: Placement = ANYWHERE
     chat_template: str | None = None
     tool_format: str | None = None
     reasoning_format: str | None = None
@@ -99,7 +98,7 @@ class EngineSettings:
     prompt_lookup: bool = True
     draft: tuple[Path, ...] = ()
     draft_name: str = ""
-    draft_device_layers: tuple[int, ...] | None = None
+    draft_placement: Placement = ANYWHERE
     weight: float = 1.0
     priority: int = 0
     kv_keep: Literal["off", "memory", "disk"] = "off"

@@ -114,6 +114,45 @@ class ModelBuilder(McpBuildable):
             return self._with("device", device_layers=list(layers))
         return self._with("device", device_layers=layers)
 
+    def with_devices(self, *names: str) -> Self:
+        """Use only these accelerators, by their names in ``modelyard doctor``, such as ``"CUDA0"``."""
+        return self._with("device", devices=list(names))
+
+    def with_gpu_layers(self, layers: int) -> Self:
+        """Put this many layers on accelerators, counted from the last one; the output counts as one more."""
+        return self._with("device", n_gpu_layers=layers)
+
+    def with_split(
+        self,
+        parts: Sequence[float] | None = None,
+        *,
+        mode: Literal["none", "layer", "row"] | None = None,
+        main_gpu: int | None = None,
+    ) -> Self:
+        """Divide the model between several accelerators: ``parts`` on each, as ``mode`` has it."""
+        given = {"tensor_split": None if parts is None else list(parts), "split_mode": mode, "main_gpu": main_gpu}
+        return self._with("device", **{key: value for key, value in given.items() if value is not None})
+
+    def with_experts_on_host(self, layers: int) -> Self:
+        """Keep the experts of the first ``layers`` layers in the machine's memory, computed by the CPU."""
+        return self._with("device", n_cpu_moe=layers)
+
+    def with_tensor_overrides(self, *overrides: str) -> Self:
+        """Put tensors on the host or on a device: regular expressions with places, as ``"ffn_.*_exps=host"``."""
+        return self._with("device", tensor_overrides=list(overrides))
+
+    def with_kv_on_host(self) -> Self:
+        """Keep the KV cache in the machine's memory, also where the layers are on accelerators."""
+        return self._with("device", kv_on_host=True)
+
+    def with_mlock(self) -> Self:
+        """Lock the weights in the machine's memory, so that they are never swapped out."""
+        return self._with("device", mlock=True)
+
+    def with_mmap(self, *, is_mapped: bool) -> Self:
+        """Map the files into memory, or read them."""
+        return self._with("device", mmap=is_mapped)
+
     def with_max_seq_len(self, tokens: int | str) -> Self:
         """Set the length of the context in tokens, a number or ``"8k"``; for an embedding model, the longest input."""
         return self._with("device", max_seq_len=tokens)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from modelyard.protocol.placement import DeviceBytes
 from modelyard.protocol.prompts import Sampling
 
 
@@ -21,6 +22,7 @@ class ModelProfile:
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
+        device_bytes: what llama.cpp allocated on each device, by its name, and on the host as "host".
         identity: weights and settings; engines with equal identities can restore each other's KV states.
         is_isolated: whether its engine has a process of its own.
         dimensions: length of an embedding; 0 if the model does not embed.
@@ -37,6 +39,7 @@ class ModelProfile:
     architecture: str = ""
     weights_bytes: int = 0
     context_bytes: int = 0
+    device_bytes: tuple[tuple[str, DeviceBytes], ...] = ()
     weights_key: str = ""
     dimensions: int = 0
     can_see: bool = False

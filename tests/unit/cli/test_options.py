@@ -25,10 +25,11 @@ def test_a_command_gets_a_parameter_for_each_option_of_a_model_and_collects_them
     def command(model: ModelOption, *, options: ModelOptions, as_json: bool = False) -> None:
         calls.append({"model": model, "options": options, "as_json": as_json})
 
-    offered = [field.name for field in fields(ModelOptions) if field.name not in ("max_seqs", "chat_template")]
+    defaults = {field.name: field.default for field in fields(ModelOptions)}
+    offered = [name for name in defaults if name not in ("max_seqs", "chat_template")]
     parameters = inspect.signature(command).parameters
     assert list(parameters) == ["model", *offered, "as_json"]
     hints = get_type_hints(ModelOptions, include_extras=True)
     assert all(parameters[name].annotation == hints[name] for name in offered)
-    command(model="m", as_json=True, **{**dict.fromkeys(offered), "cpu": True, "ctx": 512})
+    command(model="m", as_json=True, **{**{name: defaults[name] for name in offered}, "cpu": True, "ctx": 512})
     assert calls == [{"model": "m", "options": ModelOptions(cpu=True, ctx=512), "as_json": True}]

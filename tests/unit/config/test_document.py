@@ -103,7 +103,7 @@ def test_utf_16_is_named(tmp_path):
 def test_keys_of_other_tools_are_named_in_a_file(tmp_path):
     error = refused(tmp_path, f"{MODEL}n-gpu-layers = 99\nnum_ctx = 4096\nttl = 60\nhf_repo = 'x'\nmmproj = 'y'\n")
     assert [problem.hint for problem in error.problems] == [
-        "Write device_layers in [models.device].",
+        "Did you mean 'n_gpu_layers'? It belongs in [models.device].",
         "Write max_seq_len in [models.device].",
         "Write idle_unload_seconds.",
         "Write model_id.",

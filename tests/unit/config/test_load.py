@@ -159,8 +159,17 @@ def test_every_key_reaches_the_configuration(write):
             reasoning_format = "think"
             dtype = "f16"
             quantization = { from_uqff = "q4k-0.uqff", imatrix = "smol.imatrix" }
-            device = { cpu = true, max_seq_len = 4096, device_layers = 0, max_batch_size = 4 }
             format = { format = "gguf", mmproj = "mmproj.gguf" }
+            [models.device]
+            cpu = true
+            max_seq_len = 4096
+            device_layers = 0
+            max_batch_size = 4
+            n_cpu_moe = 2
+            tensor_overrides = ["exps=host"]
+            kv_on_host = true
+            mlock = true
+            mmap = true
             [models.multimodal]
             max_num_images = 2
             max_edge = 1024
@@ -193,6 +202,11 @@ def test_every_key_reaches_the_configuration(write):
     # These exclude what is set.
     assert unset == {
         ("models", "idle_unload_seconds"),
+        ("models", "device", "devices"),
+        ("models", "device", "n_gpu_layers"),
+        ("models", "device", "split_mode"),
+        ("models", "device", "tensor_split"),
+        ("models", "device", "main_gpu"),
         ("models", "quantization", "quant"),
         ("models", "quantization", "isq"),
         ("models", "format", "quantized_file"),

@@ -134,21 +134,12 @@ def test_no_model_drafts_for_itself():
 
 def test_models_that_leave_cpu_unset_follow_the_others():
     models = numbered(on(True), {"model_id": "unset"})
-    assert rules.mixed_cpu(models) == []
     assert effective_cpu(models.values()) is True
 
 
 @pytest.mark.parametrize("models", [[], [{"model_id": "unset"}], [on(False), {"model_id": "unset"}]])
 def test_cpu_is_false_unless_a_model_asks_for_it(models):
-    assert rules.mixed_cpu(numbered(*models)) == []
     assert effective_cpu(numbered(*models).values()) is False
-
-
-def test_cpu_cannot_be_both_true_and_false():
-    assert rules.mixed_cpu(numbered(on(True), {"model_id": "unset"}, on(False))) == [
-        "cpu must be the same in every [models.device] that sets it: it is true in [[models]] 1 ('cpu-True') "
-        "and false in [[models]] 3 ('cpu-False')."
-    ]
 
 
 @pytest.mark.parametrize("name", [*QUANT_NAMES, "AUTO", " Q4K "])
@@ -330,21 +321,6 @@ def test_a_list_of_files_names_one():
 
 def test_an_embedding_model_sees_no_pictures():
     assert "kind = 'embedding'" in format_problem({"mmproj": "p.gguf"}, kind="embedding")
-
-
-def test_layers_cannot_go_to_a_device_that_cpu_forbids():
-    def on_device(layers, **device):
-        return {"model_id": "b", "device": {"device_layers": layers, **device}}
-
-    assert rules.layers_without_device(numbered(on_device(20), {"model_id": "unset"})) == []
-    assert rules.layers_without_device(numbered(on_device(0, cpu=True))) == []
-    (itself,) = rules.layers_without_device(numbered(on_device(["1:4"], cpu=True)))
-    assert itself == (
-        "[models.device] of model 1 ('b'): device_layers gives layers to an accelerator, and cpu = true "
-        "([[models]] 1 ('b')) keeps all models on the CPU. Keep one of them."
-    )
-    (neighbour,) = rules.layers_without_device(numbered(on(True), on_device(20)))
-    assert "cpu = true ([[models]] 1 ('cpu-True'))" in neighbour
 
 
 def sized(size):

@@ -44,7 +44,7 @@ def test_a_model_that_is_only_named_has_every_default():
     model = Model(model_id="smol")
     assert (model.kind, model.load, model.pinned, model.chat_template) == ("auto", "startup", False, None)
     assert set(model.quantization.model_dump().values()) == {None}
-    assert set(model.device.model_dump().values()) == {None}
+    assert set(model.device.model_dump().values()) == {None, ()}
     assert set(model.sampling.model_dump().values()) == {None}
 
 

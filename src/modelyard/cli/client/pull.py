@@ -15,11 +15,11 @@ from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelOption,
 from modelyard.cli.client.output import memory, print_json
 from modelyard.cli.messages import print_result
 from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import MODEL_FORMS, ModelOptions, one_model, takes_model_options
+from modelyard.cli.options import DEVICE_OPTIONS, MODEL_FORMS, ModelOptions, one_model, takes_model_options
 from modelyard.cli.usage import UsageError
 
 
-@takes_model_options(without=("cpu", "device_layers", "max_seqs", "ctx", "chat_template"))
+@takes_model_options(without=(*DEVICE_OPTIONS, "max_seqs", "ctx", "chat_template"))
 def pull(
     name: Annotated[
         str | None,

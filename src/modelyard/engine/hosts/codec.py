@@ -34,6 +34,7 @@ _MODULES: Final = frozenset(
         "protocol.kv_snapshot",
         "protocol.messages",
         "protocol.model_info",
+        "protocol.placement",
         "protocol.prompts",
         "protocol.requests",
         "protocol.suspended",

@@ -101,9 +101,6 @@ def trial_of(
             max_seqs=min(settings.max_seqs, TRIAL_SEQS),
             prefix_slots=min(settings.prefix_slots, 1),
             batch_tokens=min(settings.batch_tokens, step),
-            # An accelerator may have no memory for a second copy of the model, so its kernels are not tried.
-            offload=False,
-            device_layers=None,
             # The settings below do not affect what llama.cpp computes.
             sampling=Sampling(),
             kv_keep="off",

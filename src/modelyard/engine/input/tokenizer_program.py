@@ -21,9 +21,7 @@ class Tokenizer:
     """Answers requests, each within its time limit."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
-        weights = Weights(
-            paths, gpu_layers=0, on_progress=lambda _: True, end_tokens=frozenset(), is_vocabulary_only=True
-        )
+        weights = Weights(paths, on_progress=lambda _: True, end_tokens=frozenset(), is_vocabulary_only=True)
         self._model = Model(weights)
 
     def answer(self, request: dict[str, Any], _size: int) -> dict[str, Any]:

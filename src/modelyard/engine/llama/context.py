@@ -31,9 +31,11 @@ class Context:
         threads: for decode and for prefill.
         kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
+        kv_on_host: whether the cache, and attention with it, stays on the host also where layers are on devices.
 
     Attributes:
         allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
+        device_bytes: memory of all its buffers, by device.
         kv_format: layout of a saved state.
 
     Raises:
@@ -53,14 +55,22 @@ class Context:
         threads: int,
         kv_type: KvType = "f16",
         flash_attn: bool | None = None,
+        kv_on_host: bool = False,
     ) -> None:
         limits = context_limits(min(length, model.positions or length), slots, batch_tokens)
-        params = context_params(limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn)
+        params = context_params(
+            limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn, kv_on_host=kv_on_host
+        )
         # llama.cpp reads these numbers for two architectures, and takes 32 and 1 for all others: wrong for Kimi K2.
         for name in ("yarn_beta_fast", "yarn_beta_slow"):
             if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
                 setattr(params, name, value)
-        self.pointer, self.allocated_bytes = create_context(model, params, length)
+        created = create_context(model, params, length)
+        self.pointer, self.allocated_bytes, self.device_bytes = (
+            created.pointer,
+            created.allocated_bytes,
+            created.device_bytes,
+        )
         self._slots = slots
         self._batch_tokens = batch_tokens
         self.kv_format = (

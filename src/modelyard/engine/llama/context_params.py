@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from modelyard.engine.llama.context_limits import ContextLimits
-from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.library import lib, log, reason
+from modelyard.engine.llama.log_lines import buffer_bytes
 from modelyard.engine.llama.model import Model
+from modelyard.engine.llama.placing import allocated_by_device
 from modelyard.errors import UnusableModel
+from modelyard.protocol.placement import DeviceBytes
 
 KvType: TypeAlias = Literal["f16", "q8_0"]
 
@@ -19,7 +24,9 @@ FLASH_ATTENTION: Final = {
 }
 
 
-def context_params(limits: ContextLimits, slots: int, *, threads: int, kv_type: KvType, flash_attn: bool | None) -> Any:
+def context_params(
+    limits: ContextLimits, slots: int, *, threads: int, kv_type: KvType, flash_attn: bool | None, kv_on_host: bool
+) -> Any:
     """Return llama.cpp's parameters for a context whose sequences share one cache.
 
     Args:
@@ -28,6 +35,7 @@ def context_params(limits: ContextLimits, slots: int, *, threads: int, kv_type: 
         threads: for decode and for prefill.
         kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
+        kv_on_host: whether the cache, and attention with it, stays on the host.
     """
     params = lib.llama_context_default_params()
     params.type_k = params.type_v = _KV_TYPES[kv_type]
@@ -39,11 +47,27 @@ def context_params(limits: ContextLimits, slots: int, *, threads: int, kv_type: 
     # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
     params.swa_full = True
     params.no_perf = True
+    params.offload_kqv = not kv_on_host
     return params
 
 
-def create_context(model: Model, params: Any, length: int) -> tuple[Any, int]:
-    """Make a context of ``length`` tokens. Returns its pointer, and the bytes that its cache and its outputs take.
+@dataclass(frozen=True, slots=True)
+class CreatedContext:
+    """A context of llama.cpp.
+
+    Attributes:
+        pointer: to it.
+        allocated_bytes: of its cache and its outputs.
+        device_bytes: of all its buffers, by device.
+    """
+
+    pointer: Any
+    allocated_bytes: int
+    device_bytes: Mapping[str, DeviceBytes]
+
+
+def create_context(model: Model, params: Any, length: int) -> CreatedContext:
+    """Make a context of ``length`` tokens.
 
     Raises:
         UnusableModel: llama.cpp cannot make it, most often for lack of memory.
@@ -53,4 +77,5 @@ def create_context(model: Model, params: Any, length: int) -> tuple[Any, int]:
     if not pointer:
         raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
     # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
-    return pointer, buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+    allocated = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
+    return CreatedContext(pointer, allocated, allocated_by_device(log.buffers, model.placement))

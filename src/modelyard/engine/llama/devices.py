@@ -1,4 +1,4 @@
-"""The devices that llama.cpp was built for, and the processor's features that it uses."""
+"""The devices that llama.cpp sees, and the processor's features that it uses."""
 
 from __future__ import annotations
 
@@ -6,64 +6,192 @@ import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
-from modelyard.engine.llama.backends import backends, missing_backends
-from modelyard.engine.llama.library import lib
-from modelyard.errors import UnusableModel
-from modelyard.system.llama_builds import GGML_NAMES
+from modelyard.engine.llama.library import lib, registered, start
 
 DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
 
 # By number. Source: ggml-backend.h, enum ggml_backend_dev_type.
 _KINDS: Final[tuple[DeviceKind, ...]] = ("cpu", "gpu", "igpu", "accel")
 
+# The name of llama.cpp's backend for devices of other processes. Source: ggml-rpc.cpp, ggml_backend_rpc_reg_get_name.
+REMOTE: Final = "RPC"
+
 
 @dataclass(frozen=True, slots=True)
 class LlamaDevice:
-    """A device of llama.cpp. An accelerator is a "gpu", or an "igpu" where it shares the machine's memory."""
+    """A device of llama.cpp. An accelerator is a "gpu", or an "igpu" where it shares the machine's memory.
+
+    Attributes:
+        name: unique, and the same at each start on the same machine: "CUDA0", "Vulkan1", "RPC0", "CPU".
+        description: such as the name of the product.
+        kind: of the device.
+        free_bytes, total_bytes: its memory; 0 where they were not asked for, or the device does not tell.
+        backend: name of the library that drives it: "CUDA", "RPC".
+        hardware_id: such as the address on the PCI bus; "" where it is unknown. Two backends may drive one device.
+    """
 
     name: str
     description: str
     kind: DeviceKind
     free_bytes: int
     total_bytes: int
+    backend: str = ""
+    hardware_id: str = ""
 
 
-def devices() -> tuple[LlamaDevice, ...]:
-    """Return all devices, in the order of their numbers in ggml."""
-    # llama-cpp-python does not declare ggml's own functions; they are loaded with libllama.
-    ggml = lib._lib
+class _Properties(ctypes.Structure):
+    """Source: ggml-backend.h, struct ggml_backend_dev_props, without its last member but with room for it."""
+
+    _fields_ = [
+        ("name", ctypes.c_char_p),
+        ("description", ctypes.c_char_p),
+        ("memory_free", ctypes.c_size_t),
+        ("memory_total", ctypes.c_size_t),
+        ("type", ctypes.c_int),
+        ("device_id", ctypes.c_char_p),
+        ("caps", ctypes.c_byte * 64),
+    ]
+
+
+@cache
+def _registry() -> Any:
+    """Return ggml's functions on devices, which llama-cpp-python does not declare."""
+    ggml = registered()
     ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
     ggml.ggml_backend_dev_get.argtypes = [ctypes.c_size_t]
-    for text in (ggml.ggml_backend_dev_name, ggml.ggml_backend_dev_description):
+    for text in (ggml.ggml_backend_dev_name, ggml.ggml_backend_dev_description, ggml.ggml_backend_reg_name):
         text.restype, text.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+    ggml.ggml_backend_buft_name.restype, ggml.ggml_backend_buft_name.argtypes = ctypes.c_char_p, [ctypes.c_void_p]
+    for pointer in (
+        ggml.ggml_backend_dev_backend_reg,
+        ggml.ggml_backend_dev_buffer_type,
+        ggml.ggml_backend_buft_get_device,
+    ):
+        pointer.restype, pointer.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    ggml.ggml_backend_cpu_buffer_type.restype = ctypes.c_void_p
+    ggml.ggml_backend_buft_is_host.restype, ggml.ggml_backend_buft_is_host.argtypes = ctypes.c_bool, [ctypes.c_void_p]
     ggml.ggml_backend_dev_type.argtypes = [ctypes.c_void_p]
     size = ctypes.POINTER(ctypes.c_size_t)
     ggml.ggml_backend_dev_memory.restype, ggml.ggml_backend_dev_memory.argtypes = None, [ctypes.c_void_p, size, size]
+    ggml.ggml_backend_dev_get_props.restype = None
+    ggml.ggml_backend_dev_get_props.argtypes = [ctypes.c_void_p, ctypes.POINTER(_Properties)]
+    return ggml
 
+
+def devices(*, with_memory: bool = True) -> tuple[LlamaDevice, ...]:
+    """Return all devices, in the order of their numbers in ggml.
+
+    Args:
+        with_memory: whether to ask them for their memory. Asking makes some drivers (CUDA) take some of it for this
+            process. A device of another process (RPC) that is gone ends this process.
+    """
+    start()
+    ggml = _registry()
     found = []
     for index in range(ggml.ggml_backend_dev_count()):
         device = ggml.ggml_backend_dev_get(index)
         kind = int(ggml.ggml_backend_dev_type(device))
         if kind >= len(_KINDS):
             continue
-        free, total = ctypes.c_size_t(), ctypes.c_size_t()
-        ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
-        name = ggml.ggml_backend_dev_name(device).decode("utf-8", "replace")
-        description = ggml.ggml_backend_dev_description(device).decode("utf-8", "replace").strip()
-        found.append(LlamaDevice(name, description, _KINDS[kind], free.value, total.value))
+        free, total, hardware = ctypes.c_size_t(), ctypes.c_size_t(), b""
+        if with_memory:
+            ggml.ggml_backend_dev_memory(device, ctypes.byref(free), ctypes.byref(total))
+            properties = _Properties()
+            ggml.ggml_backend_dev_get_props(device, ctypes.byref(properties))
+            hardware = properties.device_id or b""
+        found.append(
+            LlamaDevice(
+                _text(ggml.ggml_backend_dev_name(device)),
+                _text(ggml.ggml_backend_dev_description(device)),
+                _KINDS[kind],
+                free.value,
+                total.value,
+                _text(ggml.ggml_backend_reg_name(ggml.ggml_backend_dev_backend_reg(device))),
+                _text(hardware),
+            )
+        )
     return tuple(found)
 
 
-def accelerators(found: Sequence[LlamaDevice]) -> tuple[LlamaDevice, ...]:
-    """Return the devices that layers can be given to, in the order of ``device_layers``. Untested.
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "replace").strip()
 
-    Integrated ones count only where there are no others. Source: llama.cpp, default device selection in src/llama.cpp.
+
+def device_pointer(name: str) -> int:
+    """Return ggml's pointer to a device.
+
+    Raises:
+        KeyError: there is no device of that name.
     """
-    own = tuple(device for device in found if device.kind == "gpu")
-    return own or tuple(device for device in found if device.kind == "igpu")
+    start()
+    ggml = _registry()
+    for index in range(ggml.ggml_backend_dev_count()):
+        device = int(ggml.ggml_backend_dev_get(index))
+        if _text(ggml.ggml_backend_dev_name(device)) == name:
+            return device
+    raise KeyError(name)
+
+
+def buffer_type(name: str | None) -> int:
+    """Return ggml's pointer to the type of buffers of a device; None: of the host.
+
+    Raises:
+        KeyError: there is no device of that name.
+    """
+    start()
+    ggml = _registry()
+    return int(
+        ggml.ggml_backend_cpu_buffer_type() if name is None else ggml.ggml_backend_dev_buffer_type(device_pointer(name))
+    )
+
+
+def buffer_name(name: str) -> str:
+    """Return the name that llama.cpp's log gives the buffers of a device.
+
+    Raises:
+        KeyError: there is no device of that name.
+    """
+    return _text(_registry().ggml_backend_buft_name(buffer_type(name)))
+
+
+def device_of_buffers(pointer: int) -> str | None:
+    """Return the name of the device whose memory buffers of a type are in; None for the host.
+
+    Args:
+        pointer: ggml's pointer to the type. Some devices have a type for memory of the host that they can reach.
+    """
+    ggml = _registry()
+    device = ggml.ggml_backend_buft_get_device(pointer)
+    if device is None or ggml.ggml_backend_buft_is_host(pointer):
+        return None
+    return None if _KINDS[0] == _kind(device) else _text(ggml.ggml_backend_dev_name(device))
+
+
+def _kind(device: int) -> DeviceKind | None:
+    kind = int(_registry().ggml_backend_dev_type(device))
+    return _KINDS[kind] if kind < len(_KINDS) else None
+
+
+def accelerators(found: Sequence[LlamaDevice]) -> tuple[LlamaDevice, ...]:
+    """Return the devices that layers can be given to, in the order that llama.cpp gives them layers.
+
+    Those of other processes come first. Of a device that two backends drive, the first one counts. Integrated devices
+    count only where there are no others in this machine.
+
+    Source: llama.cpp, src/llama.cpp, llama_prepare_model_devices.
+    """
+    remote = [device for device in found if device.kind == "gpu" and device.backend == REMOTE]
+    own: list[LlamaDevice] = []
+    for device in found:
+        known = {other.hardware_id for other in own}
+        if device.kind == "gpu" and device.backend != REMOTE and (device.hardware_id or None) not in known:
+            own.append(device)
+    integrated = [device for device in found if device.kind == "igpu"]
+    first = [device for device in integrated if device.backend == integrated[0].backend]
+    return (*remote, *(own or first))
 
 
 def features() -> tuple[str, ...]:
@@ -71,6 +199,7 @@ def features() -> tuple[str, ...]:
 
     Source: llama.cpp, llama_print_system_info: "CPU : AVX = 1 | AVX2 = 1 | ".
     """
+    start()
     return parse_features(lib.llama_print_system_info().decode("utf-8", "replace"))
 
 
@@ -89,29 +218,3 @@ def parse_features(text: str) -> tuple[str, ...]:
     """Return the enabled features in a line of llama.cpp's system information."""
     pairs = (part.rpartition(":")[2].split("=") for part in text.split("|") if "=" in part)
     return tuple(name.strip() for name, value in pairs if value.strip() == "1")
-
-
-def check_devices(device_layers: Sequence[int]) -> None:
-    """Refuse layers for accelerators that do not exist.
-
-    Raises:
-        UnusableModel: the message lists the accelerators and what to do.
-    """
-    if not any(device_layers):
-        return
-    found = accelerators(devices())
-    if len(device_layers) <= len(found):
-        return
-    missing = missing_backends()
-    if missing:
-        raise UnusableModel(f"device_layers gives layers to an accelerator. {missing[0]}")
-    if not found and not set(backends()) & GGML_NAMES.keys():
-        raise UnusableModel(
-            f"device_layers gives {sum(device_layers)} layers to an accelerator, but the installed llama.cpp was built "
-            "for the CPU alone. Remove device_layers, or install llama-cpp-python for your accelerator: "
-            "`modelyard doctor` shows how."
-        )
-    raise UnusableModel(
-        f"device_layers gives layers to device {len(device_layers) - 1}, but llama.cpp sees {len(found)}: "
-        f"{', '.join(f'{number} ({device.name})' for number, device in enumerate(found)) or 'none'}."
-    )

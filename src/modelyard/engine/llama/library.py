@@ -4,26 +4,45 @@ from __future__ import annotations
 
 import ctypes
 import os
-import re
 import threading
-from collections.abc import Iterable
+from functools import cache
+from typing import Any, Final
 
 from modelyard.system.openmp import SPIN_COUNT, SPIN_VARIABLE
 
 # Set before libgomp is loaded, which reads it once.
 os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)
 
-from modelyard.llama_binding import ggml, lib, mtmd
+from modelyard.errors import UnusableModel
+from modelyard.llama_binding import LIBRARIES, ggml, lib, load_backends, mtmd
 
-__all__ = ["buffer_bytes", "can_offload", "ggml", "lib", "log", "mtmd", "reason", "version"]
+__all__ = [
+    "BACKEND_VARIABLE",
+    "can_offload",
+    "ggml",
+    "lib",
+    "log",
+    "mtmd",
+    "reason",
+    "registered",
+    "start",
+    "version",
+]
+
+BACKEND_VARIABLE: Final = "GGML_BACKEND_PATH"
+"""The environment variable with the library of a further backend."""
 
 # Source: ggml.h, enum ggml_log_level.
+_LOG_WARNING = 3
 _LOG_ERROR = 4
 _LOG_LINES_KEPT = 20
 
 
 class _Log(threading.local):
-    """What llama.cpp logs on this thread and reports in no other way: errors, and the sizes of its buffers."""
+    """What llama.cpp logs on this thread and reports in no other way.
+
+    These are errors, the sizes of its buffers, and that memory could not be locked.
+    """
 
     def __init__(self) -> None:
         self.clear()
@@ -31,6 +50,7 @@ class _Log(threading.local):
     def clear(self) -> None:
         self.errors: list[str] = []
         self.buffers: list[str] = []
+        self.locks: list[str] = []
 
 
 log = _Log()
@@ -42,13 +62,55 @@ def _listen(level: int, text: bytes, _user_data: object) -> None:
         log.errors.append(text.decode("utf-8", "replace").strip())
     elif b" buffer size =" in text:
         log.buffers.append(text.decode("utf-8", "replace"))
+    elif level == _LOG_WARNING and b"mlock" in text and len(log.locks) < _LOG_LINES_KEPT:
+        log.locks.append(text.decode("utf-8", "replace").strip())
 
 
-# llama.cpp has one log per process; by default it writes every line to stderr.
-lib.llama_log_set(_listen, ctypes.c_void_p(0))
-# Also sets the log of mtmd, which has one of its own.
-mtmd.mtmd_helper_log_set(_listen, ctypes.c_void_p(0))
-lib.llama_backend_init()
+def _listen_to_logs() -> None:
+    # llama.cpp has one log per process; by default it writes every line to stderr.
+    lib.llama_log_set(_listen, ctypes.c_void_p(0))
+    # Also sets the log of mtmd, which has one of its own.
+    mtmd.mtmd_helper_log_set(_listen, ctypes.c_void_p(0))
+
+
+_listen_to_logs()
+
+_starting = threading.Lock()
+
+
+def start() -> None:
+    """Initialise llama.cpp, its backends and their devices, once a process. What uses devices or weights calls it.
+
+    Importing this module does not: the drivers of devices (CUDA) cannot be used in a fork of a process that has
+    initialised them, and processes of engines are forks of one that has imported everything.
+    """
+    with _starting:
+        _start()
+
+
+@cache
+def _start() -> None:
+    load_backends(lib._lib, LIBRARIES)
+    _listen_to_logs()
+    lib.llama_backend_init()
+    # llama.cpp's own variable for a backend that was built apart from it, which its programs load at their start.
+    # Source: ggml/src/ggml-backend-reg.cpp, ggml_backend_load_all_from_path.
+    if path := os.environ.get(BACKEND_VARIABLE):
+        registry = registered()
+        registry.ggml_backend_load.restype = ctypes.c_void_p
+        registry.ggml_backend_load.argtypes = [ctypes.c_char_p]
+        log.clear()
+        if not registry.ggml_backend_load(os.fsencode(path)):
+            raise UnusableModel(f"{BACKEND_VARIABLE} names {path}, which llama.cpp cannot load: {reason()}")
+
+
+def registered() -> Any:
+    """Return ggml's functions on its registry of devices.
+
+    ``ggml`` is another copy of that library, with another registry, because it is loaded by another path than the one
+    that libllama is linked with.
+    """
+    return lib._lib
 
 
 def reason() -> str:
@@ -58,24 +120,9 @@ def reason() -> str:
     return "; ".join(lines) or "llama.cpp gave no reason"
 
 
-_BUFFER = re.compile(r"(\w+) buffer size = *([\d.]+) MiB")
-
-
-def buffer_bytes(lines: Iterable[str], *kinds: str) -> int:
-    """Return the bytes of the buffers of ``kinds`` in lines of llama.cpp's log, in sum.
-
-    Kinds are "model", "KV" (in other models "RS" and "state"), "output" and "compute". Summaries, which repeat the same
-    bytes, have other names and are not counted.
-
-    Source: llama.cpp, LLAMA_LOG_INFO in src/llama-model.cpp, llama-kv-cache.cpp, llama-memory-recurrent.cpp,
-    llama-kv-cache-dsv4.cpp, llama-context.cpp.
-    """
-    found = (match for line in lines if (match := _BUFFER.search(line)))
-    return round(sum(float(match[2]) for match in found if match[1] in kinds) * 2**20)
-
-
 def can_offload() -> bool:
-    """Whether the installed llama.cpp was built for an accelerator. Untested: no such machine is at hand."""
+    """Whether the installed llama.cpp can use an accelerator: it sees one, or a backend for remote ones is in it."""
+    start()
     return bool(lib.llama_supports_gpu_offload())
 
 

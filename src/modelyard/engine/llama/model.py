@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import logging
 import re
 from collections.abc import Callable, Container, Sequence
 from functools import cached_property
@@ -16,11 +17,16 @@ from typing import Any, Final, NamedTuple, Protocol
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.engine.llama.deep_stack import call_on_deep_stack
 from modelyard.engine.llama.devices import has_amx_kernels
-from modelyard.engine.llama.library import buffer_bytes, lib, log, reason
+from modelyard.engine.llama.library import lib, log, reason, start
+from modelyard.engine.llama.log_lines import buffer_bytes
 from modelyard.engine.llama.long_runs import has_long_run
+from modelyard.engine.llama.placing import allocated_by_device, set_placement
 from modelyard.engine.llama.special_tokens import SpecialToken, special_tokens
 from modelyard.errors import UnusableModel
+from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.protocol.prompts import Sampling
+
+logger = logging.getLogger(__name__)
 
 # Limit of bytes that are tokenised on the caller's stack, which has 512 KB at the least. Pre-tokenizers take 330 to 400
 # bytes of stack per character of a match.
@@ -63,16 +69,17 @@ class Weights:
 
     Args:
         paths: the file, or all shards in order.
-        gpu_layers: layers to put on an accelerator; 0 for none, -1 for all.
-        split: number of layers on each accelerator; () leaves the division to llama.cpp.
+        placement: where they are, with names of devices that exist.
         on_progress: called with the part read, 0 to 1; returning False cancels the load.
         are_repacked: whether weights are copied into layouts that kernels prefer, which takes as long as reading all;
             never where these kernels are those for AMX, which are not safe: see ``has_amx_kernels``.
         is_vocabulary_only: whether the weights stay on disk: texts can be tokenised, and nothing computed.
         end_tokens: the tokens that end an answer, if known: querying each token takes 0.5 us.
+        is_dry: whether nothing is allocated and read, so that only sizes can be found out.
 
     Attributes:
         allocated_bytes: memory, mapped files included, as llama.cpp reports it.
+        device_bytes: the same by device.
 
     Raises:
         UnusableModel: llama.cpp cannot load it; the message has llama.cpp's reason.
@@ -82,22 +89,22 @@ class Weights:
         self,
         paths: Sequence[Path],
         *,
-        gpu_layers: int,
         on_progress: Callable[[float], bool],
+        placement: Placement = ON_HOST,
         end_tokens: frozenset[int] | None = None,
-        split: Sequence[int] = (),
         are_repacked: bool = True,
         is_vocabulary_only: bool = False,
+        is_dry: bool = False,
     ) -> None:
+        start()
         params = lib.llama_model_default_params()
         params.vocab_only = is_vocabulary_only
-        params.n_gpu_layers = gpu_layers
         params.use_extra_bufts = are_repacked and not has_amx_kernels()
-        if split:
-            # Untested: no such machine is at hand. llama.cpp reads as many numbers as it can have devices.
-            parts = (ctypes.c_float * int(lib.llama_max_devices()))(*map(float, split))
-            params.tensor_split = parts
-            params.main_gpu = next((device for device, layers in enumerate(split) if layers), 0)
+        # llama.cpp reads from these arrays while it loads.
+        arrays = set_placement(params, placement)
+        if is_dry:
+            # llama.cpp asserts that no file is mapped.
+            params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
         callback = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
         params.progress_callback = callback
         log.clear()
@@ -106,9 +113,14 @@ class Weights:
         else:
             names = (ctypes.c_char_p * len(paths))(*(bytes(path) for path in paths))
             self.pointer = lib.llama_model_load_from_splits(names, len(paths), params)
+        del arrays
         if not self.pointer:
             raise UnusableModel(f"llama.cpp cannot load {paths[0].name}: {reason()}")
+        self.placement = placement
         self.allocated_bytes = buffer_bytes(log.buffers, "model")
+        self.device_bytes = allocated_by_device(log.buffers, placement)
+        if log.locks:
+            logger.warning("%s cannot be locked in memory in full: %s", paths[0].name, log.locks[0])
         vocab = lib.llama_model_get_vocab(self.pointer)
         if end_tokens is None:
             tokens = range(int(lib.llama_vocab_n_tokens(vocab)))
@@ -139,6 +151,8 @@ class Model:
         self.trained_context = int(lib.llama_model_n_ctx_train(self.pointer))
         self.size_bytes = int(lib.llama_model_size(self.pointer))
         self.allocated_bytes = weights.allocated_bytes
+        self.placement = weights.placement
+        self.device_bytes = weights.device_bytes
         # Window of layers with a sliding window, in tokens; 0 where all layers see everything.
         self.window = int(lib.llama_model_n_swa(self.pointer))
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.

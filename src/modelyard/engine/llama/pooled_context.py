@@ -37,9 +37,11 @@ class PooledContext:
         threads: number of threads.
         kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
+        kv_on_host: whether the cache, and attention with it, stays on the host also where layers are on devices.
 
     Attributes:
         allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
+        device_bytes: memory of all its buffers, by device.
         dimensions: floats of a vector.
 
     Raises:
@@ -57,12 +59,20 @@ class PooledContext:
         threads: int,
         kv_type: KvType = "f16",
         flash_attn: bool | None = None,
+        kv_on_host: bool = False,
     ) -> None:
         limits = context_limits(length, slots, step_tokens)
-        params = context_params(limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn)
+        params = context_params(
+            limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn, kv_on_host=kv_on_host
+        )
         params.embeddings = True
         params.pooling_type = _NUMBERS[pooling]
-        self.pointer, self.allocated_bytes = create_context(model, params, length)
+        created = create_context(model, params, length)
+        self.pointer, self.allocated_bytes, self.device_bytes = (
+            created.pointer,
+            created.allocated_bytes,
+            created.device_bytes,
+        )
         self.pooling = pooling
         self.slots = slots
         self.step_tokens = step_tokens

@@ -15,7 +15,9 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama.context_params import FLASH_ATTENTION
-from modelyard.engine.llama.library import buffer_bytes, lib, log, mtmd, reason
+from modelyard.engine.llama.devices import device_pointer
+from modelyard.engine.llama.library import lib, log, mtmd, reason
+from modelyard.engine.llama.log_lines import buffer_bytes
 from modelyard.engine.llama.model import Model
 from modelyard.errors import InvalidRequest, UnusableModel
 from modelyard.protocol.prompts import Audio, Media
@@ -87,7 +89,7 @@ class Projector:
     Args:
         path: its GGUF file.
         model: the model that takes the embeddings.
-        offload: whether it may use an accelerator.
+        device: name of the device that it is on; None for the host.
         threads: number of threads.
         flash_attn: None: where the device has it.
         on_progress: called with the part read, 0 to 1; returning False cancels the load.
@@ -106,13 +108,15 @@ class Projector:
         path: Path,
         model: Model,
         *,
-        offload: bool,
+        device: str | None,
         threads: int,
         flash_attn: bool | None,
         on_progress: Callable[[float], bool],
     ) -> None:
         params = mtmd.mtmd_context_params_default()
-        params.use_gpu = offload
+        params.use_gpu = device is not None
+        if device is not None:
+            params.device = device_pointer(device)
         params.n_threads = threads
         params.flash_attn_type = FLASH_ATTENTION[flash_attn]
         params.print_timings = False

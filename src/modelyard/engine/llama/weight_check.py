@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from modelyard.engine.llama.library import ggml
+from modelyard.engine.llama.library import ggml, start
 from modelyard.errors import UnusableModel
 
 
@@ -45,6 +45,7 @@ def find_broken_tensor(path: Path, threads: int) -> str | None:
     Raises:
         UnusableModel: ggml cannot read the file.
     """
+    start()
     stored = list(_tensors(path))
     if not stored:
         return None

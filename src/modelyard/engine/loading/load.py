@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -18,13 +18,14 @@ from modelyard.engine.input.prompt_encoder import PromptReader
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
-from modelyard.engine.llama import Context, Model, can_offload, check_devices, version
+from modelyard.engine.llama import Context, Model, resolve, version
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.errors import UnsupportedOperation, UnusableModel
 from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.placement import DeviceBytes, Placement
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_digest import contents_digest, samples_digest
@@ -104,6 +105,16 @@ class _Allocated:
     vision: Vision | None
 
     @property
+    def device_bytes(self) -> Mapping[str, DeviceBytes]:
+        """Bytes of the weights and of the contexts by device; without the weights of the draft model."""
+        contexts = [self.context] if self.draft is None else [self.context, self.draft.drafter.context]
+        sums = dict(self.model.device_bytes)
+        for context in contexts:
+            for name, taken in context.device_bytes.items():
+                sums[name] = sums.get(name, DeviceBytes()) + taken
+        return sums
+
+    @property
     def context_bytes(self) -> int:
         """Bytes of the contexts and of the projector."""
         draft_bytes = self.draft.drafter.context.allocated_bytes if self.draft else 0
@@ -132,7 +143,8 @@ def load(
     """
     started = time.perf_counter()
     check_unchanged(settings.files)
-    key = WeightsKey.of(settings.paths, *_placement(settings.offload, settings.device_layers))
+    placement = resolve(settings.placement)
+    key = WeightsKey.of(settings.paths, placement)
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
@@ -146,6 +158,7 @@ def load(
             kv_type=settings.kv_type,
             flash_attn=settings.flash_attn,
             threads=usable_cores(),
+            kv_on_host=placement.kv_on_host,
         )
         with ExitStack() as undo:
             undo.callback(context.free)
@@ -154,7 +167,7 @@ def load(
                 draft = _draft(settings, pool, model, context, on_progress)
                 undo.callback(draft.free)
             if settings.projector is not None:
-                vision = _vision(settings, settings.projector, key.gpu_layers, model, on_progress)
+                vision = _vision(settings, settings.projector, placement, model, on_progress)
                 undo.callback(vision.free)
             check_unchanged(settings.files)
             allocated = _Allocated(key, model, context, draft, vision)
@@ -177,18 +190,6 @@ def check_unchanged(files: Sequence[FileStamp]) -> None:
         raise UnusableModel(f"{changed.name} was changed while it was being loaded. Try again when it is complete.")
 
 
-def _placement(offload: bool, device_layers: tuple[int, ...] | None) -> tuple[int, tuple[int, ...]]:
-    """Return how many layers go to accelerators, and how many of them to each.
-
-    Raises:
-        UnusableModel: layers are given to an accelerator that does not exist.
-    """
-    if not offload or device_layers is None or not any(device_layers):
-        return (-1 if offload and device_layers is None and can_offload() else 0), ()
-    check_devices(device_layers)
-    return sum(device_layers), device_layers
-
-
 def _draft(
     settings: EngineSettings,
     pool: WeightsPool,
@@ -196,7 +197,8 @@ def _draft(
     context: Context,
     on_progress: Callable[[float], bool],
 ) -> LoadedDraft:
-    key = WeightsKey.of(settings.draft, *_placement(settings.offload, settings.draft_device_layers))
+    placement = resolve(settings.draft_placement)
+    key = WeightsKey.of(settings.draft, placement)
     weights = pool.acquire(key, lambda _: on_progress(1.0))
     try:
         small = Model(weights)
@@ -215,6 +217,7 @@ def _draft(
             threads=usable_cores(),
             kv_type=settings.kv_type,
             flash_attn=settings.flash_attn,
+            kv_on_host=placement.kv_on_host,
         )
     except BaseException:
         pool.release(key)
@@ -223,13 +226,13 @@ def _draft(
 
 
 def _vision(
-    settings: EngineSettings, projector: Path, gpu_layers: int, model: Model, on_progress: Callable[[float], bool]
+    settings: EngineSettings, projector: Path, placement: Placement, model: Model, on_progress: Callable[[float], bool]
 ) -> Vision:
     return Vision.load(
         projector,
         model,
         batch_tokens=settings.batch_tokens,
-        offload=gpu_layers != 0,
+        device=placement.devices[placement.main_device] if placement.devices else None,
         threads=usable_cores(),
         flash_attn=settings.flash_attn,
         on_progress=lambda _: on_progress(1.0),
@@ -318,6 +321,7 @@ def _profile(
         architecture=model.metadata("general.architecture") or "",
         weights_bytes=model.allocated_bytes,
         context_bytes=allocated.context_bytes,
+        device_bytes=tuple(sorted(allocated.device_bytes.items())),
         weights_key=str(allocated.key),
         can_see=vision is not None and vision.can_see,
         can_hear=vision is not None and vision.can_hear,

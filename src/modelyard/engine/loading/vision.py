@@ -69,7 +69,7 @@ class Vision:
         model: Model,
         *,
         batch_tokens: int,
-        offload: bool,
+        device: str | None,
         threads: int,
         flash_attn: bool | None,
         on_progress: Callable[[float], bool],
@@ -82,7 +82,7 @@ class Vision:
             UnusableModel: it cannot be used with the model, or with steps of ``batch_tokens``.
         """
         projector = Projector(
-            path, model, offload=offload, threads=threads, flash_attn=flash_attn, on_progress=on_progress
+            path, model, device=device, threads=threads, flash_attn=flash_attn, on_progress=on_progress
         )
         openings = [model.tokenize(opening, add_special=False) for opening in OVERVIEW_OPENINGS]
         vision = cls(projector, path.stat().st_size, batch_tokens, openings, name, audio_encoder)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from modelyard.engine.llama import Weights
 from modelyard.errors import UnusableModel
+from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.system.file_digest import contents_digest, samples_digest
 from modelyard.system.file_stamp import FileStamp, stamps_of
 from modelyard.system.malloc import trim_heap
@@ -24,22 +25,20 @@ class WeightsKey:
 
     Attributes:
         paths: the file, or all shards in order, with symbolic links resolved.
-        gpu_layers: layers on an accelerator; 0 for none, -1 for all.
+        placement: where they are, with names of devices that exist.
         contents: digest of sizes, beginnings and ends of the files; differs where a file was replaced.
-        split: number of layers on each accelerator; () leaves the division to llama.cpp.
         stamps: states of the files; differ where a file was written over, even if only in its middle.
         samples: digest of pages from all over the files.
     """
 
     paths: tuple[Path, ...]
-    gpu_layers: int
+    placement: Placement
     contents: str
-    split: tuple[int, ...] = ()
     stamps: tuple[FileStamp, ...] = ()
     samples: str = ""
 
     @classmethod
-    def of(cls, paths: Sequence[Path], gpu_layers: int, split: tuple[int, ...] = ()) -> WeightsKey:
+    def of(cls, paths: Sequence[Path], placement: Placement = ON_HOST) -> WeightsKey:
         """Return the key of the files as they are now.
 
         Raises:
@@ -49,7 +48,9 @@ class WeightsKey:
             resolved = tuple(path.resolve() for path in paths)
             # Take the stamps first: a change while the digest is computed is then found by the next check.
             stamps = stamps_of(resolved)
-            return cls(resolved, gpu_layers, contents_digest(paths), split, stamps, samples_digest(paths))
+            # Where the cache is makes no difference to weights.
+            placement = replace(placement, kv_on_host=False)
+            return cls(resolved, placement, contents_digest(paths), stamps, samples_digest(paths))
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
@@ -59,9 +60,7 @@ class WeightsKey:
         return f"{self.contents} {self.samples}"
 
     def __str__(self) -> str:
-        facts = "\0".join(
-            (*map(str, self.paths), str(self.gpu_layers), str(self.split), self.contents, *map(str, self.stamps))
-        )
+        facts = "\0".join((*map(str, self.paths), str(self.placement), self.contents, *map(str, self.stamps)))
         return hashlib.blake2b(facts.encode(errors="surrogateescape"), digest_size=16).hexdigest()
 
 
@@ -121,8 +120,7 @@ class WeightsPool:
         try:
             weights = Weights(
                 key.paths,
-                gpu_layers=key.gpu_layers,
-                split=key.split,
+                placement=key.placement,
                 on_progress=report,
                 end_tokens=self._end_tokens.get(key.contents),
                 are_repacked=self._are_repacked,

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
-from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, can_offload
+from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, resolve
 from modelyard.engine.loading.load import check_unchanged, fingerprint
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.pooling.embed_input import InputReader
@@ -16,6 +16,7 @@ from modelyard.engine.pooling.rank_input import PairReader
 from modelyard.engine.pooling.shape import embedding_shape
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.placement import DeviceBytes
 from modelyard.system.cores import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -64,7 +65,7 @@ def load_pooling_model(
     """
     started = time.perf_counter()
     check_unchanged(settings.files)
-    key = WeightsKey.of(settings.paths, -1 if settings.offload and can_offload() else 0)
+    key = WeightsKey.of(settings.paths, resolve(settings.placement))
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
@@ -88,11 +89,18 @@ def load_pooling_model(
         can_chat=False,
         weights_bytes=model.allocated_bytes,
         context_bytes=context.allocated_bytes,
+        device_bytes=tuple(sorted(_device_bytes(model, context).items())),
         weights_key=str(key),
         dimensions=0 if settings.kind == "rerank" else context.dimensions,
     )
     logger.debug("The engine of %s was made in %.2f s", settings.name, time.perf_counter() - started)
     return LoadedPoolingModel(key, pool, model, context, inputs, profile, tokenizers)
+
+
+def _device_bytes(model: Model, context: PooledContext) -> dict[str, DeviceBytes]:
+    names = {*model.device_bytes, *context.device_bytes}
+    none = DeviceBytes()
+    return {name: model.device_bytes.get(name, none) + context.device_bytes.get(name, none) for name in names}
 
 
 def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader | PairReader:
@@ -134,5 +142,6 @@ def _context(settings: EngineSettings, model: Model, pooling: Pooling, *, is_who
         threads=usable_cores(),
         kv_type=settings.kv_type,
         flash_attn=settings.flash_attn,
+        kv_on_host=settings.placement.kv_on_host,
     )
     return context, shape.longest

@@ -28,6 +28,7 @@ from modelyard.hub import (
 )
 from modelyard.hub.select.gguf import check_tag
 from modelyard.protocol.events import Publish
+from modelyard.protocol.placement import ON_HOST
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp, first_changed
@@ -39,6 +40,7 @@ from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_files import ModelFileProvider
+from modelyard.yard.runtime.placements import needs_devices, placement_of
 from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
@@ -244,7 +246,10 @@ class EngineFactory:
         """Return the trials that precede an engine of ``settings``: of the model, and of its draft model."""
         tried = [(files.model, settings)]
         if files.draft is not None:
-            tried.append((files.draft, replace(settings, paths=files.draft.paths, name=settings.draft_name)))
+            draft = replace(
+                settings, paths=files.draft.paths, name=settings.draft_name, placement=settings.draft_placement
+            )
+            tried.append((files.draft, draft))
         return [
             (
                 trial_of(
@@ -260,17 +265,17 @@ class EngineFactory:
         ]
 
     def _misplaced(self) -> list[str]:
-        """Return one problem for each known model whose layers are assigned to a device that does not exist."""
+        """Return one problem for each known model that is put on a device that does not exist."""
         problems = []
         for spec in self.specs.values():
-            layers = spec.model.device.device_layers or ()
-            if not any(layers):
+            placement = placement_of(spec.config, spec.model)
+            if not needs_devices(placement):
                 continue
             # Imported here, because it loads llama.cpp.
-            from modelyard.engine.llama import check_devices
+            from modelyard.engine.llama import resolve
 
             try:
-                check_devices(layers)
+                resolve(placement)
             except UnusableModel as unusable:
                 problems.append(f"model '{spec.model.id}': {unusable}")
         return problems
@@ -477,8 +482,7 @@ def _settings(spec: ModelSpec, files: _Files) -> EngineSettings:
         context_length=model.device.max_seq_len,
         max_seqs=running_at_once(config, model),
         prefix_slots=config.runtime.prefix_cache_n,
-        offload=not effective_cpu(config.models),
-        device_layers=model.device.device_layers,
+        placement=placement_of(config, model),
         chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
         tool_format=model.tool_format,
         reasoning_format=model.reasoning_format,
@@ -489,7 +493,7 @@ def _settings(spec: ModelSpec, files: _Files) -> EngineSettings:
         prompt_lookup=config.runtime.prompt_lookup,
         draft=() if files.draft is None else files.draft.paths,
         draft_name=model.draft or "",
-        draft_device_layers=None if draft is None else draft.device.device_layers,
+        draft_placement=ON_HOST if draft is None else placement_of(config, draft),
         weight=model.weight,
         priority=model.priority,
         kv_keep=config.memory.kv_keep,

@@ -196,5 +196,6 @@ def trial_key(task: TrialTask) -> str:
         "batch_tokens": settings.batch_tokens,
         "max_seqs": settings.max_seqs,
         "repacks": task.repacks,
+        "placement": str(settings.placement),
     }
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()

@@ -22,7 +22,7 @@ def load(folder: Path) -> Weights:
     pairs["tokenizer.ggml.token_type"] = array(I32, list(WORDS.values()))
     path = folder / "tiny.gguf"
     path.write_bytes(gguf(pairs, model_tensors(len(WORDS))))
-    return Weights([path], gpu_layers=0, on_progress=lambda _: True)
+    return Weights([path], on_progress=lambda _: True)
 
 
 def test_text_may_be_any_token_that_the_engine_writes_as_text_and_no_other(tmp_path: Path) -> None:

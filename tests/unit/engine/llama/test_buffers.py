@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelyard.engine.llama import buffer_bytes
+from modelyard.engine.llama import buffer_bytes, buffers_of
+from modelyard.protocol.placement import DeviceBytes
 
 MIB = 2**20
 
@@ -46,3 +47,24 @@ def test_other_lines_count_nothing() -> None:
     ]
     assert buffer_bytes(lines, "model", "KV", "RS", "state", "output", "compute") == 0
     assert buffer_bytes([], "model") == 0
+
+
+def test_buffers_belong_to_the_device_that_they_are_named_after_else_to_the_host() -> None:
+    lines = [
+        "load_tensors:   CPU_Mapped model buffer size =    28.00 MiB",
+        "load_tensors: RPC0[127.0.0.1:51001] model buffer size =    92.00 MiB",
+        "llama_context:        CPU  output buffer size =     3.75 MiB",
+        "llama_kv_cache: RPC0[127.0.0.1:51001] KV buffer size =    45.00 MiB",
+        "llama_memory_recurrent: RPC0[127.0.0.1:51002] RS buffer size =    1.00 MiB",
+        "sched_reserve: RPC0[127.0.0.1:51001] compute buffer size =    97.00 MiB",
+        "sched_reserve:  CUDA_Host compute buffer size =     4.00 MiB",
+        "sched_reserve:  MTL0_Private compute buffer size =     2.00 MiB",
+        "sched_reserve: graph nodes = 5",
+    ]
+    devices = {"RPC0[127.0.0.1:51001]": "RPC0", "RPC0[127.0.0.1:51002]": "RPC1", "MTL0": "MTL0"}
+    assert buffers_of(lines, devices) == {
+        "host": DeviceBytes(weights=28 * MIB, compute=4 * MIB, output=round(3.75 * MIB)),
+        "RPC0": DeviceBytes(weights=92 * MIB, kv=45 * MIB, compute=97 * MIB),
+        "RPC1": DeviceBytes(kv=MIB),
+        "MTL0": DeviceBytes(compute=2 * MIB),
+    }

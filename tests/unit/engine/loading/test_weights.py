@@ -14,9 +14,10 @@ import pytest
 from modelyard.engine.loading import weights as module
 from modelyard.engine.loading.weights import WeightsKey, WeightsPool, contents_digest
 from modelyard.errors import UnusableModel
+from modelyard.protocol.placement import ON_HOST, Placement
 
 WAIT_S = 10.0
-KEY, OTHER = (WeightsKey((Path(f"/{name}.gguf"),), 0, name) for name in ("smollm2", "gemma3"))
+KEY, OTHER = (WeightsKey((Path(f"/{name}.gguf"),), ON_HOST, name) for name in ("smollm2", "gemma3"))
 
 
 class Loads:
@@ -34,10 +35,9 @@ class Loads:
         self,
         paths: Sequence[Path],
         *,
-        gpu_layers: int,
+        placement: Placement,
         on_progress: Callable[[float], bool],
         end_tokens: frozenset[int] | None,
-        split: Sequence[int],
         are_repacked: bool,
     ) -> Loads.Weights:
         self.count += 1
@@ -160,12 +160,12 @@ def test_a_key_tells_files_apart_by_place_shards_layers_and_what_is_in_them(tmp_
     one.write_bytes(b"x" * 5000)
     two.write_bytes(b"x" * 5000)
     link.symlink_to(one)
-    key = WeightsKey.of([one], 0)
-    assert WeightsKey.of([link], 0) == key
-    assert str(WeightsKey.of([link], 0)) == str(key)
-    others = [WeightsKey.of([two], 0), WeightsKey.of([one, two], 0), WeightsKey.of([one], -1)]
+    key = WeightsKey.of([one])
+    assert WeightsKey.of([link]) == key
+    assert str(WeightsKey.of([link])) == str(key)
+    others = [WeightsKey.of([two]), WeightsKey.of([one, two]), WeightsKey.of([one], Placement())]
     one.write_bytes(b"y" * 5000)
-    others.append(WeightsKey.of([one], 0))
+    others.append(WeightsKey.of([one]))
     assert len({key, *others}) == len({str(key), *map(str, others)}) == 5
 
 
@@ -186,7 +186,7 @@ def test_contents_are_told_apart_by_their_beginning_end_and_size(tmp_path: Path)
 
 def test_weights_that_are_gone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableModel, match="cannot be read"):
-        WeightsKey.of([tmp_path / "gone.gguf"], 0)
+        WeightsKey.of([tmp_path / "gone.gguf"])
 
 
 def test_what_ends_an_answer_is_asked_for_once(loads: Loads) -> None:
@@ -202,12 +202,12 @@ def test_what_ends_an_answer_is_asked_for_once(loads: Loads) -> None:
 def test_a_file_that_is_written_over_in_its_middle_is_other_weights(tmp_path: Path) -> None:
     file = tmp_path / "m.gguf"
     file.write_bytes(bytes(3 << 20))
-    before = WeightsKey.of([file], 0)
+    before = WeightsKey.of([file])
     with file.open("r+b") as stream:
         stream.seek(3 << 19)
         stream.write(b"other")
     os.utime(file, ns=(0, before.stamps[0].modified_ns + 1))
-    after = WeightsKey.of([file], 0)
+    after = WeightsKey.of([file])
     assert contents_digest([file]) == before.contents == after.contents
     assert before != after
     assert str(before) != str(after)
@@ -219,4 +219,4 @@ def test_what_names_weights_for_the_next_start_survives_a_move_to_another_disk(t
     file.write_bytes(b"weights")
     shutil.copyfile(file, moved)
     os.utime(moved, ns=(0, 1))
-    assert WeightsKey.of([file], 0).lasting_contents == WeightsKey.of([moved], 0).lasting_contents
+    assert WeightsKey.of([file]).lasting_contents == WeightsKey.of([moved]).lasting_contents

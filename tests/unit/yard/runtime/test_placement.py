@@ -23,7 +23,7 @@ def config(**device: Any) -> Config:
 
 async def test_layers_for_a_device_that_is_not_there_are_an_error_at_the_start_also_of_a_model_that_loads_later():
     yard = Yard(config(device_layers=["15:9"]))
-    with pytest.raises(ConfigError, match=r"model 'org/tiny': device_layers gives "):
+    with pytest.raises(ConfigError, match=r"model 'org/tiny': device_layers or n_gpu_layers gives "):
         await yard.start()
 
 

@@ -1,0 +1,60 @@
+"""What llama.cpp's log tells of the buffers that it allocated. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from modelyard.protocol.placement import HOST_NAME, DeviceBytes
+
+_BUFFER: Final = re.compile(r"(\S+)\s+(?:DSV4 \w+ )?(\w+) buffer size = *([\d.]+) MiB")
+
+# Kind of a buffer in the log -> the attribute of ``DeviceBytes``.
+_ATTRIBUTES: Final[Mapping[str, str]] = {
+    "model": "weights",
+    "KV": "kv",
+    "RS": "kv",
+    "state": "kv",
+    "compute": "compute",
+    "output": "output",
+}
+
+
+def buffer_bytes(lines: Iterable[str], *kinds: str) -> int:
+    """Return the bytes of the buffers of ``kinds`` in lines of llama.cpp's log, in sum.
+
+    Kinds are "model", "KV" (in other models "RS" and "state"), "output" and "compute". Summaries, which repeat the same
+    bytes, have other names and are not counted.
+
+    Source: llama.cpp, LLAMA_LOG_INFO in src/llama-model.cpp, llama-kv-cache.cpp, llama-memory-recurrent.cpp,
+    llama-kv-cache-dsv4.cpp, llama-context.cpp.
+    """
+    found = (match for line in lines if (match := _BUFFER.search(line)))
+    return round(sum(float(match[3]) for match in found if match[2] in kinds) * 2**20)
+
+
+def buffers_of(lines: Iterable[str], devices: Mapping[str, str]) -> dict[str, DeviceBytes]:
+    """Return the bytes of the buffers in lines of llama.cpp's log, by device; "host" is the machine's own memory.
+
+    Args:
+        lines: as for ``buffer_bytes``.
+        devices: names of buffers in the log, and of their devices. Some devices have several kinds of buffers, whose
+            names begin with that of the device ("MTL0_Mapped"). All others are in the machine's memory: "CPU",
+            "CPU_Mapped", "CPU_REPACK", "CUDA_Host".
+    """
+    sums: dict[str, DeviceBytes] = {}
+    for line in lines:
+        match = _BUFFER.search(line)
+        if match is None or match[2] not in _ATTRIBUTES:
+            continue
+        place = _device(match[1], devices)
+        size = round(float(match[3]) * 2**20)
+        sums[place] = sums.get(place, DeviceBytes()) + DeviceBytes(**{_ATTRIBUTES[match[2]]: size})
+    return sums
+
+
+def _device(buffer: str, devices: Mapping[str, str]) -> str:
+    if buffer in devices:
+        return devices[buffer]
+    return next((name for name in devices.values() if buffer.startswith(f"{name}_")), HOST_NAME)

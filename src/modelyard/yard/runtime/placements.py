@@ -1,0 +1,37 @@
+"""Where a model is put, by its configuration. Pure."""
+
+from __future__ import annotations
+
+from modelyard.config import Config, Model, effective_cpu
+from modelyard.protocol.placement import HOST_NAME, Placement
+
+
+def placement_of(config: Config, model: Model) -> Placement:
+    """Return where ``[models.device]`` puts a model. Devices that are not named are left open."""
+    device = model.device
+    if effective_cpu(config.models):
+        return Placement(devices=(), mlock=bool(device.mlock), mmap=device.mmap)
+    layers = device.device_layers
+    return Placement(
+        devices=device.devices or None,
+        gpu_layers=device.n_gpu_layers if layers is None else sum(layers),
+        split=device.tensor_split if layers is None else tuple(map(float, layers)),
+        split_mode=device.split_mode or "layer",
+        main_device=device.main_gpu or 0,
+        cpu_moe_layers=device.n_cpu_moe or 0,
+        tensor_overrides=device.tensor_overrides,
+        kv_on_host=bool(device.kv_on_host),
+        mlock=bool(device.mlock),
+        mmap=device.mmap,
+    )
+
+
+def needs_devices(placement: Placement) -> bool:
+    """Whether the placement is impossible on a machine without devices, or with too few of them."""
+    return placement.uses_devices and (
+        bool(placement.devices)
+        or bool(placement.gpu_layers)
+        or any(placement.split)
+        or placement.main_device > 0
+        or any(place != HOST_NAME for _, place in placement.tensor_overrides)
+    )
