@@ -150,16 +150,7 @@ def load(
     try:
         tokenizers = TokenizerProcesses(settings.name, key.paths, stamps=key.stamps)
         model = Model(weights, tokenizers.tokenize)
-        context = Context(
-            model,
-            length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
-            slots=settings.max_seqs + settings.prefix_slots,
-            batch_tokens=settings.batch_tokens,
-            kv_type=settings.kv_type,
-            flash_attn=settings.flash_attn,
-            threads=usable_cores(),
-            kv_on_host=placement.kv_on_host,
-        )
+        context = text_context(settings, model)
         with ExitStack() as undo:
             undo.callback(context.free)
             draft = vision = None
@@ -178,6 +169,24 @@ def load(
         raise
     logger.debug("The engine of %s was made in %.2f s", settings.name, time.perf_counter() - started)
     return loaded
+
+
+def text_context(settings: EngineSettings, model: Model) -> Context:
+    """Make the context of a model that generates text.
+
+    Raises:
+        UnusableModel: llama.cpp cannot make it, most often for lack of memory.
+    """
+    return Context(
+        model,
+        length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
+        slots=settings.max_seqs + settings.prefix_slots,
+        batch_tokens=settings.batch_tokens,
+        kv_type=settings.kv_type,
+        flash_attn=settings.flash_attn,
+        threads=usable_cores(),
+        kv_on_host=settings.placement.kv_on_host,
+    )
 
 
 def check_unchanged(files: Sequence[FileStamp]) -> None:

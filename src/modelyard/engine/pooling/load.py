@@ -71,7 +71,7 @@ def load_pooling_model(
     try:
         tokenizers = TokenizerProcesses(settings.name, key.paths, stamps=key.stamps)
         model = Model(weights, tokenizers.tokenize)
-        context, longest = _pooled(settings, model)
+        context, longest = pooled_context(settings, model)
         try:
             check_unchanged(settings.files)
             inputs = _reader(settings, model, longest)
@@ -113,7 +113,7 @@ def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader
     )
 
 
-def _pooled(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]:
+def pooled_context(settings: EngineSettings, model: Model) -> tuple[PooledContext, int]:
     """Return a context that pools as the file says, and the limit of tokens of one input.
 
     Files of rerankers rarely declare their pooling. Where a file declares none, causal decoders take their last token,

@@ -77,7 +77,7 @@ def install_converter(on_progress: OnProgress, *, archive: Path | None = None, f
                 return folder
             with tempfile.TemporaryDirectory(prefix=".converter-", dir=folder.parent) as name:
                 staging = Path(name)
-                source = archive or _fetch(version, staging, on_progress)
+                source = archive or fetch_archive(staging, on_progress)
                 _check_hash(source, ARCHIVES[version])
                 _unpack(source, staging / "made", on_progress)
                 if folder.exists():
@@ -107,8 +107,19 @@ def _locked(path: Path, on_progress: OnProgress) -> Iterator[None]:
         lock.release()
 
 
-def _fetch(version: str, staging: Path, on_progress: OnProgress) -> Path:
-    """Fetch the source archive from the package index that pip is configured for, and return its path."""
+def fetch_archive(staging: Path, on_progress: OnProgress) -> Path:
+    """Fetch the source archive of the installed engine, whose version must be in ``ARCHIVES``, and return its path.
+
+    pip fetches it from the index that it is configured for, and checks its hash.
+
+    Args:
+        staging: an empty folder for it.
+        on_progress: returning False cancels the download.
+
+    Raises:
+        UnusableModel: it cannot be fetched, or was cancelled.
+    """
+    version = engine_version()
     pinned = staging / "archive.txt"
     pinned.write_text(f"{ENGINE}=={version} --hash=sha256:{ARCHIVES[version]}\n", "utf-8")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ENGINE, "--require-hashes"]

@@ -1,0 +1,99 @@
+"""Finds out exactly what a model will take of each device, without taking it.
+
+llama.cpp plans all buffers of a model and its context, and allocates and reads nothing. That happens in a process of
+its own, because llama.cpp ends its process on some files, and a driver of a device takes memory for each process that
+uses it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from modelyard.engine.hosts.last_words import last_words
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import UnusableModel
+from modelyard.protocol.placement import DeviceBytes, PlacedBytes
+from modelyard.system.reporting_process import run_reporting
+
+PROGRAM: Final = ("-m", "modelyard.engine.hosts.dry_load_program")
+
+# Reading a vocabulary of 262,144 tokens takes a second, planning a graph of thousands of tensors another, and the
+# driver of a device a few.
+CPU_S: Final = 60.0
+WALL_S: Final = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class DryLoad:
+    """A dry load.
+
+    Attributes:
+        settings: of the engine. With several devices its placement must say how they divide the model, which otherwise
+            depends on what is free.
+        repacks: whether llama.cpp repacks weights on the host for its kernels.
+        cpu_s: limit of the processor time.
+    """
+
+    settings: EngineSettings
+    repacks: bool = True
+    cpu_s: float = CPU_S
+
+
+def run_dry_load(
+    task: DryLoad,
+    goes_on: Callable[[], bool] = lambda: True,
+    *,
+    wall_s: float = WALL_S,
+    program: Sequence[str] = PROGRAM,
+) -> PlacedBytes | None:
+    """Return what the model of ``task`` takes of each device; None where llama.cpp cannot tell on this system.
+
+    Args:
+        task: what is loaded, and where.
+        goes_on: called ten times a second; if it returns False the load is cancelled.
+        wall_s: limit of the wall-clock time.
+        program: arguments of the interpreter that runs it.
+
+    Raises:
+        UnusableModel: llama.cpp cannot load the model there, the time ran out, or the load was cancelled.
+    """
+    deadline = time.monotonic() + wall_s
+    outcome: Mapping[str, Any] = {}
+
+    def on_report(facts: dict[str, Any]) -> bool:
+        nonlocal outcome
+        outcome = facts or outcome
+        if not goes_on():
+            raise UnusableModel("The load was given up.")
+        return time.monotonic() < deadline
+
+    ended = run_reporting(program, os.environ, on_report, pickle.dumps(task))
+    if "failure" in outcome:
+        raise UnusableModel(str(outcome["failure"]))
+    if "bytes" in outcome:
+        return None if outcome["bytes"] is None else read_bytes(outcome["bytes"])
+    if time.monotonic() >= deadline:
+        raise UnusableModel(f"llama.cpp has not planned the memory of the model within {wall_s:.0f} s.")
+    words = last_words(ended.log) or f"exit status {ended.status}"
+    raise UnusableModel(f"llama.cpp cannot plan the memory of the model: {words}.")
+
+
+def read_bytes(written: Mapping[str, Sequence[int]]) -> dict[str, DeviceBytes]:
+    """Return what ``written_bytes`` wrote.
+
+    Raises:
+        ValueError, TypeError: it is something else.
+    """
+    if any(type(part) is not int or part < 0 for parts in written.values() for part in parts):
+        raise ValueError("no sizes")
+    return {str(name): DeviceBytes(*parts) for name, parts in written.items()}
+
+
+def written_bytes(placed: PlacedBytes) -> dict[str, list[int]]:
+    """Return sizes by device in a form for JSON."""
+    return {name: [getattr(each, field.name) for field in fields(DeviceBytes)] for name, each in placed.items()}

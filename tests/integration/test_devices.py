@@ -1,0 +1,172 @@
+"""Models on devices, which are made of llama.cpp itself: see ``support.rpc_devices``.
+
+Greedy texts are equal to those of the processor, because these devices compute with its kernels. On others they may
+differ as docs/architecture.md says ("Whether an answer repeats").
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.engine.chat.template_processes import TemplateProcesses
+from modelyard.engine.hosts.dry_load import DryLoad, run_dry_load
+from modelyard.engine.hosts.journal import open_journal
+from modelyard.engine.hosts.process import EngineProcesses
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import UnusableModel
+from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
+from modelyard.protocol.requests import Stop
+from support.engine_driver import Driven
+from support.rpc_devices import RpcDevices, rpc_devices
+
+MIB = 1 << 20
+SIZES = (600 * MIB, 300 * MIB)
+PROMPT = "The capital of France is"
+REPORT = (sys.executable, "-m", "modelyard.engine.llama.report")
+
+
+@pytest.fixture(scope="module")
+def devices() -> Iterator[RpcDevices]:
+    with rpc_devices(*SIZES) as running, pytest.MonkeyPatch.context() as patch:
+        for variable, value in running.environment.items():
+            patch.setenv(variable, value)
+        yield running
+
+
+@pytest.fixture(scope="module")
+def processes(devices: RpcDevices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcesses]:
+    """Processes of engines, which have the devices; the process of the tests does not."""
+    journal, templates = open_journal(tmp_path_factory.mktemp("journal")), TemplateProcesses()
+    made = EngineProcesses(journal, templates)
+    yield made
+    made.close()
+    templates.close()
+    journal.close()
+
+
+def listed() -> dict[str, dict[str, Any]]:
+    """The devices with their memory, as a new process sees them."""
+    done = subprocess.run(REPORT, capture_output=True, text=True, check=True, timeout=60)
+    return {device["name"]: device for device in json.loads(done.stdout.splitlines()[-1])["devices"]}
+
+
+def text_of(engine: Driven) -> str:
+    engine.submit(1, PROMPT, max_tokens=24)
+    engine.until(lambda: 1 in engine.ended)
+    return engine.texts[1]  # type: ignore[index]
+
+
+@pytest.fixture(scope="module")
+def text_of_processor(devices: RpcDevices, processes: EngineProcesses, weights: dict[str, Path]) -> str:
+    engine = Driven(weights["smollm2"], processes=processes, placement=ON_HOST)
+    text = text_of(engine)
+    engine.stopped(Stop())
+    assert devices.used_bytes() == {"RPC0": 0, "RPC1": 0}
+    return text
+
+
+def planned(path: Path, placement: Placement, **settings: Any) -> Mapping[str, DeviceBytes]:
+    chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4} | settings
+    found = run_dry_load(DryLoad(EngineSettings("test", (path,), "", placement=placement, **chosen)))
+    assert found is not None
+    return found
+
+
+def test_devices_have_names_kinds_and_memory_of_their_own(devices: RpcDevices):
+    found = listed()
+    assert [found[name]["kind"] for name in devices.names] == ["gpu", "gpu"]
+    assert [found[name]["total_bytes"] for name in devices.names] == list(SIZES)
+    assert found["RPC0"]["backend"] == "RPC"
+
+
+@pytest.mark.parametrize(
+    ("placement", "used"),
+    [
+        pytest.param(Placement(devices=("RPC0",)), {"RPC0"}, id="whole on one"),
+        pytest.param(Placement(split=(1.0, 1.0)), {"RPC0", "RPC1"}, id="split over two"),
+        pytest.param(Placement(devices=("rpc1",), gpu_layers=11), {"RPC1"}, id="partly on the host"),
+        pytest.param(Placement(devices=("RPC0",), kv_on_host=True), {"RPC0"}, id="cache on the host"),
+        pytest.param(
+            Placement(devices=("RPC0",), tensor_overrides=((r"blk\.\d+\.ffn_", "host"), (r"attn_q", "host"))),
+            {"RPC0"},
+            id="tensors on the host",
+        ),
+        pytest.param(Placement(split_mode="none", main_device=1), {"RPC1"}, id="a main device"),
+        pytest.param(Placement(devices=("RPC1",), mmap=False), {"RPC1"}, id="not mapped"),
+    ],
+)
+def test_a_model_answers_the_same_wherever_it_is_and_takes_what_was_planned(
+    placement: Placement,
+    used: set[str],
+    devices: RpcDevices,
+    processes: EngineProcesses,
+    weights: dict[str, Path],
+    text_of_processor: str,
+):
+    plan = planned(weights["smollm2"], placement)
+    assert {name for name, each in plan.items() if each.total} == {*used, "host"}
+    assert devices.used_bytes() == {"RPC0": 0, "RPC1": 0}, "a plan takes nothing"
+    engine = Driven(weights["smollm2"], processes=processes, placement=placement)
+    assert text_of(engine) == text_of_processor
+    allocated = devices.used_bytes()
+    assert {name for name, size in allocated.items() if size} == used
+    for name in used:
+        assert plan[name].total == pytest.approx(allocated[name], rel=0.03)
+    assert engine.profile is not None
+    measured = dict(engine.profile.device_bytes)
+    assert set(measured) == {*used, "host"}
+    for name in used:
+        assert measured[name].total == pytest.approx(allocated[name], rel=0.001)
+        assert measured[name].weights == pytest.approx(plan[name].weights, rel=0.001, abs=10_000)
+        assert measured[name].kv == plan[name].kv
+    engine.stopped(Stop())
+    assert devices.used_bytes() == {"RPC0": 0, "RPC1": 0}
+
+
+def test_a_device_that_does_not_exist_is_refused_with_those_that_do(
+    processes: EngineProcesses, weights: dict[str, Path]
+):
+    engine = Driven(weights["smollm2"], processes=processes, placement=Placement(devices=("CUDA0",)))
+    with pytest.raises(AssertionError, match=r"CUDA0.*There are: 0 \(RPC0\), 1 \(RPC1\)"):
+        engine.until(lambda: engine.profile is not None)
+
+
+def test_a_model_that_does_not_fit_fails_to_load_and_leaves_nothing_behind(
+    devices: RpcDevices, processes: EngineProcesses, weights: dict[str, Path]
+):
+    placement = Placement(devices=("RPC1",))
+    plan = planned(weights["smollm2"], placement, context_length=16384)
+    assert plan["RPC1"].total > SIZES[1]
+    engine = Driven(weights["smollm2"], processes=processes, placement=placement, context_length=16384)
+    with pytest.raises(AssertionError, match="LoadFailed"):
+        engine.until(lambda: engine.profile is not None)
+    assert devices.used_bytes() == {"RPC0": 0, "RPC1": 0}
+
+
+def test_engines_on_the_same_weights_share_them_on_a_device(
+    devices: RpcDevices, processes: EngineProcesses, weights: dict[str, Path]
+):
+    placement = Placement(devices=("RPC0",))
+    first = Driven(weights["smollm2"], processes=processes, placement=placement)
+    text_of(first)
+    alone = devices.used_bytes()["RPC0"]
+    second = Driven(weights["smollm2"], processes=processes, placement=placement)
+    text_of(second)
+    plan = planned(weights["smollm2"], placement)["RPC0"]
+    assert devices.used_bytes()["RPC0"] - alone == pytest.approx(plan.total - plan.weights, rel=0.03)
+    first.stopped(Stop())
+    second.stopped(Stop())
+
+
+def test_a_plan_of_a_file_that_is_no_model_says_why(tmp_path: Path, devices: RpcDevices):
+    path = tmp_path / "no.gguf"
+    path.write_bytes(b"no model")
+    with pytest.raises(UnusableModel, match=r"llama\.cpp cannot load no\.gguf"):
+        planned(path, ON_HOST)
