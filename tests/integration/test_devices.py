@@ -21,10 +21,13 @@ from modelyard.engine.hosts.journal import open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
+from modelyard.formats.gguf.read import read_header
 from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
 from modelyard.protocol.requests import Stop
+from modelyard.yard.memory.placed_footprint import placed_bytes
 from support.engine_driver import Driven
 from support.rpc_devices import RpcDevices, rpc_devices
+from support.sparse_models import write_dense, write_experts
 
 MIB = 1 << 20
 SIZES = (600 * MIB, 300 * MIB)
@@ -170,3 +173,41 @@ def test_a_plan_of_a_file_that_is_no_model_says_why(tmp_path: Path, devices: Rpc
     path.write_bytes(b"no model")
     with pytest.raises(UnusableModel, match=r"llama\.cpp cannot load no\.gguf"):
         planned(path, ON_HOST)
+
+
+@pytest.fixture(scope="module")
+def models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sparse")
+    return {
+        **weights,
+        "experts": write_experts(folder / "experts.gguf"),
+        "dense": write_dense(folder / "dense.gguf"),
+    }
+
+
+@pytest.mark.parametrize("model", ["smollm2", "gemma3", "experts", "dense"])
+@pytest.mark.parametrize(
+    "placement",
+    [
+        pytest.param(Placement(devices=("RPC0", "RPC1"), split=(2.0, 1.0)), id="split over two"),
+        pytest.param(Placement(devices=("RPC0",), gpu_layers=11), id="partly on the host"),
+        pytest.param(ON_HOST, id="on the host", marks=pytest.mark.long),
+        pytest.param(Placement(devices=("RPC0",)), id="whole on one", marks=pytest.mark.long),
+        pytest.param(
+            Placement(devices=("RPC0", "RPC1"), gpu_layers=12, split=(7.0, 5.0)),
+            id="on two and the host",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(Placement(devices=("RPC0",), cpu_moe_layers=9), id="experts on the host", marks=pytest.mark.long),
+    ],
+)
+def test_the_prediction_from_the_header_is_what_llama_cpp_plans(
+    model: str, placement: Placement, models: dict[str, Path], devices: RpcDevices
+):
+    plan = planned(models[model], placement, context_length=4096, max_seqs=8)
+    predicted = placed_bytes(read_header(models[model]), placement, context_length=4096, sequences=12, batch_tokens=512)
+    assert set(predicted) == set(plan)
+    for name, each in plan.items():
+        assert predicted[name].weights == pytest.approx(each.weights, rel=0.001)
+        assert predicted[name].kv == each.kv
+        assert predicted[name].total == pytest.approx(each.total, rel=0.03)

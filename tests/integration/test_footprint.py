@@ -8,7 +8,8 @@ import pytest
 
 from modelyard.config import validate_config
 from modelyard.engine.llama import Weights
-from modelyard.engine.llama.library import buffer_bytes, lib, log
+from modelyard.engine.llama.library import lib, log
+from modelyard.engine.llama.log_lines import buffer_bytes
 from modelyard.hub import FileRequest, resolve
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.step_graph import step_graph

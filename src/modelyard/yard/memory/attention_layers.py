@@ -38,8 +38,9 @@ def attention(ops: StepOperations, shapes: Shapes, normed: int) -> int:
         query = _normed(ops, shapes, "attn_q_norm.weight", min(projected, heads), query, is_rotated)
         values = ops.op(value, normed) if key else query
         keys = _normed(ops, shapes, "attn_k_norm.weight", key, ops.op(key, normed), is_rotated) if key else query
-    ops.graph.use(keys, values)
-    attended = _attend(ops, heads, query)
+    with ops.graph.part("attention"):
+        ops.graph.use(keys, values)
+        attended = _attend(ops, heads, query)
     if gate is not None:
         attended = ops.in_place(heads, ops.op(heads, gate), views=(attended,))
     return attended
@@ -93,8 +94,10 @@ def latent_attention(ops: StepOperations, shapes: Shapes, normed: int) -> int:
         compressed = ops.op(with_position, normed)
         values = ops.op(latent, compressed)
         keys = ops.op(with_position, values, ops.op(position, compressed))
-        ops.graph.use(keys)
-        attended = _attend(ops, heads * latent, joined, *_chosen_cells(ops, low, normed))
+        chosen = _chosen_cells(ops, low, normed)
+        with ops.graph.part("attention"):
+            ops.graph.use(keys)
+            attended = _attend(ops, heads * latent, joined, *chosen)
         attended = ops.op(value, ops.op(value, attended))
     else:
         rotated = ops.op(heads * position, query)
@@ -105,6 +108,7 @@ def latent_attention(ops: StepOperations, shapes: Shapes, normed: int) -> int:
         values = ops.op(value, both)
         joined = ops.op(whole, query, rotated)
         keys = ops.op(whole, both, rotated_key)
-        ops.graph.use(keys, values)
-        attended = _attend(ops, value, joined)
+        with ops.graph.part("attention"):
+            ops.graph.use(keys, values)
+            attended = _attend(ops, value, joined)
     return attended

@@ -44,7 +44,12 @@ def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
 
     Source: llama.cpp, src/llama-kv-cache.cpp, constructor; has_kv in src/llama-hparams.cpp.
     """
-    return int(cells * sum(_kv_widths(header)) * _VALUE_BYTES[kv_type])
+    return sum(kv_bytes_by_layer(header, cells, kv_type))
+
+
+def kv_bytes_by_layer(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> Sequence[int]:
+    """Return the bytes of KV cache of each layer, in their order; layers at the end may have none."""
+    return [int(cells * width * _VALUE_BYTES[kv_type]) for width in _kv_widths(header)]
 
 
 def parked_bytes(header: GgufHeader, cells: int, sequences: int, kv_type: KvType = "f16") -> int:
@@ -107,6 +112,15 @@ def state_bytes(header: GgufHeader, sequences: int) -> int:
     Source: llama.cpp, src/llama-memory-recurrent.cpp, constructor.
     """
     return sequences * sum(_state_widths(header)) * _F32
+
+
+def state_bytes_by_layer(header: GgufHeader, sequences: int) -> Sequence[int]:
+    """Return the bytes of recurrent state of each layer; of a layer in another shard those of the largest known one."""
+    layers = layers_of(header)
+    rows = [_state_width(header, shapes) if shapes and is_recurrent(shapes) else 0 for shapes in layers]
+    unknown = max([_state_width(header, {}), *rows])
+    widths = (unknown if shapes is None else row for shapes, row in zip(layers, rows, strict=True))
+    return [sequences * width * _F32 for width in widths]
 
 
 def has_state(header: GgufHeader) -> bool:

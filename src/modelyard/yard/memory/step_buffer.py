@@ -9,41 +9,69 @@ Source: llama.cpp, ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl and ggml
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 # Source: ggml/src/ggml-impl.h, TENSOR_ALIGNMENT.
 _ALIGNMENT: Final = 32
 
 
+Part: TypeAlias = Literal["", "attention", "experts"]
+"""A part of a layer that may be computed elsewhere than the rest of it."""
+
+INPUT_LAYER: Final = -1
+"""The layer of inputs, and of what is looked up in the embeddings."""
+
+
 @dataclass(frozen=True, slots=True)
-class _Tensor:
+class StepTensor:
     """The result of an operation.
 
     Attributes:
         size_bytes: of its data.
         inputs: tensors that its operation reads.
         reusable: those of them whose place it may take, where its operation is the last to read them.
+        layer: number of the layer that it belongs to; ``INPUT_LAYER`` before the first.
+        part: of the layer.
     """
 
     size_bytes: int
     inputs: Sequence[int]
     reusable: Sequence[int]
+    layer: int = INPUT_LAYER
+    part: Part = ""
 
 
 class StepGraph:
-    """The operations of one step, in their order. Tensors are identified by their numbers."""
+    """The operations of one step, in their order. Tensors are identified by their numbers.
+
+    Attributes:
+        layer: number of the layer that the next operations belong to.
+    """
 
     def __init__(self) -> None:
-        self._tensors: list[_Tensor] = []
+        self._tensors: list[StepTensor] = []
         self._kept: set[int] = set()
-        self._inputs = 0
+        self._inputs: set[int] = set()
+        self.layer = INPUT_LAYER
+        self._part: Part = ""
+
+    @contextmanager
+    def part(self, part: Part) -> Iterator[None]:
+        """Let the operations within the context belong to a part of their layer."""
+        before, self._part = self._part, part
+        try:
+            yield
+        finally:
+            self._part = before
 
     def input(self, size_bytes: int) -> int:
         """Add a tensor that is filled in before the step. All inputs must precede the first operation."""
-        self._inputs += 1
-        return self._add(size_bytes, (), ())
+        added = self._add(size_bytes, (), ())
+        self._inputs.add(added)
+        return added
 
     def operation(self, size_bytes: int, *inputs: int) -> int:
         """Add the result of an operation that needs a place of its own."""
@@ -67,7 +95,7 @@ class StepGraph:
 
     def _add(self, size_bytes: int, inputs: Sequence[int], reusable: Sequence[int]) -> int:
         size = -(-size_bytes // _ALIGNMENT) * _ALIGNMENT
-        self._tensors.append(_Tensor(size, inputs, reusable))
+        self._tensors.append(StepTensor(size, inputs, reusable, self.layer, self._part))
         return len(self._tensors) - 1
 
     def buffer_bytes(self) -> int:
@@ -80,7 +108,7 @@ class StepGraph:
         last_reader = {read: reader for reader, tensor in enumerate(self._tensors) for read in tensor.inputs}
         places: list[int] = []
         held: set[int] = set()
-        space = _Space()
+        space = Space()
         for number, tensor in enumerate(self._tensors):
             reused = next((old for old in tensor.reusable if self._may_reuse(number, old, last_reader, held)), None)
             if reused is None:
@@ -94,6 +122,21 @@ class StepGraph:
                     held.remove(read)
                     space.free(places[read], self._tensors[read].size_bytes)
         return places
+
+    @property
+    def tensors(self) -> Sequence[StepTensor]:
+        """All tensors, in their order."""
+        return self._tensors
+
+    @property
+    def inputs(self) -> frozenset[int]:
+        """Tensors that are filled in before the step."""
+        return frozenset(self._inputs)
+
+    @property
+    def kept(self) -> frozenset[int]:
+        """Tensors that stay until after the step."""
+        return frozenset(self._kept)
 
     @property
     def sizes(self) -> Sequence[int]:
@@ -128,7 +171,7 @@ def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
     return touched
 
 
-class _Space:
+class Space:
     """The free space of a buffer: gaps by their offsets, and the unbounded space behind the last tensor."""
 
     def __init__(self) -> None:

@@ -40,16 +40,27 @@ _STREAM_FIRST: Final = frozenset({"jamba", "lfm2", "lfm2moe"})
 _STREAMS: Final = 4
 
 
-def step_graph(header: GgufHeader, step: Step, vocabulary: int) -> StepGraph:
-    """Return the operations of a step, from the tokens to the logits; as many for every step of a model."""
+def step_graph(header: GgufHeader, step: Step, vocabulary: int, *, has_all_layers: bool = False) -> StepGraph:
+    """Return the operations of a step, from the tokens to the logits; as many for every step of a model.
+
+    Args:
+        header: of the model.
+        step: how much is computed at once.
+        vocabulary: number of logits.
+        has_all_layers: whether layers that repeat earlier ones are listed, too; on one device their tensors have the
+            places of those.
+    """
     ops = StepOperations(header, step)
     graph = ops.graph
-    layers = list(_layers(ops))
+    numbers, layers = zip(*_layers(ops, has_all_layers=has_all_layers), strict=True)
     _inputs(ops, layers)
     stream = graph.operation(ops.floats(ops.width), ops.token_ids)
     ops.next_layer = layers[0] if layers else {}
     ops.gather_ahead()
+    # What precedes the layers has weights of the output's device.
+    graph.layer = layer_count(header)
     extra = _before_layers(ops, stream)
+    graph.layer = numbers[0]
     embedded: list[int] = []
     if "altup_router.weight" in ops.next_layer:
         # The embeddings stay allocated until the end of the first layer, which adds a projection of them.
@@ -57,24 +68,30 @@ def step_graph(header: GgufHeader, step: Step, vocabulary: int) -> StepGraph:
         others = ops.op((_STREAMS - 1) * ops.width, stream)
         others = ops.op((_STREAMS - 1) * ops.width, others)
         stream = ops.op(_STREAMS * ops.width, stream, others)
-    for shapes, following in zip(layers, [*layers[1:], {}], strict=True):
+    for number, shapes, following in zip(numbers, layers, [*layers[1:], {}], strict=True):
+        graph.layer = number
         ops.next_layer = following
         stream = _layer(ops, shapes, stream, extra)
         if embedded:
             graph.use(embedded.pop())
+    graph.layer = layer_count(header)
     normed = graph.in_place(ops.floats(ops.width), graph.operation(ops.floats(ops.width), stream))
     chosen = graph.keep(graph.operation(step.outputs * ops.width * F32, normed, ops.output_ids))
     graph.keep(graph.operation(step.outputs * vocabulary * F32, chosen))
     return graph
 
 
-def _layers(ops: StepOperations) -> Iterator[Shapes]:
-    known = [shapes for shapes in layers_of(ops.header) if shapes] or [_usual_layer(ops)]
+def _layers(ops: StepOperations, *, has_all_layers: bool) -> Iterator[tuple[int, Shapes]]:
+    numbered = [(number, shapes) for number, shapes in enumerate(layers_of(ops.header)) if shapes]
+    known = numbered or [(0, _usual_layer(ops))]
+    if has_all_layers and len(known) < layer_count(ops.header):
+        # Of layers in other shards the last known one stands for all.
+        known = [(number, dict(known).get(number, known[-1][1])) for number in range(layer_count(ops.header))]
     seen: set[tuple[tuple[str, tuple[int, ...]], ...]] = set()
-    for at, shapes in enumerate(known):
+    for at, (number, shapes) in enumerate(known):
         kind = tuple(sorted(shapes.items()))
-        if at < _MAX_LAYERS or kind not in seen:
-            yield shapes
+        if has_all_layers or at < _MAX_LAYERS or kind not in seen:
+            yield number, shapes
         seen.add(kind)
 
 
@@ -214,6 +231,21 @@ def _feed_forward(ops: StepOperations, shapes: Shapes, normed: int) -> int:
     scores = ops.op(experts, normed)
     order = ops.op(experts, scores)
     weights = ops.op(used, scores, order)
+    with ops.graph.part("experts"):
+        down = _experts(ops, shapes, normed, order)
+    weighted = ops.in_place(used * width, down, views=(weights,))
+    out = ops.op(width, weighted) if used > 1 else weighted
+    ops.gather_ahead()
+    if "ffn_up_shexp.weight" in shapes:
+        out = ops.in_place(width, out, _dense(ops, shapes, "_shexp", normed))
+    elif "ffn_up.weight" in shapes:
+        out = ops.in_place(width, out, _dense(ops, shapes, "", normed))
+    return out
+
+
+def _experts(ops: StepOperations, shapes: Shapes, normed: int, order: int) -> int:
+    """Add the products with the experts' weights."""
+    used = max(1, ops.number("expert_used_count"))
     if fused := dimension(shapes, "ffn_gate_up_exps.weight", 1):
         inner = fused // 2
         both = ops.op(used * fused, normed, order)
@@ -226,15 +258,7 @@ def _feed_forward(ops: StepOperations, shapes: Shapes, normed: int) -> int:
             active = ops.op(used * inner, gate, up)
         else:
             active = ops.op(used * inner, normed, order)
-    down = ops.op(used * width, active, order)
-    weighted = ops.in_place(used * width, down, views=(weights,))
-    out = ops.op(width, weighted) if used > 1 else weighted
-    ops.gather_ahead()
-    if "ffn_up_shexp.weight" in shapes:
-        out = ops.in_place(width, out, _dense(ops, shapes, "_shexp", normed))
-    elif "ffn_up.weight" in shapes:
-        out = ops.in_place(width, out, _dense(ops, shapes, "", normed))
-    return out
+    return ops.op(used * ops.width, active, order)
 
 
 def _dense(ops: StepOperations, shapes: Shapes, suffix: str, normed: int) -> int:

@@ -42,7 +42,7 @@ def repacked_bytes(header: GgufHeader, tensors_bytes: int, processor: str) -> in
         tensors_bytes: size of the tensors of all files.
         processor: as ``platform.machine`` calls it.
     """
-    types = REPACKED_ON_ARM if processor.lower().startswith(("arm", "aarch")) else REPACKED
+    types = _repacked_types(processor)
     if header.split[1] > 1 and not header.size_bytes:
         return tensors_bytes if header.quantization.startswith(tuple(types)) else 0
     names = {tensor.name for tensor in header.tensors}
@@ -53,6 +53,21 @@ def repacked_bytes(header: GgufHeader, tensors_bytes: int, processor: str) -> in
         if is_computed(header, tensor.name) and _is_repacked(tensor, types, is_tied=is_tied)
     )
     return repacked if header.split[1] == 1 else repacked * tensors_bytes // header.size_bytes
+
+
+def _repacked_types(processor: str) -> frozenset[str]:
+    return REPACKED_ON_ARM if processor.lower().startswith(("arm", "aarch")) else REPACKED
+
+
+def is_repacked(tensor: GgufTensor, processor: str, *, is_tied: bool) -> bool:
+    """Whether llama.cpp repacks a tensor on the host for a processor, as ``platform.machine`` calls it.
+
+    Args:
+        tensor: of the model's file.
+        processor: its name.
+        is_tied: whether the embeddings also serve as the output matrix.
+    """
+    return _is_repacked(tensor, _repacked_types(processor), is_tied=is_tied)
 
 
 def _is_repacked(tensor: GgufTensor, types: frozenset[str], *, is_tied: bool) -> bool:

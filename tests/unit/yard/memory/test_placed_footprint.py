@@ -1,0 +1,161 @@
+"""What a model is predicted to take of each device; ``tests/integration/test_devices.py`` asks llama.cpp."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from modelyard.formats.gguf.header import GgufHeader
+from modelyard.formats.gguf.read import read_header
+from modelyard.hub import ModelFiles
+from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
+from modelyard.yard.memory.footprint import predict
+from modelyard.yard.memory.layer_placement import LayerPlacement
+from modelyard.yard.memory.placed_footprint import placed_bytes, predict_placed
+from modelyard.yard.memory.placed_step import COPIES, bytes_by_device
+from modelyard.yard.memory.step_buffer import StepGraph
+from support.sparse_models import write_dense, write_experts
+
+LAYERS = 24
+ONE, BOTH = Placement(devices=("A",)), Placement(devices=("A", "B"), split=(1.0, 1.0))
+SIZES = {"context_length": 4096, "sequences": 12, "batch_tokens": 512}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_experts(tmp_path_factory.mktemp("experts") / "experts.gguf", layers=LAYERS)
+
+
+@pytest.fixture(scope="module")
+def experts(path: Path) -> GgufHeader:
+    return read_header(path)
+
+
+def layers(header: GgufHeader, placement: Placement) -> list[str]:
+    """The devices of all layers and of the output."""
+    placed = LayerPlacement(header, placement)
+    return [placed.layer(number) for number in range(LAYERS + 1)]
+
+
+def test_on_the_host_everything_is_there(experts: GgufHeader) -> None:
+    assert set(layers(experts, ON_HOST)) == {"host"}
+    assert set(placed_bytes(experts, ON_HOST, **SIZES)) == {"host"}
+
+
+def test_on_one_device_only_what_is_looked_up_stays_on_the_host(experts: GgufHeader) -> None:
+    placed = LayerPlacement(experts, ONE)
+    on_host = {tensor.name for tensor in experts.tensors if placed.tensor(tensor.name) == "host"}
+    assert on_host == {"token_embd.weight"}
+
+
+def test_layers_on_devices_are_the_last_ones_and_the_output_is_one(experts: GgufHeader) -> None:
+    assert layers(experts, Placement(devices=("A",), gpu_layers=3)) == ["host"] * 22 + ["A"] * 3
+    assert layers(experts, Placement(devices=("A",), gpu_layers=1))[-1] == "A"
+    assert set(layers(experts, Placement(devices=("A",), gpu_layers=99))) == {"A"}
+
+
+@pytest.mark.parametrize("first", range(1, 20))
+def test_each_device_gets_as_many_layers_as_it_is_given(experts: GgufHeader, first: int) -> None:
+    placement = Placement(devices=("A", "B"), gpu_layers=20, split=(float(first), float(20 - first)))
+    assert layers(experts, placement) == ["host"] * 5 + ["A"] * first + ["B"] * (20 - first)
+
+
+def test_a_main_device_has_all(experts: GgufHeader) -> None:
+    assert set(layers(experts, Placement(devices=("A", "B"), split_mode="none", main_device=1))) == {"B"}
+
+
+def test_tensors_go_where_their_names_are_sent_and_experts_of_the_first_layers_to_the_host(
+    experts: GgufHeader,
+) -> None:
+    placement = Placement(
+        devices=("A", "B"),
+        split=(1.0, 0.0),
+        cpu_moe_layers=2,
+        tensor_overrides=((r"blk\.0\.ffn_up", "B"), (r"attn_k\.", "host")),
+    )
+    placed = LayerPlacement(experts, placement)
+    assert placed.tensor("blk.0.ffn_up_exps.weight") == "B"
+    assert placed.tensor("blk.1.ffn_up_exps.weight") == "host"
+    assert placed.tensor("blk.2.ffn_up_exps.weight") == "A"
+    assert placed.tensor("blk.1.attn_q.weight") == "A"
+    assert placed.tensor("blk.20.attn_k.weight") == "host"
+
+
+def test_no_byte_of_the_weights_and_of_the_cache_is_lost_between_devices(experts: GgufHeader) -> None:
+    whole = placed_bytes(experts, ON_HOST, **SIZES)["host"]
+    for placement in (ONE, BOTH, Placement(devices=("A", "B"), gpu_layers=7, split=(2.0, 1.0), cpu_moe_layers=20)):
+        placed = placed_bytes(experts, placement, **SIZES)
+        assert sum(each.weights for each in placed.values()) == whole.weights
+        assert sum(each.kv for each in placed.values()) == whole.kv
+        assert sum(each.output for each in placed.values()) == placed["host"].output == whole.output
+
+
+def test_a_cache_on_the_host_takes_nothing_of_devices(experts: GgufHeader) -> None:
+    placed = placed_bytes(experts, Placement(devices=("A",), kv_on_host=True), **SIZES)
+    assert placed["A"].kv == 0
+    assert placed["host"].kv == placed_bytes(experts, ON_HOST, **SIZES)["host"].kv
+
+
+def test_embeddings_that_are_the_output_matrix_too_are_kept_twice_where_the_output_is_on_a_device(
+    tmp_path: Path,
+) -> None:
+    header = read_header(write_dense(tmp_path / "dense.gguf", layers=2))
+    (embeddings,) = (tensor.size_bytes for tensor in header.tensors if tensor.name == "token_embd.weight")
+    whole = placed_bytes(header, ON_HOST, **SIZES)["host"].weights
+    placed = placed_bytes(header, ONE, **SIZES)
+    assert placed["host"].weights == embeddings
+    assert placed["A"].weights == whole
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"gpu_layers": 9}, {"kv_on_host": True}, {"cpu_moe_layers": 1}, {"tensor_overrides": (("x", "host"),)}],
+)
+def test_devices_form_a_pipeline_where_they_have_the_whole_model(
+    experts: GgufHeader, changes: dict[str, object]
+) -> None:
+    assert LayerPlacement(experts, BOTH).is_pipeline
+    assert not LayerPlacement(experts, ONE).is_pipeline
+    less = Placement(devices=("A", "B"), split=(1.0, 1.0), **changes)  # type: ignore[arg-type]
+    assert not LayerPlacement(experts, less).is_pipeline
+
+
+def test_the_footprint_of_the_host_is_less_by_what_is_on_devices(path: Path, experts: GgufHeader) -> None:
+    files = ModelFiles((path,), experts, experts.file_size, "", "Q4_K")
+    chosen = {"context_length": 4096, "running": 8, "sequences": 12, "batch_tokens": 512}
+    alone = predict(files, **chosen)  # type: ignore[arg-type]
+    assert predict_placed(files, ON_HOST, **chosen).host == alone  # type: ignore[arg-type]
+    assert not predict_placed(files, ON_HOST, **chosen).devices  # type: ignore[arg-type]
+    placed = predict_placed(files, ONE, **chosen)  # type: ignore[arg-type]
+    assert set(placed.devices) == {"A"}
+    assert placed.host.weights_bytes < alone.weights_bytes / 20
+    assert placed.host.context_bytes <= alone.context_bytes - placed.devices["A"].kv
+    measured = {"A": DeviceBytes(weights=1), "host": DeviceBytes(weights=2)}
+    assert placed.corrected(measured).devices == {"A": DeviceBytes(weights=1)}
+
+
+def graph_across() -> StepGraph:
+    """An input, an operation of layer 0 on it, and one of layer 1 on both."""
+    graph = StepGraph()
+    token = graph.input(64)
+    graph.layer = 0
+    first = graph.operation(128, token)
+    graph.layer = 1
+    graph.keep(graph.operation(256, first, token))
+    return graph
+
+
+def test_what_crosses_between_devices_is_copied_once() -> None:
+    sizes = bytes_by_device(graph_across(), lambda tensor: "AB"[tensor.layer], "host", is_pipeline=False)
+    assert sizes == {"host": 64, "A": 64 + 128, "B": 128 + 64 + 256}
+
+
+def test_in_a_pipeline_what_crosses_has_places_for_all_steps_underway() -> None:
+    sizes = bytes_by_device(graph_across(), lambda tensor: "AB"[tensor.layer], "host", is_pipeline=True)
+    assert sizes == {"host": 64 * COPIES, "A": 64 * COPIES + 128, "B": (128 + 64) * COPIES + 256}
+
+
+def test_on_one_device_a_step_takes_what_it_takes_on_the_host() -> None:
+    sizes = bytes_by_device(graph_across(), lambda _: "host", "host", is_pipeline=False)
+    assert sizes == {"host": graph_across().buffer_bytes()}
