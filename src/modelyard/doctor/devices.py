@@ -31,9 +31,8 @@ def check_devices(
         without_amx: whether a build is to leave out kernels for AMX.
     """
     built = built_for(llama)
-    own = [device for device in llama.devices if device["kind"] == "gpu"]
-    # Integrated ones count only where there are no others, as in device_layers.
-    found = own or [device for device in llama.devices if device["kind"] == "igpu"]
+    by_name = {device["name"]: device for device in llama.devices}
+    found = [by_name[name] for name in llama.accelerators if name in by_name]
     rest = [f"also seen: {_device(device)}" for device in llama.devices if device not in found]
     unused = [maker for maker in sorted(build.gpus) if not any(serves(backend, maker) for backend in built)]
     known = {

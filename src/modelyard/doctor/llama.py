@@ -28,6 +28,7 @@ class LlamaFacts:
         missing: names of backends that it was built with and that cannot be loaded, and the reasons.
         features: processor features that it uses, such as "AVX2".
         devices: names, descriptions, kinds and bytes of devices; see ``llama.devices.LlamaDevice``.
+        accelerators: names of those that models are put on, in the order of ``device_layers``.
     """
 
     problem: str = ""
@@ -37,6 +38,7 @@ class LlamaFacts:
     missing: tuple[Mapping[str, str], ...] = ()
     features: tuple[str, ...] = ()
     devices: tuple[Mapping[str, Any], ...] = ()
+    accelerators: tuple[str, ...] = ()
 
 
 def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_S) -> LlamaFacts:
@@ -66,6 +68,7 @@ def probe_llama(program: tuple[str, ...] = _PROGRAM, timeout_s: float = TIMEOUT_
             missing=tuple(facts["missing"]),
             features=tuple(facts["features"]),
             devices=tuple(facts["devices"]),
+            accelerators=tuple(facts["accelerators"]),
         )
     except (IndexError, KeyError, ValueError):
         errors = done.stderr.strip().splitlines() or ["there is no error message"]

@@ -18,7 +18,9 @@ GPU = {"name": "CUDA0", "description": "RTX", "kind": "gpu", "free_bytes": 20 * 
 IGPU = {"name": "Vulkan0", "description": "", "kind": "igpu", "free_bytes": 20 * GB, "total_bytes": 24 * GB}
 
 FOR_CPU = LlamaFacts(version="0.5.0", backends=("CPU",), devices=(CPU,))
-FOR_CUDA = LlamaFacts(version="0.5.0", can_offload=True, backends=("CUDA", "CPU"), devices=(CPU, GPU))
+FOR_CUDA = LlamaFacts(
+    version="0.5.0", can_offload=True, backends=("CUDA", "CPU"), devices=(CPU, GPU), accelerators=("CUDA0",)
+)
 CUDA_TOOLKIT: dict[str, Any] = {"nvcc": "/usr/bin/nvcc", "cuda": (12, 4), "has_cublas": True}
 
 
@@ -45,9 +47,14 @@ def test_a_gpu_that_the_build_does_not_serve_is_told():
     assert "not used" not in found(replace(FOR_CUDA, backends=("Vulkan", "CPU")), gpus=("NVIDIA", "AMD")).value
 
 
-def test_an_integrated_device_counts_where_there_is_no_other():
-    assert "0: Vulkan0, 20.0" in found(replace(FOR_CUDA, devices=(CPU, IGPU))).value
+def test_devices_are_shown_in_the_order_in_which_they_are_given_layers_and_others_behind_them():
+    assert "0: Vulkan0, 20.0" in found(replace(FOR_CUDA, devices=(CPU, IGPU), accelerators=("Vulkan0",))).value
     assert "also seen: Vulkan0" in found(replace(FOR_CUDA, devices=(CPU, GPU, IGPU))).value
+    remote = {**GPU, "name": "RPC0", "description": "127.0.0.1:50052"}
+    both = replace(FOR_CUDA, devices=(CPU, GPU, remote), accelerators=("RPC0", "CUDA0"))
+    _, first, second, _ = found(both).value.splitlines()
+    assert first.startswith("0: RPC0")
+    assert second.startswith("1: CUDA0")
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,25 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 
-from modelyard.engine.llama import backends, can_offload, devices, features, missing_backends, version
+from modelyard.engine.llama import (
+    accelerators,
+    backends,
+    can_offload,
+    devices,
+    features,
+    missing_backends,
+    version,
+)
 
 if __name__ == "__main__":
+    found = devices()
     facts = {
         "version": version(),
         "can_offload": can_offload(),
         "backends": backends(),
         "missing": [asdict(backend) for backend in missing_backends()],
         "features": features(),
-        "devices": [asdict(device) for device in devices()],
+        "devices": [asdict(device) for device in found],
+        "accelerators": [device.name for device in accelerators(found)],
     }
     print(json.dumps(facts))  # noqa: T201
