@@ -18,21 +18,31 @@ METHODS: Final[Mapping[str, str]] = {
     "cpu": "with_force_cpu",
     "default_model_id": "with_default_model",
     "device_layers": "with_device_layers",
+    "devices": "with_devices",
     "draft": "with_draft",
     "dtype": "with_dtype",
     "from_uqff": "with_uqff",
     "idle_unload_seconds": "with_idle_unload_seconds",
     "imatrix": "with_imatrix",
     "isq": "with_isq",
+    "kv_on_host": "with_kv_on_host",
     "load": "with_load",
+    "main_gpu": "with_split",
     "max_audio_seconds": "with_max_audio_seconds",
     "max_batch_size": "with_max_num_seqs",
     "max_edge": "with_max_edge",
     "max_seq_len": "with_max_seq_len",
+    "mlock": "with_mlock",
+    "mmap": "with_mmap",
     "mmproj": "with_mmproj",
+    "n_cpu_moe": "with_experts_on_host",
+    "n_gpu_layers": "with_gpu_layers",
     "pinned": "with_pinned",
     "priority": "with_priority",
     "quant": "with_quant",
+    "split_mode": "with_split",
+    "tensor_overrides": "with_tensor_overrides",
+    "tensor_split": "with_split",
     "token_source": "with_token_source",
 }
 """Key of the configuration -> the method of a builder that sets it."""
@@ -42,10 +52,12 @@ _TABLES: Final[Mapping[str, str]] = {"sampling": "with_sampling", "runtime": "wi
 
 _ARGUMENTS: Final[Mapping[str, str]] = {"quantized_file": "files", "alias": "the alias"}
 
-_WITHOUT_ARGUMENT: Final = frozenset({"cpu", "pinned"})
+_WITHOUT_ARGUMENT: Final = frozenset({"cpu", "kv_on_host", "mlock", "pinned"})
 
 # Keys that are also words of the messages: they stand for the key only where a problem is about it.
-_WORDS: Final = frozenset({"aliases", "budget", "cpu", "draft", "load", "pinned", "priority"})
+_WORDS: Final = frozenset(
+    {"aliases", "budget", "cpu", "devices", "draft", "load", "mlock", "mmap", "pinned", "priority"}
+)
 
 _BUILDERS: Final = {
     "text": "TextModelBuilder",

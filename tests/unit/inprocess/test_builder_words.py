@@ -40,6 +40,12 @@ WRONG: list[tuple[Callable[[], Buildable], str]] = [
         lambda: model().with_device_layers(3).with_force_cpu(),
         "with_device_layers(...) gives layers to an accelerator, and with_force_cpu() (model 1 ('org/a')) keeps",
     ),
+    (
+        lambda: model().with_device_layers(3).with_gpu_layers(4),
+        "with_device_layers(...) and with_gpu_layers(...) exclude each other.",
+    ),
+    (lambda: model().with_mlock().with_mmap(is_mapped=False), "with_mlock() locks mapped files in memory"),
+    (lambda: model().with_tensor_overrides("exps"), 'with_tensor_overrides takes a list of "PATTERN=PLACE"'),
     (lambda: model().with_max_num_seqs(250), "with_max_num_seqs(...) (250) and with_runtime(prefix_cache_n=...) (16)"),
     (lambda: GgufModelBuilder("org/a", "x"), "GgufModelBuilder: files 'x' must be a GGUF file"),
     (lambda: GgufModelBuilder("org/a", "x.gguf").with_isq("4"), "files and with_isq(...) exclude each other"),
