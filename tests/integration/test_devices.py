@@ -6,22 +6,27 @@ differ as docs/architecture.md says ("Whether an answer repeats").
 
 from __future__ import annotations
 
+import ast
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelyard.engine.chat.template_processes import TemplateProcesses
+from modelyard.engine.hosts.device_reporter import DeviceReporter
 from modelyard.engine.hosts.dry_load import DryLoad, run_dry_load
 from modelyard.engine.hosts.journal import open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
+from modelyard.protocol.events import Died
 from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
 from modelyard.protocol.requests import Stop
 from modelyard.yard.memory.placed_footprint import placed_bytes
@@ -211,3 +216,56 @@ def test_the_prediction_from_the_header_is_what_llama_cpp_plans(
         assert predicted[name].weights == pytest.approx(each.weights, rel=0.001)
         assert predicted[name].kv == each.kv
         assert predicted[name].total == pytest.approx(each.total, rel=0.03)
+
+
+def test_a_device_that_is_lost_ends_those_who_use_it_and_no_others(
+    weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    journal, templates = open_journal(tmp_path), TemplateProcesses()
+    with rpc_devices(*SIZES) as own, closing(DeviceReporter()) as reporter:
+        for variable, value in own.environment.items():
+            monkeypatch.setenv(variable, value)
+        made = EngineProcesses(journal, templates)
+        first, second = (
+            Driven(weights["smollm2"], processes=made, placement=Placement(devices=(name,))) for name in own.names
+        )
+        text = text_of(first)
+        assert text_of(second) == text
+        assert {device.name for device in reporter.read()} == {"CPU", *own.names}
+        own.kill(1)
+        with pytest.raises(UnusableModel, match="cannot be asked"):
+            reporter.read()
+        assert {device.name for device in reporter.read()} == {"CPU", own.names[0]}
+        second.submit(2, PROMPT)
+        second.until(lambda: second.over is not None)
+        assert isinstance(second.over, Died)
+        assert first.answer(PROMPT, number=2, max_tokens=24) == text
+        first.stopped(Stop())
+        made.close()
+    templates.close()
+    journal.close()
+
+
+PROGRAM = """
+import sys
+from modelyard import ModelBuilder
+from modelyard.errors import ConfigError
+try:
+    ModelBuilder(sys.argv[1]).with_devices("CUDA7").build()
+except ConfigError as refused:
+    print(refused)
+with ModelBuilder(sys.argv[1]).with_devices("RPC0").with_max_seq_len(2048).build() as model:
+    print(open(sys.argv[2], "rb").read())
+"""
+
+
+def test_a_builder_puts_its_model_on_a_device_which_is_tried_there_before(
+    devices: RpcDevices, weights: dict[str, Path], tmp_path: Path
+):
+    arguments = [sys.executable, "-c", PROGRAM, str(weights["smollm2"]), str(devices.used[0])]
+    environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path)}
+    done = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=True, timeout=120)
+    refused, used = done.stdout.strip().rsplit("\n", 1)
+    assert "'CUDA7', which does not exist. There are: 0 (RPC0), 1 (RPC1)." in refused
+    plan = planned(weights["smollm2"], Placement(devices=("RPC0",)), max_seqs=32, prefix_slots=16)["RPC0"]
+    assert int.from_bytes(ast.literal_eval(used), sys.byteorder) == pytest.approx(plan.total, rel=0.03)

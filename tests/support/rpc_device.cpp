@@ -108,6 +108,12 @@ extern "C" __attribute__((visibility("default"))) ggml_backend_reg_t ggml_backen
     const char * servers = std::getenv("MODELYARD_TEST_DEVICES");
     std::stringstream list(servers == nullptr ? "" : servers);
     for (std::string endpoint; std::getline(list, endpoint, ',');) {
+        // The RPC backend ends the process where it cannot connect; a driver would not list a device that is gone.
+        std::string host;
+        int         port = 0;
+        if (!parse_endpoint(endpoint, host, port) || socket_t::connect(host.c_str(), port) == nullptr) {
+            continue;
+        }
         ggml_backend_register(ggml_backend_rpc_add_server(endpoint.c_str()));
     }
     return ggml_backend_rpc_reg();

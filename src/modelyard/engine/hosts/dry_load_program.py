@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 
 from modelyard.engine.hosts.dry_load import DryLoad, written_bytes
-from modelyard.engine.llama import Model, Weights, resolve
+from modelyard.engine.llama import Model, Weights, resolve_here
 from modelyard.engine.llama.memory_breakdown import can_break_down, memory_breakdown
 from modelyard.engine.loading.load import text_context
 from modelyard.engine.pooling.load import pooled_context
@@ -31,7 +31,7 @@ def planned_bytes(task: DryLoad) -> PlacedBytes | None:
         UnusableModel: llama.cpp cannot load it there.
     """
     settings = task.settings
-    placement = resolve(settings.placement)
+    placement = resolve_here(settings.placement)
     weights = Weights(
         settings.paths,
         placement=placement,

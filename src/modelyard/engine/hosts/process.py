@@ -8,6 +8,7 @@ that they have and without KV state, so that they can continue when the model is
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 
 from modelyard.engine.chat.template_processes import RendersTemplates
@@ -19,6 +20,7 @@ from modelyard.engine.hosts.spawner import EngineSpawner
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.events import Publish
 from modelyard.protocol.messages import Message
+from modelyard.protocol.placement import Placement
 from modelyard.system.file_stamp import FileStamp
 
 
@@ -35,7 +37,7 @@ class EngineProcesses:
         self._spawner = EngineSpawner(journal.path)
         self._renderer = TemplateRenderer(templates)
         self._lock = threading.Lock()
-        self._processes: dict[tuple[Path | FileStamp, ...], EngineProcess] = {}
+        self._processes: dict[tuple[Path | FileStamp | Placement, ...], EngineProcess] = {}
         self._engines = 0
 
     def prepare(self) -> None:
@@ -61,12 +63,18 @@ class EngineProcesses:
         self._renderer.close()
 
     def start(self, hosted: HostedEngine) -> EngineProcess:
-        """Start an engine, in the process of the engines on the same files if there is one."""
+        """Start an engine, in the process of the engines on the same files at the same place if there is one."""
         settings = hosted.settings
         # Stamps keep replaced files apart from the old ones: they have other weights, and engines on the old files end
         # if those are written over.
         stamps = tuple(stamp for stamp in settings.files if stamp.path in settings.paths)
-        key: tuple[Path | FileStamp, ...] = (*(path.resolve() for path in settings.paths), *stamps)
+        # Elsewhere the same files are other weights, and a device that fails is to end no engine on another one.
+        placement = replace(settings.placement, kv_on_host=False)
+        key: tuple[Path | FileStamp | Placement, ...] = (
+            *(path.resolve() for path in settings.paths),
+            *stamps,
+            placement,
+        )
         with self._lock:
             process = self._processes.get(key)
             if process is None or not process.add(hosted):

@@ -25,6 +25,7 @@ from typing import Any, Final
 
 from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.trial_task import TrialTask
+from modelyard.engine.llama import resolve_here
 from modelyard.engine.llama.weight_check import find_broken_tensor
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.errors import EngineError, UnusableModel
@@ -263,7 +264,7 @@ def main() -> int:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     # Streams of other models use the same cores meanwhile.
     os.nice(NICENESS)
-    task.limits.apply()
+    task.limits.apply(bounds_memory=not _uses_devices(task))
     try:
         Trial(task).run()
     except Failure as failure:
@@ -271,6 +272,14 @@ def main() -> int:
     else:
         report(passed=True)
     return 0
+
+
+def _uses_devices(task: TrialTask) -> bool:
+    try:
+        return bool(resolve_here(task.settings.placement).devices)
+    except UnusableModel:
+        # The engine says what is wrong with it.
+        return False
 
 
 def _end_with_parent() -> None:

@@ -44,14 +44,20 @@ class TrialLimits:
     wall_s: float
     data_bytes: int
 
-    def apply(self) -> None:
-        """Limit the processor time and memory of this process, on POSIX systems."""
+    def apply(self, *, bounds_memory: bool = True) -> None:
+        """Limit the processor time and memory of this process, on POSIX systems.
+
+        Args:
+            bounds_memory: whether memory is limited; drivers of devices reserve more than they use.
+        """
         limit_processor_time(self.cpu_s)
         try:
             import resource
         except ImportError:
             return
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if not bounds_memory:
+            return
         _, hard = resource.getrlimit(resource.RLIMIT_DATA)
         if hard == resource.RLIM_INFINITY or hard > self.data_bytes:
             resource.setrlimit(resource.RLIMIT_DATA, (self.data_bytes, hard))

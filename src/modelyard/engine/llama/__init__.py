@@ -7,11 +7,11 @@ n_batch, a sequence number out of range), so callers check before they call; che
 from modelyard.engine.llama.backends import backends, missing_backends
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
-from modelyard.engine.llama.devices import LlamaDevice, accelerators, devices, features
+from modelyard.engine.llama.devices import devices, features
 from modelyard.engine.llama.library import can_offload, version
 from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of
 from modelyard.engine.llama.model import InfillTokens, Model, Weights
-from modelyard.engine.llama.placing import divided_by_free_memory, resolve
+from modelyard.engine.llama.placing import resolve_here
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.projector import PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, is_greedy
@@ -23,7 +23,6 @@ __all__ = [
     "Context",
     "DrySampler",
     "InfillTokens",
-    "LlamaDevice",
     "Model",
     "PooledContext",
     "Pooling",
@@ -34,16 +33,14 @@ __all__ = [
     "SpanSize",
     "SpecialToken",
     "Weights",
-    "accelerators",
     "backends",
     "buffer_bytes",
     "buffers_of",
     "can_offload",
     "devices",
-    "divided_by_free_memory",
     "features",
     "is_greedy",
     "missing_backends",
-    "resolve",
+    "resolve_here",
     "version",
 ]

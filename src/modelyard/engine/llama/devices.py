@@ -3,42 +3,14 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from modelyard.engine.llama.library import lib, registered, start
-
-DeviceKind = Literal["cpu", "gpu", "igpu", "accel"]
+from modelyard.engine.placing import DeviceKind, LlamaDevice
 
 # By number. Source: ggml-backend.h, enum ggml_backend_dev_type.
 _KINDS: Final[tuple[DeviceKind, ...]] = ("cpu", "gpu", "igpu", "accel")
-
-# The name of llama.cpp's backend for devices of other processes. Source: ggml-rpc.cpp, ggml_backend_rpc_reg_get_name.
-REMOTE: Final = "RPC"
-
-
-@dataclass(frozen=True, slots=True)
-class LlamaDevice:
-    """A device of llama.cpp. An accelerator is a "gpu", or an "igpu" where it shares the machine's memory.
-
-    Attributes:
-        name: unique, and the same at each start on the same machine: "CUDA0", "Vulkan1", "RPC0", "CPU".
-        description: such as the name of the product.
-        kind: of the device.
-        free_bytes, total_bytes: its memory; 0 where they were not asked for, or the device does not tell.
-        backend: name of the library that drives it: "CUDA", "RPC".
-        hardware_id: such as the address on the PCI bus; "" where it is unknown. Two backends may drive one device.
-    """
-
-    name: str
-    description: str
-    kind: DeviceKind
-    free_bytes: int
-    total_bytes: int
-    backend: str = ""
-    hardware_id: str = ""
 
 
 class _Properties(ctypes.Structure):
@@ -173,25 +145,6 @@ def device_of_buffers(pointer: int) -> str | None:
 def _kind(device: int) -> DeviceKind | None:
     kind = int(_registry().ggml_backend_dev_type(device))
     return _KINDS[kind] if kind < len(_KINDS) else None
-
-
-def accelerators(found: Sequence[LlamaDevice]) -> tuple[LlamaDevice, ...]:
-    """Return the devices that layers can be given to, in the order that llama.cpp gives them layers.
-
-    Those of other processes come first. Of a device that two backends drive, the first one counts. Integrated devices
-    count only where there are no others in this machine.
-
-    Source: llama.cpp, src/llama.cpp, llama_prepare_model_devices.
-    """
-    remote = [device for device in found if device.kind == "gpu" and device.backend == REMOTE]
-    own: list[LlamaDevice] = []
-    for device in found:
-        known = {other.hardware_id for other in own}
-        if device.kind == "gpu" and device.backend != REMOTE and (device.hardware_id or None) not in known:
-            own.append(device)
-    integrated = [device for device in found if device.kind == "igpu"]
-    first = [device for device in integrated if device.backend == integrated[0].backend]
-    return (*remote, *(own or first))
 
 
 def features() -> tuple[str, ...]:

@@ -9,7 +9,6 @@ import json
 from dataclasses import asdict
 
 from modelyard.engine.llama import (
-    accelerators,
     backends,
     can_offload,
     devices,
@@ -17,6 +16,7 @@ from modelyard.engine.llama import (
     missing_backends,
     version,
 )
+from modelyard.engine.placing import accelerators
 
 if __name__ == "__main__":
     found = devices()

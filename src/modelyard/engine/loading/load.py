@@ -18,7 +18,7 @@ from modelyard.engine.input.prompt_encoder import PromptReader
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
-from modelyard.engine.llama import Context, Model, resolve, version
+from modelyard.engine.llama import Context, Model, resolve_here, version
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
@@ -143,7 +143,7 @@ def load(
     """
     started = time.perf_counter()
     check_unchanged(settings.files)
-    placement = resolve(settings.placement)
+    placement = resolve_here(settings.placement)
     key = WeightsKey.of(settings.paths, placement)
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
@@ -206,7 +206,7 @@ def _draft(
     context: Context,
     on_progress: Callable[[float], bool],
 ) -> LoadedDraft:
-    placement = resolve(settings.draft_placement)
+    placement = resolve_here(settings.draft_placement)
     key = WeightsKey.of(settings.draft, placement)
     weights = pool.acquire(key, lambda _: on_progress(1.0))
     try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
-from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, resolve
+from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, resolve_here
 from modelyard.engine.loading.load import check_unchanged, fingerprint
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.pooling.embed_input import InputReader
@@ -65,7 +65,7 @@ def load_pooling_model(
     """
     started = time.perf_counter()
     check_unchanged(settings.files)
-    key = WeightsKey.of(settings.paths, resolve(settings.placement))
+    key = WeightsKey.of(settings.paths, resolve_here(settings.placement))
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:

@@ -14,6 +14,7 @@ from typing import Final
 
 import numpy as np
 
+from modelyard.engine.placing import EXPERTS
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.protocol.placement import HOST_NAME, Placement
 from modelyard.yard.memory.layer_shapes import layer_count
@@ -24,8 +25,7 @@ _LAYER: Final = re.compile(r"blk\.(\d+)\.")
 # Tensors that stay on the host because they are only looked up. Source: src/llama-arch.cpp, LLM_TENSOR_LAYER_INPUT.
 _INPUTS: Final = re.compile(r"(token_embd|position_embd|token_types|per_layer_token_embd|token_embd_norm)\b")
 
-# Source: common/common.h, LLM_FFN_EXPS_REGEX.
-_EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
+_EXPERTS: Final = re.compile(EXPERTS)
 
 
 class LayerPlacement:

@@ -1,7 +1,7 @@
 """Predicts what a model takes of each device, and of the host, where it is put. Pure; see ``footprint`` for the host.
 
 The prediction is the sum of the buffers that llama.cpp allocates. Where several devices share a model, its placement
-must say how (``engine.llama.divided_by_free_memory``). Not counted: a draft model, whose footprint is predicted by
+must say how (``engine.placing.divided_by_free_memory``). Not counted: a draft model, whose footprint is predicted by
 itself, a projector on a device, and copies of weights of the host that some devices (CUDA) make for long prompts. The
 rows of ``split_mode`` "row" count for the device of their layer. ``runtime.dry_loads`` has llama.cpp's own numbers.
 """
@@ -62,7 +62,7 @@ def predict_placed(
 
     Args:
         files: as in ``predict``.
-        placement: with names of devices, as ``engine.llama.resolve`` returns it, and with parts for several.
+        placement: with names of devices, as ``engine.placing.resolve`` returns it, and with parts for several.
         context_length, running, sequences, batch_tokens, kv_type, flash_attn, parks, processor, threads: as in
             ``predict``.
     """

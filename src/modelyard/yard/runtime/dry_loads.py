@@ -54,7 +54,7 @@ class DryLoads:
         Args:
             settings: of the engine.
             placement: with names of devices, and with parts for several: see ``resolve`` and
-                ``divided_by_free_memory`` in ``engine.llama``.
+                ``divided_by_free_memory`` in ``engine.placing``.
 
         Raises:
             UnusableModel: llama.cpp cannot load the model there, or a file cannot be read.

@@ -272,10 +272,10 @@ class EngineFactory:
             if not needs_devices(placement):
                 continue
             # Imported here, because it loads llama.cpp.
-            from modelyard.engine.llama import resolve
+            from modelyard.engine.llama import resolve_here
 
             try:
-                resolve(placement)
+                resolve_here(placement)
             except UnusableModel as unusable:
                 problems.append(f"model '{spec.model.id}': {unusable}")
         return problems

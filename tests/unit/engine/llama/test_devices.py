@@ -1,7 +1,8 @@
 """What llama.cpp says of the machine. Most devices here are made up; see tests/integration/test_devices.py."""
 
-from modelyard.engine.llama import LlamaDevice, accelerators, devices
+from modelyard.engine.llama import devices
 from modelyard.engine.llama.devices import parse_features
+from modelyard.engine.placing import LlamaDevice, accelerators
 
 
 def device(name, kind="gpu", *, hardware="", free=0):

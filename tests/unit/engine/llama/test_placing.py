@@ -1,90 +1,58 @@
-"""Which devices a placement means on a machine, and how it reaches llama.cpp."""
+"""How a placement reaches llama.cpp, and why there may be no device for it."""
 
 import pytest
 
-from modelyard.engine.llama import LlamaDevice, divided_by_free_memory, placing, resolve
+from modelyard.engine.llama import placing, resolve_here
 from modelyard.engine.llama.backends import MissingBackend
 from modelyard.engine.llama.library import lib
-from modelyard.engine.llama.placing import host_experts, overrides_of, set_placement
+from modelyard.engine.llama.placing import set_placement
+from modelyard.engine.placing import LlamaDevice
 from modelyard.errors import UnusableModel
 from modelyard.protocol.placement import ON_HOST, Placement
 
-CPU = LlamaDevice("CPU", "", "cpu", 64, 64, "CPU")
-FIRST = LlamaDevice("CUDA0", "", "gpu", 3 << 30, 4 << 30, "CUDA", "a")
-SECOND = LlamaDevice("CUDA1", "", "gpu", 1 << 30, 4 << 30, "CUDA", "b")
-BOTH = (FIRST, SECOND, CPU)
+
+@pytest.fixture
+def on_machine(monkeypatch):
+    """Replace the devices of this machine, and record whether they were asked for their memory."""
+    asked = []
+
+    def having(*found):
+        def devices(*, with_memory=True):
+            asked.append(with_memory)
+            return found
+
+        monkeypatch.setattr(placing, "devices", devices)
+        return asked
+
+    return having
 
 
-def test_a_model_is_on_all_accelerators_unless_it_is_said_otherwise():
-    assert resolve(Placement(), BOTH).devices == ("CUDA0", "CUDA1")
-
-
-def test_without_accelerators_a_model_is_on_the_host():
-    assert resolve(Placement(mlock=True), (CPU,)) == Placement(devices=(), mlock=True)
-
-
-def test_a_model_for_the_host_does_not_look_for_devices():
-    assert resolve(ON_HOST, ()) == ON_HOST
-
-
-def test_without_layers_on_devices_a_model_is_on_the_host():
-    assert resolve(Placement(gpu_layers=0), BOTH) == ON_HOST
-
-
-def test_names_are_those_of_llama_cpp_however_they_are_written():
-    assert resolve(Placement(devices=("cuda1",)), BOTH).devices == ("CUDA1",)
-
-
-def test_an_unknown_device_is_refused_with_those_that_exist():
-    with pytest.raises(UnusableModel, match=r"'CUDA7', which does not exist\. There are: 0 \(CUDA0\), 1 \(CUDA1\)\."):
-        resolve(Placement(devices=("CUDA7",)), BOTH)
-    with pytest.raises(UnusableModel, match=r"tensor_overrides names the device 'Vulkan0'"):
-        resolve(Placement(tensor_overrides=(("exps", "Vulkan0"),)), BOTH)
-
-
-def test_layers_without_an_accelerator_are_refused_with_what_to_do():
+def test_layers_for_an_accelerator_that_llama_cpp_was_not_built_for_are_refused_with_what_to_do(on_machine):
+    on_machine()
     with pytest.raises(UnusableModel, match=r"gives 5 layers to accelerators\. .*CPU alone.*doctor"):
-        resolve(Placement(gpu_layers=5, split=(5.0,)), (CPU,))
+        resolve_here(Placement(gpu_layers=5))
+
+
+def test_devices_are_asked_for_their_memory_only_where_two_backends_may_drive_one(on_machine):
+    cuda, vulkan = (LlamaDevice(f"{name}0", "", "gpu", 0, 0, name, "a") for name in ("CUDA", "Vulkan"))
+    assert on_machine(cuda) == []
+    assert resolve_here(Placement()).devices == ("CUDA0",)
+    asked = on_machine(cuda, vulkan)
+    assert resolve_here(Placement()).devices == ("CUDA0",)
+    assert asked == [False, False, True]
 
 
 def test_layers_for_an_accelerator_whose_library_is_missing_are_refused_with_the_reason(monkeypatch):
     missing = MissingBackend("cuda", "libcuda.so.1: cannot open shared object file")
     monkeypatch.setattr(placing, "missing_backends", lambda: (missing,))
     with pytest.raises(UnusableModel, match=r"built for cuda, .* cannot be loaded \(libcuda\.so\.1"):
-        resolve(Placement(gpu_layers=7), (CPU,))
+        resolve_here(Placement(gpu_layers=7))
 
 
 def test_layers_for_a_device_without_its_driver_are_refused(monkeypatch):
     monkeypatch.setattr(placing, "backends", lambda: ("CUDA", "CPU"))
     with pytest.raises(UnusableModel, match=r"gives 7 layers .* built for some, but sees none"):
-        resolve(Placement(gpu_layers=7), (CPU,))
-
-
-def test_layers_for_a_device_that_is_not_there_are_refused():
-    with pytest.raises(UnusableModel, match=r"layers to device 2, but there are 2: 0 \(CUDA0\), 1 \(CUDA1\)\."):
-        resolve(Placement(gpu_layers=9, split=(3.0, 3.0, 3.0)), BOTH)
-    resolve(Placement(gpu_layers=3, split=(3.0, 0.0, 0.0)), BOTH)
-
-
-def test_a_main_device_that_is_not_there_is_refused():
-    with pytest.raises(UnusableModel, match="main_gpu is 4"):
-        resolve(Placement(split_mode="none", main_device=4), BOTH)
-
-
-def test_free_memory_divides_a_model_where_nothing_else_does():
-    placement = resolve(Placement(), BOTH)
-    assert divided_by_free_memory(placement, BOTH).split == (3072.0, 1024.0)
-    given = Placement(devices=("CUDA0", "CUDA1"), split=(1.0, 1.0))
-    assert divided_by_free_memory(given, BOTH) == given
-    assert divided_by_free_memory(Placement(devices=("CUDA0",)), BOTH).split == ()
-
-
-def test_tensors_with_places_of_their_own_come_before_experts():
-    assert overrides_of(Placement(cpu_moe_layers=2, tensor_overrides=(("a", "CUDA0"),))) == (
-        ("a", "CUDA0"),
-        (host_experts(2), "host"),
-    )
-    assert overrides_of(ON_HOST) == ()
+        resolve_here(Placement(gpu_layers=7))
 
 
 def test_a_model_on_the_host_gets_an_empty_list_of_devices_so_that_it_touches_none():
