@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from modelyard.cli.device_options import DEVICE_OPTIONS
 from modelyard.cli.model_names import is_config, one_model_name, read_names
 from modelyard.cli.options import (
-    DEVICE_OPTIONS,
     ConfigOption,
     ModelArgument,
     ModelOption,

@@ -13,9 +13,10 @@ from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.find import server_with_model
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelOption, UrlOption
 from modelyard.cli.client.output import memory, print_json
+from modelyard.cli.device_options import DEVICE_OPTIONS
 from modelyard.cli.messages import print_result
 from modelyard.cli.model_names import one_model_name
-from modelyard.cli.options import DEVICE_OPTIONS, MODEL_FORMS, ModelOptions, one_model, takes_model_options
+from modelyard.cli.options import MODEL_FORMS, ModelOptions, one_model, takes_model_options
 from modelyard.cli.usage import UsageError
 
 
