@@ -11,7 +11,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from modelyard.agent.approvals import MAX_DENIAL_LENGTH, ApprovalDesk, Decision
@@ -100,7 +100,7 @@ class CallRunner:
                 outcome = "error" if result.is_error else "ok"
             else:
                 outcome = "not_run"
-            news.put(CallEnded(running, result, ran_s))
+            news.put(CallEnded(running, replace(result, text=writable(result.text)), ran_s))
         finally:
             self._record(running, outcome, time.monotonic() - began)
 
@@ -124,7 +124,8 @@ class CallRunner:
     def denied(self, running: RunningCall, decision: Decision) -> ToolResult:
         """Return the result of a call that was not approved."""
         self._record(running, "not_run", 0.0)
-        return _denied(decision)
+        denied = _denied(decision)
+        return replace(denied, text=writable(denied.text))
 
     def _record(self, running: RunningCall, outcome: CallOutcome, duration_s: float) -> None:
         tool = running.tool
@@ -148,6 +149,17 @@ def error(text: str) -> ToolResult:
 def unknown(name: str) -> ToolResult:
     """Return the result of a call of a tool that does not exist."""
     return error(f"There is no tool '{name[:MAX_NAME_LENGTH]}'. Call one of the tools that there are.")
+
+
+def writable(text: str) -> str:
+    """Return ``text`` with "?" for each lone surrogate, which no answer can hold: it has no bytes in UTF-8."""
+    if text.isascii():
+        return text
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode(errors="replace").decode()
+    return text
 
 
 def _denied(decision: Decision) -> ToolResult:
@@ -251,6 +263,7 @@ class _News:
 
     def progress(self, running: RunningCall, progress: ToolProgress) -> None:
         """Add a report in place of the last one of the same call."""
+        progress = replace(progress, message=writable(progress.message))
         self._progress[id(running)] = CallProgressed(running, progress)
         self._some.set()
 

@@ -20,6 +20,7 @@ from modelyard.agent.events import (
     ApprovalReturned,
     CallBegan,
     CallEnded,
+    CallProgressed,
     OutputArrived,
     RoundBegan,
 )
@@ -27,7 +28,7 @@ from modelyard.agent.limits import AgentLimits
 from modelyard.agent.loop import run
 from modelyard.agent.offer import agent_request
 from modelyard.agent.request import AgentRequest, DecidedCall
-from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
+from modelyard.agent.tools import ReportProgress, ServerTool, ToolProgress, ToolResult
 from modelyard.agent.turns import LEFT_OUT
 from modelyard.config import validate_config
 from modelyard.errors import ContextLengthExceeded
@@ -121,6 +122,19 @@ async def test_text_that_arrives_together_is_one_event(stage: Stage) -> None:
 async def test_a_call_without_arguments_has_none(stage: Stage) -> None:
     (result,) = await stage.results(call("calc_add"))
     assert result == ToolResult("0")
+
+
+async def test_a_result_is_text_that_an_answer_can_hold(stage: Stage) -> None:
+    async def odd(_arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
+        report(ToolProgress(1.0, message="\udc80"))
+        return ToolResult("a\ud800b é")
+
+    stage.tools = [server_tool("add", odd)]
+    stage.answers = [[SUM], ["Done."]]
+    events = await stage.events()
+    assert [event.result.text for event in events if isinstance(event, CallEnded)] == ["a?b é"]
+    assert [event.progress.message for event in events if isinstance(event, CallProgressed)] in (["?"], [])
+    assert stage.messages[-1]["content"] == "a?b é"
 
 
 @pytest.mark.parametrize("arguments", ["[1, 2]", "3", "{", "[" * 100_000], ids=["list", "number", "cut", "deep"])
