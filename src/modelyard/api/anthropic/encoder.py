@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -28,6 +27,7 @@ from modelyard.api.openapi.answers_anthropic import (
     ToolUseBlock,
 )
 from modelyard.api.serving.agent_encoder import AgentAnswer
+from modelyard.api.serving.call_arguments import arguments_object
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -256,17 +256,13 @@ def _agent_blocks(part: Message | ToolEvent, *, omits_thinking: bool) -> list[Co
 
 
 def _call_block(running: RunningCall) -> McpToolUseBlock:
-    try:
-        arguments = json.loads(running.call.arguments)
-    except ValueError:
-        # The result of such a call says what is wrong with it.
-        arguments = None
     return {
         "type": "mcp_tool_use",
         "id": running.call.id,
         "name": running.tool.own_name,
         "server_name": running.tool.server,
-        "input": arguments if isinstance(arguments, dict) else {},
+        # Where they are no object, the result of the call says so.
+        "input": arguments_object(running.call.arguments),
     }
 
 
@@ -289,7 +285,7 @@ def _blocks(message: Message, *, omits_thinking: bool) -> list[ContentBlock]:
     if message.content or not (message.reasoning or message.tool_calls):
         blocks.append({**_TEXT, "text": message.content})
     blocks += [
-        {"type": "tool_use", "id": call.id, "name": call.name, "input": json.loads(call.arguments)}
+        {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
         for call in message.tool_calls
     ]
     return blocks

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -14,6 +13,7 @@ from modelyard.api.errors.ollama import error_body
 from modelyard.api.openai.chat_agent_encoder import RoundJoints, call_record
 from modelyard.api.openai.prompt_logprobs import LEAST_LOGPROB
 from modelyard.api.serving.agent_encoder import AgentAnswer
+from modelyard.api.serving.call_arguments import arguments_object
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
@@ -157,7 +157,7 @@ class OllamaEncoder:
         message: dict[str, Any] = {"role": "assistant", "content": content, **thinking_field}
         if calls:
             message["tool_calls"] = [
-                {"function": {"name": name, "arguments": _parsed(arguments)}} for name, arguments in calls
+                {"function": {"name": name, "arguments": arguments_object(arguments)}} for name, arguments in calls
             ]
         return {"message": message, **logprobs}
 
@@ -170,15 +170,6 @@ class OllamaEncoder:
             "eval_count": finished.usage.completion_tokens,
             **({"agentic_tool_calls": [call_record(call, 0) for call in self._ended]} if self._ended else {}),
         }
-
-
-def _parsed(arguments: str) -> dict[str, Any]:
-    """Return the arguments of a call; {} if they are no object, which its result says."""
-    try:
-        parsed = json.loads(arguments)
-    except ValueError:
-        return {}
-    return parsed if isinstance(parsed, dict) else {}
 
 
 def durations(*rounds: RequestTimings) -> dict[str, int]:
