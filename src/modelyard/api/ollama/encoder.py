@@ -67,6 +67,8 @@ class OllamaEncoder:
 
     def next_round(self, generation: TokenStream) -> bytes:
         """Return nothing: a message goes on after the result of a tool."""
+        # What no line has had so far stands in the next one.
+        generation.logprobs[:0] = self._generation.logprobs
         self._generation = generation
         self._joints.next_round()
         self._times.append(generation.times)

@@ -60,8 +60,8 @@ class ChatAgentEncoder(ChatEncoder):
 
     def next_round(self, generation: TokenStream) -> bytes:
         """Return a chunk with the log-probabilities that the last round has left, if they were asked for."""
-        rest = self._encode([])
         self._earlier_logprobs += self._generation.logprobs
+        rest = self._encode([])
         self._generation = generation
         self._joints.next_round()
         return rest

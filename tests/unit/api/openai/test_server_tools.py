@@ -13,8 +13,17 @@ import pytest
 import pytest_asyncio
 
 from modelyard.agent.tools import ReportProgress, ToolProgress, ToolResult
+from modelyard.api.ollama.encoder import OllamaEncoder
+from modelyard.api.openai.chat_agent_encoder import ChatAgentEncoder
+from modelyard.api.openai.chunks import Identity
+from modelyard.api.openai.schema import ChatCompletionRequest
+from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder
 from modelyard.config import AccessKey
 from modelyard.config.key_rules import digest_of
+from modelyard.protocol.events import Finished
+from modelyard.protocol.prompts import Chat
+from modelyard.protocol.values import SequenceId, TokenLogprob, Usage
+from modelyard.yard.requests.token_stream import TokenStream
 from support.scripted_server import ScriptedServer, call, scripted_server
 from support.scripted_tools import Gate, ScriptedTools, add, fail, server_tool
 
@@ -424,3 +433,21 @@ async def test_metrics_and_log_name_the_tool_and_never_its_arguments(
     metrics = (await server.client.get("/metrics")).text
     assert 'modelyard_tool_calls_total{outcome="error",server="calc",tool="fail"} 1.0' in metrics
     assert 'modelyard_tool_seconds_count{server="calc",tool="add"} 1.0' in metrics
+
+
+def test_a_whole_answer_has_the_log_probabilities_of_all_rounds() -> None:
+    chat, ended = Chat(()), AgentAnswer((), Finished(SequenceId(1), "stop", Usage(1, 2, 0)), calls_client=False)
+
+    def choice_of(encoder: AgentEncoder) -> Any:
+        first, second = TokenStream("m"), TokenStream("m")
+        first.logprobs, second.logprobs = [TokenLogprob(b"a", -1.0, ())], [TokenLogprob(b"b", -2.0, ())]
+        encoder.open(first)
+        encoder.next_round(second)
+        return encoder.agent_choice(ended)
+
+    body = ChatCompletionRequest.model_validate({"messages": "Hi", "logprobs": True})
+    choice = choice_of(ChatAgentEncoder(body, chat, Identity("chatcmpl"), 0, []))
+    assert [each["token"] for each in choice["logprobs"]["content"]] == ["a", "b"]
+    ollama = OllamaEncoder(chat, None, is_chat=True)
+    whole = ollama.whole([choice_of(ollama)], [ended.finished])
+    assert [each["token"] for each in whole["logprobs"]] == ["a", "b"]
