@@ -72,7 +72,8 @@ class PendingApproval:
             async with asyncio.timeout(max(0.0, self.expires_at - time.time())):
                 return await asyncio.shield(self.decided)
         except TimeoutError:
-            return Decision(is_approved=False, message=EXPIRED)
+            # It may have been decided between the end of the time and here; whoever decided was told that it counts.
+            return self.decided.result() if self.decided.done() else Decision(is_approved=False, message=EXPIRED)
 
 
 ApprovalState = Literal["waiting", "approved", "denied", "over"]
@@ -140,7 +141,8 @@ class ApprovalDesk:
 
     def pending(self, owner: bytes | None, *, sees_all: bool) -> list[PendingApproval]:
         """Return the calls that wait, the oldest first: those of ``owner``, or all."""
-        return [each for each in self._pending.values() if sees_all or each.owner == owner]
+        waiting = (each for each in self._pending.values() if not each.decided.done())
+        return [each for each in waiting if sees_all or each.owner == owner]
 
     async def wait_for_some(self, owner: bytes | None, timeout_s: float, *, sees_all: bool) -> list[PendingApproval]:
         """Return the calls that wait as soon as there are some, or none after ``timeout_s``."""
@@ -156,10 +158,10 @@ class ApprovalDesk:
         """Decide about a call.
 
         Raises:
-            ApprovalNotFound: no call of ``owner``, or none at all, waits under that id.
+            ApprovalNotFound: no call of ``owner``, or none at all, waits under that id any more.
         """
         pending = self._pending.get(approval_id)
-        if pending is None or not (sees_all or pending.owner == owner):
+        if pending is None or pending.decided.done() or not (sees_all or pending.owner == owner):
             raise ApprovalNotFound(approval_id)
         self._settle(pending, decision)
 

@@ -28,11 +28,25 @@ async def test_an_owner_sees_and_decides_its_own_calls() -> None:
         with pytest.raises(ApprovalNotFound):
             desk.decide(pending.id, YES, b"bob", sees_all=False)
         desk.decide(pending.id, YES, b"alice", sees_all=False)
-        # The first decision counts.
-        desk.decide(pending.id, Decision(is_approved=False), b"alice", sees_all=False)
+        # The first decision counts, and who comes second learns that theirs does not.
+        with pytest.raises(ApprovalNotFound):
+            desk.decide(pending.id, Decision(is_approved=False), b"alice", sees_all=False)
+        assert desk.pending(b"alice", sees_all=False) == []
         assert await pending.decision() == YES
     with pytest.raises(ApprovalNotFound):
         desk.decide(pending.id, YES, b"alice", sees_all=False)
+
+
+async def test_a_decision_at_the_end_of_the_time_counts_where_it_was_taken() -> None:
+    desk = ApprovalDesk()
+    with desk.waiting(RUNNING, "m", None, 0) as pending:
+        assert pending is not None
+        decision = asyncio.create_task(pending.decision())
+        # The time ends, and the call has not heard of it yet.
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        desk.decide(pending.id, YES, None, sees_all=True)
+        assert await decision == YES
 
 
 async def test_who_waits_for_calls_learns_of_the_first() -> None:
