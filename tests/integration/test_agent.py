@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
-from modelyard.config import Config, validate_config
+from modelyard.config import Config, Server, validate_config
 from modelyard.protocol.requests import Submit
 from support.scripted_engines import ScriptedEngines
 from support.scripted_server import HERMES, call
@@ -158,6 +158,52 @@ def test_events_show_calls_that_wait_until_the_server_stops(weights: dict[str, P
         assert asked.result(60).status_code == 200
         server.call(server.yard.close())
         assert list(lines) == []
+    assert engines.end()
+
+
+def test_a_key_watches_its_own_calls_alone(weights: dict[str, Path]) -> None:
+    def answer(submit: Submit) -> list[str]:
+        prompt: Any = submit.prompt
+        return ["Done."] if prompt.messages[-1]["role"] == "tool" else [call("calc_add")]
+
+    def watched(server: RunningServer, key: str) -> Any:
+        headers = {"authorization": f"Bearer {key}"}
+        return httpx.stream("GET", f"{server.url}/v1/agent/approvals/events", headers=headers, timeout=60)
+
+    def events(stream: httpx.Response) -> Iterator[tuple[str, str]]:
+        lines = (line for line in stream.iter_lines() if line.startswith("data: "))
+        return ((each["id"], each["status"]) for each in (json.loads(line.removeprefix("data: ")) for line in lines))
+
+    engines = ScriptedEngines(answer=answer, output_format=HERMES)
+    source = ScriptedTools(server_tool("add", add, needs_approval=True))
+    keys = [{"key": "alice"}, {"key": "bob"}, {"key": "root", "scopes": ["inference", "admin"]}]
+    config = config_of(weights).model_copy(update={"server": Server.model_validate({"keys": keys})})
+    with (
+        ThreadPoolExecutor(2) as pool,
+        serving(config, engines.make_handle, tools=[source]) as server,
+        watched(server, "alice") as of_alice,
+        watched(server, "bob") as of_bob,
+        watched(server, "root") as of_root,
+    ):
+
+        def post(path: str, key: str, body: dict[str, Any]) -> httpx.Response:
+            headers = {"authorization": f"Bearer {key}"}
+            return httpx.post(f"{server.url}{path}", headers=headers, json=body, timeout=60)
+
+        seen = {"alice": events(of_alice), "bob": events(of_bob)}
+        all_seen = events(of_root)
+        for key, other in (("alice", "bob"), ("bob", "alice")):
+            asked = pool.submit(post, "/v1/chat/completions", key, {"messages": QUESTION})
+            # Were the first key's call shown to the second, it would stand here.
+            approval, status = next(seen[key])
+            assert (status, next(all_seen)) == ("waiting", (approval, "waiting"))
+            path = f"/v1/agent/approvals/{approval}"
+            assert post(path, other, {"decision": "deny"}).status_code == 404
+            assert post(path, key, {"decision": "approve"}).status_code == 200
+            assert (next(seen[key]), next(all_seen)) == ((approval, "approved"), (approval, "approved"))
+            assert asked.result(60).status_code == 200
+        server.call(server.yard.close())
+        assert [list(each) for each in (*seen.values(), all_seen)] == [[], [], []]
     assert engines.end()
 
 

@@ -42,9 +42,10 @@ class ApprovalEventStream(Response):
 
     async def _stream(self, send: Send) -> None:
         with self._yard.observer() as models, self._approvals.observer() as observer:
-            await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
+            # Before anything is sent: meanwhile others may begin to wait, which the observer tells.
             waiting = [each for each in self._approvals.pending(None, sees_all=True) if self._is_visible(each)]
             body = b"".join(self._frame(ApprovalChange(each, "waiting")) for each in waiting) or b": waiting\n\n"
+            await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
             changes: AsyncIterator[ApprovalChange] = aiter(observer)
             closing = asyncio.create_task(_over(models))
             change = asyncio.ensure_future(anext(changes))
