@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Final, TypeAlias
 
@@ -11,7 +11,7 @@ from modelyard.errors import ModelUnloaded
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.directory import ModelDirectory
-from modelyard.yard.requests.account import Account, MeteredRequest
+from modelyard.yard.requests.account import Account, MeteredRequest, Reserve
 from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import Request, WaitOptions
@@ -44,11 +44,13 @@ class RequestSubmitter:
     def rounds(self, name: str | None) -> Iterator[SubmittedRounds]:
         """Return a context for the rounds of one answer; see ``Yard.rounds``."""
         model = self._directory.router.route(name)
-        rounds = SubmittedRounds(self, model, self._directory.residency_names[model])
-        try:
-            yield rounds
-        finally:
-            rounds.close()
+        limits = current_caller().limits
+        with nullcontext() if limits is None else limits.answer() as reserve:
+            rounds = SubmittedRounds(self, model, self._directory.residency_names[model], reserve)
+            try:
+                yield rounds
+            finally:
+                rounds.close()
 
     def release_hold(self, residency_name: str, request: RequestId) -> None:
         """End the hold that ``request`` has left, because its answer is over."""
@@ -63,6 +65,7 @@ class RequestSubmitter:
         *,
         leaves_hold: bool = False,
         continues: RequestId | None = None,
+        reserve: Reserve | None = None,
     ) -> Iterator[tuple[RequestId, TokenStream]]:
         """Queue a request for text, and yield its number and the stream of its answer.
 
@@ -71,6 +74,7 @@ class RequestSubmitter:
             residency_name: its name in the residency.
             request: the request.
             leaves_hold, continues: see ``LifecycleController.submit``.
+            reserve: reserves what it takes of the limits of its caller; None: it is an answer by itself.
 
         Raises:
             ModelUnloaded: the model was removed between two rounds.
@@ -89,7 +93,7 @@ class RequestSubmitter:
                 max_answer=caller.max_tokens,
             )
 
-        account = self._reserve(model, residency_name, caller, message)
+        account = self._reserve(model, residency_name, caller, message, reserve)
         number, generation = self._controller.submit(
             residency_name, message, wait, caller.place_owner, leaves_hold=leaves_hold, continues=continues
         )
@@ -141,21 +145,32 @@ class RequestSubmitter:
         return wait, own if wait.priority is None else wait.priority
 
     def _reserve(
-        self, model: str, residency_name: str, caller: Caller, message: Callable[[SequenceId], Submit | OneShot]
+        self,
+        model: str,
+        residency_name: str,
+        caller: Caller,
+        message: Callable[[SequenceId], Submit | OneShot],
+        reserve: Reserve | None = None,
     ) -> Account | None:
         """Reserve what a request takes of the caller's limits; return None where it has none.
+
+        Args:
+            model, residency_name, caller: of the request.
+            message: makes what the engine is sent.
+            reserve: reserves it; None: as for an answer by itself.
 
         Raises:
             RateLimited, ConcurrencyLimited: the limits are exhausted.
         """
         if caller.limits is None:
             return None
+        reserve = reserve or caller.limits.reserve
         if not caller.limits.counts_tokens:
             # Estimating the tokens of a long conversation takes time.
-            return caller.limits.reserve(UNCOUNTED)
+            return reserve(UNCOUNTED)
         profile = self._controller.profiles.get(residency_name)
         context = self._directory.configured(model).device.max_seq_len if profile is None else profile.context_length
-        return caller.limits.reserve(estimate(message(NO_SEQUENCE), context))
+        return reserve(estimate(message(NO_SEQUENCE), context))
 
 
 class SubmittedRounds:
@@ -165,10 +180,14 @@ class SubmittedRounds:
         submitter: queues the requests.
         model: id of the model.
         residency_name: its name in the residency. It stays valid for the answer when the model is reconfigured.
+        reserve: reserves what a round takes of the limits of its caller; None: it has none.
     """
 
-    def __init__(self, submitter: RequestSubmitter, model: str, residency_name: str) -> None:
+    def __init__(
+        self, submitter: RequestSubmitter, model: str, residency_name: str, reserve: Reserve | None = None
+    ) -> None:
         self._submitter, self._model, self._residency_name = submitter, model, residency_name
+        self._reserve = reserve
         self._held_by: RequestId | None = None
 
     @contextmanager
@@ -179,7 +198,12 @@ class SubmittedRounds:
             # Its client has waited for the model already, and half an answer is of no use to it.
             request = replace(request, wait_options=replace(request.wait_options, wait_s=None))
         submitted = self._submitter.submit_round(
-            self._model, self._residency_name, request, leaves_hold=True, continues=continues
+            self._model,
+            self._residency_name,
+            request,
+            leaves_hold=True,
+            continues=continues,
+            reserve=self._reserve,
         )
         try:
             with submitted as (number, generation):

@@ -171,6 +171,7 @@ class Yard:
 
         Raises:
             ModelNotFound, ModelRequired, ModelNotPermitted: there is no such model, or not for this caller.
+            RateLimited, ConcurrencyLimited: the caller has reached its limits.
         """
         return self._parts.requests.rounds(model)
 

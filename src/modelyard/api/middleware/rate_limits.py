@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from modelyard.config import AccessKey
 from modelyard.errors import ConcurrencyLimited, RateLimited, TokensReserved
 from modelyard.protocol.values import Usage
+from modelyard.yard.requests.account import Reserve
 from modelyard.yard.requests.token_estimate import TokenEstimate
 
 
@@ -143,12 +145,30 @@ class CallLimits:
         self._limits.begin(self._clock())
         return Reservation(self._limits, self._clock, estimate)
 
+    @contextmanager
+    def answer(self) -> Iterator[Reserve]:
+        """Enter with what reserves the tokens of each round of one answer; see ``UsageLimits.answer``."""
+        self._limits.begin(self._clock())
+        try:
+            yield lambda estimate: Reservation(self._limits, self._clock, estimate, is_round=True)
+        finally:
+            self._limits.end(0, self._clock())
+
 
 class Reservation:
-    """The reserved tokens of one answer, and its share of the concurrency limit."""
+    """The reserved tokens of one answer, and its share of the concurrency limit.
 
-    def __init__(self, limits: KeyLimits, clock: Callable[[], float], estimate: TokenEstimate) -> None:
-        self._limits, self._clock, self._estimate = limits, clock, estimate
+    Args:
+        limits: of the key.
+        clock: returns monotonic seconds.
+        estimate: of the tokens.
+        is_round: whether it is one round of an answer, which has the share itself.
+    """
+
+    def __init__(
+        self, limits: KeyLimits, clock: Callable[[], float], estimate: TokenEstimate, *, is_round: bool = False
+    ) -> None:
+        self._limits, self._clock, self._estimate, self._is_round = limits, clock, estimate, is_round
         self._reserved = limits.reserve(0, estimate)
 
     def record_prompt(self, prompt_tokens: int) -> None:
@@ -159,7 +179,7 @@ class Reservation:
         """End the answer: count the used tokens and release the reservation."""
         self._limits.release(self._reserved)
         tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
-        self._limits.end(tokens, self._clock())
+        (self._limits.record_usage if self._is_round else self._limits.end)(tokens, self._clock())
 
 
 def duration(seconds: float) -> str:

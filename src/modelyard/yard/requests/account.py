@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from modelyard.protocol.events import Finished
@@ -22,6 +24,10 @@ class Account(Protocol):
         """Settle the account of a request that is over; None: the request has not begun. Called once."""
 
 
+Reserve: TypeAlias = "Callable[[TokenEstimate], Account]"
+"""Reserves what a request takes at most."""
+
+
 class UsageLimits(Protocol):
     """The limits of a caller, over all its requests.
 
@@ -36,6 +42,16 @@ class UsageLimits(Protocol):
 
         Raises:
             RateLimited, ConcurrencyLimited: the limits are exhausted; nothing was reserved.
+        """
+
+    def answer(self) -> AbstractContextManager[Reserve]:
+        """Return a context of one answer of several rounds, which counts as one from the first to the last.
+
+        Its value reserves what a round takes. That is never refused: half an answer is of no use, and what it takes
+        beyond the limits delays the requests after it.
+
+        Raises:
+            RateLimited, ConcurrencyLimited: the limits are exhausted; nothing was counted.
         """
 
 

@@ -16,5 +16,6 @@ class Rounds(Protocol):
         """Queue the next round, as ``Yard.submit`` does. The round before must be over.
 
         A round after the first goes straight on where the model is still loaded. It is never refused because too many
-        requests wait, and where the model made room for another meanwhile, it waits in its old place.
+        requests wait, or because its caller has reached its limits, and where the model made room for another
+        meanwhile, it waits in its old place.
         """

@@ -199,6 +199,20 @@ def test_a_key_has_so_many_answers_made_at_the_same_time() -> None:
     calls(key).reserve(of(1, 1))
 
 
+def test_an_answer_of_several_rounds_is_one_answer_whose_rounds_are_not_refused() -> None:
+    key = limits(tokens=10, concurrent=1)
+    with calls(key).answer() as reserve:
+        for tokens in (8, 8):
+            with pytest.raises(ConcurrencyLimited):
+                calls(key).reserve(of(1, 1))
+            reserve(of(tokens, 1)).record_usage(Usage(tokens, 1, 0))
+    with pytest.raises(RateLimited, match="has used its 10 tokens a minute") as refused:
+        calls(key).reserve(of(1, 1))
+    assert refused.value.retry_after_s == 54
+    with pytest.raises(RateLimited), calls(key).answer():
+        pass
+
+
 def test_to_wait_for_others_takes_no_request_and_no_debt_is_forgotten() -> None:
     key = limits(tokens=10)
     calls(key).reserve(of(5, 5)).record_usage(Usage(5, 25, 0))

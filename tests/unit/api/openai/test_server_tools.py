@@ -378,6 +378,30 @@ async def test_a_key_sees_and_decides_its_own_calls_alone(tmp_path: Path) -> Non
         assert (await asked).json()["agentic_tool_calls"][0]["result"] == "0"
 
 
+async def test_an_answer_counts_against_the_limits_of_its_key_from_its_first_round_to_its_last(tmp_path: Path) -> None:
+    gate, scopes = Gate(), frozenset({"inference"})
+    # The first round takes them all.
+    key = AccessKey("alice", digest_of("alice"), None, scopes, tokens_per_minute=4, max_concurrent=1)
+    source = ScriptedTools(server_tool("gate", gate))
+    async with scripted_server(tmp_path, tools=[source], keys=[key]) as server:
+        headers = {"authorization": "Bearer alice"}
+
+        async def asked() -> httpx.Response:
+            body = {"messages": [USER]}
+            return await server.client.post("/v1/chat/completions", json=body, headers=headers)
+
+        server.answers = [[call("calc_gate")], ["Done."]]
+        answering = asyncio.create_task(asked())
+        await gate.wait_for(started=1)
+        assert (await asked()).status_code == 429
+        gate.open()
+        answer = await answering
+        assert (answer.status_code, answer.json()["choices"][0]["message"]["content"]) == (200, "Done.")
+        assert answer.json()["usage"]["total_tokens"] == 8
+        late = await asked()
+        assert (late.status_code, late.json()["error"]["code"]) == (429, "rate_limit_exceeded")
+
+
 async def test_what_was_kept_for_one_key_is_not_given_to_another(tmp_path: Path) -> None:
     keys = [AccessKey(name, digest_of(name), None, frozenset({"inference"})) for name in ("alice", "bob")]
     async with scripted_server(tmp_path, tools=[ScriptedTools(server_tool("add", add))], keys=keys) as server:
