@@ -26,6 +26,7 @@ from modelyard.agent.events import (
     ToolEvent,
 )
 from modelyard.agent.tools import ToolProgress, ToolResult
+from modelyard.errors import ShuttingDown
 from modelyard.system.printable import printable
 
 logger = logging.getLogger(__name__)
@@ -62,6 +63,7 @@ class CallRunner:
         approvals: where calls wait for their approval.
         approval_timeout_s: how long they wait.
         counters: counts the calls.
+        closing: set when the server stops, which ends calls that still run or wait.
         approved: names of tools whose calls need no approval any more.
     """
 
@@ -70,13 +72,22 @@ class CallRunner:
     approvals: ApprovalDesk
     approval_timeout_s: float
     counters: ToolCounters
+    closing: asyncio.Event
     approved: set[str] = field(default_factory=set)
 
     async def run(self, calls: Sequence[RunningCall]) -> AsyncGenerator[ToolEvent, None]:
-        """Yield what happens with the calls, until each has its result. Closing the generator cancels them."""
+        """Yield what happens with the calls, until each has its result. Closing the generator cancels them.
+
+        Raises:
+            ShuttingDown: the server stops before that.
+        """
+        if not calls:
+            return
         for running in calls:
             yield CallBegan(running)
         news = _News()
+        closing = asyncio.create_task(self.closing.wait())
+        closing.add_done_callback(lambda _: news.wake())
         tasks = [asyncio.create_task(self._run_one(running, news)) for running in calls]
         missing = len(calls)
         try:
@@ -84,7 +95,10 @@ class CallRunner:
                 for event in await news.taken():
                     missing -= isinstance(event, CallEnded)
                     yield event
+                if missing and self.closing.is_set():
+                    raise ShuttingDown
         finally:
+            closing.cancel()
             await _cancelled(tasks)
 
     async def _run_one(self, running: RunningCall, news: _News) -> None:
@@ -267,8 +281,12 @@ class _News:
         self._progress[id(running)] = CallProgressed(running, progress)
         self._some.set()
 
+    def wake(self) -> None:
+        """Let the reader look up, though there may be no event."""
+        self._some.set()
+
     async def taken(self) -> list[ToolEvent]:
-        """Wait for events, and return all since the last call."""
+        """Wait for events or for ``wake``, and return all since the last call."""
         await self._some.wait()
         self._some.clear()
         events: list[ToolEvent] = [*self._progress.values(), *self._events]

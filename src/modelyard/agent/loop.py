@@ -107,6 +107,7 @@ async def run(yard: Yard, asked: AgentRequest, agent: Agent) -> AsyncGenerator[A
         agent.approvals,
         asked.approval_timeout_s,
         agent.counters,
+        yard.closing,
     )
     with yard.rounds(asked.request.model) as rounds:
         async with aclosing(_decided_calls(answer, runner)) as events:

@@ -341,6 +341,11 @@ class Yard:
         """
         return self.controller.watch.observer()
 
+    @property
+    def closing(self) -> asyncio.Event:
+        """Set once the yard closes."""
+        return self.controller.closing
+
     def dismiss_observers(self, *, for_good: bool = True) -> int:
         """End all observers: they would read for ever, and a server that stops waits for its readers.
 

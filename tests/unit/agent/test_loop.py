@@ -31,7 +31,7 @@ from modelyard.agent.request import AgentRequest, DecidedCall
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolProgress, ToolResult
 from modelyard.agent.turns import LEFT_OUT
 from modelyard.config import validate_config
-from modelyard.errors import ContextLengthExceeded
+from modelyard.errors import ContextLengthExceeded, ShuttingDown
 from modelyard.protocol.deltas import ToolCall
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Submit
@@ -187,6 +187,23 @@ async def test_a_result_without_a_bound_is_cut(stage: Stage, monkeypatch: pytest
     (result,) = await stage.results(call("calc_floods"))
     assert result.is_cut
     assert result.text.startswith("x" * 100 + "\n[")
+
+
+@pytest.mark.parametrize("is_guarded", [False, True], ids=["runs", "waits for its approval"])
+async def test_a_call_ends_when_the_server_stops(stage: Stage, *, is_guarded: bool) -> None:
+    gate = Gate()
+    stage.tools = [server_tool("gate", gate, needs_approval=is_guarded)]
+    stage.answers = [[call("calc_gate")]]
+    answering = asyncio.create_task(stage.events())
+    if is_guarded:
+        assert await stage.agent.approvals.wait_for_some(None, 20, sees_all=True)
+    else:
+        await gate.wait_for(started=1)
+    await stage.yard.close()
+    with pytest.raises(ShuttingDown):
+        await answering
+    assert gate.cancelled == gate.started
+    assert stage.agent.approvals.pending(None, sees_all=True) == []
 
 
 async def test_calls_of_one_turn_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

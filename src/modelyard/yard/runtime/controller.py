@@ -60,6 +60,7 @@ class LifecycleController:
         load_progress: part of the weights that is read, by model.
         watch: publishes changes to observers.
         counters: counts and histograms of each model.
+        closing: set once it closes.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class LifecycleController:
         self.load_progress: dict[str, float] = {}
         self.watch = StatusBroadcaster()
         self.counters = Counters()
+        self.closing = asyncio.Event()
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event)
@@ -187,6 +189,7 @@ class LifecycleController:
 
     async def close(self, timeout_s: float) -> bool:
         """End all requests and free all models; return whether that was done within ``timeout_s``."""
+        self.closing.set()
         self.feed(events.CloseAsked())
         self._note_freed()
         try:
