@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from modelyard.agent.agent import Agent
 from modelyard.agent.limits import AgentLimits
@@ -56,7 +56,7 @@ def agent_request(
         return None
     if permission == "ask":
         offered = {name: replace(tool, needs_approval=True) for name, tool in offered.items()}
-    messages = agent.kept_turns.restored(current_caller().owner, chat.messages)
+    messages = _restored(agent, chat)
     # The tools of the server come first: they are the same in all requests, which may share the beginning of a prompt.
     definitions = (*(tool.definition for tool in offered.values()), *chat.tools)
     return AgentRequest(
@@ -69,6 +69,23 @@ def agent_request(
         before=chat.messages,
         approval_timeout_s=limits.approval_timeout_s,
     )
+
+
+def with_kept_turns(agent: Agent, request: Request) -> Request:
+    """Return a request that no agent answers with the turns that were kept of earlier answers to its conversation.
+
+    Args:
+        agent: what has kept them.
+        request: its prompt is a ``Chat``.
+    """
+    chat = request.prompt
+    assert isinstance(chat, Chat)
+    messages = _restored(agent, chat)
+    return request if messages is chat.messages else replace(request, prompt=replace(chat, messages=messages))
+
+
+def _restored(agent: Agent, chat: Chat) -> tuple[Mapping[str, Any], ...]:
+    return agent.kept_turns.restored(current_caller().owner, chat.messages)
 
 
 def check_permission(permission: Permission, *, is_stream: bool) -> None:

@@ -14,7 +14,7 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.agent.limits import limits_of
-from modelyard.agent.offer import agent_request
+from modelyard.agent.offer import agent_request, with_kept_turns
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import AnyTypeJsonRoute, AnyTypeRoute
 from modelyard.api.ollama.encoder import OllamaEncoder, durations
@@ -90,7 +90,7 @@ async def chat(body: ChatRequest, http: HttpRequest) -> Response:
     tools = server_tools(http, services.yard, services.agent, name)
     asked = agent_request(services.agent, request, tools, limits_of(services.yard.config))
     if asked is None:
-        return _generate(request, body, http, is_chat=True)
+        return _generate(with_kept_turns(services.agent, request), body, http, is_chat=True)
     choice = AgentChoice(asked, OllamaEncoder(request.prompt, body.model, is_chat=True))
     return respond_agent(services.yard, services.agent, [choice], stream=body.streams)
 

@@ -12,7 +12,7 @@ from fastapi.responses import Response
 
 from modelyard.agent.agent import Agent
 from modelyard.agent.limits import AgentLimits, limits_of
-from modelyard.agent.offer import agent_request, check_permission
+from modelyard.agent.offer import agent_request, check_permission, with_kept_turns
 from modelyard.agent.request import AgentRequest
 from modelyard.agent.tools import ServerTool
 from modelyard.api.openai.chat_agent_encoder import ChatAgentEncoder
@@ -109,7 +109,8 @@ async def asked_chat(
     tools = chat_server_tools(body, server_tools(http, yard, agent, body.model))
     request = await RequestBody.of(http.scope).converted(partial(body.checked, [tool.name for tool in tools]))
     request = await load(replace(request, wait_options=wait_options_of(http, body.keep_alive)))
-    return request, chat_agent_request(agent, body, request, tools, limits_of(yard.config)) if tools else None
+    asked = chat_agent_request(agent, body, request, tools, limits_of(yard.config)) if tools else None
+    return (with_kept_turns(agent, request) if asked is None else request), asked
 
 
 router = APIRouter(route_class=JsonRoute)

@@ -193,6 +193,21 @@ async def test_what_the_servers_tools_gave_is_there_when_the_client_returns_its_
     assert [each["function"]["name"] for each in second["tool_calls"]] == ["calc_add", "weather"]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/api/chat"])
+async def test_it_is_there_as_well_where_the_model_may_call_no_further_tools(server: ScriptedServer, path: str) -> None:
+    server.answers = [[SUM, call("weather", city="Rome")], ["3, and rain."]]
+    body: dict[str, Any] = {"model": "m", "tools": [WEATHER], "stream": False}
+    answer = (await server.post(path, messages=[USER], **body)).json()
+    message = answer["message"] if path == "/api/chat" else answer["choices"][0]["message"]
+    result = {"role": "tool", "content": "rain"}
+    if path != "/api/chat":
+        result["tool_call_id"] = message["tool_calls"][0]["id"]
+    last = {**body, "messages": [USER, message, result]}
+    assert (await server.client.post(path, json=last, headers={"x-tools": "off"})).status_code == 200
+    assert [turn["content"] for turn in server.chat.messages if turn["role"] == "tool"] == ["3", "rain"]
+    assert [tool["function"]["name"] for tool in server.chat.tools] == ["weather"]
+
+
 async def test_a_tool_of_the_client_takes_the_name_of_one_of_the_servers(server: ScriptedServer) -> None:
     own = {"type": "function", "function": {"name": "calc_add", "parameters": {"type": "object"}}}
     server.answers = [[SUM]]
