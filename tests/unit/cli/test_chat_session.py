@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import stat
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,6 +14,8 @@ from typing import Any
 import httpx2
 import pytest
 
+from modelyard.agent.agent import Agent
+from modelyard.agent.tools import ReportProgress, ToolResult
 from modelyard.cli.chat.client import Client
 from modelyard.cli.chat.connection import Connection
 from modelyard.cli.chat.loading import pauses
@@ -33,6 +35,8 @@ from modelyard.protocol.values import OutputFormat
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
+from support.scripted_tools import ScriptedTools, add, server_tool
+from support.tool_turns import call
 
 THINKING = OutputFormat("hermes", "think", is_open=False)
 
@@ -73,7 +77,12 @@ def script() -> Script:
 
 
 @pytest.fixture
-def chat(script: Script, tmp_path: Path) -> Iterator[Chat]:
+def tools() -> ScriptedTools:
+    return ScriptedTools()
+
+
+@pytest.fixture
+def chat(script: Script, tools: ScriptedTools, tmp_path: Path) -> Iterator[Chat]:
     write(tmp_path / "tiny.gguf", tiny_model())
     models = [{"model_id": "./tiny.gguf", "alias": name} for name in ("first", "second")]
     config = validate_config({"models": models}, source="test", base=tmp_path)
@@ -84,7 +93,7 @@ def chat(script: Script, tmp_path: Path) -> Iterator[Chat]:
         yard = Yard(config, engines.make_handle)
         try:
             await yard.start()
-            async with async_http_client(in_process_app(yard)) as client:
+            async with async_http_client(in_process_app(yard, Agent.of([tools]))) as client:
                 yield client
         finally:
             await yard.close()
@@ -412,3 +421,55 @@ def test_a_history_that_is_a_link_is_not_used(tmp_path: Path) -> None:
     history = prompt_history({"XDG_STATE_HOME": str(tmp_path)})
     history.append_string("one")
     assert (tmp_path / "other").read_text() == "kept"
+
+
+def test_a_tool_of_the_server_is_called_and_its_call_is_no_part_of_what_is_sent_later(
+    say: Say, script: Script, tools: ScriptedTools, chat: Chat
+) -> None:
+    tools.offered = [server_tool("add", add)]
+    script.answers = [[call("calc_add", a=1, b=2)], ["It is 3."], ["Yes."]]
+    assert say("1 + 2?") == "It is 3."
+    assert [turn.text for turn in chat.conversation.turns] == ["1 + 2?", "It is 3."]
+    say("Sure?")
+    assert script.messages == [("user", "1 + 2?"), ("assistant", "It is 3."), ("user", "Sure?")]
+
+
+def test_a_call_that_needs_an_approval_is_denied_where_nobody_can_type(
+    say: Say, script: Script, tools: ScriptedTools
+) -> None:
+    tools.offered = [server_tool("add", add, needs_approval=True)]
+    script.answers = [[call("calc_add", a=1, b=2)], ["I may not."]]
+    said = say("1 + 2?")
+    assert "calc_add is denied: nobody can approve it: standard input is no terminal." in said
+    assert "I may not." in said
+    assert "standard input is no terminal" in str(script.messages)
+
+
+def test_a_tool_does_not_run_again_where_the_context_is_full_after_it(
+    script: Script, tools: ScriptedTools, chat: Chat
+) -> None:
+    ran: list[int] = []
+
+    async def count(arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
+        ran.append(1)
+        return await add(arguments, report)
+
+    script.answers = [["Hello."], [call("calc_count")]]
+    obey(chat, "Hi")
+    tools.offered = [server_tool("count", count)]
+    script.fits = lambda submit: not ran
+    with pytest.raises(ServerRefused):
+        obey(chat, "Count!")
+    assert len(ran) == 1
+
+
+def test_a_question_that_prints_json_lists_the_calls(
+    script: Script, tools: ScriptedTools, chat: Chat, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tools.offered = [server_tool("add", add)]
+    script.answers = [[call("calc_add", a=1, b=2)], ["3"]]
+    assert (
+        ask(Connection(chat.client, "first", "here", is_own=True), Question("?", prints_json=True), Terminal({})) == 0
+    )
+    (called,) = json.loads(capsys.readouterr().out)["tool_calls"]
+    assert (called["name"], called["result"], called["is_error"]) == ("calc_add", "3", False)

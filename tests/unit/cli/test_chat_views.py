@@ -11,9 +11,11 @@ import pytest
 from rich.console import Console
 
 from modelyard.cli.chat.answering import receive
-from modelyard.cli.chat.client import Interrupt, Piece, StreamEvent
+from modelyard.cli.chat.approving import Approver
+from modelyard.cli.chat.client import Ended, Interrupt, Piece, StreamEvent
 from modelyard.cli.chat.markdown import MarkdownRenderer, split_finished
-from modelyard.cli.chat.views import MarkdownView, PipeView, TerminalSize, WrappedView
+from modelyard.cli.chat.tool_calls import ToolStep
+from modelyard.cli.chat.views import AnswerView, MarkdownView, PipeView, TerminalSize, WrappedView
 from modelyard.cli.chat.word_wrap import WordWrap
 
 ANSWER = """# Title of it
@@ -186,12 +188,77 @@ class Arriving:
         pass
 
 
+def nobody(view: AnswerView) -> Approver:
+    """Asks nobody: no test here has a call that needs an approval."""
+    return Approver(None, view, print, None)  # type: ignore[arg-type]
+
+
+def call_of(phase: str, **data: object) -> ToolStep:
+    return ToolStep("call_1", "calc_add", phase, data)
+
+
+CALLING_TURN = (
+    Piece(reasoning="A sum."),
+    Piece("Let me *add*."),
+    call_of("calling", arguments='{"a": 1, "b": 2}'),
+    call_of("complete", content="3\x1b[2J\u202e", is_error=False, duration_ms=120.0),
+    Piece(reasoning="\n\nIt is 3."),
+    Piece("\n\nIt is **3**."),
+    Ended("stop", {}, {}),
+)
+
+
+@pytest.mark.parametrize("columns", [40, 80])
+def test_calls_of_tools_stand_between_the_texts_of_their_rounds(columns: int) -> None:
+    screen = Screen(columns)
+    view = screen.view()
+    answer = receive(Arriving(*CALLING_TURN), view, nobody(view), clock=lambda: 0.0)  # type: ignore[arg-type]
+    view.close()
+    assert screen.text == (
+        "A sum.\nThought for 0.0 s\n\nLet me add.\n\n"
+        '-> calc_add {"a": 1, "b": 2}\n<- calc_add 0.1 s: 3\\x1b[2J\\u202e\n\n'
+        "It is 3.\nThought for 0.0 s\n\nIt is 3."
+    )
+    assert answer.text == "Let me *add*.\n\nIt is **3**."
+
+
+def test_a_terminal_without_styles_shows_calls_of_tools() -> None:
+    screen = Screen(40)
+    view = WrappedView(screen.write, lambda: screen.size)
+    receive(Arriving(*CALLING_TURN), view, nobody(view), clock=lambda: 0.0)  # type: ignore[arg-type]
+    view.close()
+    assert "Let me *add*.\n\n-> calc_add {" in screen.text
+    assert screen.text.endswith("\n\nThinking...\nIt is 3.\nThought for 0.0 s\n\nIt is **3**.")
+
+
+def test_a_pipe_gets_the_texts_of_all_rounds_and_no_calls() -> None:
+    pipe = io.StringIO()
+    view = PipeView(pipe)
+    receive(Arriving(*CALLING_TURN), view, nobody(view))  # type: ignore[arg-type]
+    view.close()
+    assert pipe.getvalue() == "Let me *add*.\n\nIt is **3**.\n"
+
+
+def test_a_call_that_runs_for_long_shows_for_how_long_and_its_progress() -> None:
+    statuses: list[str] = []
+
+    class Statuses(AnswerView):
+        def status(self, text: str) -> None:
+            statuses.append(text)
+
+    view, times = Statuses(), iter(range(100))
+    progress = call_of("running", progress=2, total=5, message="half\x1b[2J")
+    stream = Arriving(call_of("calling", arguments="{}"), None, progress, None, Interrupt())
+    receive(stream, view, nobody(view), clock=lambda: next(times))  # type: ignore[arg-type]
+    assert statuses == ["calc_add... 2 s", "calc_add: 2 of 5 half\\x1b[2J"]
+
+
 def test_hidden_reasoning_leaves_its_time_alone() -> None:
     screen = Screen(80)
     view = screen.view()
     stream = Arriving(Piece(reasoning="secret"), None, Piece("It is 4."), Interrupt())
     times = iter(range(10))
-    receive(stream, view, shows_reasoning=False, clock=lambda: next(times))  # type: ignore[arg-type]
+    receive(stream, view, nobody(view), shows_reasoning=False, clock=lambda: next(times))  # type: ignore[arg-type]
     assert "Thinking... 1.0 s" in "".join(screen.written)
     view.close("(stopped)")
     assert screen.text == "Thought for 2.0 s\n\nIt is 4.\n(stopped)"

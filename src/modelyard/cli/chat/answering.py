@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import threading
 import time
@@ -11,7 +12,9 @@ from dataclasses import dataclass
 from queue import Empty
 from typing import Any, Final
 
+from modelyard.cli.chat.approving import Approver
 from modelyard.cli.chat.client import AnswerStream, Comment, Ended, Failed, Interrupt, Piece
+from modelyard.cli.chat.tool_calls import ApprovalAsked, ToolStep
 from modelyard.cli.chat.views import AnswerView
 from modelyard.errors import ServerUnusable
 
@@ -29,6 +32,7 @@ class Answer:
         text, reasoning: as far as they came.
         finish_reason: the server's; None if the answer did not end by itself.
         thought_s: how long the reasoning took; None: there was none.
+        calls: the calls of the server's tools that have their results.
         error: why it failed.
         was_stopped: whether Ctrl-C ended it.
     """
@@ -41,15 +45,21 @@ class Answer:
     thought_s: float | None = None
     error: ServerUnusable | None = None
     was_stopped: bool = False
+    calls: tuple[ToolStep, ...] = ()
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing came."""
-        return not self.text and not self.reasoning
+        """Whether nothing came, and no tool has run, so that the request can be sent again."""
+        return not self.text and not self.reasoning and not self.calls
 
 
 def receive(
-    stream: AnswerStream, view: AnswerView, *, shows_reasoning: bool = True, clock: Callable[[], float] = time.monotonic
+    stream: AnswerStream,
+    view: AnswerView,
+    approver: Approver,
+    *,
+    shows_reasoning: bool = True,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Answer:
     """Return the answer of ``stream``, and show it meanwhile. Ctrl-C stops it; a second one raises KeyboardInterrupt.
 
@@ -58,11 +68,12 @@ def receive(
     Args:
         stream: the answer.
         view: shows it.
+        approver: asks the user about calls of tools; it is closed.
         shows_reasoning: whether the view gets the reasoning; otherwise it gets the time that it takes.
         clock: seconds.
     """
-    receiving = _Receiving(view, shows_reasoning, clock)
-    with _interrupts(stream):
+    receiving = _Receiving(view, approver, shows_reasoning, clock)
+    with contextlib.closing(approver), _interrupts(stream):
         try:
             while True:
                 try:
@@ -73,6 +84,10 @@ def receive(
                 match event:
                     case Piece():
                         receiving.take(event)
+                    case ToolStep():
+                        receiving.step(event)
+                    case ApprovalAsked():
+                        approver.ask(event)
                     case Comment(text):
                         receiving.comment(text)
                     case Ended(reason, usage, timings):
@@ -86,31 +101,64 @@ def receive(
 
 
 class _Receiving:
-    def __init__(self, view: AnswerView, shows_reasoning: bool, clock: Callable[[], float]) -> None:
-        self._view, self._shows_reasoning, self._clock = view, shows_reasoning, clock
+    """What has come of an answer: rounds of reasoning and text, with calls of tools between them."""
+
+    def __init__(self, view: AnswerView, approver: Approver, shows_reasoning: bool, clock: Callable[[], float]) -> None:
+        self._view, self._approver, self._shows_reasoning, self._clock = view, approver, shows_reasoning, clock
         self._texts: list[str] = []
         self._reasonings: list[str] = []
-        self._began = clock()
-        self._thinks_since: float | None = None
+        self._calls: list[ToolStep] = []
+        # Calls that run, or wait for their approval, by their ids: the tool, and since when.
+        self._running: dict[str, tuple[str, float]] = {}
         self._thought_s: float | None = None
         # What the server says that the stream waits for.
         self._waits_for = ""
+        self._begin_round()
+
+    def _begin_round(self) -> None:
+        self._began = self._clock()
+        self._has_text = self._has_reasoning = False
+        self._thinks_since: float | None = None
+        self._is_thinking = False
 
     def take(self, piece: Piece) -> None:
         self._waits_for = ""
         if piece.reasoning:
             self._reasonings.append(piece.reasoning)
             if self._thinks_since is None:
-                self._thinks_since = self._clock()
-            if self._shows_reasoning and not self._texts:
-                self._view.reasoning(piece.reasoning)
+                self._thinks_since, self._is_thinking = self._clock(), True
+            # Line breaks separate the reasoning of two rounds, between which the terminal shows the calls.
+            shown = piece.reasoning if self._has_reasoning else piece.reasoning.lstrip("\n")
+            self._has_reasoning = self._has_reasoning or bool(shown)
+            if shown and self._shows_reasoning and not self._has_text:
+                self._view.reasoning(shown)
         if piece.text:
             # Line breaks between the reasoning and the answer belong to neither.
-            text = piece.text if self._texts or self._thinks_since is None else piece.text.lstrip("\n")
+            is_first = not self._texts and self._thinks_since is not None
+            text = piece.text.lstrip("\n") if is_first else piece.text
             if text:
                 self._end_reasoning()
                 self._texts.append(text)
+                self._has_text = True
                 self._view.text(text)
+
+    def step(self, step: ToolStep) -> None:
+        self._waits_for = ""
+        self._end_reasoning()
+        self._approver.settle(step)
+        match step.phase:
+            case "calling" | "approved":
+                self._running[step.id] = (step.name, self._clock())
+            case "running":
+                self._waits_for = f"{step.name}: {step.status()}"
+            case "complete":
+                self._running.pop(step.id, None)
+                self._calls.append(step)
+        if line := step.line():
+            self._view.tool(line)
+        if self._waits_for:
+            self._view.status(self._waits_for)
+        self._begin_round()
 
     def comment(self, text: str) -> None:
         if text != "keep-alive":
@@ -118,17 +166,28 @@ class _Receiving:
             self._view.status(text)
 
     def wait(self) -> None:
-        if self._thinks_since is not None and self._thought_s is None:
+        self._approver.poll()
+        now = self._clock()
+        if self._approver.is_asking or self._waits_for:
+            pass
+        elif self._running:
+            name, since = next(iter(self._running.values()))
+            others = f" and {len(self._running) - 1} more" if len(self._running) > 1 else ""
+            if now - since > _SILENT_S:
+                self._view.status(f"{name}{others}... {now - since:.0f} s")
+        elif self._is_thinking:
             if not self._shows_reasoning:
-                self._view.status(f"Thinking... {self._clock() - self._thinks_since:.1f} s")
-        elif not self._texts and not self._waits_for and self._clock() - self._began > _SILENT_S:
-            self._view.status(f"Reading the prompt... {self._clock() - self._began:.0f} s")
+                self._view.status(f"Thinking... {now - (self._thinks_since or now):.1f} s")
+        elif not self._has_text and now - self._began > _SILENT_S:
+            self._view.status(f"Reading the prompt... {now - self._began:.0f} s")
         self._view.tick()
 
     def _end_reasoning(self) -> None:
-        if self._thinks_since is not None and self._thought_s is None:
-            self._thought_s = self._clock() - self._thinks_since
-            self._view.thought(self._thought_s)
+        if self._is_thinking and self._thinks_since is not None:
+            took = self._clock() - self._thinks_since
+            self._is_thinking = False
+            self._thought_s = (self._thought_s or 0.0) + took
+            self._view.thought(took)
 
     def answer(
         self,
@@ -149,6 +208,7 @@ class _Receiving:
             self._thought_s,
             error,
             was_stopped,
+            tuple(self._calls),
         )
 
 

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import httpx2
 
+from modelyard.cli.chat.tool_calls import ApprovalAsked, ToolStep, tool_events
 from modelyard.errors import NotModelyard, ServerRefused, ServerUnreachable, ServerUnusable
 from modelyard.inprocess.loop_thread import LoopThread
 
@@ -68,7 +69,7 @@ class Interrupt:
     """The user pressed Ctrl-C."""
 
 
-StreamEvent = Piece | Comment | Ended | Failed | Interrupt
+StreamEvent = Piece | Comment | ToolStep | ApprovalAsked | Ended | Failed | Interrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +135,25 @@ class Client:
             ServerUnusable: as ``models``; also where the prompt is longer than the context.
         """
         return int(self._json("POST", "/v1/tokenize", body, _LOAD_TIMEOUT)["count"])
+
+    def decide(self, approval_id: str, *, is_approved: bool, remembers: bool = False, message: str = "") -> None:
+        """Approve or deny a call of a tool that waits for it.
+
+        Args:
+            approval_id: of the call.
+            is_approved: whether it runs.
+            remembers: whether further calls of the tool in the same answer run, too.
+            message: why it is denied, for the model.
+
+        Raises:
+            ServerRefused: the call waits no longer; see also ``models``.
+        """
+        body: dict[str, Any] = {"decision": "approve" if is_approved else "deny"}
+        if remembers:
+            body["remember_for_session"] = True
+        if message:
+            body["message"] = message
+        self._json("POST", f"/v1/agent/approvals/{quote(approval_id, safe='')}", body)
 
     def begin_load(self, model: str) -> PendingLoad:
         """Start to load a model, unless it is loaded. A request for tokens does that, for which any key is enough."""
@@ -235,6 +255,8 @@ class AnswerStream:
             if "error" in chunk:
                 raise _error(chunk, 500)
             usage, timings = chunk.get("usage") or usage, chunk.get("timings") or timings
+            for event in tool_events(chunk):
+                self.events.put(event)
             for choice in chunk["choices"]:
                 finish = choice.get("finish_reason") or finish
                 delta = choice.get("delta") or {"content": choice.get("text")}

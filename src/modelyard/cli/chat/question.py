@@ -20,6 +20,7 @@ from modelyard.cli.chat.requests import answer_request
 from modelyard.cli.chat.session import Switches, end_note
 from modelyard.cli.chat.statistics import speed_line
 from modelyard.cli.chat.terminal import Terminal
+from modelyard.cli.chat.tool_calls import ToolStep
 from modelyard.cli.chat.views import AnswerView
 from modelyard.cli.chat.word_wrap import printable
 from modelyard.cli.exit_codes import INTERRUPTED
@@ -69,7 +70,12 @@ def ask(connection: Connection, question: Question, terminal: Terminal) -> int:
     view = AnswerView() if is_whole else terminal.view()
     note = ""
     try:
-        answer = receive(client.stream(path, body), view, shows_reasoning=not switches.hides_reasoning)
+        answer = receive(
+            client.stream(path, body),
+            view,
+            terminal.approver(client, view),
+            shows_reasoning=not switches.hides_reasoning,
+        )
         note = end_note(answer, body, model, "--max-tokens")
     finally:
         view.close(note)
@@ -101,6 +107,18 @@ def _facts(answer: Answer, model: str) -> dict[str, Any]:
         "finish_reason": answer.finish_reason,
         "usage": dict(answer.usage),
         "timings": dict(answer.timings),
+        "tool_calls": [_call(step) for step in answer.calls],
+    }
+
+
+def _call(step: ToolStep) -> dict[str, Any]:
+    data = step.data
+    return {
+        "name": step.name,
+        "arguments": data.get("arguments"),
+        "result": data.get("content"),
+        "is_error": data.get("is_error"),
+        "duration_ms": data.get("duration_ms"),
     }
 
 

@@ -184,7 +184,12 @@ class Chat:
         view = self.terminal.view()
         note = ""
         try:
-            result = receive(self.client.stream(path, body), view, shows_reasoning=not switches.hides_reasoning)
+            result = receive(
+                self.client.stream(path, body),
+                view,
+                self.terminal.approver(self.client, view),
+                shows_reasoning=not switches.hides_reasoning,
+            )
             note = end_note(result, body, self.model)
         finally:
             view.close(note)
@@ -251,5 +256,6 @@ def end_note(answer: Answer, body: Mapping[str, Any], model: ModelEntry, limit_s
             return f"(cut off{where} after {limit} tokens: {limit_setting})" if model.can_chat else ""
         return f"(cut off{where}: the context of {model.context_length or '?'} tokens is full)"
     if not answer.text:
-        return "(no answer: the model ended at once; the message is not part of the conversation)"
+        ended = "after its calls" if answer.calls else "at once"
+        return f"(no answer: the model ended {ended}; the message is not part of the conversation)"
     return ""

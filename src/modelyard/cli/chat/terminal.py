@@ -13,6 +13,9 @@ from typing import Final
 from rich.console import Console
 from rich.text import Text
 
+from modelyard.cli.chat.approving import Approver
+from modelyard.cli.chat.client import Client
+from modelyard.cli.chat.keyboard import has_keyboard, single_keys
 from modelyard.cli.chat.markdown import MarkdownRenderer
 from modelyard.cli.chat.views import AnswerView, MarkdownView, PipeView, TerminalSize, WrappedView
 from modelyard.cli.chat.word_wrap import printable
@@ -55,6 +58,10 @@ class Terminal:
         if self.shows_markdown:
             return MarkdownView(self._renderer, self.write, _size)
         return WrappedView(self.write, _size)
+
+    def approver(self, client: Client, view: AnswerView) -> Approver:
+        """Return what asks about calls of tools in the answer that ``view`` shows."""
+        return Approver(client, view, self.note, single_keys if has_keyboard() else None)
 
     def write(self, text: str) -> None:
         """Write to standard output at once."""

@@ -16,6 +16,7 @@ from modelyard.cli.chat.markdown import MarkdownRenderer, RenderedLine, split_fi
 from modelyard.cli.chat.word_wrap import WordWrap, printable
 
 _DIM: Final = "dim"
+_BOLD: Final = "bold"
 _EMPTY: Final = RenderedLine("", "")
 
 # Seconds between two pictures of a text that grows, and how much of the time drawing may take.
@@ -34,7 +35,8 @@ class TerminalSize:
 class AnswerView:
     """Shows one answer; this one shows nothing.
 
-    The calls come in this order: status, reasoning, thought, text, close. All but the last are optional.
+    The calls come in this order: status, reasoning, thought, text, close. All but the last are optional. Where
+    tools are called, ``tool`` and ``ask`` come after the text, and all of it again for each further round of the model.
     """
 
     def status(self, text: str) -> None:
@@ -48,6 +50,16 @@ class AnswerView:
 
     def text(self, text: str) -> None:
         """Add a piece of the answer."""
+
+    def tool(self, line: str) -> None:
+        """Add what has become of a call of a tool."""
+
+    def ask(self, text: str, question: str) -> bool:  # noqa: ARG002
+        """Show what the user is to decide, and a question below all else. Return whether the user sees it."""
+        return False
+
+    def answered(self) -> None:
+        """Remove the question."""
 
     def tick(self) -> None:
         """Draw what is not drawn yet. Called several times a second."""
@@ -132,13 +144,17 @@ class MarkdownView(AnswerView):
     ) -> None:
         self._renderer, self._size = renderer, size
         self._region = LiveRegion(write)
-        self._answer = _Section(renderer.markdown, split_finished, has_gaps=True)
-        self._thinking = _Section(self._dim, _split_at_lines, has_gaps=False)
-        self._shown = self._thinking
-        self._status = ""
+        self._begin_round()
+        self._status = self._question = ""
         self._finished: list[RenderedLine] = []
         self._is_dirty = False
         self._next_frame = 0.0
+
+    def _begin_round(self) -> None:
+        self._answer = _Section(self._renderer.markdown, split_finished, has_gaps=True)
+        self._thinking = _Section(self._dim, _split_at_lines, has_gaps=False)
+        self._shown = self._thinking
+        self._is_after_tool = False
 
     @override
     def status(self, text: str) -> None:
@@ -147,7 +163,38 @@ class MarkdownView(AnswerView):
             self._changed()
 
     @override
+    def tool(self, line: str) -> None:
+        self._status = ""
+        width, rows = self._room()
+        before = self._shown.lines(width, rows, ends=True)[0]
+        # An empty line separates the calls from what the model writes before and after them.
+        if before and before[-1].plain:
+            before.append(_EMPTY)
+        self._begin_round()
+        self._finished += [*before, *self._dim(line, width)]
+        self._is_after_tool = True
+        self._changed()
+
+    @override
+    def ask(self, text: str, question: str) -> bool:
+        self.tool(text)
+        self._question = question
+        self._draw()
+        return True
+
+    @override
+    def answered(self) -> None:
+        self._question = ""
+        self._changed()
+
+    def _separate_from_tools(self) -> None:
+        if self._is_after_tool:
+            self._is_after_tool = False
+            self._finished.append(_EMPTY)
+
+    @override
     def reasoning(self, text: str) -> None:
+        self._separate_from_tools()
         self._thinking.add(printable(text))
         self._status = ""
         self._changed()
@@ -163,6 +210,7 @@ class MarkdownView(AnswerView):
 
     @override
     def text(self, text: str) -> None:
+        self._separate_from_tools()
         self._shown = self._answer
         self._answer.add(printable(text))
         self._status = ""
@@ -175,7 +223,7 @@ class MarkdownView(AnswerView):
 
     @override
     def close(self, note: str = "") -> None:
-        self._status = ""
+        self._status = self._question = ""
         self._draw(note, ends=True)
 
     def _changed(self) -> None:
@@ -196,8 +244,10 @@ class MarkdownView(AnswerView):
         finished, self._finished = [*self._finished, *finished], []
         if note:
             finished += self._dim(note, width)
-        if self._status:
-            growing = [*growing, *self._dim(self._status, width)][-rows:]
+        if last := self._question or self._status:
+            growing = [*growing, *self._renderer.text(printable(last), width, _BOLD if self._question else _DIM)][
+                -rows:
+            ]
         self._region.draw([*finished, *growing], width, finished=len(finished))
         self._is_dirty = False
         took = time.monotonic() - began
@@ -215,10 +265,30 @@ class WrappedView(AnswerView):
     def __init__(self, write: Callable[[str], object], size: Callable[[], TerminalSize]) -> None:
         self._write, self._size = write, size
         self._wrap = WordWrap()
+        self._began_reasoning = self._is_after_tool = self._strips_text = False
+
+    @override
+    def tool(self, line: str) -> None:
+        self._end_line()
+        self._write(("" if self._is_after_tool else "\n") + self._wrap.feed(line, self._size().columns))
+        self._end_line()
         self._began_reasoning = False
+        self._is_after_tool = self._strips_text = True
+
+    @override
+    def ask(self, text: str, question: str) -> bool:
+        self.tool(text)
+        self.tool(question)
+        return True
+
+    def _separate_from_tools(self) -> None:
+        if self._is_after_tool:
+            self._is_after_tool = False
+            self._write("\n")
 
     @override
     def reasoning(self, text: str) -> None:
+        self._separate_from_tools()
         if not self._began_reasoning:
             self._began_reasoning = True
             self._write("Thinking...\n")
@@ -231,6 +301,13 @@ class WrappedView(AnswerView):
 
     @override
     def text(self, text: str) -> None:
+        if self._strips_text:
+            # An empty line is there already, so the line breaks that separate the texts of two rounds are left out.
+            text = text.lstrip("\n")
+            self._strips_text = not text
+            if not text:
+                return
+        self._separate_from_tools()
         self._write(self._wrap.feed(text, self._size().columns))
 
     @override
