@@ -576,6 +576,17 @@ def test_a_notebook_shows_calls_folded(
     assert completion.to_dict()["agentic_tool_calls"][0]["name"] == "page"
 
 
+def test_the_repr_of_a_failed_call_has_its_result_and_that_it_failed(
+    tiny: Callable[[], ModelBuilder], build: Build, engines: ScriptedEngines
+) -> None:
+    def page() -> str:
+        raise ValueError("gone")
+
+    engines.answer = turns(call("page"), "Done")
+    (ran,) = build(tiny().with_tools([page])).send_chat_request("Read.").agentic_tool_calls
+    assert repr(ran) == "AgenticToolCall('page({})', result='ValueError: gone', is_error=True)"
+
+
 def test_a_call_that_waits_for_its_approval_is_decided_over_http(
     tiny: Callable[[], ModelBuilder], build: Build, engines: ScriptedEngines
 ) -> None:

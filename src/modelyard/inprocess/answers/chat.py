@@ -116,7 +116,9 @@ class AgenticToolCall(Answer):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield None, f"{self.name}({shortened(self.arguments)})"
-        yield "is_error" if self.is_error else "result", shortened(self.result)
+        yield "result", shortened(self.result)
+        if self.is_error:
+            yield "is_error", True
 
 
 class Choice(Answer):
