@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Final
 
 from rich.console import Console
@@ -84,6 +85,28 @@ async def start_visibly(
     finally:
         bars.close()
         starting.cancel()
+
+
+@dataclass(frozen=True, slots=True)
+class _Connecting:
+    """What is shown of an MCP server; nobody knows how far it is."""
+
+    step: str = "connecting to"
+    fraction: float | None = None
+
+
+async def connect_visibly(model: AsyncModel, console: Console, limit_s: float) -> None:
+    """Wait for the MCP servers that are being connected, for ``limit_s`` at most, with a line for each."""
+    connecting, bars = asyncio.create_task(model.wait_for_mcp_servers(limit_s)), LoadBars(console)
+    try:
+        while not connecting.done():
+            names = [server.name for server in model.mcp_servers if server.state == "connecting"]
+            bars.show(dict.fromkeys(names, _Connecting()))
+            await asyncio.wait((connecting,), timeout=_REFRESH_S)
+        await connecting
+    finally:
+        bars.close()
+        connecting.cancel()
 
 
 async def follow_loads(yard: Yard, console: Console, drawing: AbstractContextManager[None]) -> None:

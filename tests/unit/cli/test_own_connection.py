@@ -1,12 +1,17 @@
-"""How a chat with models of its own process ends."""
+"""How a chat with models of its own process begins and ends."""
 
 from __future__ import annotations
 
+import asyncio
+import io
 import signal
 
 import pytest
+from rich.console import Console
 
 from modelyard.cli.chat.connection import _signals_end_it
+from modelyard.cli.loading import connect_visibly
+from modelyard.mcp.connection import ServerStatus, State
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
@@ -24,3 +29,33 @@ def test_a_hang_up_that_is_ignored_stays_ignored() -> None:
             assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+class Connecting:
+    """Models whose MCP server takes until ``connected`` is set."""
+
+    def __init__(self) -> None:
+        self.connected = asyncio.Event()
+
+    @property
+    def mcp_servers(self) -> list[ServerStatus]:
+        state: State = "connected" if self.connected.is_set() else "connecting"
+        return [ServerStatus("files", "stdio", state, "", 0, "", None, None)]
+
+    async def wait_for_mcp_servers(self, _timeout_s: float) -> None:
+        await self.connected.wait()
+
+
+def test_a_server_that_is_being_connected_has_a_line_until_it_is() -> None:
+    models = Connecting()
+
+    class Drawn(io.StringIO):
+        def write(self, text: str) -> int:
+            if "Connecting to files" in text:
+                models.connected.set()
+            return super().write(text)
+
+    drawn = Drawn()
+    asyncio.run(connect_visibly(models, Console(file=drawn, force_terminal=True), 30))  # type: ignore[arg-type]
+    assert "Connecting to files" in drawn.getvalue()
+    assert drawn.getvalue().endswith("\x1b[2K")

@@ -71,7 +71,7 @@ def own_connection(config: Config, model: str, console: Console) -> Iterator[Con
     Raises:
         ConfigError, ModelLoadFailed: see AsyncModel.start.
     """
-    from modelyard.cli.loading import start_visibly
+    from modelyard.cli.loading import connect_visibly, start_visibly
     from modelyard.inprocess.asgi import in_process_app
     from modelyard.inprocess.async_model import AsyncModel
     from modelyard.inprocess.transport import async_http_client
@@ -81,7 +81,7 @@ def own_connection(config: Config, model: str, console: Console) -> Iterator[Con
         async with contextlib.aclosing(AsyncModel(config)) as models:
             await start_visibly(models, console)
             # The first question is to have the tools; a server that takes long has them for a later one.
-            await models.wait_for_mcp_servers(MCP_S)
+            await connect_visibly(models, console, MCP_S)
             async with async_http_client(in_process_app(models.yard, models.agent)) as client:
                 yield client
 
