@@ -473,3 +473,18 @@ def test_a_question_that_prints_json_lists_the_calls(
     )
     (called,) = json.loads(capsys.readouterr().out)["tool_calls"]
     assert (called["name"], called["result"], called["is_error"]) == ("calc_add", "3", False)
+
+
+def test_tools_are_listed_and_switched_off(say: Say, script: Script, tools: ScriptedTools) -> None:
+    assert "first has no tools." in say("/tools")
+    tools.offered = [server_tool("add", add), server_tool("sub", add, needs_approval=True)]
+    assert say("/tools") == "calc_add Does add. calc_sub (asks first) Does sub."
+    say("/tools off", "Hi")
+    prompt = script.asked[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert not prompt.tools
+    assert "switched off" in say("/tools")
+    say("/tools on", "Hi")
+    prompt = script.asked[-1].prompt
+    assert isinstance(prompt, ChatPrompt)
+    assert len(prompt.tools) == 2

@@ -19,6 +19,7 @@ from modelyard.cli.chat.requests import tokens_request
 from modelyard.cli.chat.session import Chat
 from modelyard.cli.chat.setting_commands import set_command, set_system
 from modelyard.cli.chat.statistics import speed_line
+from modelyard.cli.chat.tool_commands import tools_command
 from modelyard.cli.chat.transcripts import EXPORTS, UnreadableConversation, from_saved, last_code, to_saved
 from modelyard.cli.chat.word_wrap import printable
 from modelyard.errors import InvalidRequest
@@ -357,6 +358,7 @@ _RUN: Final[Mapping[str, Callable[[Chat, Command], None]]] = MappingProxyType(
         "copy": _copy,
         "tokens": _tokens,
         "stats": _stats,
+        "tools": tools_command,
     }
 )
 

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import httpx2
 
@@ -101,6 +101,15 @@ class ModelEntry:
         return self.fields.get("context_length")
 
 
+@dataclass(frozen=True, slots=True)
+class ToolEntry:
+    """A tool of the server, by the name by which models call it."""
+
+    name: str
+    description: str
+    needs_approval: bool
+
+
 class Client:
     """The requests of a chat. Methods are called on the main thread.
 
@@ -127,6 +136,15 @@ class Client:
             ServerRefused: there is none of that name; see also ``models``.
         """
         return _entry(self._json("GET", f"/v1/models/{quote(name, safe='/')}"))
+
+    def tools(self, model: str) -> list[ToolEntry]:
+        """Return the tools of the server that a model may call.
+
+        Raises:
+            ServerUnusable: as ``models``.
+        """
+        listed = self._json("GET", f"/v1/agent/tools?{urlencode({'model': model})}")["data"]
+        return [ToolEntry(str(each["name"]), str(each["description"]), bool(each["needs_approval"])) for each in listed]
 
     def count_tokens(self, body: Mapping[str, Any]) -> int:
         """Return the number of tokens of what ``/v1/tokenize`` is asked for.

@@ -48,6 +48,7 @@ COMMANDS: Final = (
     CommandHelp("export", "FILE", "Write the conversation to FILE.md or FILE.json; -f FILE overwrites."),
     CommandHelp("copy", "[code]", "Copy the last answer, or its last block of code, to the clipboard."),
     CommandHelp("tokens", "[TEXT]", "Count the tokens of the conversation, or of TEXT."),
+    CommandHelp("tools", "[on|off]", "List the tools that the model may call, or switch them on or off."),
     CommandHelp("stats", "", "Show the speed of the last answer, and totals."),
 )
 

@@ -27,6 +27,7 @@ def answer_request(
     is_chat: bool,
     thinks: bool | None = None,
     schema: Mapping[str, Any] | str | None = None,
+    uses_tools: bool = True,
 ) -> tuple[str, dict[str, Any]]:
     """Return the path and the body of a request for an answer.
 
@@ -37,6 +38,7 @@ def answer_request(
         is_chat: whether the model has a chat template; otherwise it continues the text of the conversation.
         thinks: whether the model is to think; None: it decides.
         schema: JSON schema of the answer, or "json" for any JSON object.
+        uses_tools: whether the model may call the server's tools.
     """
     body: dict[str, Any] = {"model": model, **request_fields(settings, chat=is_chat)}
     if schema is not None:
@@ -49,6 +51,8 @@ def answer_request(
         return TEXT_PATH, {"max_tokens": TEXT_MAX_TOKENS, **body, "prompt": conversation.document()}
     if thinks is not None:
         body["enable_thinking"] = thinks
+    if not uses_tools:
+        body["tool_choice"] = "none"
     return CHAT_PATH, {**body, "messages": conversation.messages()}
 
 

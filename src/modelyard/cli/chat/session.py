@@ -29,6 +29,7 @@ class Switches:
         hides_reasoning: whether only the time of the reasoning is shown.
         is_verbose: whether the speed is shown after each answer.
         answers_json: whether answers are JSON objects.
+        uses_tools: whether the model may call the server's tools.
     """
 
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -36,6 +37,7 @@ class Switches:
     hides_reasoning: bool = False
     is_verbose: bool = False
     answers_json: bool = False
+    uses_tools: bool = True
 
 
 @dataclass
@@ -180,6 +182,7 @@ class Chat:
             is_chat=self.model.can_chat,
             thinks=switches.thinks,
             schema="json" if switches.answers_json else None,
+            uses_tools=switches.uses_tools,
         )
         view = self.terminal.view()
         note = ""

@@ -76,6 +76,7 @@ def _prompt(chat: Chat, history: History) -> Prompt:
         "load": chat.saved.names,
         "save": chat.saved.names,
         "copy": lambda: ("code",),
+        "tools": lambda: ("on", "off"),
     }
     return TerminalPrompt(history, ChatCompleter(words))
 
