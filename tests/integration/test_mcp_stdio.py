@@ -161,6 +161,7 @@ async def test_a_program_that_says_nothing_is_given_up(monkeypatch):
     [
         ({"command": "no-such-program"}, "no-such-program cannot be started: No such file or directory"),
         ({"command": "sh", "args": ["-c", "echo oops >&2; exit 3"]}, "exit status 3: oops"),
+        ({"command": "sh", "args": ["-c", "kill -9 $$"]}, "its program has ended by SIGKILL"),
         ({"command": "sh", "cwd": "/no/folder"}, "/no/folder does not exist"),
     ],
 )

@@ -228,7 +228,7 @@ class Connection:
             async with open_session(self.server.name, transport, self._on_transport_error) as session:
                 listed = await session.list_tools()
                 limit.reschedule(None)
-                self._connect_s = loop.time() - began
+                self._connect_s = round(loop.time() - began, 3)
                 self._connected_at = loop.time()
                 self._title, self._session, self._was_connected = session.title, session, True
                 self.tools = self._offered(listed)

@@ -31,6 +31,9 @@ POLL_S = 0.02
 CANNOT_START = 127
 """Exit status where the server's program cannot be started, as in a shell."""
 
+SIGNALLED = 128
+"""Exit status, without the signal's number, where a signal has ended the server's program, as in a shell."""
+
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 # Source: Linux, include/uapi/linux/prctl.h.
@@ -96,7 +99,8 @@ def _wait(server: int, lifeline: int, wakeup: int) -> int:
     while True:
         ended, status = os.waitpid(server, os.WNOHANG)
         if ended:
-            return os.waitstatus_to_exitcode(status) % 256
+            code = os.waitstatus_to_exitcode(status)
+            return SIGNALLED - code if code < 0 else code
         timeout = max(0.0, signals[0][0] - time.monotonic()) if signals else None
         waited = [wakeup] if signals else [wakeup, lifeline]
         ready, _, _ = select.select(waited, [], [], timeout)

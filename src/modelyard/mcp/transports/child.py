@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections import deque
@@ -82,8 +83,17 @@ class Child:
         last = next((line for line in reversed(self.last_lines) if line.strip()), "")
         if status == launcher.CANNOT_START and last:
             return last
-        ended = "its program has ended" if status is None else f"its program has ended with exit status {status}"
+        ended = f"its program has ended{_how(status)}"
         return f"{ended}: {last}" if last else ended
+
+
+def _how(status: int | None) -> str:
+    """Return how a program has ended, by the exit status of its launcher, as the end of a sentence."""
+    if status is None:
+        return ""
+    with contextlib.suppress(ValueError):
+        return f" by {signal.Signals(status - launcher.SIGNALLED).name}"
+    return f" with exit status {status}"
 
 
 def start_child(server: McpServer) -> Child:
