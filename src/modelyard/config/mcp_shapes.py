@@ -50,7 +50,11 @@ _ADVICE: Final = {
     "inputs": "Modelyard asks for no values: write ${NAME} for those of the environment.",
     "envFile": "Write the variables into env, as ${NAME} where they come from the environment.",
     **dict.fromkeys(("autoApprove", "alwaysAllow"), "Write approval: a list of the tools that need one."),
-    "disabledTools": "Write exclude.",
+    **dict.fromkeys(("disabledTools", "excludeTools"), "Write exclude."),
+    "includeTools": "Write tools.",
+    "trust": "Write approval.",
+    "httpUrl": "Write url.",
+    "transportType": "Write type.",
     "work_dir": "Write cwd.",
 }
 
@@ -93,7 +97,7 @@ def servers_of(document: Any) -> Servers:
     if not isinstance(document, dict):
         found.problems.append(ConfigProblem(f"It must be a JSON object, not {shown(document)}.", _SHAPES))
         return found
-    _refuse_unknown(found, (), document, _TOP)
+    found.problems += _unknown_keys((), _own_keys(document), _TOP)
     for key, own in _SETTINGS.items():
         if document.get(key) is not None:
             found.settings[own] = document[key]
@@ -123,6 +127,21 @@ def servers_of(document: Any) -> Servers:
             message = f"auto_register_tools must be true or false, not {shown(other)}."
             found.problems.append(ConfigProblem(message, location=("auto_register_tools",)))
     return found
+
+
+def _own_keys(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the keys of a document that are to be known.
+
+    Programs keep other settings of theirs beside ``mcpServers``, as Claude Desktop and Gemini's CLI do. Those are left
+    out, unless they may be a mistyped key. So is an empty list of ``inputs``, which VS Code writes.
+    """
+    is_of_program = "mcpServers" in document
+    return {
+        key: value
+        for key, value in document.items()
+        if not (key == "inputs" and value == [])
+        and not (is_of_program and key not in (*_TOP, *_ADVICE) and not did_you_mean(key, _TOP))
+    }
 
 
 _SHAPES: Final = (

@@ -143,6 +143,28 @@ def test_a_relative_path_of_the_environment_starts_at_the_working_directory():
     assert mcp_config_path(None, {}) is None
 
 
+def test_other_settings_of_the_program_whose_file_it_is_are_left_alone(write):
+    (server,) = servers(write({"globalShortcut": "", "preferences": {"a": 1}, "mcpServers": {"a": {"command": "a"}}}))
+    assert server.name == "a"
+    (server,) = servers(write({"inputs": [], "servers": {"b": {"command": "b"}}}))
+    assert server.name == "b"
+    path = write({"preferences": {}, "mcpServers": {}, "tool_timeout_sec": 5})
+    assert [problem[3] for problem in refused(path)] == [
+        "unknown key 'tool_timeout_sec'. Did you mean 'tool_timeout_secs'?"
+    ]
+    path = write({"preferences": {}, "servers": {}})
+    assert [problem[2] for problem in refused(path)] == ["preferences"]
+
+
+@pytest.mark.parametrize(
+    ("key", "advice"),
+    [("httpUrl", "Write url."), ("includeTools", "Write tools."), ("excludeTools", "Write exclude.")],
+)
+def test_keys_of_other_programs_are_named_with_those_that_do_the_same_here(write, key, advice):
+    path = write({"mcpServers": {"a": {"url": "https://a", key: ["b"]}}})
+    assert [problem[3] for problem in refused(path)] == [f"unknown key '{key}'. {advice}"]
+
+
 def test_every_problem_has_its_position_in_the_file(write):
     path = write(
         """{
@@ -152,7 +174,7 @@ def test_every_problem_has_its_position_in_the_file(write):
     "c": {"command": "c", "type": "pigeon"}
   },
   "tool_timeout_secs": 0,
-  "inputs": []
+  "inputs": [{"id": "key"}]
 }"""
     )
     assert refused(path) == [
