@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import signal
 
 import pytest
 from rich.console import Console
 
-from modelyard.cli.chat.connection import _signals_end_it
+from modelyard.cli.chat.connection import _CurrentStandardError, _signals_end_it
 from modelyard.cli.loading import connect_visibly
 from modelyard.mcp.connection import ServerStatus, State
 
@@ -59,3 +60,20 @@ def test_a_server_that_is_being_connected_has_a_line_until_it_is() -> None:
     asyncio.run(connect_visibly(models, Console(file=drawn, force_terminal=True), 30))  # type: ignore[arg-type]
     assert "Connecting to files" in drawn.getvalue()
     assert drawn.getvalue().endswith("\x1b[2K")
+
+
+@pytest.mark.parametrize(("is_terminal", "lines"), [(True, 3), (False, 1)])
+def test_warnings_break_at_words_of_a_narrow_terminal(
+    is_terminal: bool, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Stream(io.StringIO):
+        def isatty(self) -> bool:
+            return is_terminal
+
+    monkeypatch.setattr("sys.stderr", Stream())
+    monkeypatch.setenv("COLUMNS", "40")
+    message = "MCP server files is not connected: nothing listens there; it is tried again, and again"
+    record = logging.LogRecord("modelyard", logging.WARNING, "", 0, message, None, None)
+    line = _CurrentStandardError().format(record)
+    assert len(line.splitlines()) == lines
+    assert line.split() == message.split()

@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from shutil import get_terminal_size
 from typing import TYPE_CHECKING, Final, NoReturn, TextIO
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ from rich.console import Console
 
 from modelyard.cli.chat.client import Client
 from modelyard.cli.client.connection import ServerAddress, tls_context
+from modelyard.cli.line_wrap import wrapped
 from modelyard.config import is_loopback
 from modelyard.inprocess.loop_thread import LoopThread
 
@@ -124,6 +126,13 @@ def log_warnings() -> None:
 class _CurrentStandardError(logging.StreamHandler[TextIO]):
     def __init__(self) -> None:
         logging.Handler.__init__(self, logging.WARNING)
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, broken at words where it is for a terminal."""
+        line = super().format(record)
+        if not self.stream.isatty():
+            return line
+        return wrapped(line, get_terminal_size().columns)
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
