@@ -16,6 +16,7 @@ import pytest
 from modelyard.mcp import connection, session
 from modelyard.mcp.clients import McpClients
 from modelyard.mcp.session import MAX_PAGES, MAX_TOOLS
+from modelyard.yard.requests.context import Caller
 from support.mcp_clients import (
     call,
     connected,
@@ -142,6 +143,12 @@ async def test_lists_of_tools_are_bounded():
         assert [status.tools for status in clients.statuses()] == [MAX_TOOLS, MAX_PAGES, 11]
 
 
+async def test_tools_that_no_answer_could_list_are_left_out():
+    async with connected(raw_server("odd")) as clients:
+        (tool,) = tools_of(clients).values()
+        assert (tool.own_name, tool.description) == ("half", "Half ?.")
+
+
 async def test_a_program_that_writes_garbage_is_given_up(caplog):
     async with connected(raw_server("garbage")) as clients:
         (status,) = clients.statuses()
@@ -230,8 +237,6 @@ async def test_what_models_and_keys_may_not_use_is_not_offered():
 
         def names(model, allowed=None):
             return [tool.name for tool in tools_of(clients, model, allowed).values()]
-
-        from modelyard.yard.requests.context import Caller
 
         assert [tool.name for tool in clients.tools("org/all", Caller())] == ["a_echo", "b_echo"]
         assert names("org/one") == ["b_echo"]

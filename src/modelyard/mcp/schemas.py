@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
+
+import orjson
 
 MAX_SCHEMA_BYTES: Final = 64 * 1024
 MAX_SCHEMA_DEPTH: Final = 32
@@ -26,9 +27,10 @@ def parameters_of(schema: object) -> dict[str, Any]:
         raise UnusableSchema("its inputSchema is not of the type object")
     _check(schema, 1)
     try:
-        size = len(json.dumps(schema, ensure_ascii=False).encode("utf-8", "surrogatepass"))
-    except (TypeError, ValueError):
-        raise UnusableSchema("its inputSchema is no JSON") from None
+        size = len(orjson.dumps(schema))
+    except TypeError as fault:
+        # A number of more than 64 bits, or half of a character: answers that list the tool could not be written.
+        raise UnusableSchema(f"its inputSchema cannot be written as JSON ({fault})") from None
     if size > MAX_SCHEMA_BYTES:
         raise UnusableSchema(f"its inputSchema has {size} bytes, and {MAX_SCHEMA_BYTES} are the limit")
     properties = schema.get("properties", {})

@@ -108,6 +108,8 @@ class Session:
         try:
             if not tool.name:
                 raise UnusableSchema("it has no name")
+            if _writable(tool.name) != tool.name:
+                raise UnusableSchema("its name has halves of characters")
             parameters = parameters_of(tool.input_schema)
         except UnusableSchema as unusable:
             logger.warning(
@@ -117,7 +119,7 @@ class Session:
                 unusable,
             )
             return None
-        description = tool.description or tool.title or ""
+        description = _writable(tool.description or tool.title or "")
         if len(description) > MAX_DESCRIPTION_CHARS:
             description = f"{description[:MAX_DESCRIPTION_CHARS]}…"
         hints = tool.annotations
@@ -237,6 +239,11 @@ class Session:
         if _is_of_connection(error):
             raise SessionLost(_message(error)) from None
         return failed(f"The server answers with an error: {printable(_message(error), _MAX_ERROR_CHARS)}")
+
+
+def _writable(text: str) -> str:
+    """Return text as UTF-8 can have it: halves of characters (lone surrogates), which JSON may escape, become "?"."""
+    return text if text.isascii() else text.encode(errors="replace").decode()
 
 
 @asynccontextmanager

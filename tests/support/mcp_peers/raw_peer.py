@@ -74,6 +74,13 @@ class Peer:
             for _ in range(100):
                 schema = {"type": "object", "properties": {"a": schema}}
             tools.append({"name": "deep", "inputSchema": schema})
+        if "odd" in self.oddities:
+            # JSON may escape halves of characters, and has numbers of any length.
+            tools = [
+                {"name": "half", "description": "Half \ud800.", "inputSchema": {"type": "object"}},
+                {"name": "half \ud800", "inputSchema": {"type": "object"}},
+                {"name": "large", "inputSchema": {"type": "object", "properties": {"a": {"maximum": 1 << 80}}}},
+            ]
         self.result(message["id"], {"tools": tools})
 
     def call(self, message):

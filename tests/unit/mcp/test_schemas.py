@@ -32,7 +32,9 @@ def test_a_schema_without_type_and_properties_is_that_of_an_object():
         (nested(900), "nests deeper than 32 levels"),
         ({"description": "x" * 70_000}, "and 65536 are the limit"),
         ({"properties": {"a": {"$ref": "http://a/b.json"}}}, "refers to another document"),
-        ({"properties": {"a": {1, 2}}}, "is no JSON"),
+        ({"properties": {"a": {1, 2}}}, "cannot be written as JSON"),
+        ({"properties": {"a": {"maximum": 1 << 64}}}, "cannot be written as JSON"),
+        ({"properties": {"a": {"description": "\ud800"}}}, "cannot be written as JSON"),
     ],
 )
 def test_an_unusable_schema_is_refused_with_the_reason(schema, why):
