@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from modelyard.agent.limits import limits_of
+from modelyard.agent.offer import with_kept_turns
 from modelyard.agent.request import AgentRequest
 from modelyard.agent.tools import ServerTool
 from modelyard.api.media.load import MediaLoader
@@ -89,8 +90,8 @@ class Chats:
             ModelyardError: as ``Yard.generate``.
         """
         chat = self.prepared(body, functions)
-        request = await self._media.resolved(chat.request)
-        if (asked := self._asked(chat, request)) is None:
+        request, asked = self._asked(chat, await self._media.resolved(chat.request))
+        if asked is None:
             answer, _ = await whole_answer(self._yard, chat_choices(body, request))
         else:
             answer, _ = await whole_agent_answer(self._yard, self._toolbox.agent, agent_choices(body, asked))
@@ -107,9 +108,9 @@ class Chats:
             ModelyardError: as ``Yard.generate``, also in the middle of the answer.
         """
         body = chat.body
-        request = await self._media.resolved(chat.request)
+        request, asked = self._asked(chat, await self._media.resolved(chat.request))
         fields: AsyncGenerator[dict[str, Any]]
-        if (asked := self._asked(chat, request)) is None:
+        if asked is None:
             prompt = request.prompt
             assert isinstance(prompt, Chat)
             fields = chunk_fields(
@@ -127,12 +128,11 @@ class Chats:
             async for each in fields:
                 yield ChatCompletionChunk.model_validate(each)
 
-    def _asked(self, chat: PreparedChat, request: Request) -> AgentRequest | None:
-        """Return the request to an agent; None where the library runs no tools for it."""
-        if not chat.tools:
-            return None
+    def _asked(self, chat: PreparedChat, request: Request) -> tuple[Request, AgentRequest | None]:
+        """Return a chat, whose media are loaded, for the yard and for an agent; None where no tools are run for it."""
         agent, limits = self._toolbox.agent, limits_of(self._yard.config)
-        return chat_agent_request(agent, chat.body, request, chat.tools, limits)
+        asked = chat_agent_request(agent, chat.body, request, chat.tools, limits) if chat.tools else None
+        return (with_kept_turns(agent, request) if asked is None else request), asked
 
 
 class _ChatWriter:

@@ -283,6 +283,9 @@ def test_dicts_stay_the_callers(tiny: Callable[[], ModelBuilder], build: Build, 
     ]
     assert model.send_chat_request(history, tools=[weather, book]).choices[0].message.content == "Booked: room 4"
     assert results_of(submits(engines, "a", 2)[-1]) == ['{"city":"Rome","degrees":4}', "room 4"]
+    # Also in a request that brings no function.
+    assert model.send_chat_request(history, tools=[book]).choices[0].message.content == "Booked: room 4"
+    assert results_of(submits(engines, "a", 3)[-1]) == ['{"city":"Rome","degrees":4}', "room 4"]
 
 
 def test_a_choice_names_a_function(tiny: Callable[[], ModelBuilder], build: Build, engines: ScriptedEngines) -> None:
