@@ -21,7 +21,11 @@ _SIZES: Final = ("1KiB", "1MiB", "64MiB", "1GiB", "900GiB", 1, 4096, 10**9)
 # Keys whose values are not told by the schema.
 _SKIPPED: Final = frozenset({
     "chat_template", "kv_dir", "draft", "alias", "aliases", "model_id", "budget", "kv_keep_bytes", "device_layers",
-    "load", "idle_unload_seconds", "trial", "dtype",
+    "load", "idle_unload_seconds", "trial", "dtype", "mcp", "mcp_config", "devices", "tensor_overrides", "tensor_split",
+})  # fmt: skip
+# Keys that need an accelerator: where there is none, most values are refused.
+_OF_DEVICES: Final = frozenset({
+    "n_gpu_layers", "n_cpu_moe", "split_mode", "main_gpu", "kv_on_host",
 })  # fmt: skip
 # Whether the model is cut to what fits there is the machine's matter: a part of the lengths is short.
 _SHORT: Final = 4096
@@ -55,6 +59,8 @@ def play_settings(seed: int, place: Place) -> Ending:
 def _mapping(rng: random.Random, place: Place) -> dict[str, Any]:
     model = _table(rng, Model, 0.15)
     model["device"] = _table(rng, Device, 0.5)
+    if rng.random() < 0.7:
+        model["device"] = {key: value for key, value in model["device"].items() if key not in _OF_DEVICES}
     if "max_seq_len" in model["device"] and rng.random() < 0.7:
         model["device"]["max_seq_len"] = rng.randint(1, _SHORT)
     if rng.random() < 0.1:
