@@ -23,3 +23,8 @@ def has_long_run(text: str) -> bool:
         if length > MAX_RUN or (length > MAX_DIGITS and match[0][0].isdigit()):
             return True
     return False
+
+
+def uncommon_characters(text: str) -> int:
+    """Return the number of characters outside of ASCII, which a vocabulary may lack."""
+    return len(text) - len(text.encode("ascii", "ignore"))

@@ -19,7 +19,7 @@ from modelyard.engine.llama.deep_stack import call_on_deep_stack
 from modelyard.engine.llama.devices import has_amx_kernels
 from modelyard.engine.llama.library import lib, log, reason, start
 from modelyard.engine.llama.log_lines import buffer_bytes
-from modelyard.engine.llama.long_runs import has_long_run
+from modelyard.engine.llama.long_runs import has_long_run, uncommon_characters
 from modelyard.engine.llama.placing import allocated_by_device, set_placement
 from modelyard.engine.llama.special_tokens import SpecialToken, special_tokens
 from modelyard.errors import UnusableModel
@@ -40,6 +40,10 @@ QUICK_BYTES: Final = 8192
 MAX_SPECIALS: Final = 4000
 # Beyond this length the stack alone may take half a gigabyte.
 MAX_BYTES_HERE: Final = 1 << 20
+# A vocabulary of SentencePiece writes a character that it lacks as its bytes, and llama.cpp copies all tokens so far
+# for each: 0.08 s for 20,000 such characters, 0.33 s for 40,000, 2.3 s for 80,000. Source: output.reserve in
+# llm_tokenizer_spm_session::resegment, src/llama-vocab.cpp.
+MAX_UNCOMMON: Final = 30_000
 
 
 class InfillTokens(NamedTuple):
@@ -303,6 +307,11 @@ class Model:
         return special_tokens(self._vocab, self.vocab_size)
 
     @cached_property
+    def _spells_bytes(self) -> bool:
+        """Whether characters that the vocabulary lacks become one token for each of their bytes."""
+        return int(lib.llama_vocab_type(self._vocab)) == lib.LLAMA_VOCAB_TYPE_SPM
+
+    @cached_property
     def longest_token(self) -> int | None:
         """Limit of bytes of UTF-8 that one token can stand for; None where there is none. Takes 0.4 us per token.
 
@@ -318,7 +327,12 @@ class Model:
         if (
             self._tokenize_elsewhere is not None
             and len(raw) > QUICK_BYTES
-            and (len(raw) > MAX_BYTES_HERE or has_long_run(text) or self._has_many_specials(text))
+            and (
+                len(raw) > MAX_BYTES_HERE
+                or has_long_run(text)
+                or self._has_many_specials(text)
+                or (self._spells_bytes and uncommon_characters(text) > MAX_UNCOMMON)
+            )
         ):
             return self._tokenize_elsewhere(raw, add_special=add_special, parse_special=parse_special)
         return self.tokenize_here(raw, add_special=add_special, parse_special=parse_special)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.llama.long_runs import MAX_DIGITS, MAX_RUN, has_long_run
+from modelyard.engine.llama.long_runs import MAX_DIGITS, MAX_RUN, has_long_run, uncommon_characters
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,8 @@ def test_a_long_run(text: str) -> None:
 )
 def test_no_long_run(text: str) -> None:
     assert not has_long_run(text)
+
+
+@pytest.mark.parametrize(("text", "count"), [("", 0), ("plain", 0), ("日本 x", 2), ("\U0010ffff\ud800é", 3)])
+def test_characters_outside_of_ascii_are_counted(text: str, count: int) -> None:
+    assert uncommon_characters(text) == count
