@@ -309,7 +309,7 @@ class Model:
     @cached_property
     def _spells_bytes(self) -> bool:
         """Whether characters that the vocabulary lacks become one token for each of their bytes."""
-        return int(lib.llama_vocab_type(self._vocab)) == lib.LLAMA_VOCAB_TYPE_SPM
+        return int(lib.llama_vocab_type(self._vocab)) == int(lib.LLAMA_VOCAB_TYPE_SPM)
 
     @cached_property
     def longest_token(self) -> int | None:
