@@ -14,8 +14,9 @@ from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
 from modelyard.protocol.events import Publish
 from modelyard.yard.memory.layer_shapes import vocabulary_size
-from modelyard.yard.runtime.engine_factory import EngineFactory, ModelSpec
+from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.runtime.interfaces import EngineHandle
+from modelyard.yard.runtime.model_spec import ModelSpec
 
 BUDGET_BYTES: Final = 1 << 30
 _NAME: Final = "fuzzed"

@@ -18,7 +18,7 @@ from PIL import Image
 
 from modelyard.config import load_config
 from modelyard.hub import ConvertedModels, Stores, prepare
-from modelyard.yard.runtime.engine_factory import plan_of
+from modelyard.yard.runtime.model_spec import plan_of
 from support.converting import WAIT_S
 from support.guide_models import BEFORE, BEHIND, GEMMA, QWEN, TEXT, TOP, picture
 from support.server import RunningServer, serving

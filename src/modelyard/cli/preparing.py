@@ -15,7 +15,7 @@ from modelyard.config import Config
 from modelyard.hub import ModelFiles, OnProgress, prepare
 from modelyard.hub import Progress as Step
 from modelyard.yard.from_config import stores_of
-from modelyard.yard.runtime.engine_factory import plan_of
+from modelyard.yard.runtime.model_spec import plan_of
 
 
 def prepare_visibly(config: Config, console: Console) -> ModelFiles:

@@ -12,7 +12,7 @@ from modelyard.hub.sources.converted import Entry
 from modelyard.hub.sources.listing import ListedFile
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
-from modelyard.yard.runtime.engine_factory import footprint_of, plan_of
+from modelyard.yard.runtime.model_spec import footprint_of, plan_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from modelyard.hub import FilePlan, ModelFiles, Stores, estimate_files
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
 from modelyard.yard.memory.cache_bytes import context_cells
-from modelyard.yard.runtime.engine_factory import footprint_of, plan_of
+from modelyard.yard.runtime.model_spec import footprint_of, plan_of
 
 
 @dataclass(frozen=True, slots=True)

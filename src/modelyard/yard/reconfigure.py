@@ -23,7 +23,8 @@ from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelReti
 from modelyard.yard.residency.eviction import Fit, plan_eviction
 from modelyard.yard.residency.state import LoadState, ModelState
 from modelyard.yard.runtime.controller import LifecycleController
-from modelyard.yard.runtime.engine_factory import EngineFactory, ModelSpec
+from modelyard.yard.runtime.engine_factory import EngineFactory
+from modelyard.yard.runtime.model_spec import ModelSpec
 
 logger = logging.getLogger(__name__)
 

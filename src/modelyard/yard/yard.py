@@ -30,9 +30,10 @@ from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime.capabilities import Task
 from modelyard.yard.runtime.controller import LifecycleController
-from modelyard.yard.runtime.engine_factory import EngineFactory, MakeEngine, ModelSpec
+from modelyard.yard.runtime.engine_factory import EngineFactory, MakeEngine
 from modelyard.yard.runtime.inflight import RunningAnswer
 from modelyard.yard.runtime.isolation import Host
+from modelyard.yard.runtime.model_spec import ModelSpec
 from modelyard.yard.runtime.startup import load_what_fits
 from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan

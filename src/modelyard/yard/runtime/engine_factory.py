@@ -6,40 +6,42 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from modelyard.config import Config, Model, effective_cpu, isolation_of, running_at_once
-from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
-from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
+from modelyard.config import effective_cpu, isolation_of
+from modelyard.engine.hosts.trial_task import TrialTask, trial_of
+from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel, UnusableModels
 from modelyard.hub import (
     POOLED_KINDS,
-    FilePlan,
     FileRequest,
     Kind,
     Modalities,
     ModelFiles,
     Progress,
     Stores,
-    plan_files,
 )
-from modelyard.hub.select.gguf import check_tag
 from modelyard.protocol.events import Publish
-from modelyard.protocol.placement import ON_HOST
-from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp, first_changed
-from modelyard.yard.memory.cache_bytes import context_cells
-from modelyard.yard.memory.footprint import Footprint, predict
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.layer_shapes import vocabulary_size
-from modelyard.yard.memory.pooling_footprint import predict_embedder
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_files import ModelFileProvider
+from modelyard.yard.runtime.model_spec import (
+    ModelSpec,
+    SpecFiles,
+    draft_of,
+    engine_settings,
+    file_request,
+    footprint_of,
+    trial_bytes,
+)
 from modelyard.yard.runtime.placements import needs_devices, placement_of
 from modelyard.yard.runtime.trials import Trials
 
@@ -50,14 +52,6 @@ MAX_REPLACED_IN_ROW: Final = 3
 """How often a load sizes its model again because files were replaced: one that is being written differs each time."""
 
 MakeEngine = Callable[[EngineSettings, Publish], EngineHandle]
-
-
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
-    """A model, and the configuration that it belongs to."""
-
-    config: Config
-    model: Model
 
 
 class EngineFactory:
@@ -87,7 +81,7 @@ class EngineFactory:
         self._hosts: EngineHosts | None = None
         self._making_hosts = threading.Lock()
         # Files that were sized, kept until the load: a header with 262,144 tokens takes 0.2 s to read.
-        self._checked: dict[str, _Files] = {}
+        self._checked: dict[str, SpecFiles] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
         # How often, in a row, files were replaced between sizing and load.
         self._replaced: dict[str, int] = {}
@@ -204,7 +198,7 @@ class EngineFactory:
             raise self._without_path(model, unusable) from unusable
         await self._check_sized(model, files)
         self._note(model, files)
-        settings = await asyncio.to_thread(_settings, spec, files)
+        settings = await asyncio.to_thread(engine_settings, spec, files)
         if self._trials is not None and spec.config.runtime.trial:
             for task, _ in self._trial_tasks(files, settings):
                 await self._try(model, self._trials, task)
@@ -213,7 +207,7 @@ class EngineFactory:
         is_isolated = await asyncio.to_thread(self._isolates, spec, files.model.paths)
         return self._engine_hosts().engine(settings, publish, is_isolated=is_isolated)
 
-    async def _check_sized(self, model: str, files: _Files) -> None:
+    async def _check_sized(self, model: str, files: SpecFiles) -> None:
         """Refuse files that are not those that were sized, or that changed since their headers were read."""
         sized = self._sized.get(model)
         changed = await asyncio.to_thread(first_changed, files.stamps)
@@ -242,7 +236,7 @@ class EngineFactory:
             self.files.progress.pop(model, None)
 
     @staticmethod
-    def _trial_tasks(files: _Files, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
+    def _trial_tasks(files: SpecFiles, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
         """Return the trials that precede an engine of ``settings``: of the model, and of its draft model."""
         tried = [(files.model, settings)]
         if files.draft is not None:
@@ -296,7 +290,7 @@ class EngineFactory:
         if self._hosts is not None:
             self._hosts.close()
 
-    def _note(self, model: str, files: _Files) -> None:
+    def _note(self, model: str, files: SpecFiles) -> None:
         self._kinds[model], self._modalities[model] = files.model.kind, files.model.modalities
         self._warnings[model] = files.model.warnings
         if (spec := self.specs.get(model)) is not None:
@@ -314,40 +308,40 @@ class EngineFactory:
             footprint = footprint.in_process()
         if self._trials is None or not spec.config.runtime.trial:
             return footprint
-        settings = await asyncio.to_thread(_settings, spec, files)
+        settings = await asyncio.to_thread(engine_settings, spec, files)
         for task, tried in self._trial_tasks(files, settings):
             if not await self._trials.is_known(task):
                 # The trial takes memory before the engine does. The budget bounds what counts for it, so that a model
                 # that fits only just is still tried, with nothing else loaded.
                 free_bytes = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
-                trial_bytes = await asyncio.to_thread(_trial_bytes, task, tried)
-                footprint = footprint.with_context(min(trial_bytes, free_bytes))
+                taken_bytes = await asyncio.to_thread(trial_bytes, task, tried)
+                footprint = footprint.with_context(min(taken_bytes, free_bytes))
         return footprint
 
     async def _files(
         self, spec: ModelSpec, find: Callable[[FileRequest, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
-    ) -> _Files:
+    ) -> SpecFiles:
         def fits(files: ModelFiles) -> bool:
-            return self._footprint(spec, _Files(files, None)).total_bytes <= self.budget_bytes
+            return self._footprint(spec, SpecFiles(files, None)).total_bytes <= self.budget_bytes
 
-        files = await find(_file_request(spec.config, spec.model), fits)
-        draft = _draft_of(spec)
+        files = await find(file_request(spec.config, spec.model), fits)
+        draft = draft_of(spec)
         if draft is None:
-            return _Files(files, None)
+            return SpecFiles(files, None)
         if files.kind in POOLED_KINDS:
             raise UnusableModel(
                 f"It generates no text, so that nothing can be drafted for it. Remove draft = '{draft.id}'."
             )
         try:
-            draft_files = await find(_file_request(spec.config, draft), fits)
+            draft_files = await find(file_request(spec.config, draft), fits)
             if draft_files.kind in POOLED_KINDS:
                 raise UnusableModel("It generates no text.")
-            return _Files(files, draft_files)
+            return SpecFiles(files, draft_files)
         except UnusableModel as unusable:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
             raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
 
-    def _footprint(self, spec: ModelSpec, files: _Files) -> Footprint:
+    def _footprint(self, spec: ModelSpec, files: SpecFiles) -> Footprint:
         return footprint_of(spec.config, spec.model, files.model, files.draft)
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
@@ -377,129 +371,3 @@ class EngineFactory:
             if self._hosts is None:
                 self._hosts = EngineHosts(self._auto_host)
             return self._hosts
-
-
-@dataclass(frozen=True, slots=True)
-class _Files:
-    """The files of a model, and those of its draft model."""
-
-    model: ModelFiles
-    draft: ModelFiles | None
-
-    @property
-    def stamps(self) -> tuple[FileStamp, ...]:
-        """The stamps of all files as they were when their headers were read."""
-        return self.model.stamps if self.draft is None else (*self.model.stamps, *self.draft.stamps)
-
-
-def _draft_of(spec: ModelSpec) -> Model | None:
-    return next((model for model in spec.config.models if spec.model.draft in model.names), None)
-
-
-def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFiles | None = None) -> Footprint:
-    """Return what a model on ``files`` takes as it is configured; ``draft`` has the files of its draft model."""
-    runtime = config.runtime
-    running = running_at_once(config, model)
-    if files.kind in POOLED_KINDS:
-        return predict_embedder(
-            files,
-            context_length=model.device.max_seq_len,
-            sequences=running,
-            batch_tokens=runtime.batch_tokens,
-            kv_type=runtime.kv_type,
-            flash_attn=runtime.flash_attn,
-        )
-    predict_context = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
-    footprint = predict_context(
-        files,
-        context_length=model.device.max_seq_len,
-        sequences=running + runtime.prefix_cache_n,
-        batch_tokens=runtime.batch_tokens,
-        parks=runtime.prefix_cache_n > 0,
-    )
-    if draft is None:
-        return footprint
-    cells = context_cells(files.header, model.device.max_seq_len)
-    return footprint.drafted_by(
-        predict_context(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
-    )
-
-
-def _trial_bytes(task: TrialTask, files: ModelFiles) -> int:
-    """Return the memory that the trial of a model takes beside its weights, which the engine loads only afterwards."""
-    if files.kind in POOLED_KINDS:
-        return PROCESS_BYTES
-    settings = task.settings
-    context = predict(
-        files,
-        context_length=settings.context_length,
-        running=settings.max_seqs,
-        sequences=settings.max_seqs + settings.prefix_slots,
-        batch_tokens=settings.batch_tokens,
-        kv_type=settings.kv_type,
-        flash_attn=settings.flash_attn,
-        parks=settings.prefix_slots > 0,
-    )
-    return PROCESS_BYTES + context.context_bytes
-
-
-def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePlan], bool]) -> FilePlan:
-    """Return how the files of a model are obtained.
-
-    Raises:
-        UnusableModel: they cannot be obtained; the message says what to do.
-    """
-    if model.reference.quant is not None:
-        check_tag(model.model_id, model.reference.quant)
-    return plan_files(_file_request(config, model), stores, fits)
-
-
-def _file_request(config: Config, model: Model) -> FileRequest:
-    quantization, file = model.quantization, model.reference.file
-    is_uqff = file is not None and file.lower().endswith(".uqff")
-    return FileRequest(
-        model.source,
-        kind=model.kind,
-        quant=quantization.quant or model.reference.quant,
-        isq=quantization.isq,
-        from_uqff=file if is_uqff else quantization.from_uqff,
-        dtype=model.dtype,
-        file_format=model.format.format,
-        quantized_file=(file,) if file is not None and not is_uqff else model.format.quantized_files,
-        mmproj=model.format.mmproj,
-        imatrix=quantization.imatrix,
-        mirror_repos=config.hub.siblings,
-    )
-
-
-def _settings(spec: ModelSpec, files: _Files) -> EngineSettings:
-    config, model, draft = spec.config, spec.model, _draft_of(spec)
-    return EngineSettings(
-        name=model.id,
-        paths=files.model.paths,
-        quantization=files.model.quantization,
-        kind="text" if files.model.kind == "multimodal" else files.model.kind,
-        context_length=model.device.max_seq_len,
-        max_seqs=running_at_once(config, model),
-        prefix_slots=config.runtime.prefix_cache_n,
-        placement=placement_of(config, model),
-        chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
-        tool_format=model.tool_format,
-        reasoning_format=model.reasoning_format,
-        sampling=Sampling(**model.sampling.model_dump()),
-        batch_tokens=config.runtime.batch_tokens,
-        kv_type=config.runtime.kv_type,
-        flash_attn=config.runtime.flash_attn,
-        prompt_lookup=config.runtime.prompt_lookup,
-        draft=() if files.draft is None else files.draft.paths,
-        draft_name=model.draft or "",
-        draft_placement=ON_HOST if draft is None else placement_of(config, draft),
-        weight=model.weight,
-        priority=model.priority,
-        kv_keep=config.memory.kv_keep,
-        kv_keep_bytes=config.memory.kv_keep_bytes,
-        kv_dir=config.memory.kv_folder,
-        projector=files.model.projector,
-        audio_encoder=files.model.modalities.audio_encoder,
-        files=files.stamps,
-    )

@@ -11,7 +11,7 @@ from modelyard.config import Config, validate_config
 from modelyard.errors import ConfigError
 from modelyard.hub import ModelFiles, read_header
 from modelyard.yard.from_config import WAITING_ROOM, model_policy
-from modelyard.yard.runtime.engine_factory import footprint_of
+from modelyard.yard.runtime.model_spec import footprint_of
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 

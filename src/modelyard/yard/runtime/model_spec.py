@@ -1,0 +1,157 @@
+"""What a model needs by its configuration: files, memory, and the settings of its engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from modelyard.config import Config, Model, running_at_once
+from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask
+from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
+from modelyard.hub import POOLED_KINDS, FilePlan, FileRequest, ModelFiles, Stores, plan_files
+from modelyard.hub.select.gguf import check_tag
+from modelyard.protocol.placement import ON_HOST
+from modelyard.protocol.prompts import Sampling
+from modelyard.system.file_stamp import FileStamp
+from modelyard.yard.memory.cache_bytes import context_cells
+from modelyard.yard.memory.footprint import Footprint, predict
+from modelyard.yard.memory.pooling_footprint import predict_embedder
+from modelyard.yard.runtime.placements import placement_of
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A model, and the configuration that it belongs to."""
+
+    config: Config
+    model: Model
+
+
+@dataclass(frozen=True, slots=True)
+class SpecFiles:
+    """The files of a model, and those of its draft model."""
+
+    model: ModelFiles
+    draft: ModelFiles | None
+
+    @property
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """The stamps of all files as they were when their headers were read."""
+        return self.model.stamps if self.draft is None else (*self.model.stamps, *self.draft.stamps)
+
+
+def draft_of(spec: ModelSpec) -> Model | None:
+    """Return the draft model of a model; None without one."""
+    return next((model for model in spec.config.models if spec.model.draft in model.names), None)
+
+
+def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFiles | None = None) -> Footprint:
+    """Return what a model on ``files`` takes as it is configured; ``draft`` has the files of its draft model."""
+    runtime = config.runtime
+    running = running_at_once(config, model)
+    if files.kind in POOLED_KINDS:
+        return predict_embedder(
+            files,
+            context_length=model.device.max_seq_len,
+            sequences=running,
+            batch_tokens=runtime.batch_tokens,
+            kv_type=runtime.kv_type,
+            flash_attn=runtime.flash_attn,
+        )
+    predict_context = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
+    footprint = predict_context(
+        files,
+        context_length=model.device.max_seq_len,
+        sequences=running + runtime.prefix_cache_n,
+        batch_tokens=runtime.batch_tokens,
+        parks=runtime.prefix_cache_n > 0,
+    )
+    if draft is None:
+        return footprint
+    cells = context_cells(files.header, model.device.max_seq_len)
+    return footprint.drafted_by(
+        predict_context(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
+    )
+
+
+def trial_bytes(task: TrialTask, files: ModelFiles) -> int:
+    """Return the memory that the trial of a model takes beside its weights, which the engine loads only afterwards."""
+    if files.kind in POOLED_KINDS:
+        return PROCESS_BYTES
+    settings = task.settings
+    context = predict(
+        files,
+        context_length=settings.context_length,
+        running=settings.max_seqs,
+        sequences=settings.max_seqs + settings.prefix_slots,
+        batch_tokens=settings.batch_tokens,
+        kv_type=settings.kv_type,
+        flash_attn=settings.flash_attn,
+        parks=settings.prefix_slots > 0,
+    )
+    return PROCESS_BYTES + context.context_bytes
+
+
+def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePlan], bool]) -> FilePlan:
+    """Return how the files of a model are obtained.
+
+    Raises:
+        UnusableModel: they cannot be obtained; the message says what to do.
+    """
+    if model.reference.quant is not None:
+        check_tag(model.model_id, model.reference.quant)
+    return plan_files(file_request(config, model), stores, fits)
+
+
+def file_request(config: Config, model: Model) -> FileRequest:
+    """Return the files that a model asks for."""
+    quantization, file = model.quantization, model.reference.file
+    is_uqff = file is not None and file.lower().endswith(".uqff")
+    return FileRequest(
+        model.source,
+        kind=model.kind,
+        quant=quantization.quant or model.reference.quant,
+        isq=quantization.isq,
+        from_uqff=file if is_uqff else quantization.from_uqff,
+        dtype=model.dtype,
+        file_format=model.format.format,
+        quantized_file=(file,) if file is not None and not is_uqff else model.format.quantized_files,
+        mmproj=model.format.mmproj,
+        imatrix=quantization.imatrix,
+        mirror_repos=config.hub.siblings,
+    )
+
+
+def engine_settings(spec: ModelSpec, files: SpecFiles) -> EngineSettings:
+    """Return the settings of an engine of a model on its files. Reads its chat template, if one is configured."""
+    config, model, draft = spec.config, spec.model, draft_of(spec)
+    return EngineSettings(
+        name=model.id,
+        paths=files.model.paths,
+        quantization=files.model.quantization,
+        kind="text" if files.model.kind == "multimodal" else files.model.kind,
+        context_length=model.device.max_seq_len,
+        max_seqs=running_at_once(config, model),
+        prefix_slots=config.runtime.prefix_cache_n,
+        placement=placement_of(config, model),
+        chat_template=model.chat_template.read_text("utf-8") if model.chat_template else None,
+        tool_format=model.tool_format,
+        reasoning_format=model.reasoning_format,
+        sampling=Sampling(**model.sampling.model_dump()),
+        batch_tokens=config.runtime.batch_tokens,
+        kv_type=config.runtime.kv_type,
+        flash_attn=config.runtime.flash_attn,
+        prompt_lookup=config.runtime.prompt_lookup,
+        draft=() if files.draft is None else files.draft.paths,
+        draft_name=model.draft or "",
+        draft_placement=ON_HOST if draft is None else placement_of(config, draft),
+        weight=model.weight,
+        priority=model.priority,
+        kv_keep=config.memory.kv_keep,
+        kv_keep_bytes=config.memory.kv_keep_bytes,
+        kv_dir=config.memory.kv_folder,
+        projector=files.model.projector,
+        audio_encoder=files.model.modalities.audio_encoder,
+        files=files.stamps,
+    )
