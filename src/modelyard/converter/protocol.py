@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 import sys
-import threading
 from collections.abc import Callable
 from typing import Any, Final
+
+from modelyard.system.reporting_process import end_with_parent
 
 _NICENESS: Final = 10
 
@@ -31,7 +32,7 @@ def run(main: Callable[[list[str]], None]) -> int:
     The process ends at once when its parent ends, which closes its standard input. It runs at low priority, so that
     servers are not slowed down.
     """
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     os.nice(_NICENESS)
     try:
         main(sys.argv[1:])
@@ -48,10 +49,3 @@ def run(main: Callable[[list[str]], None]) -> int:
         report(error=f"The conversion failed: {type(failure).__name__}: {failure}", is_model_fault=True)
         raise
     return 0
-
-
-def _end_with_parent() -> None:
-    # Not read through sys.stdin, whose lock the interpreter needs when it exits.
-    while os.read(0, 4096):
-        pass
-    os._exit(1)

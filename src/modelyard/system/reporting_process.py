@@ -119,3 +119,16 @@ def _parse(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return report if isinstance(report, dict) else {}
+
+
+def end_with_parent() -> None:
+    """End this process, which is such a program, when its parent has ended. Its standard input must have been read."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    # Not read through sys.stdin, whose lock the interpreter needs when it exits.
+    with suppress(OSError):
+        while os.read(0, 4096):
+            pass
+    os._exit(1)

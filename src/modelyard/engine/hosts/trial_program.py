@@ -17,9 +17,7 @@ import json
 import os
 import pickle
 import sys
-import threading
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
 from queue import SimpleQueue
 from typing import Any, Final
 
@@ -49,6 +47,7 @@ from modelyard.protocol.prompts import Sampling, Text, Tokens
 from modelyard.protocol.requests import Embed, Rank, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.system.cores import usable_cores
+from modelyard.system.reporting_process import end_with_parent
 
 # Ordinary text in several scripts, with digits and punctuation.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
@@ -261,7 +260,7 @@ def report(**facts: object) -> None:
 def main() -> int:
     """Run the trial that standard input describes, and return the exit status."""
     task: TrialTask = pickle.load(sys.stdin.buffer)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     # Streams of other models use the same cores meanwhile.
     os.nice(NICENESS)
     task.limits.apply(bounds_memory=not _uses_devices(task))
@@ -280,13 +279,6 @@ def _uses_devices(task: TrialTask) -> bool:
     except UnusableModel:
         # The engine says what is wrong with it.
         return False
-
-
-def _end_with_parent() -> None:
-    with suppress(OSError):
-        while os.read(0, 4096):
-            pass
-    os._exit(1)
 
 
 if __name__ == "__main__":
