@@ -116,10 +116,10 @@ def _free_ports(count: int) -> list[int]:
 
 
 def backend_library() -> Path:
-    """Return the compiled backend, which is kept for the installed build of the engine and this source."""
+    """Return the compiled backend, which is kept for the installed engine, whose libraries it names, and this source."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelyard-tests"
     cache.mkdir(parents=True, exist_ok=True)
-    facts = f"{engine_version()} {engine_build()}".encode() + SOURCE.read_bytes()
+    facts = f"{engine_version()} {engine_build()} {_libraries()}".encode() + SOURCE.read_bytes()
     library = cache / f"librpc_device-{hashlib.blake2b(facts, digest_size=8).hexdigest()}.so"
     with FileLock(library.with_suffix(".lock")):
         if not library.is_file():
