@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
@@ -90,3 +90,12 @@ class DeviceBytes:
 
 PlacedBytes: TypeAlias = Mapping[str, DeviceBytes]
 """Name of a device, or ``HOST_NAME`` -> the bytes that a model takes of it."""
+
+
+def added(parts: Iterable[PlacedBytes]) -> dict[str, DeviceBytes]:
+    """Return the sums of the parts of a model, by device."""
+    sums: dict[str, DeviceBytes] = {}
+    for part in parts:
+        for name, taken in part.items():
+            sums[name] = sums.get(name, DeviceBytes()) + taken
+    return sums

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from modelyard.protocol.placement import HOST_NAME, DeviceBytes
+from modelyard.protocol.placement import HOST_NAME, DeviceBytes, added
 
 _BUFFER: Final = re.compile(r"(\S+)\s+(?:DSV4 \w+ )?(\w+) buffer size = *([\d.]+) MiB")
 
@@ -43,15 +43,11 @@ def buffers_of(lines: Iterable[str], devices: Mapping[str, str]) -> dict[str, De
             names begin with that of the device ("MTL0_Mapped"). All others are in the machine's memory: "CPU",
             "CPU_Mapped", "CPU_REPACK", "CUDA_Host".
     """
-    sums: dict[str, DeviceBytes] = {}
-    for line in lines:
-        match = _BUFFER.search(line)
-        if match is None or match[2] not in _ATTRIBUTES:
-            continue
-        place = _device(match[1], devices)
-        size = round(float(match[3]) * 2**20)
-        sums[place] = sums.get(place, DeviceBytes()) + DeviceBytes(**{_ATTRIBUTES[match[2]]: size})
-    return sums
+    found = (match for line in lines if (match := _BUFFER.search(line)) and match[2] in _ATTRIBUTES)
+    return added(
+        {_device(match[1], devices): DeviceBytes(**{_ATTRIBUTES[match[2]]: round(float(match[3]) * 2**20)})}
+        for match in found
+    )
 
 
 def _device(buffer: str, devices: Mapping[str, str]) -> str:

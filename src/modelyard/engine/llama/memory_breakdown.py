@@ -19,7 +19,7 @@ from typing import Any, Final
 from modelyard.engine.llama.devices import device_of_buffers
 from modelyard.engine.llama.library import lib
 from modelyard.errors import UnusableModel
-from modelyard.protocol.placement import HOST_NAME, DeviceBytes
+from modelyard.protocol.placement import HOST_NAME, DeviceBytes, added
 
 _SYMBOL: Final = "_Z26llama_get_memory_breakdownPK13llama_context"
 _LIBRARY: Final = "libstdc++.so.6"
@@ -80,15 +80,12 @@ def memory_breakdown(context: Any) -> dict[str, DeviceBytes]:
     function = getattr(lib._lib, _SYMBOL)
     function.restype, function.argtypes = _Map, [ctypes.c_void_p]
     found = function(context)
-    sums: dict[str, DeviceBytes] = {}
     nodes = list(islice(_nodes(found.root), MAX_ENTRIES + 1))
     sizes = [(node.model, node.context, node.compute) for node in nodes]
     if len(nodes) != found.count or len(nodes) > MAX_ENTRIES or any(max(each) > MAX_BYTES for each in sizes):
         raise UnusableModel("llama.cpp's account of its memory cannot be read: it is not of the version that is known.")
-    for node, each in zip(nodes, sizes, strict=True):
-        name = device_of_buffers(node.buffer_type) or HOST_NAME
-        sums[name] = sums.get(name, DeviceBytes()) + DeviceBytes(*each)
-    return sums
+    places = (device_of_buffers(node.buffer_type) or HOST_NAME for node in nodes)
+    return added({place: DeviceBytes(*each)} for place, each in zip(places, sizes, strict=True))
 
 
 def _nodes(address: int | None) -> Iterator[Any]:

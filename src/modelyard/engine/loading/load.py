@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -25,7 +25,7 @@ from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_B
 from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.errors import UnsupportedOperation, UnusableModel
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.placement import DeviceBytes, Placement
+from modelyard.protocol.placement import PlacedBytes, Placement, added
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_digest import contents_digest, samples_digest
@@ -105,14 +105,10 @@ class _Allocated:
     vision: Vision | None
 
     @property
-    def device_bytes(self) -> Mapping[str, DeviceBytes]:
+    def device_bytes(self) -> PlacedBytes:
         """Bytes of the weights and of the contexts by device; without the weights of the draft model."""
         contexts = [self.context] if self.draft is None else [self.context, self.draft.drafter.context]
-        sums = dict(self.model.device_bytes)
-        for context in contexts:
-            for name, taken in context.device_bytes.items():
-                sums[name] = sums.get(name, DeviceBytes()) + taken
-        return sums
+        return added([self.model.device_bytes, *(context.device_bytes for context in contexts)])
 
     @property
     def context_bytes(self) -> int:

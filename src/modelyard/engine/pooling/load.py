@@ -16,7 +16,7 @@ from modelyard.engine.pooling.rank_input import PairReader
 from modelyard.engine.pooling.shape import embedding_shape
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.placement import DeviceBytes
+from modelyard.protocol.placement import added
 from modelyard.system.cores import usable_cores
 
 logger = logging.getLogger(__name__)
@@ -89,18 +89,12 @@ def load_pooling_model(
         can_chat=False,
         weights_bytes=model.allocated_bytes,
         context_bytes=context.allocated_bytes,
-        device_bytes=tuple(sorted(_device_bytes(model, context).items())),
+        device_bytes=tuple(sorted(added([model.device_bytes, context.device_bytes]).items())),
         weights_key=str(key),
         dimensions=0 if settings.kind == "rerank" else context.dimensions,
     )
     logger.debug("The engine of %s was made in %.2f s", settings.name, time.perf_counter() - started)
     return LoadedPoolingModel(key, pool, model, context, inputs, profile, tokenizers)
-
-
-def _device_bytes(model: Model, context: PooledContext) -> dict[str, DeviceBytes]:
-    names = {*model.device_bytes, *context.device_bytes}
-    none = DeviceBytes()
-    return {name: model.device_bytes.get(name, none) + context.device_bytes.get(name, none) for name in names}
 
 
 def _reader(settings: EngineSettings, model: Model, longest: int) -> InputReader | PairReader:
