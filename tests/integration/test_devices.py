@@ -9,35 +9,41 @@ from __future__ import annotations
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelyard.config import validate_config
 from modelyard.engine.chat.template_processes import TemplateProcesses
-from modelyard.engine.hosts.device_reporter import DeviceReporter
-from modelyard.engine.hosts.dry_load import DryLoad, run_dry_load
+from modelyard.engine.hosts.device_list import list_devices
+from modelyard.engine.hosts.dry_load import run_dry_load
 from modelyard.engine.hosts.journal import open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
+from modelyard.hub import estimate_files
 from modelyard.protocol.events import Died
 from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
 from modelyard.protocol.requests import Stop
+from modelyard.yard.from_config import stores_of
 from modelyard.yard.memory.placed_footprint import placed_bytes
+from modelyard.yard.runtime.device_estimate import estimate_devices
+from modelyard.yard.runtime.model_spec import ModelSpec, plan_of
 from support.engine_driver import Driven
 from support.rpc_devices import RpcDevices, rpc_devices
+from support.server import serving
 from support.sparse_models import write_dense, write_experts
 
 MIB = 1 << 20
 SIZES = (600 * MIB, 300 * MIB)
 PROMPT = "The capital of France is"
-REPORT = (sys.executable, "-m", "modelyard.engine.llama.report")
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +65,6 @@ def processes(devices: RpcDevices, tmp_path_factory: pytest.TempPathFactory) -> 
     journal.close()
 
 
-def listed() -> dict[str, dict[str, Any]]:
-    """The devices with their memory, as a new process sees them."""
-    done = subprocess.run(REPORT, capture_output=True, text=True, check=True, timeout=60)
-    return {device["name"]: device for device in json.loads(done.stdout.splitlines()[-1])["devices"]}
-
-
 def text_of(engine: Driven) -> str:
     engine.submit(1, PROMPT, max_tokens=24)
     engine.until(lambda: 1 in engine.ended)
@@ -82,16 +82,16 @@ def text_of_processor(devices: RpcDevices, processes: EngineProcesses, weights: 
 
 def planned(path: Path, placement: Placement, **settings: Any) -> Mapping[str, DeviceBytes]:
     chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4} | settings
-    found = run_dry_load(DryLoad(EngineSettings("test", (path,), "", placement=placement, **chosen)))
+    found = run_dry_load(EngineSettings("test", (path,), "", placement=placement, **chosen))
     assert found is not None
     return found
 
 
 def test_devices_have_names_kinds_and_memory_of_their_own(devices: RpcDevices):
-    found = listed()
-    assert [found[name]["kind"] for name in devices.names] == ["gpu", "gpu"]
-    assert [found[name]["total_bytes"] for name in devices.names] == list(SIZES)
-    assert found["RPC0"]["backend"] == "RPC"
+    found = {device.name: device for device in list_devices()}
+    assert [found[name].kind for name in devices.names] == ["gpu", "gpu"]
+    assert [found[name].total_bytes for name in devices.names] == list(SIZES)
+    assert found["RPC0"].backend == "RPC"
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ def test_a_device_that_is_lost_ends_those_who_use_it_and_no_others(
     weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     journal, templates = open_journal(tmp_path), TemplateProcesses()
-    with rpc_devices(*SIZES) as own, closing(DeviceReporter()) as reporter:
+    with rpc_devices(*SIZES) as own:
         for variable, value in own.environment.items():
             monkeypatch.setenv(variable, value)
         made = EngineProcesses(journal, templates)
@@ -231,11 +231,9 @@ def test_a_device_that_is_lost_ends_those_who_use_it_and_no_others(
         )
         text = text_of(first)
         assert text_of(second) == text
-        assert {device.name for device in reporter.read()} == {"CPU", *own.names}
+        assert {device.name for device in list_devices()} == {"CPU", *own.names}
         own.kill(1)
-        with pytest.raises(UnusableModel, match="cannot be asked"):
-            reporter.read()
-        assert {device.name for device in reporter.read()} == {"CPU", own.names[0]}
+        assert {device.name for device in list_devices()} == {"CPU", own.names[0]}
         second.submit(2, PROMPT)
         second.until(lambda: second.over is not None)
         assert isinstance(second.over, Died)
@@ -244,6 +242,87 @@ def test_a_device_that_is_lost_ends_those_who_use_it_and_no_others(
         made.close()
     templates.close()
     journal.close()
+
+
+def resolved(*arguments: str | Path) -> dict[str, Any]:
+    command = [sys.executable, "-m", "modelyard", "resolve", *map(str, arguments), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+    return json.loads(done.stdout)  # type: ignore[no-any-return]
+
+
+def test_resolve_shows_what_a_model_takes_of_each_device(devices: RpcDevices, weights: dict[str, Path]):
+    found = resolved(weights["smollm2"], "--devices", "rpc1,RPC0", "--tensor-split", "1,2", "--ctx", "2048")
+    placement = Placement(devices=("RPC1", "RPC0"), split=(1.0, 2.0))
+    plan = planned(weights["smollm2"], placement, max_seqs=32, prefix_slots=16)
+    assert found["devices_are_planned"]
+    assert found["devices"] == [
+        {
+            "name": name,
+            "weights_bytes": plan[name].weights,
+            "kv_bytes": plan[name].kv,
+            "buffer_bytes": plan[name].compute,
+            "free_bytes": size,
+        }
+        for name, size in zip(devices.names, SIZES, strict=True)
+    ]
+    # Each device that no key excludes has a part, as large as its free memory.
+    first, second = resolved(weights["smollm2"])["devices"]
+    whole = sum(plan[name].weights for name in devices.names)
+    assert first["weights_bytes"] + second["weights_bytes"] == whole
+    assert first["kv_bytes"] > second["kv_bytes"] > 0
+    assert resolved(weights["smollm2"], "--cpu")["devices"] == []
+
+
+def test_resolve_shows_devices_in_a_table(devices: RpcDevices, weights: dict[str, Path]):
+    command = [sys.executable, "-m", "modelyard", "resolve", str(weights["smollm2"]), "--devices", "RPC0"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+    assert re.search(r"^Device +Weights +KV cache +Buffers +Together +Free$", shown, re.MULTILINE)
+    assert re.search(r"^RPC0 +97 MB .* 629 MB$", shown, re.MULTILINE)
+    assert "RPC1" not in shown
+
+
+def test_resolve_refuses_a_device_that_does_not_exist(devices: RpcDevices, weights: dict[str, Path]):
+    command = [sys.executable, "-m", "modelyard", "resolve", str(weights["smollm2"]), "--devices", "CUDA0"]
+    refused = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert refused.returncode
+    assert "There are: 0 (RPC0), 1 (RPC1)." in refused.stderr
+
+
+def test_what_is_not_here_is_predicted(devices: RpcDevices, weights: dict[str, Path]):
+    config = validate_config({"models": [{"model_id": str(weights["smollm2"])}]})
+    (model,) = config.models
+    stores = stores_of(config)
+    plan = plan_of(config, model, stores, lambda _: True)
+    files = estimate_files(plan, stores)
+    here, is_planned = estimate_devices(ModelSpec(config, model), plan, stores, files)
+    remote, is_predicted = estimate_devices(ModelSpec(config, model), replace(plan, download_bytes=1), stores, files)
+    assert (is_planned, is_predicted) == (True, False)
+    assert [each.total_bytes for each in remote] == pytest.approx([each.total_bytes for each in here], rel=0.03)
+    # A first shard does not have the tensors of the others.
+    shard = replace(files, parameter_count=None)
+    assert not estimate_devices(ModelSpec(config, model), replace(plan, download_bytes=1), stores, shard)[0]
+
+
+def test_a_server_shows_what_a_model_takes_of_each_device(devices: RpcDevices, weights: dict[str, Path]):
+    models = [{"model_id": str(weights["smollm2"]), "alias": "m", "device": {"max_seq_len": 2048}}]
+    config = validate_config({"models": models, "runtime": {"isolation": "process"}})
+    with serving(config) as server:
+
+        def shown() -> dict[str, int]:
+            taken: dict[str, int] = server.get("/v1/models/m").json().get("device_bytes", {})
+            held = server.get("/api/ps").json()["models"]
+            assert [model["size_vram"] for model in held] == ([sum(taken.values())] if held else [])
+            return taken
+
+        assert server.post("/v1/models/unload", {"model_id": "m"}).status_code == 200
+        assert shown() == {}
+        assert server.post("/v1/models/reload", {"model_id": "m"}).status_code == 200
+        assert shown() == pytest.approx(devices.used_bytes(), rel=0.001)
+        assert all(devices.used_bytes().values())
+        assert server.post("/v1/models/unload", {"model_id": "m", "mode": "park"}).status_code == 200
+        assert shown() == pytest.approx(devices.used_bytes(), rel=0.001)
+        assert all(devices.used_bytes().values())
+    assert devices.used_bytes() == {"RPC0": 0, "RPC1": 0}
 
 
 PROGRAM = """

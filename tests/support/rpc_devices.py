@@ -116,7 +116,7 @@ def _free_ports(count: int) -> list[int]:
 
 
 def backend_library() -> Path:
-    """Return the compiled backend, which is kept for the installed engine, whose libraries it names, and this source."""
+    """Return the compiled backend, which is kept for this source and the engine whose libraries it names."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelyard-tests"
     cache.mkdir(parents=True, exist_ok=True)
     facts = f"{engine_version()} {engine_build()} {_libraries()}".encode() + SOURCE.read_bytes()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from modelyard.cli.device_options import DEVICE_OPTIONS
 from modelyard.cli.model_names import is_config, one_model_name, read_names
 from modelyard.cli.options import (
     ConfigOption,
@@ -25,7 +24,7 @@ if TYPE_CHECKING:
     from modelyard.yard.estimate import ModelEstimate
 
 
-@takes_model_options(without=(*DEVICE_OPTIONS, "max_seqs", "chat_template"))
+@takes_model_options(without=("max_seqs", "chat_template"))
 def resolve(
     name: ModelArgument = None,
     model: ModelOption = None,
@@ -105,5 +104,22 @@ def _show(console: Console, estimate: ModelEstimate) -> None:
         ],
         prose=True,
     )
+    if estimate.devices:
+        console.print()
+        print_table(
+            console,
+            ("Device", "Weights", "KV cache", "Buffers", "Together", "Free"),
+            [
+                (
+                    each.name,
+                    *map(
+                        size, (each.weights_bytes, each.kv_bytes, each.buffer_bytes, each.total_bytes, each.free_bytes)
+                    ),
+                )
+                for each in estimate.devices
+            ],
+            right=("Weights", "KV cache", "Buffers", "Together", "Free"),
+        )
+        console.print("As llama.cpp plans it." if estimate.devices_are_planned else "As predicted from the header.")
     for warning in estimate.warnings:
         console.print(f"\n[yellow]warning:[/] {escape(warning)}")

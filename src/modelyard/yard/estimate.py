@@ -12,7 +12,8 @@ from modelyard.hub.sources.converted import Entry
 from modelyard.hub.sources.listing import ListedFile
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
-from modelyard.yard.runtime.model_spec import footprint_of, plan_of
+from modelyard.yard.runtime.device_estimate import DeviceEstimate, estimate_devices
+from modelyard.yard.runtime.model_spec import ModelSpec, footprint_of, plan_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +33,8 @@ class ModelEstimate:
         download_bytes: size of what is downloaded.
         weights_bytes, context_bytes: memory for the weights, and for everything else.
         budget_bytes: memory budget of all models.
+        devices: what it takes of each device that it is put on; () where that is none, or is not known.
+        devices_are_planned: whether llama.cpp has planned it, and it is exact; else it is predicted.
     """
 
     source: str
@@ -47,6 +50,8 @@ class ModelEstimate:
     weights_bytes: int
     context_bytes: int
     budget_bytes: int
+    devices: tuple[DeviceEstimate, ...]
+    devices_are_planned: bool
 
     def as_facts(self) -> dict[str, Any]:
         """Return it as a mapping that JSON can hold."""
@@ -71,6 +76,7 @@ def estimate_model(config: Config) -> ModelEstimate:
     estimated = estimate_files(plan, stores)
     predicted = footprint_of(config, model, estimated)
     listing = plan.decision.listing
+    devices, are_planned = estimate_devices(ModelSpec(config, model), plan, stores, estimated)
     names = {*plan.decision.names, plan.projector.name}
     return ModelEstimate(
         source=model.model_id,
@@ -86,6 +92,8 @@ def estimate_model(config: Config) -> ModelEstimate:
         weights_bytes=predicted.weights_bytes,
         context_bytes=predicted.context_bytes,
         budget_bytes=budget,
+        devices=devices,
+        devices_are_planned=are_planned,
     )
 
 

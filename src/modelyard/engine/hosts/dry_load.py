@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import pickle
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, Final
 
 from modelyard.engine.hosts.last_words import last_words
@@ -28,39 +28,21 @@ CPU_S: Final = 60.0
 WALL_S: Final = 120.0
 
 
-@dataclass(frozen=True, slots=True)
-class DryLoad:
-    """A dry load.
-
-    Attributes:
-        settings: of the engine. With several devices its placement must say how they divide the model, which otherwise
-            depends on what is free.
-        repacks: whether llama.cpp repacks weights on the host for its kernels.
-        cpu_s: limit of the processor time.
-    """
-
-    settings: EngineSettings
-    repacks: bool = True
-    cpu_s: float = CPU_S
-
-
 def run_dry_load(
-    task: DryLoad,
-    goes_on: Callable[[], bool] = lambda: True,
-    *,
-    wall_s: float = WALL_S,
-    program: Sequence[str] = PROGRAM,
+    settings: EngineSettings, *, wall_s: float = WALL_S, program: Sequence[str] = PROGRAM
 ) -> PlacedBytes | None:
-    """Return what the model of ``task`` takes of each device; None where llama.cpp cannot tell on this system.
+    """Return what a model takes of each device, and of the host; None where llama.cpp cannot tell on this system.
+
+    It does not count what a draft model and a projector take.
 
     Args:
-        task: what is loaded, and where.
-        goes_on: called ten times a second; if it returns False the load is cancelled.
+        settings: of the engine. With several devices its placement must say how they divide the model, which otherwise
+            depends on what is free: see ``engine.placing``.
         wall_s: limit of the wall-clock time.
         program: arguments of the interpreter that runs it.
 
     Raises:
-        UnusableModel: llama.cpp cannot load the model there, the time ran out, or the load was cancelled.
+        UnusableModel: llama.cpp cannot load the model there, or the time ran out.
     """
     deadline = time.monotonic() + wall_s
     outcome: Mapping[str, Any] = {}
@@ -68,11 +50,9 @@ def run_dry_load(
     def on_report(facts: dict[str, Any]) -> bool:
         nonlocal outcome
         outcome = facts or outcome
-        if not goes_on():
-            raise UnusableModel("The load was given up.")
         return time.monotonic() < deadline
 
-    ended = run_reporting(program, os.environ, on_report, pickle.dumps(task))
+    ended = run_reporting(program, os.environ, on_report, pickle.dumps(settings))
     if "failure" in outcome:
         raise UnusableModel(str(outcome["failure"]))
     if "bytes" in outcome:

@@ -1,9 +1,10 @@
-"""Predicts what a model takes of each device, and of the host, where it is put. Pure; see ``footprint`` for the host.
+"""Predicts what a model that generates text takes of each device, and of the host, where it is put. Pure.
 
-The prediction is the sum of the buffers that llama.cpp allocates. Where several devices share a model, its placement
-must say how (``engine.placing.divided_by_free_memory``). Not counted: a draft model, whose footprint is predicted by
-itself, a projector on a device, and copies of weights of the host that some devices (CUDA) make for long prompts. The
-rows of ``split_mode`` "row" count for the device of their layer. ``runtime.dry_loads`` has llama.cpp's own numbers.
+The prediction is the sum of the buffers that llama.cpp allocates. ``footprint`` predicts the memory of the host with
+all that is beside them. Where several devices share a model, its placement must say how
+(``engine.placing.divided_by_free_memory``). Not counted: a draft model, a projector on a device, and copies of weights
+of the host that some devices (CUDA) make for long prompts. The rows of ``split_mode`` "row" count for the device of
+their layer. ``engine.hosts.dry_load`` has llama.cpp's own numbers.
 """
 
 from __future__ import annotations
@@ -11,13 +12,10 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from modelyard.formats.gguf.header import GgufHeader
-from modelyard.hub import ModelFiles
 from modelyard.protocol.placement import HOST_NAME, DeviceBytes, PlacedBytes, Placement
 from modelyard.yard.memory.cache_bytes import KvType, context_cells, kv_bytes_by_layer, state_bytes_by_layer
-from modelyard.yard.memory.footprint import Footprint, predict
 from modelyard.yard.memory.layer_placement import LayerPlacement
 from modelyard.yard.memory.layer_shapes import is_computed, vocabulary_size
 from modelyard.yard.memory.placed_step import bytes_by_device
@@ -25,95 +23,6 @@ from modelyard.yard.memory.step_bytes import ONE_RESERVED, output_bytes
 from modelyard.yard.memory.step_graph import step_graph
 from modelyard.yard.memory.step_operations import Step
 from modelyard.yard.memory.weight_bytes import is_repacked
-
-
-@dataclass(frozen=True, slots=True)
-class PlacedFootprint:
-    """What a model takes while it is loaded.
-
-    Attributes:
-        host: of the machine's memory.
-        devices: of each device.
-    """
-
-    host: Footprint
-    devices: PlacedBytes
-
-    def corrected(self, measured: PlacedBytes) -> PlacedFootprint:
-        """Return the footprint with what was planned or measured on devices in place of what was predicted."""
-        return PlacedFootprint(self.host, {name: each for name, each in measured.items() if name != HOST_NAME})
-
-
-def predict_placed(
-    files: ModelFiles,
-    placement: Placement,
-    *,
-    context_length: int | None,
-    running: int,
-    sequences: int,
-    batch_tokens: int,
-    kv_type: KvType = "f16",
-    flash_attn: bool | None = None,
-    parks: bool = True,
-    processor: str = platform.machine(),
-    threads: int | None = None,
-) -> PlacedFootprint:
-    """Return the memory that a model that generates text will take.
-
-    Args:
-        files: as in ``predict``.
-        placement: with names of devices, as ``engine.placing.resolve`` returns it, and with parts for several.
-        context_length, running, sequences, batch_tokens, kv_type, flash_attn, parks, processor, threads: as in
-            ``predict``.
-    """
-    whole = predict(
-        files,
-        context_length=context_length,
-        running=running,
-        sequences=sequences,
-        batch_tokens=batch_tokens,
-        kv_type=kv_type,
-        flash_attn=flash_attn,
-        parks=parks,
-        processor=processor,
-        threads=threads,
-    )
-    if not placement.devices:
-        return PlacedFootprint(whole, {})
-    placed = placed_bytes(
-        files.header,
-        placement,
-        context_length=context_length,
-        sequences=sequences,
-        batch_tokens=batch_tokens,
-        kv_type=kv_type,
-        flash_attn=flash_attn,
-        processor=processor,
-    )
-    everything = placed_bytes(
-        files.header,
-        Placement(devices=()),
-        context_length=context_length,
-        sequences=sequences,
-        batch_tokens=batch_tokens,
-        kv_type=kv_type,
-        flash_attn=flash_attn,
-        processor=processor,
-    )[HOST_NAME]
-    here = placed.get(HOST_NAME, DeviceBytes())
-    host = Footprint(
-        whole.weights_key,
-        # Weights of devices are read through pages of the file that are given back.
-        max(0, whole.weights_bytes - _part(whole, files, everything.weights - here.weights)),
-        max(0, whole.context_bytes - (everything.kv - here.kv) - max(0, everything.compute - here.compute)),
-    )
-    return PlacedFootprint(host, {name: each for name, each in placed.items() if name != HOST_NAME})
-
-
-def _part(whole: Footprint, files: ModelFiles, elsewhere: int) -> int:
-    """Return the bytes of the host's weights that are on devices instead, of ``elsewhere`` bytes by the header."""
-    known = sum(tensor.size_bytes for tensor in files.header.tensors if is_computed(files.header, tensor.name))
-    return whole.weights_bytes * min(elsewhere, known) // known if known else 0
 
 
 def placed_bytes(
@@ -129,7 +38,10 @@ def placed_bytes(
 ) -> PlacedBytes:
     """Return the bytes of the buffers that llama.cpp allocates on each device, and on the host as "host".
 
-    The arguments are those of ``predict_placed``.
+    Args:
+        header: of the model, in one file.
+        placement: with names of devices, as ``engine.placing.resolve`` returns it, and with parts for several.
+        context_length, sequences, batch_tokens, kv_type, flash_attn, processor: as in ``footprint.predict``.
     """
     layers = LayerPlacement(header, placement)
     weights = _weights(header, layers, processor)

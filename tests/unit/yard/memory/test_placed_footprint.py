@@ -8,11 +8,9 @@ import pytest
 
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
-from modelyard.hub import ModelFiles
-from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
-from modelyard.yard.memory.footprint import predict
+from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.layer_placement import LayerPlacement
-from modelyard.yard.memory.placed_footprint import placed_bytes, predict_placed
+from modelyard.yard.memory.placed_footprint import placed_bytes
 from modelyard.yard.memory.placed_step import COPIES, bytes_by_device
 from modelyard.yard.memory.step_buffer import StepGraph
 from support.sparse_models import write_dense, write_experts
@@ -119,20 +117,6 @@ def test_devices_form_a_pipeline_where_they_have_the_whole_model(
     assert not LayerPlacement(experts, ONE).is_pipeline
     less = Placement(devices=("A", "B"), split=(1.0, 1.0), **changes)  # type: ignore[arg-type]
     assert not LayerPlacement(experts, less).is_pipeline
-
-
-def test_the_footprint_of_the_host_is_less_by_what_is_on_devices(path: Path, experts: GgufHeader) -> None:
-    files = ModelFiles((path,), experts, experts.file_size, "", "Q4_K")
-    chosen = {"context_length": 4096, "running": 8, "sequences": 12, "batch_tokens": 512}
-    alone = predict(files, **chosen)  # type: ignore[arg-type]
-    assert predict_placed(files, ON_HOST, **chosen).host == alone  # type: ignore[arg-type]
-    assert not predict_placed(files, ON_HOST, **chosen).devices  # type: ignore[arg-type]
-    placed = predict_placed(files, ONE, **chosen)  # type: ignore[arg-type]
-    assert set(placed.devices) == {"A"}
-    assert placed.host.weights_bytes < alone.weights_bytes / 20
-    assert placed.host.context_bytes <= alone.context_bytes - placed.devices["A"].kv
-    measured = {"A": DeviceBytes(weights=1), "host": DeviceBytes(weights=2)}
-    assert placed.corrected(measured).devices == {"A": DeviceBytes(weights=1)}
 
 
 def graph_across() -> StepGraph:

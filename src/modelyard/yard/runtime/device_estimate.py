@@ -1,0 +1,105 @@
+"""Estimates what a model takes of each device before it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from modelyard.engine.hosts.device_list import list_devices
+from modelyard.engine.hosts.dry_load import run_dry_load
+from modelyard.engine.placing import divided_by_free_memory, resolve
+from modelyard.engine.settings import EngineSettings
+from modelyard.errors import UnusableModel
+from modelyard.hub import FilePlan, ModelFiles, Stores, prepare
+from modelyard.protocol.placement import PlacedBytes
+from modelyard.yard.memory.placed_footprint import placed_bytes
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, engine_settings
+from modelyard.yard.runtime.placements import needs_devices
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEstimate:
+    """What a model takes of one device.
+
+    Attributes:
+        name: of the device, such as "CUDA0".
+        weights_bytes, kv_bytes: of its weights, and of its KV cache or states.
+        buffer_bytes: of buffers for a step and its outputs.
+        free_bytes: of its memory, now.
+    """
+
+    name: str
+    weights_bytes: int
+    kv_bytes: int
+    buffer_bytes: int
+    free_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all that the model takes of it."""
+        return self.weights_bytes + self.kv_bytes + self.buffer_bytes
+
+
+def estimate_devices(
+    spec: ModelSpec, plan: FilePlan, stores: Stores, files: ModelFiles
+) -> tuple[tuple[DeviceEstimate, ...], bool]:
+    """Return what a model takes of each device that it is put on, and whether llama.cpp has planned it.
+
+    llama.cpp plans it where the files are on this machine; else it is predicted from their header. The devices are ()
+    where the model uses none, and where a prediction is not possible: the header does not have all tensors, or the
+    model does not generate text.
+
+    Args:
+        spec: the model.
+        plan: how its files are obtained.
+        stores: of the plan.
+        files: its files, as they are estimated.
+
+    Raises:
+        UnusableModel: it needs a device that does not exist, or llama.cpp cannot load it there.
+    """
+    settings = engine_settings(spec, SpecFiles(files, None))
+    placement = settings.placement
+    if not placement.uses_devices:
+        return (), False
+    try:
+        found = list_devices()
+    except UnusableModel:
+        # Files and memory of a model that may be anywhere are shown also where llama.cpp cannot be loaded.
+        if needs_devices(placement):
+            raise
+        return (), False
+    placement = resolve(placement, found, lambda: "`modelyard doctor` shows the devices, and why there are none.")
+    if not placement.devices:
+        return (), False
+    settings = replace(settings, placement=divided_by_free_memory(placement, found))
+    planned = None
+    if plan.is_ready:
+        paths = prepare(plan, stores, lambda _: True).paths
+        planned = run_dry_load(replace(settings, paths=paths))
+    placed = planned or _predicted(settings, files)
+    free = {device.name: device.free_bytes for device in found}
+    estimates = (
+        DeviceEstimate(name, each.weights, each.kv, each.compute + each.output, free[name])
+        for name, each in placed.items()
+        if name in placement.devices
+    )
+    return tuple(sorted(estimates, key=lambda each: each.name)), planned is not None
+
+
+def _predicted(settings: EngineSettings, files: ModelFiles) -> PlacedBytes:
+    if settings.kind != "text" or not _has_all_tensors(files):
+        return {}
+    return placed_bytes(
+        files.header,
+        settings.placement,
+        context_length=settings.context_length,
+        sequences=settings.max_seqs + settings.prefix_slots,
+        batch_tokens=settings.batch_tokens,
+        kv_type=settings.kv_type,
+        flash_attn=settings.flash_attn,
+    )
+
+
+def _has_all_tensors(files: ModelFiles) -> bool:
+    """Whether the header has all tensors of the model, which those of a first shard and of an estimate lack."""
+    return files.parameter_count is not None
