@@ -14,7 +14,7 @@ from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
-from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
+from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, device_bytes, leaves_in_s, memory_of, plan, stage
 from modelyard.yard.survey import FileSurvey
 
 
@@ -127,6 +127,7 @@ class ModelListing:
             predicted_bytes=predicted_bytes,
             resident_bytes=memory.resident_bytes,
             shared_bytes=memory.shared_bytes,
+            device_bytes=device_bytes(profile, state.load_state),
             is_pinned=state.policy.is_pinned,
             is_parked=state.load_state is LoadState.PARKED,
             load_s=state.load_s,

@@ -233,7 +233,7 @@ def _loaded_entry(model: ModelStatus) -> dict[str, Any]:
         **_model_entry(model),
         # What the model holds: Ollama's clients show it as the size of a running model.
         "size": model.resident_bytes or model.size_bytes or 0,
-        "size_vram": 0,
+        "size_vram": sum(model.device_bytes.values()),
         "expires_at": expires.isoformat().replace("+00:00", "Z"),
         "context_length": model.context_length or 0,
         **parked,

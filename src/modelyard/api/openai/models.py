@@ -65,6 +65,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         # The name of earlier versions for what a model holds.
         "memory_bytes": model.resident_bytes or None,
         "shared_bytes": model.shared_bytes or None,
+        "device_bytes": dict(model.device_bytes) or None,
         "stage": None if model.progress is None else model.progress.step,
         "progress": None if model.progress is None else round(model.progress.fraction, 4),
         "load_seconds": None if model.load_s is None else round(model.load_s, 3),

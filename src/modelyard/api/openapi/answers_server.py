@@ -27,6 +27,7 @@ class ModelObject(TypedDict):
     predicted_bytes: NotRequired[int]
     memory_bytes: NotRequired[int]
     shared_bytes: NotRequired[int]
+    device_bytes: NotRequired[dict[str, int]]
     stage: NotRequired[str]
     progress: NotRequired[float]
     load_seconds: NotRequired[float]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from modelyard.hub import Kind
 from modelyard.hub.sources.listing import Progress
+from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.protocol.prompts import Sampling
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds, plan_eviction
@@ -54,6 +57,8 @@ class ModelStatus:
             its files were read.
         resident_bytes: memory that it takes now: 0 for an unloaded model, the weights alone for a parked one.
         shared_bytes: the part of ``resident_bytes`` that are weights which another loaded model uses, too.
+        device_bytes: memory that it takes now of each device, by its name, as its last load measured, without a
+            projector.
         is_pinned: whether it is never evicted.
         is_parked: whether it is unloaded, with its weights in memory.
         load_s: seconds that its last load took; None before the first.
@@ -110,6 +115,7 @@ class ModelStatus:
     parameter_count: int | None = None
     sampling: Sampling | None = None
     license: str = ""
+    device_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 class ModelMemory(NamedTuple):
@@ -131,6 +137,16 @@ def memory_of(state: Residency, name: str) -> ModelMemory:
     shared = {key for other in others for key in other.weights}
     shared_bytes = sum(size for key, size in footprint.weights.items() if key in shared)
     return ModelMemory(footprint.total_bytes, state.taken_bytes([name], state.weights_alone()), shared_bytes)
+
+
+def device_bytes(profile: ModelProfile | None, load_state: LoadState) -> dict[str, int]:
+    """Return the bytes that a model takes of each device now: all of a loaded one, the weights of a parked one."""
+    if profile is None or load_state not in (LoadState.LOADED, LoadState.PARKED):
+        return {}
+    is_parked = load_state is LoadState.PARKED
+    return {
+        name: taken.weights if is_parked else taken.total for name, taken in profile.device_bytes if name != HOST_NAME
+    }
 
 
 def leaves_in_s(model: ModelState, now: float) -> float | None:
