@@ -11,24 +11,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from modelyard.yard.memory.step_buffer import Space, StepGraph, StepTensor
+from modelyard.yard.memory.step_buffer import Node, StepGraph, StepTensor, place
 
 # Steps that are computed at once where several devices form a pipeline. Source: GGML_SCHED_MAX_COPIES.
 COPIES: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """A tensor in the order in which places are given, on a device."""
-
-    size_bytes: int
-    device: str
-    reads: Sequence[int]
-    reusable: Sequence[int]
-    is_kept: bool
 
 
 def bytes_by_device(
@@ -47,20 +35,20 @@ def bytes_by_device(
     devices = [host if at in inputs else device_of(tensor) for at, tensor in enumerate(graph.tensors)]
     nodes, permanent = _nodes(graph, devices, is_pipeline=is_pipeline)
     sizes = Counter(permanent)
-    for device, size in _place(nodes).items():
+    for device, size in place(nodes)[1].items():
         sizes[device] += size
     return sizes
 
 
-def _nodes(graph: StepGraph, devices: Sequence[str], *, is_pipeline: bool) -> tuple[list[_Node], Counter[str]]:
+def _nodes(graph: StepGraph, devices: Sequence[str], *, is_pipeline: bool) -> tuple[list[Node], Counter[str]]:
     """Return all nodes with the copies between devices, and the bytes of those that have a place for themselves."""
     tensors, kept = graph.tensors, graph.kept
-    nodes: list[_Node] = []
+    nodes: list[Node] = []
     permanent: Counter[str] = Counter()
     # Number of a tensor, and the device that reads it -> number of the node.
     at: dict[tuple[int, str], int] = {}
 
-    def add(number: int, node: _Node) -> None:
+    def add(number: int, node: Node) -> None:
         at[number, node.device] = len(nodes)
         nodes.append(node)
 
@@ -74,51 +62,18 @@ def _nodes(graph: StepGraph, devices: Sequence[str], *, is_pipeline: bool) -> tu
                 continue
             size, source = tensors[read].size_bytes, at[read, devices[read]]
             permanent[device] += COPIES * size if is_pipeline else 0
-            add(read, _Node(0 if is_pipeline else size, device, (source,), (), is_kept=False))
+            add(read, Node(0 if is_pipeline else size, (source,), (), is_kept=False, device=device))
         for number in range(first, last):
             tensor = tensors[number]
             if number in inputs:
                 permanent[device] += COPIES * tensor.size_bytes if is_pipeline else 0
-                add(number, _Node(0 if is_pipeline else tensor.size_bytes, device, (), (), is_kept=False))
+                add(number, Node(0 if is_pipeline else tensor.size_bytes, (), (), is_kept=False, device=device))
                 continue
             reusable = [at[old, device] for old in tensor.reusable]
             if is_pipeline:
                 # What has a place for itself gives it to no result.
                 reusable = [old for old in reusable if nodes[old].size_bytes]
             reading = [at[read, device] for read in tensor.inputs]
-            add(number, _Node(tensor.size_bytes, device, reading, reusable, number in kept))
+            add(number, Node(tensor.size_bytes, reading, reusable, number in kept, device))
         first = last
     return nodes, permanent
-
-
-def _place(nodes: Sequence[_Node]) -> Mapping[str, int]:
-    """Return the bytes of the buffer of each device. Source: see ``StepGraph.places``."""
-    last_reader = {read: reader for reader, node in enumerate(nodes) for read in node.reads}
-    spaces: dict[str, Space] = {}
-    places: list[int] = []
-    held: set[int] = set()
-    for number, node in enumerate(nodes):
-        space = spaces.setdefault(node.device, Space())
-        reused = next((old for old in node.reusable if _may_reuse(nodes, number, old, last_reader, held)), None)
-        if reused is None:
-            places.append(space.take(node.size_bytes))
-        else:
-            places.append(places[reused])
-            held.remove(reused)
-        held.add(number)
-        for read in dict.fromkeys(node.reads):
-            if last_reader[read] == number and read in held and not nodes[read].is_kept:
-                held.remove(read)
-                spaces[nodes[read].device].free(places[read], nodes[read].size_bytes)
-    return {device: space.size_bytes for device, space in spaces.items()}
-
-
-def _may_reuse(nodes: Sequence[_Node], reader: int, old: int, last_reader: Mapping[int, int], held: set[int]) -> bool:
-    before, after = nodes[old], nodes[reader]
-    return (
-        last_reader[old] == reader
-        and old in held
-        and not before.is_kept
-        and before.device == after.device
-        and before.size_bytes == after.size_bytes
-    )

@@ -9,7 +9,7 @@ Source: llama.cpp, ggml/src/ggml-alloc.c, ggml_gallocr_alloc_graph_impl and ggml
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
@@ -100,28 +100,17 @@ class StepGraph:
 
     def buffer_bytes(self) -> int:
         """Return the bytes of the buffer that holds all tensors."""
-        ends = (place + tensor.size_bytes for place, tensor in zip(self.places(), self._tensors, strict=True))
-        return max(ends, default=0)
+        return sum(place(self._nodes())[1].values())
 
     def places(self) -> list[int]:
         """Return the offset of each tensor in the buffer."""
-        last_reader = {read: reader for reader, tensor in enumerate(self._tensors) for read in tensor.inputs}
-        places: list[int] = []
-        held: set[int] = set()
-        space = Space()
-        for number, tensor in enumerate(self._tensors):
-            reused = next((old for old in tensor.reusable if self._may_reuse(number, old, last_reader, held)), None)
-            if reused is None:
-                places.append(space.take(tensor.size_bytes))
-            else:
-                places.append(places[reused])
-                held.remove(reused)
-            held.add(number)
-            for read in dict.fromkeys(tensor.inputs):
-                if last_reader[read] == number and read in held and read not in self._kept:
-                    held.remove(read)
-                    space.free(places[read], self._tensors[read].size_bytes)
-        return places
+        return place(self._nodes())[0]
+
+    def _nodes(self) -> list[Node]:
+        return [
+            Node(tensor.size_bytes, tensor.inputs, tensor.reusable, is_kept=number in self._kept)
+            for number, tensor in enumerate(self._tensors)
+        ]
 
     @property
     def tensors(self) -> Sequence[StepTensor]:
@@ -143,13 +132,56 @@ class StepGraph:
         """Bytes of each tensor."""
         return [tensor.size_bytes for tensor in self._tensors]
 
-    def _may_reuse(self, reader: int, tensor: int, last_reader: dict[int, int], held: set[int]) -> bool:
-        return (
-            last_reader[tensor] == reader
-            and tensor in held
-            and tensor not in self._kept
-            and self._tensors[tensor].size_bytes == self._tensors[reader].size_bytes
-        )
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A tensor in the order in which places are given.
+
+    Attributes:
+        size_bytes: of its data.
+        reads, reusable: numbers of nodes, as in ``StepTensor``.
+        is_kept: whether it stays until after the step.
+        device: which has the buffer that it is in.
+    """
+
+    size_bytes: int
+    reads: Sequence[int]
+    reusable: Sequence[int]
+    is_kept: bool
+    device: str = ""
+
+
+def place(nodes: Sequence[Node]) -> tuple[list[int], Mapping[str, int]]:
+    """Return the offset of each node in the buffer of its device, and the bytes of these buffers."""
+    last_reader = {read: reader for reader, node in enumerate(nodes) for read in node.reads}
+    places: list[int] = []
+    held: set[int] = set()
+    spaces: dict[str, Space] = {}
+    for number, node in enumerate(nodes):
+        reused = next((old for old in node.reusable if _may_reuse(nodes, number, old, last_reader, held)), None)
+        space = spaces.setdefault(node.device, Space())
+        if reused is None:
+            places.append(space.take(node.size_bytes))
+        else:
+            places.append(places[reused])
+            held.remove(reused)
+        held.add(number)
+        for read in dict.fromkeys(node.reads):
+            if last_reader[read] == number and read in held and not nodes[read].is_kept:
+                held.remove(read)
+                spaces[nodes[read].device].free(places[read], nodes[read].size_bytes)
+    return places, {device: space.size_bytes for device, space in spaces.items()}
+
+
+def _may_reuse(nodes: Sequence[Node], reader: int, old: int, last_reader: Mapping[int, int], held: set[int]) -> bool:
+    before, after = nodes[old], nodes[reader]
+    return (
+        last_reader[old] == reader
+        and old in held
+        and not before.is_kept
+        and before.device == after.device
+        and before.size_bytes == after.size_bytes
+    )
 
 
 def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
