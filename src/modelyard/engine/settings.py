@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Literal
 
@@ -43,6 +45,35 @@ DEFAULT_SAMPLING = Sampling(
     dry_allowed_length=2,
     dry_sequence_breakers=("\n", ":", '"', "*"),
 )
+
+
+def published_sampling(value_of: Callable[[str], object]) -> Sampling:
+    """Return the sampling that a file recommends, as far as its values are numbers.
+
+    Args:
+        value_of: returns the value of a key of the file's header, as a number or as its text; None without one.
+
+    Source: llama.cpp, src/llama-arch.cpp, general.sampling.*
+    """
+
+    def number(key: str) -> float | None:
+        value = value_of(f"general.sampling.{key}")
+        if isinstance(value, bool) or not isinstance(value, str | int | float):
+            return None
+        try:
+            found = float(value)
+        except ValueError:
+            return None
+        return found if isfinite(found) else None
+
+    top_k = number("top_k")
+    return Sampling(
+        temperature=number("temp"),
+        top_k=None if top_k is None else int(top_k),
+        top_p=number("top_p"),
+        min_p=number("min_p"),
+        repetition_penalty=number("penalty_repeat"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,13 @@ from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import Context, Model, resolve_here, version
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
-from modelyard.engine.settings import DEFAULT_CONTEXT, DEFAULT_SAMPLING, DRAFT_BATCH_TOKENS, EngineSettings
+from modelyard.engine.settings import (
+    DEFAULT_CONTEXT,
+    DEFAULT_SAMPLING,
+    DRAFT_BATCH_TOKENS,
+    EngineSettings,
+    published_sampling,
+)
 from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.errors import UnsupportedOperation, UnusableModel
 from modelyard.protocol.model_info import ModelProfile
@@ -260,7 +266,7 @@ def _equip(
     chat_format, why_no_chat = _chat_format(settings, model, templates)
     reader = _prompt_reader(settings, allocated, chat_format, why_no_chat)
     identity = _identity(settings, allocated)
-    sampling = settings.sampling.over(_published_sampling(model)).over(DEFAULT_SAMPLING)
+    sampling = settings.sampling.over(published_sampling(model.metadata)).over(DEFAULT_SAMPLING)
     prompts, long_prompts = reader(), reader(max_characters=MAX_TEXT_LENGTH)
     return LoadedModel(
         key=allocated.key,
@@ -372,23 +378,6 @@ def _template(settings: EngineSettings, model: Model, templates: RendersTemplate
     except UnsupportedOperation as unusable:
         logger.warning("%s: %s", settings.name, unusable)
         return None, str(unusable)
-
-
-def _published_sampling(model: Model) -> Sampling:
-    """Return the sampling that the file recommends. Source: llama.cpp, src/llama-arch.cpp, general.sampling.*"""
-
-    def number(key: str) -> float | None:
-        value = model.metadata(f"general.sampling.{key}")
-        return None if value is None else float(value)
-
-    top_k = number("top_k")
-    return Sampling(
-        temperature=number("temp"),
-        top_k=None if top_k is None else int(top_k),
-        top_p=number("top_p"),
-        min_p=number("min_p"),
-        repetition_penalty=number("penalty_repeat"),
-    )
 
 
 def fingerprint(settings: EngineSettings, model: Model) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from math import isfinite
+from functools import partial
 
 from modelyard.config import Model
+from modelyard.engine.settings import published_sampling
 from modelyard.formats.gguf.header import GgufHeader
+from modelyard.formats.gguf.values import Value
 from modelyard.hub import POOLED_KINDS, ModelFiles
 from modelyard.protocol.prompts import Sampling
 from modelyard.yard.memory.cache_bytes import context_cells
@@ -52,7 +54,7 @@ def header_facts(files: ModelFiles, model: Model) -> HeaderFacts:
         can_chat=files.kind not in POOLED_KINDS and has_template,
         chat_template=template if model.chat_template is None else "",
         parameter_count=files.parameter_count,
-        sampling=Sampling(**model.sampling.model_dump()).over(_published_sampling(header)),
+        sampling=Sampling(**model.sampling.model_dump()).over(published_sampling(partial(_number, header))),
         license=_text(header, "general.license"),
     )
 
@@ -62,20 +64,6 @@ def _text(header: GgufHeader, key: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _published_sampling(header: GgufHeader) -> Sampling:
-    """Return the sampling that a header recommends. Source: llama.cpp, src/llama-arch.cpp, general.sampling.*"""
-
-    def number(key: str) -> float | None:
-        value = header.metadata.get(f"general.sampling.{key}")
-        if not isinstance(value, int | float) or isinstance(value, bool) or not isfinite(value):
-            return None
-        return float(value)
-
-    top_k = number("top_k")
-    return Sampling(
-        temperature=number("temp"),
-        top_k=None if top_k is None else int(top_k),
-        top_p=number("top_p"),
-        min_p=number("min_p"),
-        repetition_penalty=number("penalty_repeat"),
-    )
+def _number(header: GgufHeader, key: str) -> Value | None:
+    value = header.metadata.get(key)
+    return None if isinstance(value, str) else value
