@@ -80,8 +80,9 @@ def resolve(placement: Placement, found: Sequence[LlamaDevice], why_none: Callab
         # A device that llama.cpp would not choose by itself, such as an integrated one, may be named.
         every = {each.name.lower(): each.name for each in found if each.kind != "cpu"}
         names = tuple(_named(name, "devices", every) for name in placement.devices)
+    known |= {name.lower(): name for name in names}
     overrides = tuple(
-        (pattern, place if place == HOST_NAME else _named(place, "tensor_overrides", known | dict(_pairs(names))))
+        (pattern, place if place == HOST_NAME else _named(place, "tensor_overrides", known))
         for pattern, place in placement.tensor_overrides
     )
     if not names and placement.gpu_layers:
@@ -103,10 +104,6 @@ def resolve(placement: Placement, found: Sequence[LlamaDevice], why_none: Callab
     if not names:
         return replace(ON_HOST, mlock=placement.mlock, mmap=placement.mmap)
     return replace(placement, devices=names, tensor_overrides=overrides, split=placement.split[: len(names)])
-
-
-def _pairs(names: Iterable[str]) -> Iterable[tuple[str, str]]:
-    return ((name.lower(), name) for name in names)
 
 
 def _named(name: str, key: str, known: Mapping[str, str]) -> str:

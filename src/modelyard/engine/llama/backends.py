@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from modelyard.engine.llama.library import lib, start
+from modelyard.engine.llama.library import registered, start
 from modelyard.llama_binding import LIBRARIES
 
 # Parts of ggml that are no backends of devices, by the names of their files: libggml-base.so, libggml-cpu-haswell.so.
@@ -37,7 +37,7 @@ class MissingBackend:
 def backends() -> tuple[str, ...]:
     """Return the names of the backends that are loaded, such as "CUDA" and "CPU", as ggml names them."""
     start()
-    ggml = lib._lib
+    ggml = registered()
     ggml.ggml_backend_reg_count.restype = ctypes.c_size_t
     ggml.ggml_backend_reg_get.restype, ggml.ggml_backend_reg_get.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
     ggml.ggml_backend_reg_name.restype, ggml.ggml_backend_reg_name.argtypes = ctypes.c_char_p, [ctypes.c_void_p]

@@ -29,7 +29,8 @@ class _Properties(ctypes.Structure):
 
 @cache
 def _registry() -> Any:
-    """Return ggml's functions on devices, which llama-cpp-python does not declare."""
+    """Start llama.cpp, and return ggml's functions on devices, which llama-cpp-python does not declare."""
+    start()
     ggml = registered()
     ggml.ggml_backend_dev_count.restype = ctypes.c_size_t
     ggml.ggml_backend_dev_get.restype = ctypes.c_void_p
@@ -60,13 +61,11 @@ def devices(*, with_memory: bool = True) -> tuple[LlamaDevice, ...]:
         with_memory: whether to ask them for their memory. Asking makes some drivers (CUDA) take some of it for this
             process. A device of another process (RPC) that is gone ends this process.
     """
-    start()
     ggml = _registry()
     found = []
     for index in range(ggml.ggml_backend_dev_count()):
         device = ggml.ggml_backend_dev_get(index)
-        kind = int(ggml.ggml_backend_dev_type(device))
-        if kind >= len(_KINDS):
+        if (kind := _kind(device)) is None:
             continue
         free, total, hardware = ctypes.c_size_t(), ctypes.c_size_t(), b""
         if with_memory:
@@ -78,7 +77,7 @@ def devices(*, with_memory: bool = True) -> tuple[LlamaDevice, ...]:
             LlamaDevice(
                 _text(ggml.ggml_backend_dev_name(device)),
                 _text(ggml.ggml_backend_dev_description(device)),
-                _KINDS[kind],
+                kind,
                 free.value,
                 total.value,
                 _text(ggml.ggml_backend_reg_name(ggml.ggml_backend_dev_backend_reg(device))),
@@ -98,7 +97,6 @@ def device_pointer(name: str) -> int:
     Raises:
         KeyError: there is no device of that name.
     """
-    start()
     ggml = _registry()
     for index in range(ggml.ggml_backend_dev_count()):
         device = int(ggml.ggml_backend_dev_get(index))
@@ -113,7 +111,6 @@ def buffer_type(name: str | None) -> int:
     Raises:
         KeyError: there is no device of that name.
     """
-    start()
     ggml = _registry()
     return int(
         ggml.ggml_backend_cpu_buffer_type() if name is None else ggml.ggml_backend_dev_buffer_type(device_pointer(name))
