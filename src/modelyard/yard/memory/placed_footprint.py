@@ -85,7 +85,7 @@ def _weights(header: GgufHeader, layers: LayerPlacement, processor: str) -> Mapp
         if tensor.name == "token_embd.weight" and is_tied:
             # Embeddings that also serve as the output matrix are kept twice, unless both are in the same buffer.
             output = layers.tensor(tensor.name, is_output=True)
-            if output != place or is_repacked(tensor, processor, is_tied=True):
+            if output != place or (place == HOST_NAME and is_repacked(tensor, processor, is_tied=True)):
                 sums[output] += tensor.size_bytes
     return sums
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -104,6 +105,18 @@ def test_embeddings_that_are_the_output_matrix_too_are_kept_twice_where_the_outp
     placed = placed_bytes(header, ONE, **SIZES)
     assert placed["host"].weights == embeddings
     assert placed["A"].weights == whole
+
+
+def test_embeddings_that_are_sent_to_the_device_of_the_output_are_kept_once(tmp_path: Path) -> None:
+    header = read_header(write_dense(tmp_path / "dense.gguf", layers=2))
+    # On the host, the copy that serves as the output matrix would be repacked.
+    tensors = tuple(
+        replace(tensor, type="Q4_0") if tensor.name == "token_embd.weight" else tensor for tensor in header.tensors
+    )
+    sent = replace(ONE, tensor_overrides=(("token_embd", "A"),))
+    placed = placed_bytes(replace(header, tensors=tensors), sent, **SIZES, processor="x86_64")
+    assert placed["A"].weights == sum(tensor.size_bytes for tensor in tensors)
+    assert placed["host"].weights == 0
 
 
 @pytest.mark.parametrize(
