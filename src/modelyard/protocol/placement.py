@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal, TypeAlias
 
 SplitMode: TypeAlias = Literal["none", "layer", "row"]
@@ -49,6 +49,11 @@ class Placement:
     def uses_devices(self) -> bool:
         """Whether any device but the host may be used."""
         return self.devices is None or bool(self.devices)
+
+    @property
+    def of_weights(self) -> Placement:
+        """What it says of the weights: equal for models that differ only in where their caches are."""
+        return replace(self, kv_on_host=False)
 
 
 ANYWHERE: Final = Placement()

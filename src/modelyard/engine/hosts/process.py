@@ -8,7 +8,6 @@ that they have and without KV state, so that they can continue when the model is
 from __future__ import annotations
 
 import threading
-from dataclasses import replace
 from pathlib import Path
 
 from modelyard.engine.chat.template_processes import RendersTemplates
@@ -37,7 +36,7 @@ class EngineProcesses:
         self._spawner = EngineSpawner(journal.path)
         self._renderer = TemplateRenderer(templates)
         self._lock = threading.Lock()
-        self._processes: dict[tuple[Path | FileStamp | Placement, ...], EngineProcess] = {}
+        self._processes: dict[tuple[tuple[Path, ...], tuple[FileStamp, ...], Placement], EngineProcess] = {}
         self._engines = 0
 
     def prepare(self) -> None:
@@ -69,12 +68,7 @@ class EngineProcesses:
         # if those are written over.
         stamps = tuple(stamp for stamp in settings.files if stamp.path in settings.paths)
         # Elsewhere the same files are other weights, and a device that fails is to end no engine on another one.
-        placement = replace(settings.placement, kv_on_host=False)
-        key: tuple[Path | FileStamp | Placement, ...] = (
-            *(path.resolve() for path in settings.paths),
-            *stamps,
-            placement,
-        )
+        key = tuple(path.resolve() for path in settings.paths), stamps, settings.placement.of_weights
         with self._lock:
             process = self._processes.get(key)
             if process is None or not process.add(hosted):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.engine.llama import Weights
@@ -48,9 +48,7 @@ class WeightsKey:
             resolved = tuple(path.resolve() for path in paths)
             # Take the stamps first: a change while the digest is computed is then found by the next check.
             stamps = stamps_of(resolved)
-            # Where the cache is makes no difference to weights.
-            placement = replace(placement, kv_on_host=False)
-            return cls(resolved, placement, contents_digest(paths), stamps, samples_digest(paths))
+            return cls(resolved, placement.of_weights, contents_digest(paths), stamps, samples_digest(paths))
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
 
