@@ -15,7 +15,7 @@ DeviceKind: TypeAlias = Literal["cpu", "gpu", "igpu", "accel"]
 REMOTE: Final = "RPC"
 
 # Tensors of experts. Source: llama.cpp, common/common.h, LLM_FFN_EXPS_REGEX.
-EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+_EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +138,7 @@ def divided_by_free_memory(placement: Placement, found: Sequence[LlamaDevice]) -
 
 def host_experts(layers: int) -> str:
     """Return a regular expression for the tensors of the experts of the first ``layers`` layers."""
-    return rf"blk\.({'|'.join(map(str, range(layers)))}){EXPERTS}"
+    return rf"blk\.({'|'.join(map(str, range(layers)))}){_EXPERTS}"
 
 
 def overrides_of(placement: Placement) -> tuple[tuple[str, str], ...]:

@@ -14,7 +14,7 @@ from typing import Final
 
 import numpy as np
 
-from modelyard.engine.placing import EXPERTS
+from modelyard.engine.placing import overrides_of
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.protocol.placement import HOST_NAME, Placement
 from modelyard.yard.memory.layer_shapes import layer_count
@@ -25,7 +25,9 @@ _LAYER: Final = re.compile(r"blk\.(\d+)\.")
 # Tensors that stay on the host because they are only looked up. Source: src/llama-arch.cpp, LLM_TENSOR_LAYER_INPUT.
 _INPUTS: Final = re.compile(r"(token_embd|position_embd|token_types|per_layer_token_embd|token_embd_norm)\b")
 
-_EXPERTS: Final = re.compile(EXPERTS)
+# Beginnings of names of devices that cannot compute beside others. Source: ggml/src/*, ggml_backend_dev_caps: "async",
+# "events".
+_WITHOUT_PIPELINES: Final = ("GPUOpenCL", "CANN", "WebGPU", "ET")
 
 
 class LayerPlacement:
@@ -39,7 +41,7 @@ class LayerPlacement:
     def __init__(self, header: GgufHeader, placement: Placement) -> None:
         self._header = header
         self._placement = placement
-        self._overrides = [(re.compile(pattern), place) for pattern, place in placement.tensor_overrides]
+        self._overrides = [(re.compile(pattern), place) for pattern, place in overrides_of(placement)]
         # Layers of prediction heads count where layers are divided, although they are not loaded.
         self._layers = header.block_count
 
@@ -85,10 +87,7 @@ class LayerPlacement:
         match = _LAYER.match(name)
         if match is None:
             return HOST_NAME if _INPUTS.match(name) and not is_output else self.layer(layer_count(self._header))
-        number = int(match[1])
-        if number < self._placement.cpu_moe_layers and _EXPERTS.search(name):
-            return HOST_NAME
-        return self.layer(number)
+        return self.layer(int(match[1]))
 
     def cache(self, number: int) -> str:
         """Return the device of a layer's KV cache or state."""
@@ -118,10 +117,5 @@ class LayerPlacement:
             and not placement.kv_on_host
             and not placement.tensor_overrides
             and not placement.cpu_moe_layers
-            and not any(device.startswith(WITHOUT_PIPELINES) for device in self.devices)
+            and not any(device.startswith(_WITHOUT_PIPELINES) for device in self.devices)
         )
-
-
-# Beginnings of names of devices that cannot compute beside others. Source: ggml/src/*, ggml_backend_dev_caps: "async",
-# "events".
-WITHOUT_PIPELINES: Final = ("GPUOpenCL", "CANN", "WebGPU", "ET")

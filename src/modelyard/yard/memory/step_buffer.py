@@ -156,10 +156,10 @@ def place(nodes: Sequence[Node]) -> tuple[list[int], Mapping[str, int]]:
     last_reader = {read: reader for reader, node in enumerate(nodes) for read in node.reads}
     places: list[int] = []
     held: set[int] = set()
-    spaces: dict[str, Space] = {}
+    spaces: dict[str, _Space] = {}
     for number, node in enumerate(nodes):
         reused = next((old for old in node.reusable if _may_reuse(nodes, number, old, last_reader, held)), None)
-        space = spaces.setdefault(node.device, Space())
+        space = spaces.setdefault(node.device, _Space())
         if reused is None:
             places.append(space.take(node.size_bytes))
         else:
@@ -203,7 +203,7 @@ def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
     return touched
 
 
-class Space:
+class _Space:
     """The free space of a buffer: gaps by their offsets, and the unbounded space behind the last tensor."""
 
     def __init__(self) -> None:
