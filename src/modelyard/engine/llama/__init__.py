@@ -9,7 +9,6 @@ from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.devices import devices, features
 from modelyard.engine.llama.library import can_offload, version
-from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of
 from modelyard.engine.llama.model import InfillTokens, Model, Weights
 from modelyard.engine.llama.placing import resolve_here
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
@@ -34,8 +33,6 @@ __all__ = [
     "SpecialToken",
     "Weights",
     "backends",
-    "buffer_bytes",
-    "buffers_of",
     "can_offload",
     "devices",
     "features",

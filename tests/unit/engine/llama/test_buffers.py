@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.engine.llama import buffer_bytes, buffers_of
+from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of
 from modelyard.protocol.placement import DeviceBytes
 
 MIB = 2**20
