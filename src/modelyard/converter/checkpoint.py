@@ -16,8 +16,9 @@ from pathlib import Path
 
 from modelyard.converter.gguf_write import write
 from modelyard.converter.projector import add_projector, write_projector
-from modelyard.converter.protocol import report, run
+from modelyard.converter.protocol import run
 from modelyard.converter.upstream import PRECISIONS, open_converter
+from modelyard.system.reporting_process import report
 
 
 def main(arguments: list[str]) -> None:

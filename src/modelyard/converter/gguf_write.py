@@ -6,7 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.converter.protocol import report
+from modelyard.system.reporting_process import report
 
 _POLL_S: Final = 0.2
 

@@ -1,29 +1,23 @@
-"""The protocol between a converter and the process that started it: JSON objects on standard output, one per line."""
+"""The protocol between a converter and the process that started it: JSON objects on standard output, one per line.
+
+A report is a progress (``step``, in the present participle, and ``fraction``), a ``notice`` or an ``error``;
+``is_model_fault`` marks an error that occurs with this model on every machine.
+"""
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
-from modelyard.system.reporting_process import end_with_parent
+from modelyard.system.reporting_process import end_with_parent, report
 
 _NICENESS: Final = 10
 
 
 class Refused(Exception):
     """The input cannot be converted; the message contains the reason and a remedy."""
-
-
-def report(**facts: Any) -> None:
-    """Send the parent process a progress (``step``, in the present participle, and ``fraction``), a notice or an error.
-
-    ``is_model_fault`` marks an error that occurs with this model on every machine.
-    """
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
 
 
 def run(main: Callable[[list[str]], None]) -> int:

@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Final
 
 from modelyard.converter.imatrix import read_imatrix
-from modelyard.converter.protocol import Refused, report, run
+from modelyard.converter.protocol import Refused, run
 from modelyard.formats.gguf.read import read_header
 from modelyard.llama_binding import LIBRARIES, lib, load_backends
+from modelyard.system.reporting_process import report
 
 _MAX_ROWS_BYTES: Final = 256 * 2**20
 _TENSOR: Final = re.compile(rb"\[ *(\d+)/ *(\d+)\]")

@@ -12,11 +12,12 @@ import argparse
 import sys
 from pathlib import Path
 
-from modelyard.converter.protocol import Refused, report, run
+from modelyard.converter.protocol import Refused, run
 from modelyard.engine.llama import Model, Weights
 from modelyard.engine.loading.sound import FILLED
 from modelyard.engine.loading.vision import Vision
 from modelyard.errors import UnusableModel
+from modelyard.system.reporting_process import report
 
 _ANY_BATCH = 2**31 - 1
 

@@ -20,11 +20,12 @@ from modelyard.converter.explain import refusal
 from modelyard.converter.gemma_3n_tower import with_gemma_3n_tower
 from modelyard.converter.heads import declares_head, has_head, headless, without_declared_head
 from modelyard.converter.pooler import with_pooler
-from modelyard.converter.protocol import Refused, report
+from modelyard.converter.protocol import Refused
 from modelyard.converter.rotary import with_partial_rotation
 from modelyard.converter.row_break import with_row_break
 from modelyard.converter.settings import text_settings, with_fixed_settings
 from modelyard.converter.shared_kv import with_unused_layers
+from modelyard.system.reporting_process import report
 
 PRECISIONS: Final = ("f32", "f16", "bf16")
 

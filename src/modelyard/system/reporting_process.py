@@ -6,6 +6,7 @@ The program can be ended at any point. Its standard input reaches the end of fil
 from __future__ import annotations
 
 import json
+import math
 import os
 import queue
 import signal
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,10 +32,12 @@ class Ended:
     Attributes:
         status: its exit status; a signal is a negative number.
         log: the end of its standard error.
+        is_late: whether its time had run out, so that it may have been killed.
     """
 
     status: int
     log: str
+    is_late: bool
 
 
 def run_reporting(
@@ -42,6 +46,7 @@ def run_reporting(
     on_report: Callable[[dict[str, Any]], bool],
     task: bytes = b"",
     *,
+    wall_s: float = math.inf,
     umask: int = -1,
 ) -> Ended:
     """Run a program to its end.
@@ -52,8 +57,14 @@ def run_reporting(
         on_report: called with each reported object, and with {} ten times a second while there is none. If it returns
             False or raises, the program is killed.
         task: bytes for its standard input, which stays open.
+        wall_s: limit of the wall-clock time, after which the program is killed.
         umask: umask of the program; -1: that of this process.
     """
+    deadline = time.monotonic() + wall_s
+
+    def goes_on(report: dict[str, Any]) -> bool:
+        return on_report(report) and time.monotonic() < deadline
+
     with tempfile.TemporaryFile() as log:
         child = subprocess.Popen(
             # -P: a folder "gguf" or "numpy" in the working directory is not the library of that name.
@@ -77,7 +88,7 @@ def run_reporting(
             with suppress(BrokenPipeError):
                 child.stdin.write(task)
                 child.stdin.flush()
-            if _follow(lines, on_report):
+            if _follow(lines, goes_on):
                 # A program that has closed its output and does not end is killed below.
                 with suppress(subprocess.TimeoutExpired):
                     child.wait(_END_S)
@@ -90,7 +101,7 @@ def run_reporting(
             reader.join(_END_S)
             child.stdout.close()
         log.seek(max(0, log.seek(0, os.SEEK_END) - _MAX_LOG_BYTES))
-        return Ended(child.returncode, log.read().decode("utf-8", "replace"))
+        return Ended(child.returncode, log.read().decode("utf-8", "replace"), time.monotonic() >= deadline)
 
 
 def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
@@ -119,6 +130,12 @@ def _parse(line: bytes) -> dict[str, Any]:
     except ValueError:
         return {}
     return report if isinstance(report, dict) else {}
+
+
+def report(**facts: object) -> None:
+    """Write a report for the parent of this process, which is such a program."""
+    sys.stdout.write(json.dumps(facts) + "\n")
+    sys.stdout.flush()
 
 
 def end_with_parent() -> None:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from modelyard.converter.imatrix import read_importance
-from modelyard.converter.protocol import Refused, report
+from modelyard.converter.protocol import Refused
 from modelyard.converter.uqff.layers import Layer
+from modelyard.system.reporting_process import report
 
 _BLOCK: Final = re.compile(r"\.layers\.(\d+)\.")
 

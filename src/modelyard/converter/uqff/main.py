@@ -18,10 +18,11 @@ from typing import Any
 
 from modelyard.converter.gguf_write import write
 from modelyard.converter.projector import add_projector, write_projector
-from modelyard.converter.protocol import Refused, report, run
+from modelyard.converter.protocol import Refused, run
 from modelyard.converter.upstream import open_converter
 from modelyard.errors import UnusableModel
 from modelyard.formats.uqff.reader import read_uqff
+from modelyard.system.reporting_process import report
 
 
 def main(arguments: list[str]) -> None:

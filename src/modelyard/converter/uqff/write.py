@@ -16,12 +16,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.converter.protocol import Refused, report, run
+from modelyard.converter.protocol import Refused, run
 from modelyard.converter.safetensors_file import FLOATS, MappedTensor, SafetensorsWriter, read_tensors
 from modelyard.converter.uqff.layer_importance import LayerImportance
 from modelyard.converter.uqff.layers import UNQUANTIZED, Layer, StoredAs, choose_stored, sort_tensors
 from modelyard.converter.uqff.tensors import UqffTensor, as_dtype, layer_tensors, version_tensors
 from modelyard.formats.uqff import constants as names
+from modelyard.system.reporting_process import report
 from modelyard.version import __version__
 
 _METADATA: Final = {

@@ -7,7 +7,6 @@ gone, may end the process that asks.
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -31,16 +30,15 @@ def list_devices(*, program: Sequence[str] = PROGRAM, wall_s: float = WALL_S) ->
     Raises:
         UnusableModel: they cannot be asked: llama.cpp cannot be loaded, or a device is gone.
     """
-    deadline = time.monotonic() + wall_s
     found: list[LlamaDevice] | None = None
 
     def on_report(facts: dict[str, Any]) -> bool:
         nonlocal found
         if "devices" in facts:
             found = [LlamaDevice(**device) for device in facts["devices"]]
-        return time.monotonic() < deadline
+        return True
 
-    run_reporting(program, os.environ, on_report)
+    run_reporting(program, os.environ, on_report, wall_s=wall_s)
     if found is None:
         raise UnusableModel("The devices of this machine cannot be asked for their memory: see `modelyard doctor`.")
     return tuple(found)

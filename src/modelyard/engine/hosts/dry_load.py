@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-import time
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from typing import Any, Final
 
 from modelyard.engine.hosts.last_words import last_words
@@ -44,36 +42,20 @@ def run_dry_load(
     Raises:
         UnusableModel: llama.cpp cannot load the model there, or the time ran out.
     """
-    deadline = time.monotonic() + wall_s
     outcome: Mapping[str, Any] = {}
 
     def on_report(facts: dict[str, Any]) -> bool:
         nonlocal outcome
         outcome = facts or outcome
-        return time.monotonic() < deadline
+        return True
 
-    ended = run_reporting(program, os.environ, on_report, pickle.dumps(settings))
+    ended = run_reporting(program, os.environ, on_report, pickle.dumps(settings), wall_s=wall_s)
     if "failure" in outcome:
         raise UnusableModel(str(outcome["failure"]))
     if "bytes" in outcome:
-        return None if outcome["bytes"] is None else read_bytes(outcome["bytes"])
-    if time.monotonic() >= deadline:
+        sizes = outcome["bytes"]
+        return None if sizes is None else {name: DeviceBytes(*parts) for name, parts in sizes.items()}
+    if ended.is_late:
         raise UnusableModel(f"llama.cpp has not planned the memory of the model within {wall_s:.0f} s.")
     words = last_words(ended.log) or f"exit status {ended.status}"
     raise UnusableModel(f"llama.cpp cannot plan the memory of the model: {words}.")
-
-
-def read_bytes(written: Mapping[str, Sequence[int]]) -> dict[str, DeviceBytes]:
-    """Return what ``written_bytes`` wrote.
-
-    Raises:
-        ValueError, TypeError: it is something else.
-    """
-    if any(type(part) is not int or part < 0 for parts in written.values() for part in parts):
-        raise ValueError("no sizes")
-    return {str(name): DeviceBytes(*parts) for name, parts in written.items()}
-
-
-def written_bytes(placed: PlacedBytes) -> dict[str, list[int]]:
-    """Return sizes by device in a form for JSON."""
-    return {name: [getattr(each, field.name) for field in fields(DeviceBytes)] for name, each in placed.items()}

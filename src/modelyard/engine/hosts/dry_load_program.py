@@ -7,12 +7,12 @@ or ``{"failure": ...}``.
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import sys
+from dataclasses import astuple
 
-from modelyard.engine.hosts.dry_load import CPU_S, written_bytes
+from modelyard.engine.hosts.dry_load import CPU_S
 from modelyard.engine.llama import Model, Weights, resolve_here
 from modelyard.engine.llama.memory_breakdown import can_break_down, memory_breakdown
 from modelyard.engine.loading.load import text_context
@@ -21,7 +21,7 @@ from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.protocol.placement import DeviceBytes, PlacedBytes, added
 from modelyard.system.bounded.processor_time import limit_processor_time
-from modelyard.system.reporting_process import end_with_parent
+from modelyard.system.reporting_process import end_with_parent, report
 
 
 def planned_bytes(settings: EngineSettings) -> PlacedBytes | None:
@@ -55,11 +55,9 @@ def main() -> int:
     try:
         planned = planned_bytes(settings)
     except UnusableModel as unusable:
-        report: dict[str, object] = {"failure": str(unusable)}
+        report(failure=str(unusable))
     else:
-        report = {"bytes": None if planned is None else written_bytes(planned)}
-    sys.stdout.write(json.dumps(report) + "\n")
-    sys.stdout.flush()
+        report(bytes=None if planned is None else {name: astuple(each) for name, each in planned.items()})
     return 0
 
 

@@ -10,7 +10,6 @@ import os
 import pickle
 import re
 import signal
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
@@ -48,7 +47,6 @@ def run_trial(
         TrialFailed: the model does not load, ends its process, does not end, or yields nonsense.
         UnusableModel: memory or time ran out, the trial was cancelled, or the system ended its process.
     """
-    deadline = time.monotonic() + task.limits.wall_s
     step = "starting"
     outcome: Mapping[str, Any] = {}
 
@@ -58,20 +56,19 @@ def run_trial(
         outcome = facts if "passed" in facts or "failure" in facts else outcome
         if not report(step):
             raise UnusableModel("The load was given up.")
-        return time.monotonic() < deadline
+        return True
 
-    ended = run_reporting(program, os.environ, on_report, pickle.dumps(task))
-    _judge(step, outcome, ended, is_late=time.monotonic() >= deadline)
+    ended = run_reporting(program, os.environ, on_report, pickle.dumps(task), wall_s=task.limits.wall_s)
+    _judge(step, outcome, ended)
 
 
-def _judge(step: str, outcome: Mapping[str, Any], ended: Ended, *, is_late: bool) -> None:
+def _judge(step: str, outcome: Mapping[str, Any], ended: Ended) -> None:
     """Raise the error that a trial showed, if any.
 
     Args:
         step: the step that was reported last.
         outcome: the program's last report; empty if it ended without one.
         ended: how its process ended.
-        is_late: whether it may have been killed at its deadline.
     """
     status, words = ended.status, last_words(ended.log)
     if outcome.get("passed"):
@@ -83,7 +80,7 @@ def _judge(step: str, outcome: Mapping[str, Any], ended: Ended, *, is_late: bool
         raise TrialFailed(failure if step in _LOAD_STEPS else f"In its trial, with {step}, {failure}.")
     if status == -signal.SIGXCPU:
         raise TrialFailed(f"llama.cpp does not come to an end with {step}. {_ADVICE}")
-    if is_late:
+    if ended.is_late:
         # A busy machine is not the model's fault.
         raise UnusableModel(f"llama.cpp has not come to an end with {step}. Try again when the machine is less busy.")
     if status == -signal.SIGKILL:

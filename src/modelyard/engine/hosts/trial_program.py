@@ -13,7 +13,6 @@ with its state and continues in another context. An embedding or ranking model g
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 import sys
@@ -47,7 +46,7 @@ from modelyard.protocol.prompts import Sampling, Text, Tokens
 from modelyard.protocol.requests import Embed, Rank, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.system.cores import usable_cores
-from modelyard.system.reporting_process import end_with_parent
+from modelyard.system.reporting_process import end_with_parent, report
 
 # Ordinary text in several scripts, with digits and punctuation.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
@@ -249,12 +248,6 @@ def _reason(failed: Failed) -> str:
 def _release(parked: HeldWeights | None) -> None:
     if parked is not None:
         parked.release()
-
-
-def report(**facts: object) -> None:
-    """Write a report for the parent."""
-    sys.stdout.write(json.dumps(facts) + "\n")
-    sys.stdout.flush()
 
 
 def main() -> int:

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.engine.hosts.dry_load import read_bytes, run_dry_load, written_bytes
+from modelyard.engine.hosts.dry_load import run_dry_load
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.protocol.placement import ON_HOST, DeviceBytes
 from support.gguf_writer import tiny_encoder, tiny_model, write
-
-PLACED = {"CUDA0": DeviceBytes(4, 3, 2), "host": DeviceBytes(1, 0, 1, 7)}
 
 
 def of(path: Path, **settings: object) -> EngineSettings:
@@ -63,14 +61,9 @@ def test_a_plan_that_takes_too_long_is_given_up() -> None:
         run("import time; time.sleep(60)", wall_s=0.0)
 
 
-def test_sizes_are_read_as_they_were_written() -> None:
-    assert read_bytes(written_bytes(PLACED)) == PLACED
-
-
-@pytest.mark.parametrize("written", [{"A": [-1, 0, 0, 0]}, {"A": ["1"]}, {"A": [True]}, {"A": [1, 2, 3, 4, 5]}])
-def test_other_values_are_no_sizes(written: dict[str, list[int]]) -> None:
-    with pytest.raises((ValueError, TypeError)):
-        read_bytes(written)
+def test_sizes_are_read_by_device() -> None:
+    found = run("""print('{"bytes": {"CUDA0": [4, 3, 2, 0], "host": [1, 0, 1, 7]}}')""")
+    assert found == {"CUDA0": DeviceBytes(4, 3, 2), "host": DeviceBytes(1, 0, 1, 7)}
 
 
 def test_importing_an_engine_initialises_no_device(tmp_path: Path) -> None:
