@@ -111,16 +111,12 @@ def state_bytes(header: GgufHeader, sequences: int) -> int:
 
     Source: llama.cpp, src/llama-memory-recurrent.cpp, constructor.
     """
-    return sequences * sum(_state_widths(header)) * _F32
+    return sum(state_bytes_by_layer(header, sequences))
 
 
 def state_bytes_by_layer(header: GgufHeader, sequences: int) -> Sequence[int]:
-    """Return the bytes of recurrent state of each layer; of a layer in another shard those of the largest known one."""
-    layers = layers_of(header)
-    rows = [_state_width(header, shapes) if shapes and is_recurrent(shapes) else 0 for shapes in layers]
-    unknown = max([_state_width(header, {}), *rows])
-    widths = (unknown if shapes is None else row for shapes, row in zip(layers, rows, strict=True))
-    return [sequences * width * _F32 for width in widths]
+    """Return the bytes of recurrent state of each layer, in their order."""
+    return [sequences * width * _F32 for width in _state_widths(header)]
 
 
 def has_state(header: GgufHeader) -> bool:
@@ -129,11 +125,11 @@ def has_state(header: GgufHeader) -> bool:
 
 
 def _state_widths(header: GgufHeader) -> Sequence[int]:
-    """Return the values that each recurrent layer keeps for a sequence."""
+    """Return the values that each layer keeps for a sequence; of one in another shard those of the largest known."""
     layers = layers_of(header)
-    rows = [_state_width(header, shapes) for shapes in layers if shapes and is_recurrent(shapes)]
+    rows = [_state_width(header, shapes) if shapes and is_recurrent(shapes) else 0 for shapes in layers]
     unknown = max([_state_width(header, {}), *rows])
-    return [*rows, *[unknown] * layers.count(None)]
+    return [unknown if shapes is None else row for shapes, row in zip(layers, rows, strict=True)]
 
 
 def _state_width(header: GgufHeader, shapes: Shapes) -> int:

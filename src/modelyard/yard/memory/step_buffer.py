@@ -17,7 +17,6 @@ from typing import Final, Literal, TypeAlias
 # Source: ggml/src/ggml-impl.h, TENSOR_ALIGNMENT.
 _ALIGNMENT: Final = 32
 
-
 Part: TypeAlias = Literal["", "attention", "experts"]
 """A part of a layer that may be computed elsewhere than the rest of it."""
 
@@ -194,7 +193,7 @@ def touched_bytes(reserved: StepGraph, steps: Iterable[StepGraph]) -> int:
     """
     places = reserved.places()
     spans = sorted(
-        (place, place + size) for step in steps for place, size in zip(places, step.sizes, strict=True) if size
+        (offset, offset + size) for step in steps for offset, size in zip(places, step.sizes, strict=True) if size
     )
     touched = end = 0
     for first, last in spans:
