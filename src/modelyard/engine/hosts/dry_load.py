@@ -12,7 +12,7 @@ import pickle
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from modelyard.engine.hosts.last_words import last_words
+from modelyard.engine.hosts.last_words import how_it_ended
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.protocol.placement import DeviceBytes, PlacedBytes
@@ -57,5 +57,5 @@ def run_dry_load(
         return None if sizes is None else {name: DeviceBytes(*parts) for name, parts in sizes.items()}
     if ended.is_late:
         raise UnusableModel(f"llama.cpp has not planned the memory of the model within {wall_s:.0f} s.")
-    words = last_words(ended.log) or f"exit status {ended.status}"
-    raise UnusableModel(f"llama.cpp cannot plan the memory of the model: {words}.")
+    how = how_it_ended(ended.status, ended.log)
+    raise UnusableModel(f"llama.cpp cannot plan the memory of the model: {how}.")

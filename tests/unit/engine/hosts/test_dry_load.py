@@ -48,8 +48,10 @@ def test_a_file_that_is_no_model_says_why(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_an_error() -> None:
-    with pytest.raises(UnusableModel, match=r"cannot plan the memory of the model: exit status 3\."):
+    with pytest.raises(UnusableModel, match=r"cannot plan the memory of the model: its process ended with status 3\."):
         run("import sys; sys.exit(3)")
+    with pytest.raises(UnusableModel, match=r"its process was ended by SIGABRT: ggml\.c:7: GGML_ASSERT"):
+        run("import os, sys; print('/build/ggml/src/ggml.c:7: GGML_ASSERT', file=sys.stderr, flush=True); os.abort()")
 
 
 def test_where_llama_cpp_cannot_tell_nothing_is_known() -> None:
