@@ -66,11 +66,8 @@ class Context:
             if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
                 setattr(params, name, value)
         created = create_context(model, params, length)
-        self.pointer, self.allocated_bytes, self.device_bytes = (
-            created.pointer,
-            created.allocated_bytes,
-            created.device_bytes,
-        )
+        self.pointer, self.allocated_bytes = created.pointer, created.allocated_bytes
+        self.device_bytes = created.device_bytes
         self._slots = slots
         self._batch_tokens = batch_tokens
         self.kv_format = (

@@ -68,11 +68,8 @@ class PooledContext:
         params.embeddings = True
         params.pooling_type = _NUMBERS[pooling]
         created = create_context(model, params, length)
-        self.pointer, self.allocated_bytes, self.device_bytes = (
-            created.pointer,
-            created.allocated_bytes,
-            created.device_bytes,
-        )
+        self.pointer, self.allocated_bytes = created.pointer, created.allocated_bytes
+        self.device_bytes = created.device_bytes
         self.pooling = pooling
         self.slots = slots
         self.step_tokens = step_tokens
