@@ -13,6 +13,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -54,15 +55,23 @@ def devices() -> Iterator[RpcDevices]:
         yield running
 
 
+@contextmanager
+def engine_processes(folder: Path) -> Iterator[EngineProcesses]:
+    """Processes of engines, which have the devices that are running; the process of the tests does not."""
+    journal, templates = open_journal(folder), TemplateProcesses()
+    made = EngineProcesses(journal, templates)
+    try:
+        yield made
+    finally:
+        made.close()
+        templates.close()
+        journal.close()
+
+
 @pytest.fixture(scope="module")
 def processes(devices: RpcDevices, tmp_path_factory: pytest.TempPathFactory) -> Iterator[EngineProcesses]:
-    """Processes of engines, which have the devices; the process of the tests does not."""
-    journal, templates = open_journal(tmp_path_factory.mktemp("journal")), TemplateProcesses()
-    made = EngineProcesses(journal, templates)
-    yield made
-    made.close()
-    templates.close()
-    journal.close()
+    with engine_processes(tmp_path_factory.mktemp("journal")) as made:
+        yield made
 
 
 def text_of(engine: Driven) -> str:
@@ -221,11 +230,10 @@ def test_the_prediction_from_the_header_is_what_llama_cpp_plans(
 def test_a_device_that_is_lost_ends_those_who_use_it_and_no_others(
     weights: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    journal, templates = open_journal(tmp_path), TemplateProcesses()
-    with rpc_devices(*SIZES) as own:
+    with rpc_devices(*SIZES) as own, engine_processes(tmp_path) as made:
+        # The process that starts those of engines is started with the first engine.
         for variable, value in own.environment.items():
             monkeypatch.setenv(variable, value)
-        made = EngineProcesses(journal, templates)
         first, second = (
             Driven(weights["smollm2"], processes=made, placement=Placement(devices=(name,))) for name in own.names
         )
@@ -239,9 +247,6 @@ def test_a_device_that_is_lost_ends_those_who_use_it_and_no_others(
         assert isinstance(second.over, Died)
         assert first.answer(PROMPT, number=2, max_tokens=24) == text
         first.stopped(Stop())
-        made.close()
-    templates.close()
-    journal.close()
 
 
 def resolved(*arguments: str | Path) -> dict[str, Any]:

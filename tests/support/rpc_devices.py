@@ -13,24 +13,23 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
 from filelock import FileLock
 
+from modelyard.engine.llama.library import BACKEND_VARIABLE
 from modelyard.hub.sources.llama_converter import engine_build, engine_version
 from modelyard.hub.sources.llama_converter_archive import fetch_archive
+from modelyard.llama_binding import LIBRARIES
 
 SOURCE: Final = Path(__file__).with_name("rpc_device.cpp")
 PROGRAM: Final = Path(__file__).with_name("rpc_device_program.py")
-BACKEND_VARIABLE: Final = "GGML_BACKEND_PATH"
 SERVERS_VARIABLE: Final = "MODELYARD_TEST_DEVICES"
 
 _GGML: Final = "vendor/llama.cpp/ggml/"
@@ -119,7 +118,7 @@ def backend_library() -> Path:
     """Return the compiled backend, which is kept for this source and the engine whose libraries it names."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "modelyard-tests"
     cache.mkdir(parents=True, exist_ok=True)
-    facts = f"{engine_version()} {engine_build()} {_libraries()}".encode() + SOURCE.read_bytes()
+    facts = f"{engine_version()} {engine_build()} {LIBRARIES}".encode() + SOURCE.read_bytes()
     library = cache / f"librpc_device-{hashlib.blake2b(facts, digest_size=8).hexdigest()}.so"
     with FileLock(library.with_suffix(".lock")):
         if not library.is_file():
@@ -132,15 +131,14 @@ def _compile(folder: Path, library: Path) -> None:
     archive = folder / "archive"
     archive.mkdir()
     ggml = _unpack(fetch_archive(archive, lambda _: True), folder)
-    libraries = _libraries()
     built = folder / "built.so"
     flags = ["-std=c++17", "-O1", "-fPIC", "-shared", "-fvisibility=hidden", "-DNDEBUG", "-pthread"]
     includes = [f"-I{ggml / part}" for part in ("include", "src", "src/ggml-rpc")]
     linked = [f"-l:{name}.so.0" for name in ("libggml", "libggml-cpu", "libggml-base")]
     compiler = os.environ.get("CXX") or "g++"
     sources = [str(SOURCE), str(ggml / "src/ggml-rpc/transport.cpp")]
-    command = [compiler, *flags, *includes, *sources, "-o", str(built), f"-L{libraries}", *linked]
-    subprocess.run([*command, f"-Wl,-rpath,{libraries}"], check=True, timeout=_COMPILE_S)
+    command = [compiler, *flags, *includes, *sources, "-o", str(built), f"-L{LIBRARIES}", *linked]
+    subprocess.run([*command, f"-Wl,-rpath,{LIBRARIES}"], check=True, timeout=_COMPILE_S)
     built.replace(library)
 
 
@@ -157,10 +155,3 @@ def _unpack(archive: Path, folder: Path) -> Path:
         ]
         tar.extractall(folder, members, filter="data")
     return folder / root / _GGML
-
-
-def _libraries() -> Path:
-    spec = find_spec("llama_cpp")
-    assert spec is not None, f"llama_cpp is not in {sysconfig.get_path('platlib')}"
-    assert spec.submodule_search_locations is not None
-    return Path(spec.submodule_search_locations[0]) / "lib"
