@@ -42,7 +42,7 @@ class Stage:
             raise self.refusal
 
     @contextlib.contextmanager
-    def keys(self) -> Iterator[ReadKey]:
+    def single_keys(self) -> Iterator[ReadKey]:
         self.typed.clear()
         self.listens = True
         yield lambda: self.typed.pop(0) if self.typed else ""
@@ -56,7 +56,7 @@ class Stage:
                 shown.append(f"{text}\n{question}")
                 return True
 
-        return Approver(self, View(), self.noted.append, self.keys if has_keys else None)  # type: ignore[arg-type]
+        return Approver(self, View(), self.noted.append, self if has_keys else None)  # type: ignore[arg-type]
 
 
 @pytest.fixture

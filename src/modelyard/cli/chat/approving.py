@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from typing import Final
 
 from modelyard.cli.chat.client import Client
-from modelyard.cli.chat.keyboard import ReadKey
+from modelyard.cli.chat.keyboard import Keyboard, ReadKey
 from modelyard.cli.chat.tool_calls import ApprovalAsked, ToolStep
 from modelyard.cli.chat.views import AnswerView
 from modelyard.errors import ServerRefused
@@ -23,7 +23,7 @@ class Approver:
         client: takes the decisions to the server.
         view: shows the questions.
         note: prints a line where the view shows no questions.
-        keys: the context in which the keyboard is read; None: there is none, and every call is denied.
+        keyboard: where the user decides; None: there is none, and every call is denied.
     """
 
     def __init__(
@@ -31,9 +31,9 @@ class Approver:
         client: Client,
         view: AnswerView,
         note: Callable[[str], None],
-        keys: Callable[[], AbstractContextManager[ReadKey]] | None,
+        keyboard: Keyboard | None,
     ) -> None:
-        self._client, self._view, self._note, self._keys = client, view, note, keys
+        self._client, self._view, self._note, self._keyboard = client, view, note, keyboard
         self._waiting: list[ApprovalAsked] = []
         self._listening = ExitStack()
         self._read: ReadKey | None = None
@@ -45,7 +45,7 @@ class Approver:
 
     def ask(self, asked: ApprovalAsked) -> None:
         """Ask about a call, after those that wait already."""
-        if self._keys is None:
+        if self._keyboard is None:
             self._note(f"{asked.name} is denied: {NO_KEYBOARD}.")
             self._decide(asked, is_approved=False, message=NO_KEYBOARD)
             return
@@ -79,8 +79,8 @@ class Approver:
         if not self._view.ask(self._waiting[0].text(), self._waiting[0].question()):
             self._note(f"{self._waiting[0].text()}\n{self._waiting[0].question()}")
         self._stop_listening()
-        if self._keys is not None:
-            self._read = self._listening.enter_context(self._keys())
+        if self._keyboard is not None:
+            self._read = self._listening.enter_context(self._keyboard.single_keys())
 
     def _remove(self, call_id: str) -> None:
         if not any(each.call_id == call_id for each in self._waiting):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from prompt_toolkit.history import History
@@ -60,7 +61,7 @@ def chat_on(
     )
     # An id is never broken over lines: it is there to be copied.
     terminal.notes.print(Text.assemble((printable(model.id), "bold"), " ", (connection.where, "dim")), soft_wrap=True)
-    with terminal.quiet_keyboard():
+    with terminal.keyboard.unshown() if terminal.keyboard else nullcontext():
         chat.use(model)
         for attachment in attachments:
             terminal.note(f"'{attachment.name}' goes with the first message.")

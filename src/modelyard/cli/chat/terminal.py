@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import os
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from rich.console import Console
@@ -15,7 +14,7 @@ from rich.text import Text
 
 from modelyard.cli.chat.approving import Approver
 from modelyard.cli.chat.client import Client
-from modelyard.cli.chat.keyboard import has_keyboard, single_keys
+from modelyard.cli.chat.keyboard import Keyboard
 from modelyard.cli.chat.markdown import MarkdownRenderer
 from modelyard.cli.chat.views import AnswerView, MarkdownView, PipeView, TerminalSize, WrappedView
 from modelyard.cli.chat.word_wrap import printable
@@ -32,11 +31,13 @@ class Terminal:
 
     Attributes:
         notes: takes notes, tables and bars.
+        keyboard: where the user types; None: nobody can answer questions with keys.
         shows_markdown: whether answers are shown as Markdown; the terminal must be able to.
     """
 
     def __init__(self, environ: Mapping[str, str]) -> None:
         self.notes = Console(stderr=True, highlight=False, markup=False, emoji=False)
+        self.keyboard = Keyboard.find()
         self.is_terminal = sys.stdout.isatty()
         # An empty NO_COLOR is no wish: https://no-color.org
         self.has_styles = self.is_terminal and environ.get("TERM") != "dumb" and not environ.get("NO_COLOR")
@@ -61,33 +62,12 @@ class Terminal:
 
     def approver(self, client: Client, view: AnswerView) -> Approver:
         """Return what asks about calls of tools in the answer that ``view`` shows."""
-        return Approver(client, view, self.note, single_keys if has_keyboard() else None)
+        return Approver(client, view, self.note, self.keyboard)
 
     def write(self, text: str) -> None:
         """Write to standard output at once."""
         sys.stdout.write(text)
         sys.stdout.flush()
-
-    @contextlib.contextmanager
-    def quiet_keyboard(self) -> Iterator[None]:
-        """Keep keys that are pressed within the context off the screen, where they would break answers.
-
-        They are not lost: the next prompt reads them.
-        """
-        if sys.platform == "win32" or not sys.stdin.isatty():
-            yield
-            return
-        import termios
-
-        keyboard = sys.stdin.fileno()
-        before = termios.tcgetattr(keyboard)
-        quiet = list(before)
-        quiet[3] &= ~termios.ECHO
-        termios.tcsetattr(keyboard, termios.TCSADRAIN, quiet)
-        try:
-            yield
-        finally:
-            termios.tcsetattr(keyboard, termios.TCSADRAIN, before)
 
     def copy(self, text: str) -> bool:
         """Have the terminal copy a text to the clipboard; return whether it is short enough, and there is a terminal.
