@@ -7,6 +7,8 @@ from contextlib import contextmanager
 from typing import Final
 
 import anyio
+from mcp.shared.exceptions import MCPError
+from mcp_types import INTERNAL_ERROR
 from starlette.types import Scope
 
 _KEY: Final = "modelyard.mcp.calls"
@@ -27,16 +29,22 @@ class Calls:
         return calls
 
     @contextmanager
-    def running(self) -> Iterator[anyio.CancelScope]:
-        """Enter with the scope of a call, which is cancelled when the request ends."""
+    def running(self) -> Iterator[None]:
+        """Run a call within the context, which is cancelled when the request ends.
+
+        Raises:
+            MCPError: the request has ended.
+        """
         with anyio.CancelScope() as call:
             if self._is_over:
                 call.cancel()
             self._running.add(call)
             try:
-                yield call
+                yield
             finally:
                 self._running.discard(call)
+        if call.cancelled_caught:
+            raise MCPError(INTERNAL_ERROR, "The client has disconnected.")
 
     def end(self) -> None:
         """Cancel the calls that still run: nobody reads their results."""

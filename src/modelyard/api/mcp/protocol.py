@@ -120,7 +120,7 @@ class McpServer(Server[Any]):
         request = _request_of(context)
         progress = CallProgress(context.session.report_progress if _wants_progress(context) else None)
         call = ToolCall(self._services, arguments, progress, request)
-        with Calls.of(request.scope).running() as running:
+        with Calls.of(request.scope).running():
             try:
                 with self._loads_reported(call):
                     async with progress.reported():
@@ -131,8 +131,6 @@ class McpServer(Server[Any]):
                 return _failed(OutOfMemory(), request)
             except Exception as unexpected:  # noqa: BLE001 (the SDK would send its text to the client)
                 return _failed(_internal_error(unexpected, request), request)
-        assert running.cancelled_caught
-        raise MCPError(types.INTERNAL_ERROR, "The client has disconnected.")
 
     def _loads_reported(self, call: ToolCall) -> AbstractContextManager[None]:
         """Report the progress of the load of the call's model within the context, if the client wants reports."""
@@ -227,7 +225,6 @@ class McpServer(Server[Any]):
         self._changes.follow()
         with Calls.of(_request_of(context).scope).running():
             return await self.listening(context, params.model_copy(update={"notifications": honoured}))
-        raise MCPError(types.INTERNAL_ERROR, "The client has disconnected.")
 
     def _is_seen(self, uri: str) -> bool:
         name = model_of(uri)
