@@ -24,7 +24,7 @@ from modelyard.api.mcp.chat_tool import CHAT_TOOL
 from modelyard.api.mcp.model_tools import MODEL_TOOLS
 from modelyard.api.mcp.pooling_tools import POOLING_TOOLS
 from modelyard.api.mcp.progress import CallProgress
-from modelyard.api.mcp.resources import TEMPLATE, content_of, model_of, page_of, summary_of, uri_of
+from modelyard.api.mcp.resources import TEMPLATE, content_of, model_at, name_in, page_of, summary_of, uri_of
 from modelyard.api.mcp.sessions import MAX_SUBSCRIPTIONS, Session, Sessions
 from modelyard.api.mcp.tools import Tool, ToolAnswer, ToolCall, UnknownArgument
 from modelyard.api.request_context import RequestContext
@@ -32,6 +32,7 @@ from modelyard.api.services import Services
 from modelyard.errors import InvalidRequest, ModelyardError, OutOfMemory
 from modelyard.version import __version__
 from modelyard.yard.requests.context import current_caller
+from modelyard.yard.stats.status import ModelStatus
 from modelyard.yard.stats.status_broadcaster import StatusChange
 
 logger = logging.getLogger(__name__)
@@ -183,25 +184,22 @@ class McpServer(Server[Any]):
         return types.ListResourceTemplatesResult(resource_templates=[model] if current_caller().may("read") else [])
 
     async def _read_resource(self, _: _Context, params: types.ReadResourceRequestParams) -> types.ReadResourceResult:
-        text = self._content(params.uri)
+        text = content_of(self._services, self._model(params.uri))
         content = types.TextResourceContents(uri=params.uri, mime_type="application/json", text=text)
         return types.ReadResourceResult(contents=[content])
 
     async def _subscribe(self, context: _Context, params: types.SubscribeRequestParams) -> types.EmptyResult:
-        self._content(params.uri)
+        model = self._model(params.uri)
         session = self._session_of(context)
-        name = model_of(params.uri)
-        assert name is not None
         if len(session.subscriptions) >= MAX_SUBSCRIPTIONS:
             raise MCPError(types.INVALID_PARAMS, f"A session has at most {MAX_SUBSCRIPTIONS} subscriptions.")
-        # The address with the id, under which changes are announced.
-        session.subscriptions.add(uri_of(self._services.yard.model(name).id))
+        session.subscriptions.add(uri_of(model.id))
         session.peer = context.session
         self._changes.follow()
         return types.EmptyResult()
 
     async def _unsubscribe(self, context: _Context, params: types.UnsubscribeRequestParams) -> types.EmptyResult:
-        self._session_of(context).subscriptions.discard(params.uri)
+        self._session_of(context).subscriptions.discard(self._announced(params.uri))
         return types.EmptyResult()
 
     async def _listen(
@@ -213,7 +211,7 @@ class McpServer(Server[Any]):
         if len(uris) > MAX_SUBSCRIPTIONS:
             raise MCPError(types.INVALID_PARAMS, f"A stream has at most {MAX_SUBSCRIPTIONS} subscriptions.")
         may_read = current_caller().may("read")
-        seen = [uri for uri in uris if may_read and self._is_seen(uri)]
+        seen = [self._announced(uri) for uri in uris if may_read and self._is_seen(uri)]
         honoured = wanted.model_copy(
             update={
                 "resource_subscriptions": seen or None,
@@ -227,14 +225,27 @@ class McpServer(Server[Any]):
             return await self.listening(context, params.model_copy(update={"notifications": honoured}))
 
     def _is_seen(self, uri: str) -> bool:
-        name = model_of(uri)
+        name = name_in(uri)
         return name is not None and self._services.yard.is_known(name)
 
-    def _content(self, uri: str) -> str:
+    def _announced(self, uri: str) -> str:
+        """Return the address under which changes of the model at ``uri`` are announced: with its id, not an alias."""
+        try:
+            return uri_of(model_at(self._services.yard, uri).id)
+        except ModelyardError:
+            # There is no such model at the moment.
+            return uri
+
+    def _model(self, uri: str) -> ModelStatus:
+        """Return the model at ``uri``.
+
+        Raises:
+            MCPError: there is none, or the caller may not read it.
+        """
         if not current_caller().may("read"):
             raise MCPError(types.INVALID_PARAMS, "This API key may not read models: it needs the scope 'read'.")
         try:
-            return content_of(self._services, uri)
+            return model_at(self._services.yard, uri)
         except ModelyardError as error:
             # "Resource not found" of the specification.
             raise MCPError(-32002, error.wire_message, {"uri": uri[:200]}) from None

@@ -12,6 +12,7 @@ from modelyard.api.openai.models import listed_model
 from modelyard.api.services import Services
 from modelyard.errors import InvalidRequest
 from modelyard.yard.stats.status import ModelStatus
+from modelyard.yard.yard import Yard
 
 _PREFIX: Final = "modelyard://models/"
 
@@ -30,24 +31,29 @@ def uri_of(model: str) -> str:
     return _PREFIX + quote(model, safe="")
 
 
-def model_of(uri: str) -> str | None:
-    """Return the id or alias of the model at ``uri``; None: it is no address of a model."""
+def name_in(uri: str) -> str | None:
+    """Return the id or alias in ``uri``; None: it is no address of a model."""
     if not uri.startswith(_PREFIX) or len(uri) > MAX_URI_CHARS:
         return None
     return unquote(uri.removeprefix(_PREFIX)) or None
 
 
-def content_of(services: Services, uri: str) -> str:
-    """Return the status of the model at ``uri`` as JSON.
+def model_at(yard: Yard, uri: str) -> ModelStatus:
+    """Return the model at ``uri``.
 
     Raises:
         InvalidRequest: it is no address of a model.
         ModelNotFound, ModelNotPermitted: there is no such model, or not for this caller.
     """
-    name = model_of(uri)
+    name = name_in(uri)
     if name is None:
         raise InvalidRequest(f"'{uri[:200]}' is no address of a model. Write {TEMPLATE}.", "uri")
-    return orjson.dumps(listed_model(services, services.yard.model(name))).decode()
+    return yard.model(name)
+
+
+def content_of(services: Services, model: ModelStatus) -> str:
+    """Return the content of a model's resource: its status as JSON."""
+    return orjson.dumps(listed_model(services, model)).decode()
 
 
 def summary_of(model: ModelStatus) -> str:

@@ -30,8 +30,8 @@ from support.scripted_engines import ScriptedEngines
 from support.scripted_server import HERMES, call
 from support.scripted_tools import ScriptedTools, add, server_tool
 
-# The method of earlier versions of the protocol, which clients of today use.
-SUBSCRIBES = pytest.mark.filterwarnings("ignore:resources/subscribe is removed")
+# Methods of earlier versions of the protocol, which clients of today use.
+SUBSCRIBES = pytest.mark.filterwarnings("ignore:resources/(un)?subscribe is removed")
 
 NAMES = ["chat", "embed", "rerank", "list_models", "model_status", "load_model", "unload_model"]
 
@@ -101,7 +101,10 @@ async def served(
 ) -> AsyncIterator[Served]:
     write(folder / "a.gguf", tiny_model())
     write(folder / "b.gguf", tiny_model())
-    models = [{"model_id": "a.gguf", "alias": "a"}, {"model_id": "b.gguf", "alias": "b", "load": "on-demand"}]
+    models = [
+        {"model_id": "a.gguf", "alias": "a", "aliases": ["alpha"]},
+        {"model_id": "b.gguf", "alias": "b", "load": "on-demand"},
+    ]
     config = validate_config({"models": models, "default_model_id": "a"}, source="test", base=folder)
     engines = ScriptedEngines(answer=answer, output_format=HERMES if tools else None)
     yard = Yard(config, engines.make_handle)
@@ -326,6 +329,18 @@ async def test_a_change_is_announced_to_those_who_subscribed(tmp_path: Path) -> 
         await asyncio.wait_for(is_heard.wait(), 10)
 
 
+@SUBSCRIBES
+async def test_a_subscription_ends_under_the_name_that_it_was_made_under(tmp_path: Path) -> None:
+    async with served(tmp_path, hello) as server, server.client() as client:
+        (session,) = server.transport._sessions
+        for uri in ("modelyard://models/alpha", "modelyard://models/%62"):
+            await client.subscribe_resource(uri)
+        assert session.subscriptions == {"modelyard://models/a", "modelyard://models/b"}
+        for uri in ("modelyard://models/alpha", "modelyard://models/%62"):
+            await client.unsubscribe_resource(uri)
+        assert not session.subscriptions
+
+
 async def test_a_cancelled_call_ends_its_sequence(tmp_path: Path) -> None:
     async with served(tmp_path) as server, server.client() as client:
         call = asyncio.create_task(client.call_tool("chat", {"prompt": "Hi"}))
@@ -520,6 +535,23 @@ async def test_a_stream_of_events_tells_what_its_key_may_see(tmp_path: Path) -> 
         async with http.stream("POST", "/mcp", json=body, headers=modern("subscriptions/listen")) as stream:
             lines = (line.removeprefix("data: ") async for line in stream.aiter_lines() if line.startswith("data: "))
             assert json.loads(await anext(lines))["params"]["notifications"] == {}
+
+
+async def test_a_stream_of_events_tells_of_a_model_that_is_named_by_an_alias(tmp_path: Path) -> None:
+    wanted = {"resourceSubscriptions": ["modelyard://models/alpha", "modelyard://models/later"]}
+    body = request(5, "subscriptions/listen", notifications=wanted, _meta=MODERN_META)
+    async with (
+        served(tmp_path, hello) as server,
+        async_http_client(server.app) as http,
+        http.stream("POST", "/mcp", json=body, headers=modern("subscriptions/listen")) as stream,
+    ):
+        lines = (line.removeprefix("data: ") async for line in stream.aiter_lines() if line.startswith("data: "))
+        assert json.loads(await anext(lines))["params"]["notifications"] == {
+            "resourceSubscriptions": ["modelyard://models/a", "modelyard://models/later"]
+        }
+        await server.yard.unload("a")
+        async with asyncio.timeout(10):
+            assert json.loads(await anext(lines))["params"]["uri"] == "modelyard://models/a"
 
 
 async def test_without_serve_there_is_no_endpoint(tmp_path: Path) -> None:

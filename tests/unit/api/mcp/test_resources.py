@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from modelyard.api.mcp.resources import PAGE_MODELS, model_of, page_of, uri_of
+from modelyard.api.mcp.resources import PAGE_MODELS, name_in, page_of, uri_of
 from modelyard.errors import InvalidRequest
 
 
@@ -15,14 +15,14 @@ def test_an_address_names_its_model(model: str) -> None:
     uri = uri_of(model)
     assert uri.isascii()
     assert uri.startswith("modelyard://models/")
-    assert model_of(uri) == model
+    assert name_in(uri) == model
 
 
 @pytest.mark.parametrize(
     "uri", ["", "modelyard://models/", "file:///etc/passwd", "modelyard://model/a", "modelyard://models/" + "a" * 4096]
 )
 def test_other_addresses_name_none(uri: str) -> None:
-    assert model_of(uri) is None
+    assert name_in(uri) is None
 
 
 def test_the_pages_of_a_list_have_every_model_once() -> None:
