@@ -34,9 +34,15 @@ class McpEndpoint:
     @property
     def spare_streams(self) -> int:
         """How many streams of events are open, less the one observer of the yard that serves them all."""
-        if self._starting is None or not self._starting.done() or self._starting.cancelled():
-            return 0
-        return 0 if self._starting.exception() else self._starting.result().spare_streams
+        return 0 if self.started is None else self.started.spare_streams
+
+    @property
+    def started(self) -> Transport | None:
+        """What serves the requests; None: no request has come, or it could not be started."""
+        starting = self._starting
+        if starting is None or not starting.done() or starting.cancelled() or starting.exception() is not None:
+            return None
+        return starting.result()
 
     async def transport(self) -> Transport:
         """Return what serves the requests, which the first call starts."""
@@ -48,8 +54,8 @@ class McpEndpoint:
         """End all sessions. Idempotent."""
         if self._starting is not None:
             await asyncio.wait((self._starting,))
-            if not self._starting.cancelled() and self._starting.exception() is None:
-                await self._starting.result().aclose()
+            if self.started is not None:
+                await self.started.aclose()
 
     async def _start(self) -> Transport:
         kind = await asyncio.to_thread(_import_transport)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from modelyard.errors import TooManyConnections
+
 MAX_SESSIONS: Final = 512
 """Sessions at the same time. One takes about 45 KB: its tasks and streams."""
 
@@ -47,7 +49,8 @@ class Sessions:
 
     def __init__(self) -> None:
         self._sessions: dict[str, Session] = {}
-        self._opening = 0
+        # Places of sessions that are about to be opened.
+        self._reserved = 0
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -60,34 +63,35 @@ class Sessions:
         session = self._sessions.get(id_ or "")
         return None if session is None or session.owner != owner else session
 
-    def reserve(self) -> tuple[bool, Session | None]:
-        """Take a place for a session that is about to be opened.
+    def reserve(self) -> Session | None:
+        """Take a place for a session that is about to be opened; ``add`` uses it, ``release`` gives it back.
 
         Returns:
-            Whether there is one, and the session that must be closed for it: the one that was idle for longest, of the
-            owner with most sessions.
+            The session that was removed for it and must be closed: the one that was idle for longest, of the owner with
+            most sessions. None: there was a place.
+
+        Raises:
+            TooManyConnections: all sessions are in use.
         """
-        if len(self._sessions) + self._opening < MAX_SESSIONS:
-            self._opening += 1
-            return True, None
-        counts = Counter(session.owner for session in self._sessions.values() if not session.in_flight)
-        if not counts:
-            return False, None
-        owned = Counter(session.owner for session in self._sessions.values())
-        owner = max(counts, key=lambda each: owned[each])
-        idle = [each for each in self._sessions.values() if each.owner == owner and not each.in_flight]
-        victim = min(idle, key=lambda each: each.used_at)
-        del self._sessions[victim.id]
-        self._opening += 1
-        return True, victim
+        victim = None
+        if len(self._sessions) + self._reserved >= MAX_SESSIONS:
+            idle = [each for each in self if not each.in_flight]
+            if not idle:
+                raise TooManyConnections(f"{MAX_SESSIONS} MCP sessions are open, and all of them are in use.")
+            owned = Counter(each.owner for each in self)
+            victim = min(idle, key=lambda each: (-owned[each.owner], each.used_at))
+            self.remove(victim)
+        self._reserved += 1
+        return victim
 
     def release(self) -> None:
         """Give back a place that was reserved."""
-        self._opening -= 1
+        self._reserved -= 1
 
     def add(self, session: Session) -> None:
-        """Add a session that was opened."""
+        """Add a session that was opened, in a place that was reserved."""
         self._sessions[session.id] = session
+        self._reserved -= 1
 
     def remove(self, session: Session) -> None:
         """Remove a session that has ended. Idempotent."""

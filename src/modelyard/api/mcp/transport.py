@@ -14,18 +14,17 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
-from modelyard.api.errors.responses import NotServed, error_response
+from modelyard.api.errors.responses import NotServed
 from modelyard.api.mcp.calls import Calls
 from modelyard.api.mcp.changes import ModelChanges
 from modelyard.api.mcp.notices import Notices
 from modelyard.api.mcp.protocol import SESSION_HEADER, McpServer
-from modelyard.api.mcp.sessions import MAX_MESSAGE_BYTES, MAX_SESSIONS, Session, Sessions
+from modelyard.api.mcp.sessions import MAX_MESSAGE_BYTES, Session, Sessions
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_body import check_depth, check_size
 from modelyard.api.serving.json_route import read_pieces
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.errors import TooManyConnections
 
 REAP_S: Final = 60.0
 """How often idle sessions are looked for."""
@@ -40,20 +39,24 @@ class Transport:
     Args:
         services: of the application.
         clock: returns monotonic seconds.
+
+    Attributes:
+        sessions: those that are open.
     """
 
     def __init__(self, services: Services, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._sessions = Sessions()
+        self.sessions = Sessions()
         self._changes = ModelChanges(services.yard, self._dismiss)
-        self._server = McpServer(services, self._sessions, self._changes)
-        self._notices = Notices(self._sessions, self._server.bus)
+        self._server = McpServer(services, self.sessions, self._changes)
+        self._notices = Notices(self.sessions, self._server.bus)
         # The bounds of sessions are those of ``Sessions``.
         self._manager = StreamableHTTPSessionManager(
             self._server, max_request_body_size=MAX_MESSAGE_BYTES, max_sessions=None, session_idle_timeout=None
         )
         # The open streams of events: each ends when its future is done.
         self._streams: set[asyncio.Future[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
 
@@ -80,10 +83,12 @@ class Transport:
             await asyncio.gather(self._running, return_exceptions=True)
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request.
+        """Answer a request. What is raised is raised before anything is sent.
 
         Raises:
-            InvalidRequest, RequestTooLarge, ServerOverloaded: as ``RequestBody.parsed``, before anything is sent.
+            InvalidRequest, RequestTooLarge, ServerOverloaded: as ``RequestBody.parsed``.
+            NotServed: the request names a session that there is not.
+            TooManyConnections: there is no place for another session.
         """
         headers = dict(scope["headers"])
         if scope["method"] == "POST":
@@ -98,13 +103,11 @@ class Transport:
             await self._opening(scope, receive, send)
 
     async def _in_session(self, sent: str, scope: Scope, receive: Receive, send: Send) -> None:
-        session = self._sessions.find(sent, RequestContext.of(scope).caller.owner)
+        session = self.sessions.find(sent, RequestContext.of(scope).caller.owner)
         if session is None:
-            unknown = NotServed("There is no such session: it has ended, or belongs to another API key.", 404)
-            await error_response(unknown, scope["path"])(scope, receive, send)
-            return
+            raise NotServed("There is no such session: it has ended, or belongs to another API key.", 404)
         if scope["method"] == "DELETE":
-            self._sessions.remove(session)
+            self.sessions.remove(session)
         session.in_flight += 1
         try:
             if scope["method"] == "GET":
@@ -116,37 +119,36 @@ class Transport:
             session.used_at = self._clock()
             if RequestContext.of(scope).status == 404:
                 # The SDK has ended it, after an error of its own.
-                self._sessions.remove(session)
+                self.sessions.remove(session)
 
     async def _opening(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on a request without a session: one is opened for it, and closed again if it does not initialize it."""
-        has_place, victim = self._sessions.reserve()
-        if not has_place:
-            full = TooManyConnections(f"{MAX_SESSIONS} MCP sessions are open, and all of them are in use.")
-            await error_response(full, scope["path"])(scope, receive, send)
-            return
-        opened: list[Session] = []
+        victim = self.sessions.reserve()
+        session: Session | None = None
 
         async def noted(message: Message) -> None:
+            nonlocal session
             if message["type"] == "http.response.start" and message["status"] == 200:
                 identifier = dict(message["headers"]).get(_SESSION_HEADER)
                 if identifier is not None:
                     owner = RequestContext.of(scope).caller.owner
-                    opened.append(Session(identifier.decode("latin-1"), owner, self._clock(), in_flight=1))
-                    self._sessions.add(opened[0])
-                    self._sessions.release()
+                    session = Session(identifier.decode("latin-1"), owner, self._clock(), in_flight=1)
+                    self.sessions.add(session)
             await send(message)
 
         try:
             if victim is not None:
                 # To its end, also where this request is cancelled: nothing else knows of this session any more.
-                await asyncio.shield(asyncio.ensure_future(self._close(victim)))
+                closing = asyncio.create_task(self._close(victim))
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
+                await asyncio.shield(closing)
             await self._pass_on(scope, receive, noted)
         finally:
-            for session in opened:
+            if session is None:
+                self.sessions.release()
+            else:
                 session.in_flight -= 1
-            if not opened:
-                self._sessions.release()
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
         calls = Calls(scope)
@@ -193,7 +195,7 @@ class Transport:
             with self._changes.heard(self._notices.on_change):
                 started.set_result(None)
                 while not await self._stops_within(REAP_S):
-                    for session in self._sessions.take_expired(self._clock()):
+                    for session in self.sessions.take_expired(self._clock()):
                         await self._close(session)
 
     async def _stops_within(self, seconds: float) -> bool:

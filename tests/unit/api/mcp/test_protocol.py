@@ -78,17 +78,17 @@ class Served:
     @property
     def transport(self) -> Transport:
         """What serves the sessions, once a request has come."""
-        transport: Transport = self.app.state.mcp._starting.result()
+        transport: Transport = self.app.state.mcp.started
         return transport
 
     @property
     def sessions(self) -> int:
-        return len(self.transport._sessions)
+        return len(self.transport.sessions)
 
     async def hears_events(self) -> None:
         """Wait until a client has opened its stream of events."""
         async with asyncio.timeout(10):
-            while not self.transport._streams:  # noqa: ASYNC110 (nothing announces it)
+            while self.transport.spare_streams < 0:  # noqa: ASYNC110 (nothing announces it)
                 await asyncio.sleep(0.01)
 
 
@@ -332,7 +332,7 @@ async def test_a_change_is_announced_to_those_who_subscribed(tmp_path: Path) -> 
 @SUBSCRIBES
 async def test_a_subscription_ends_under_the_name_that_it_was_made_under(tmp_path: Path) -> None:
     async with served(tmp_path, hello) as server, server.client() as client:
-        (session,) = server.transport._sessions
+        (session,) = server.transport.sessions
         for uri in ("modelyard://models/alpha", "modelyard://models/%62"):
             await client.subscribe_resource(uri)
         assert session.subscriptions == {"modelyard://models/a", "modelyard://models/b"}
