@@ -47,6 +47,20 @@ INITIALIZE = request(
 )
 
 
+# A stream of events without a session.
+LISTEN = request(
+    5,
+    "subscriptions/listen",
+    notifications={"resourcesListChanged": True},
+    _meta={
+        "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+        "io.modelcontextprotocol/clientCapabilities": {},
+        "io.modelcontextprotocol/clientInfo": {"name": "test", "version": "1"},
+    },
+)
+LISTEN_HEADERS = {**HEADERS, "mcp-protocol-version": "2026-07-28", "mcp-method": "subscriptions/listen"}
+
+
 @pytest.fixture(scope="module")
 def engines() -> Iterator[ScriptedEngines]:
     engines = ScriptedEngines()
@@ -76,7 +90,7 @@ def client_of(server: RunningServer) -> httpx.Client:
 
 def transport_of(server: RunningServer) -> Transport:
     app = server.underway._app
-    transport: Transport = app.state.mcp._starting.result()  # type: ignore[attr-defined]
+    transport: Transport = app.state.mcp.started  # type: ignore[attr-defined]
     return transport
 
 
@@ -112,7 +126,7 @@ def flood(server: RunningServer, engines: ScriptedEngines, number: int) -> None:
         engine.finish()
         assert any("[DONE]" in line for line in lines)
     gc.collect()
-    assert server.read(lambda: len(transport_of(server)._sessions)) == MAX_SESSIONS
+    assert server.read(lambda: len(transport_of(server).sessions)) == MAX_SESSIONS
     assert resident_bytes() - before < MAX_GROWTH_BYTES
 
 
@@ -186,12 +200,19 @@ def test_a_server_that_stops_ends_the_streams_of_events(tmp_path: Path) -> None:
     ended: list[str] = []
     with serving(config, engines.make_handle) as server, client_of(server) as client:
         session = open_session(client)
-        with client.stream("GET", "/mcp", headers=session) as events:
+        with (
+            client.stream("GET", "/mcp", headers=session) as events,
+            client.stream("POST", "/mcp", json=LISTEN, headers=LISTEN_HEADERS) as listened,
+        ):
             assert events.status_code == 200
+            lines = listened.iter_lines()
+            assert any("notifications/subscriptions/acknowledged" in line for line in lines)
             # One observer serves all streams, so that the count of both is the count of streams.
-            assert server.read(lambda: transport_of(server).spare_streams) == 0
+            assert server.read(lambda: transport_of(server).spare_streams) == 1
             assert server.read(lambda: server.yard.dismiss_observers(for_good=False)) == 1
             ended += list(events.iter_lines())
+            assert any('"result"' in line for line in lines)
+        assert server.read(lambda: transport_of(server).spare_streams) <= 0
         assert client.post("/mcp", json=request(2, "ping"), headers=session).status_code == 200
     assert not [line for line in ended if line.startswith("data")]
     assert engines.end()

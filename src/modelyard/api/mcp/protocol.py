@@ -67,12 +67,14 @@ class McpServer(Server[Any]):
     Attributes:
         bus: takes what the streams of events tell.
         listening: the streams of events, of clients without sessions.
+        listener_count: how many of them are open.
     """
 
     def __init__(self, services: Services, sessions: Sessions, changes: ModelChanges) -> None:
         self._services, self._sessions, self._changes = services, sessions, changes
         self.bus = InMemorySubscriptionBus()
         self.listening = ListenHandler(self.bus)
+        self.listener_count = 0
         super().__init__(
             "modelyard",
             version=__version__,
@@ -221,8 +223,12 @@ class McpServer(Server[Any]):
             }
         )
         self._changes.follow()
-        with Calls.of(_request_of(context).scope).running():
-            return await self.listening(context, params.model_copy(update={"notifications": honoured}))
+        self.listener_count += 1
+        try:
+            with Calls.of(_request_of(context).scope).running():
+                return await self.listening(context, params.model_copy(update={"notifications": honoured}))
+        finally:
+            self.listener_count -= 1
 
     def _is_seen(self, uri: str) -> bool:
         name = name_in(uri)

@@ -63,7 +63,7 @@ class Transport:
     @property
     def spare_streams(self) -> int:
         """How many streams of events are open, less the one observer of the yard that serves them all."""
-        return len(self._streams) - self._changes.is_following
+        return len(self._streams) + self._server.listener_count - self._changes.is_following
 
     async def start(self) -> None:
         """Start to serve sessions."""
