@@ -44,7 +44,7 @@ from modelyard.inprocess.requests import (
 from modelyard.inprocess.shown_fields import fields_shown
 from modelyard.inprocess.streams import AsyncChatStream, AsyncCompletionStream
 from modelyard.inprocess.tools.source import ModelToolbox
-from modelyard.yard.requests.requests import EmbeddingRequest, WaitOptions
+from modelyard.yard.requests.requests import WaitOptions
 from modelyard.yard.yard import Yard
 
 Structure = TypeVar("Structure", bound=BaseModel)
@@ -241,7 +241,7 @@ class AsyncRequests(ABC):
             ModelyardError: the errors of ``send_chat_request_with_model``.
         """
         body = embedding_request(inputs, model, fields)
-        request = EmbeddingRequest(body.inputs(), body.model, WaitOptions(keep_alive_s=body.keep_alive))
+        request = body.request(WaitOptions(keep_alive_s=body.keep_alive))
         answering = self.yard.configured(body.model).id
         embeddings = await self._waiting(self.yard.embed(request), answering)
         check_dimensions(embeddings, body.dimensions)

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
 from modelyard.api.mcp.tools import Tool, ToolAnswer, ToolCall, tool_answer
-from modelyard.api.openai.embeddings import EmbeddingsBody, check_dimensions, embeddings_body
-from modelyard.api.rerank.routes import RerankBody, rerank_body
+from modelyard.api.openai.embeddings import EmbeddingsBody, embedded
+from modelyard.api.rerank.routes import RerankBody, ranked
 from modelyard.api.serving.wait_options import wait_options_of
-from modelyard.yard.requests.requests import EmbeddingRequest
 
 
 async def embed(call: ToolCall) -> ToolAnswer:
@@ -20,10 +17,8 @@ async def embed(call: ToolCall) -> ToolAnswer:
         ModelyardError: as ``Yard.embed``.
     """
     body, ignored = await call.body(EmbeddingsBody, call.arguments)
-    request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(call.http, body.keep_alive))
-    embeddings = await call.services.yard.embed(request)
-    check_dimensions(embeddings, body.dimensions)
-    return tool_answer(embeddings_body(embeddings, as_base64=body.encoding_format == "base64"), ignored)
+    request = body.request(wait_options_of(call.http, body.keep_alive))
+    return tool_answer(await embedded(call.services.yard, request, body), ignored)
 
 
 async def rerank(call: ToolCall) -> ToolAnswer:
@@ -34,8 +29,8 @@ async def rerank(call: ToolCall) -> ToolAnswer:
     """
     body, ignored = await call.body(RerankBody, call.arguments)
     body.checked()
-    ranking = await call.services.yard.rank(body.request(wait_options_of(call.http, body.keep_alive)))
-    return tool_answer(orjson.dumps(rerank_body(ranking, body)), ignored)
+    request = body.request(wait_options_of(call.http, body.keep_alive))
+    return tool_answer(await ranked(call.services.yard, request, body), ignored)
 
 
 POOLING_TOOLS: Final = (

@@ -22,7 +22,7 @@ from modelyard.api.serving.wait_options import KeepAlive, wait_options_of
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Text, Tokens
 from modelyard.yard.requests.one_shot import Embeddings
-from modelyard.yard.requests.requests import EmbeddingRequest
+from modelyard.yard.requests.requests import EmbeddingRequest, WaitOptions
 from modelyard.yard.yard import Yard
 
 # Source: OpenAI, API reference, embeddings: "the array must be 2048 dimensions or less".
@@ -59,13 +59,13 @@ class EmbeddingsBody(BaseModel):
     user: str | None = IGNORED
     keep_alive: KeepAlive | None = None
 
-    def inputs(self) -> tuple[Text | Tokens, ...]:
-        """Return the inputs to embed.
+    def request(self, options: WaitOptions) -> EmbeddingRequest:
+        """Return the request for the yard.
 
         Raises:
-            InvalidRequest: there are none or too many, or one is neither text nor token ids.
+            InvalidRequest: there are no inputs or too many, or one is neither text nor token ids.
         """
-        return embedding_inputs(self.input, "input")
+        return EmbeddingRequest(embedding_inputs(self.input, "input"), self.model, options)
 
 
 def embedding_inputs(inputs: str | list[Any] | dict[str, Any], param: str) -> tuple[Text | Tokens, ...]:
@@ -127,7 +127,7 @@ def _are_ids(items: list[Any]) -> bool:
     return all(type(item) is int for item in items)
 
 
-def embeddings_body(embeddings: Embeddings, *, as_base64: bool) -> bytes:
+def _embeddings_body(embeddings: Embeddings, *, as_base64: bool) -> bytes:
     """Return the body of the answer as JSON."""
     encoded = map(_base64, embeddings.vectors) if as_base64 else embeddings.vectors
     usage = {"prompt_tokens": embeddings.prompt_tokens, "total_tokens": embeddings.prompt_tokens}
@@ -161,12 +161,16 @@ router = APIRouter(route_class=JsonRoute)
 @router.post("/v1/embeddings", response_model=None)
 async def create_embeddings(body: EmbeddingsBody, http: HttpRequest) -> Response:
     """Turn texts into vectors."""
-    request = EmbeddingRequest(body.inputs(), body.model, wait_options_of(http, body.keep_alive))
-    return JsonResponse(partial(_embed, Services.of(http).yard, request, body))
+    request = body.request(wait_options_of(http, body.keep_alive))
+    return JsonResponse(partial(embedded, Services.of(http).yard, request, body))
 
 
-async def _embed(yard: Yard, request: EmbeddingRequest, body: EmbeddingsBody) -> bytes:
-    """Compute the body of the answer."""
+async def embedded(yard: Yard, request: EmbeddingRequest, body: EmbeddingsBody) -> bytes:
+    """Compute the body of the answer.
+
+    Raises:
+        ModelyardError: as ``Yard.embed``; also where the model has another number of dimensions than is asked for.
+    """
     embeddings = await yard.embed(request)
     check_dimensions(embeddings, body.dimensions)
-    return embeddings_body(embeddings, as_base64=body.encoding_format == "base64")
+    return _embeddings_body(embeddings, as_base64=body.encoding_format == "base64")

@@ -137,7 +137,7 @@ async def rerank(body: RerankBody, http: HttpRequest) -> Response:
     """Sort documents by how well they answer a query."""
     body.checked()
     request = body.request(wait_options_of(http, body.keep_alive))
-    return JsonResponse(partial(_rank, Services.of(http).yard, request, body))
+    return JsonResponse(partial(ranked, Services.of(http).yard, request, body))
 
 
 @router.post("/reranking", response_model=None)
@@ -147,7 +147,11 @@ async def reranking(body: RerankBody, http: HttpRequest) -> Response:
     return await rerank(body, http)
 
 
-async def _rank(yard: Yard, request: RankRequest, body: RerankBody) -> bytes:
-    """Compute the body of the answer."""
+async def ranked(yard: Yard, request: RankRequest, body: RerankBody) -> bytes:
+    """Compute the body of the answer.
+
+    Raises:
+        ModelyardError: as ``Yard.rank``.
+    """
     ranking = await yard.rank(request)
     return orjson.dumps(rerank_body(ranking, body) if body.texts is None else scored_texts(ranking, body))
