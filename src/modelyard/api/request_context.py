@@ -103,8 +103,16 @@ class RequestContext:
         """
         new = dict.fromkeys(names)
         self.ignored |= new
-        if self.is_strict and new:
-            first = next(iter(new))[:_MAX_NAME_LENGTH]
+        self.allow(new)
+
+    def allow(self, ignored: Collection[str]) -> None:
+        """Refuse parts of a request that have no effect where the server is strict.
+
+        Raises:
+            InvalidRequest: there are such parts, and the server is strict.
+        """
+        if self.is_strict and ignored:
+            first = next(iter(ignored))[:_MAX_NAME_LENGTH]
             raise InvalidRequest(
                 f"'{first}' would have no effect, and this server is strict ('strict' in [server]). Leave it out.",
                 first,

@@ -15,6 +15,7 @@ from modelyard.api.errors.responses import MAX_NAME_CHARS, field_path
 from modelyard.api.mcp.progress import CallProgress
 from modelyard.api.mcp.schemas import argument_names, arguments_schema
 from modelyard.api.openapi.schemas import Schema
+from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.api.serving.request_body import RequestBody
@@ -94,12 +95,8 @@ class ToolCall:
             return body, tuple(ignored_fields(body))
 
         body, ignored = await RequestBody.of(self.http.scope).converted(read)
-        if ignored and self.services.yard.config.server.strict:
-            first = ignored[0][:MAX_NAME_CHARS]
-            raise InvalidRequest(
-                f"'{first}' would have no effect, and this server is strict ('strict' in [server]). Leave it out.",
-                first,
-            )
+        # Not ``ignore``: its header may have been sent.
+        RequestContext.of(self.http.scope).allow(ignored)
         return body, ignored
 
 

@@ -98,6 +98,8 @@ async def served(
     answer: Callable[[Submit], Sequence[str]] | None = None,
     keys: Sequence[AccessKey] = (),
     tools: Sequence[ToolSource] = (),
+    *,
+    is_strict: bool = False,
 ) -> AsyncIterator[Served]:
     write(folder / "a.gguf", tiny_model())
     write(folder / "b.gguf", tiny_model())
@@ -105,7 +107,8 @@ async def served(
         {"model_id": "a.gguf", "alias": "a", "aliases": ["alpha"]},
         {"model_id": "b.gguf", "alias": "b", "load": "on-demand"},
     ]
-    config = validate_config({"models": models, "default_model_id": "a"}, source="test", base=folder)
+    tables = {"models": models, "default_model_id": "a", "server": {"strict": is_strict}}
+    config = validate_config(tables, source="test", base=folder)
     engines = ScriptedEngines(answer=answer, output_format=HERMES if tools else None)
     yard = Yard(config, engines.make_handle)
     await yard.start()
@@ -161,6 +164,18 @@ async def test_parts_without_effect_are_listed(tmp_path: Path) -> None:
     async with served(tmp_path, hello) as server, server.client() as client:
         result = await client.call_tool("chat", arguments)
         assert result.meta == {"modelyard/ignored": ["messages[0].content[0].colour"]}
+
+
+async def test_a_strict_server_refuses_parts_without_effect(tmp_path: Path) -> None:
+    async with served(tmp_path, hello, is_strict=True) as server, server.client() as client:
+        result = await client.call_tool("model_status", {"model_id": "a"})
+        assert not result.is_error
+        arguments = {"messages": [{"role": "user", "content": [{"type": "text", "text": "Hi", "colour": "red"}]}]}
+        result = await client.call_tool("chat", arguments)
+        assert result.is_error
+        assert text_of(result).startswith(
+            "'messages[0].content[0].colour' would have no effect, and this server is strict"
+        )
 
 
 async def test_progress_has_the_text_of_the_answer(tmp_path: Path) -> None:
