@@ -98,15 +98,15 @@ class Server:
 
     @property
     def transport(self) -> Transport:
-        transport: Transport = self.app.state.mcp._starting.result()
+        transport: Transport = self.app.state.mcp.started
         return transport
 
     async def end_sessions(self) -> int:
         """End all sessions, as the start of another server would; return how many there were."""
-        sessions = list(self.transport._sessions)
-        for session in sessions:
-            self.transport._sessions.remove(session)
-            await self.transport._close(session)
+        sessions = list(self.transport.sessions)
+        async with self.connect() as http:
+            for session in sessions:
+                await http.delete("/mcp", headers={"mcp-session-id": session.id})
         return len(sessions)
 
 
@@ -142,8 +142,8 @@ async def test_messages_pass_both_ways_and_the_session_ends_with_standard_input(
         answered = await program.receive()
         assert answered["id"] == 7
         assert answered["result"]["content"] == [{"type": "text", "text": "Hello"}]
-        assert len(server.transport._sessions) == 1
-    assert len(server.transport._sessions) == 0
+        assert len(server.transport.sessions) == 1
+    assert len(server.transport.sessions) == 0
 
 
 async def test_clients_of_versions_without_sessions_are_served(server: Server) -> None:
@@ -163,7 +163,7 @@ async def test_a_session_that_the_server_has_ended_is_opened_again(server: Serve
         assert await server.end_sessions() == 1
         answered = await program.ask(2, "tools/call", name="model_status", arguments={"model_id": "m"})
         assert answered["result"]["structuredContent"]["status"] == "loaded"
-        assert len(server.transport._sessions) == 1
+        assert len(server.transport.sessions) == 1
 
 
 async def test_what_is_no_message_is_an_error_and_the_next_line_counts(server: Server) -> None:
@@ -226,6 +226,22 @@ async def test_a_server_that_is_gone_is_told_as_an_error() -> None:
         answer = await program.ask(1, "initialize")
         assert answer["id"] == 1
         assert "The server does not answer" in answer["error"]["message"]
+
+
+async def test_a_server_that_opens_no_session_is_told_as_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.cli.mcp.bridge.OPEN_S", 0.1)
+
+    async def answer(_: httpx2.Request) -> httpx2.Response:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    def connect() -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(base_url="http://server", transport=httpx2.MockTransport(answer))
+
+    async with bridged(connect) as program:
+        failed = await program.ask(1, "initialize")
+        assert failed["id"] == 1
+        assert "The server has not answered" in failed["error"]["message"]
 
 
 async def test_a_server_without_the_endpoint_is_told_as_an_error() -> None:

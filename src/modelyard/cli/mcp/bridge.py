@@ -27,6 +27,9 @@ MAX_ID_CHARS: Final = 256
 CONNECT_S: Final = 5.0
 """Seconds in which a connection is established."""
 
+OPEN_S: Final = 60.0
+"""Seconds in which a session is opened. Nothing else that the client sends is read meanwhile, nor its end."""
+
 MIN_RETRY_S: Final = 1.0
 MAX_RETRY_S: Final = 30.0
 """Seconds between attempts to open the stream of events; they double."""
@@ -76,7 +79,9 @@ class Bridge:
         if message.get("method") == "initialize":
             self._initialize = message
             async with self._opening:
-                await self._open(message, answers_client=True)
+                answers = await self._open(message)
+            for answer in answers:
+                await self._write(orjson.dumps(answer))
         elif "method" in message and identifier is not None:
             await self._start(message, identifier)
         elif message.get("method") == "notifications/cancelled" and self._session is None:
@@ -115,16 +120,20 @@ class Bridge:
             # Nobody reads the answers any more; the end of standard input follows.
             logger.debug("a request could not be answered: %s", error)
 
-    async def _open(self, message: Message, *, answers_client: bool) -> None:
-        """Send the request that opens a session, and note the session and its version."""
+    async def _open(self, message: Message) -> list[Message]:
+        """Send the request that opens a session, note the session and its version, and return the answers."""
         self._session = self._version = None
         identifier = message.get("id")
-        async with contextlib.aclosing(self._answers(message)) as answers:
-            async for answer in answers:
-                if answer.get("id") == identifier and isinstance(result := answer.get("result"), Mapping):
-                    self._version = str(result.get("protocolVersion"))
-                if answers_client:
-                    await self._write(orjson.dumps(answer))
+        try:
+            async with asyncio.timeout(OPEN_S), contextlib.aclosing(self._answers(message)) as arriving:
+                answers = [answer async for answer in arriving]
+        except TimeoutError:
+            self._session = None
+            return [_failure(identifier, _INTERNAL_ERROR, f"The server has not answered within {OPEN_S:.0f} s.")]
+        for answer in answers:
+            if answer.get("id") == identifier and isinstance(result := answer.get("result"), Mapping):
+                self._version = str(result.get("protocolVersion"))
+        return answers
 
     async def _reopen(self, ended: str | None) -> bool:
         """Open a session in place of the one that has ended; return whether there is one."""
@@ -133,7 +142,7 @@ class Bridge:
                 return True  # Another request has opened it meanwhile.
             if self._initialize is None:
                 return False
-            await self._open(self._initialize, answers_client=False)
+            await self._open(self._initialize)
             if self._session is None:
                 return False
             await self._post({"jsonrpc": "2.0", "method": "notifications/initialized"})
