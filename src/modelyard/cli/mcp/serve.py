@@ -127,14 +127,19 @@ def _run(connect: Connect) -> None:
 
     log_warnings()
     with own_streams() as (source, sink):
-        asyncio.run(_until_signalled(serve_streams(connect, source, sink)))
+        asyncio.run(until_signalled(serve_streams(connect, source, sink)))
 
 
-async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    """Run ``work``; SIGINT and SIGTERM cancel it, so that models are freed."""
+async def until_signalled(work: Coroutine[Any, Any, None]) -> None:
+    """Run ``work``; SIGINT, SIGTERM and the end of the terminal cancel it, so that models are freed.
+
+    An engine that ends with its process while it computes counts as one that has crashed it.
+    """
     task = asyncio.ensure_future(work)
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    # A hang-up that is ignored stays so, as under nohup.
+    hang_up = () if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (signal.SIGHUP,)
+    for number in (signal.SIGINT, signal.SIGTERM, *hang_up):
         loop.add_signal_handler(number, task.cancel)
     try:
         await task
