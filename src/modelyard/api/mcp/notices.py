@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from typing import Any, Final
 
 from mcp.server.subscriptions import InMemorySubscriptionBus
@@ -13,8 +12,6 @@ from mcp_types import ResourceListChangedNotification
 from modelyard.api.mcp.resources import uri_of
 from modelyard.api.mcp.sessions import Session, Sessions
 from modelyard.yard.stats.status_broadcaster import StatusChange
-
-logger = logging.getLogger(__name__)
 
 MIN_INTERVAL_S: Final = 1.0
 """Least time between two notifications of the same change to one client."""
@@ -62,15 +59,16 @@ class Notices:
     def _notify(self, session: Session, changed: set[str]) -> None:
         self._missed.setdefault(session, set()).update(changed)
         if session not in self._notifying:
-            task = self._notifying[session] = asyncio.create_task(self._notify_one(session, session.peer))
-            task.add_done_callback(lambda _: self._forget(session))
-
-    def _forget(self, session: Session) -> None:
-        self._notifying.pop(session, None)
-        self._missed.pop(session, None)
+            self._notifying[session] = asyncio.create_task(self._notify_one(session, session.peer))
 
     async def _notify_one(self, session: Session, peer: Any) -> None:
-        while changed := self._missed.pop(session, None):
-            await peer.send_notification(ResourceListChangedNotification())
-            for uri in sorted(changed & session.subscriptions):
-                await peer.send_resource_updated(uri)
+        """Notify a client until it has missed nothing. What it is sent after the end of its session is dropped."""
+        try:
+            while changed := self._missed.pop(session, None):
+                await peer.send_notification(ResourceListChangedNotification())
+                for uri in sorted(changed & session.subscriptions):
+                    await peer.send_resource_updated(uri)
+        finally:
+            # Here, and not when the task is found done: what changes in between would be missed.
+            self._missed.pop(session, None)
+            del self._notifying[session]
