@@ -8,7 +8,7 @@ from pathlib import Path
 
 from modelyard.config import Config, read_keys
 from modelyard.inprocess.http_server.tls import certificate_of
-from modelyard.inprocess.listen import listen
+from modelyard.inprocess.listen import listen, listen_for_mcp
 from modelyard.system import supervised
 from modelyard.system.standard_streams import outlive_readers
 
@@ -47,7 +47,7 @@ def host_server(
         if is_supervised and supervised.can_be_supervised():
             link = supervised.put_under_supervisor(listener, reloads=read_config is not None)
     # Each process of a supervised server binds this port anew: its clients open their sessions again anyway.
-    mcp_listener = None if config.server.mcp_port is None else listen(config.server.host, config.server.mcp_port)
+    mcp_listener = listen_for_mcp(config.server.host, config.server.mcp_port)
     from modelyard.cli.server import run_server
 
     run_server(config, keys, listener, read_config, link, tls, file, mcp_listener)

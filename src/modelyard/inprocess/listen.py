@@ -1,4 +1,4 @@
-"""Binds the address of a server."""
+"""Binds the addresses of a server."""
 
 from __future__ import annotations
 
@@ -31,3 +31,18 @@ def listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         raise PortUnavailable(host, port, (error.strerror or str(error)).lower()) from error
     return listener
+
+
+def listen_for_mcp(host: str, port: int | None) -> socket.socket | None:
+    """Return a socket bound to ``mcp_port`` of a configuration, on which /mcp alone is served; None: it has none.
+
+    Raises:
+        PortUnavailable: as ``listen``.
+    """
+    if port is None:
+        return None
+    try:
+        return listen(host, port)
+    except PortUnavailable as unavailable:
+        unavailable.advice = "Choose another mcp_port."
+        raise

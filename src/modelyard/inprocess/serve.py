@@ -15,7 +15,7 @@ from modelyard.errors import Closed, InvalidRequest, PortUnavailable
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import certificate_of
-from modelyard.inprocess.listen import listen
+from modelyard.inprocess.listen import listen, listen_for_mcp
 from modelyard.inprocess.loop_thread import outcome
 from modelyard.inprocess.model import Model
 from modelyard.inprocess.requests import shown
@@ -137,9 +137,8 @@ async def _serve(
     port = server.port if port is None else port
     with contextlib.ExitStack() as listeners:
         listener = listeners.enter_context(contextlib.closing(_listen(host, port)))
-        mcp_listener = None
-        if server.mcp_port is not None:
-            mcp_listener = listeners.enter_context(contextlib.closing(_listen(host, server.mcp_port)))
+        if (mcp_listener := listen_for_mcp(host, server.mcp_port)) is not None:
+            listeners.enter_context(contextlib.closing(mcp_listener))
         models = len(model.yard.config.models)
         responses_file = server.responses_file(host, port)
         app = create_app(

@@ -78,4 +78,4 @@ async def test_a_port_that_is_taken_is_told(model: AsyncModel) -> None:
             model.yard.directory.replace_config(model.yard.config.model_copy(update={"server": server}))
             with pytest.raises(PortUnavailable) as refused:
                 await modelyard.serve_async(model, port=0)
-            assert str(busy) in str(refused.value)
+            assert f":{busy}: address already in use. Choose another mcp_port." in str(refused.value)
