@@ -79,15 +79,9 @@ def _on_demand(config: Config) -> Config:
 
 def running_server(address: ServerAddress) -> Connect:
     """Return a function that connects to a server that runs."""
+    from modelyard.cli.chat.connection import server_client
 
-    @contextlib.asynccontextmanager
-    async def connect() -> AsyncIterator[httpx2.AsyncClient]:
-        from modelyard.cli.chat.connection import server_client
-
-        async with server_client(address) as client:
-            yield client
-
-    return connect
+    return lambda: server_client(address)
 
 
 def own_models(config: Config) -> Connect:

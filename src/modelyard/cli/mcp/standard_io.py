@@ -64,17 +64,15 @@ async def lines_of(source: int) -> AsyncIterator[bytes]:
                 return
 
     threading.Thread(target=read, name="standard input", daemon=True).start()
-    begun = bytearray()
+    begun = b""
     while piece := await pieces.get():
-        begun += piece
-        *lines, rest = begun.split(b"\n")
+        *lines, begun = (begun + piece).split(b"\n")
         for line in lines:
-            if stripped := bytes(line).strip():
+            if stripped := line.strip():
                 yield stripped
-        begun = bytearray(rest)
         if len(begun) > MAX_LINE_BYTES:
             raise LineTooLong
-    if stripped := bytes(begun).strip():
+    if stripped := begun.strip():
         yield stripped
 
 
