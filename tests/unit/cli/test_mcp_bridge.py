@@ -244,6 +244,78 @@ async def test_a_server_that_opens_no_session_is_told_as_an_error(monkeypatch: p
         assert "The server has not answered" in failed["error"]["message"]
 
 
+class RestartedServer:
+    """A server that was started again: it has lost its sessions.
+
+    Attributes:
+        opens: set while sessions are opened; otherwise their requests wait.
+        fault: "refused" where it opens no session, "lost" where it loses the notification that follows.
+        refused: a place for each request of a session that there is not.
+    """
+
+    def __init__(self) -> None:
+        self.opens = asyncio.Event()
+        self.opens.set()
+        self.fault = ""
+        self.refused = asyncio.Semaphore(0)
+        self._opened = 0
+
+    def connect(self) -> httpx2.AsyncClient:
+        return httpx2.AsyncClient(base_url="http://server", transport=httpx2.MockTransport(self._answer))
+
+    def restart(self) -> None:
+        self._opened += 1
+
+    async def _answer(self, request: httpx2.Request) -> httpx2.Response:
+        if request.method != "POST":
+            return httpx2.Response(405)
+        message, session = json.loads(request.content), request.headers.get("mcp-session-id")
+        answer = {"jsonrpc": "2.0", "id": message.get("id"), "result": {"protocolVersion": "2025-06-18"}}
+        if message["method"] == "initialize":
+            assert session is None
+            await self.opens.wait()
+            if self.fault == "refused":
+                return httpx2.Response(503, json={"error": {"message": "Too many connections."}})
+            self._opened += 1
+            return httpx2.Response(200, json=answer, headers={"mcp-session-id": str(self._opened)})
+        if session != str(self._opened):
+            self.refused.release()
+            return httpx2.Response(400 if session is None else 404)
+        if "id" in message:
+            return httpx2.Response(200, json=answer)
+        if self.fault == "lost":
+            raise httpx2.ReadError("reset")
+        return httpx2.Response(202)
+
+
+async def test_a_session_that_cannot_be_opened_again_is_opened_for_a_later_request() -> None:
+    server = RestartedServer()
+    async with bridged(server.connect) as program:
+        await program.initialize()
+        server.restart()
+        for identifier, server.fault in enumerate(("refused", "lost")):
+            answer = await program.ask(identifier, "ping")
+            assert answer["id"] == identifier
+            assert answer["error"]["message"] == "The session has ended."
+        server.fault = ""
+        assert "result" in await program.ask(2, "ping")
+
+
+async def test_requests_that_come_while_a_session_is_opened_again_wait_for_it() -> None:
+    server = RestartedServer()
+    async with bridged(server.connect) as program:
+        await program.initialize()
+        server.restart()
+        server.opens.clear()
+        for identifier in (1, 2):
+            program.send({"jsonrpc": "2.0", "id": identifier, "method": "ping"})
+            await asyncio.wait_for(server.refused.acquire(), WAIT_S)
+        server.opens.set()
+        answers = [await program.receive() for _ in range(2)]
+        assert sorted(answer["id"] for answer in answers) == [1, 2]
+        assert all("result" in answer for answer in answers)
+
+
 async def test_a_server_without_the_endpoint_is_told_as_an_error() -> None:
     def answer(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(404, html="<h1>Not here</h1>")

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 import httpx2
@@ -48,6 +49,21 @@ Message = dict[str, Any]
 logger = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """A session at the server.
+
+    Attributes:
+        id: as the server named it; None: it needs no name.
+        version: of the protocol.
+        initialize: the request of the client that opened it.
+    """
+
+    id: str | None
+    version: str
+    initialize: Message
+
+
 class Bridge:
     """The messages between one client and one server.
 
@@ -58,9 +74,7 @@ class Bridge:
 
     def __init__(self, http: httpx2.AsyncClient, write: Callable[[bytes], Awaitable[None]]) -> None:
         self._http, self._write = http, write
-        self._session: str | None = None
-        self._version: str | None = None
-        self._initialize: Message | None = None
+        self._session: _Session | None = None
         self._opening = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._events: asyncio.Task[None] | None = None
@@ -77,14 +91,13 @@ class Bridge:
             return
         identifier = message.get("id")
         if message.get("method") == "initialize":
-            self._initialize = message
             async with self._opening:
-                answers = await self._open(message)
+                answers, self._session = await self._open(message)
             for answer in answers:
                 await self._write(orjson.dumps(answer))
         elif "method" in message and identifier is not None:
             await self._start(message, identifier)
-        elif message.get("method") == "notifications/cancelled" and self._session is None:
+        elif message.get("method") == "notifications/cancelled" and not self._has_id:
             # Without a session, a request is cancelled by its disconnect.
             params = message.get("params")
             running = self._tasks.get(_key_of(params.get("requestId") if isinstance(params, dict) else None))
@@ -99,9 +112,14 @@ class Bridge:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if self._session is not None:
+        if self._has_id:
             with contextlib.suppress(httpx2.HTTPError):
-                await self._http.delete("/mcp", headers=self._headers({}), timeout=CONNECT_S)
+                await self._http.delete("/mcp", headers=_headers({}, self._session), timeout=CONNECT_S)
+
+    @property
+    def _has_id(self) -> bool:
+        """Whether there is a session that the server knows by its id."""
+        return self._session is not None and self._session.id is not None
 
     async def _start(self, message: Message, identifier: object) -> None:
         """Pass a request on, in a task of its own."""
@@ -120,33 +138,37 @@ class Bridge:
             # Nobody reads the answers any more; the end of standard input follows.
             logger.debug("a request could not be answered: %s", error)
 
-    async def _open(self, message: Message) -> list[Message]:
-        """Send the request that opens a session, note the session and its version, and return the answers."""
-        self._session = self._version = None
+    async def _open(self, message: Message) -> tuple[list[Message], _Session | None]:
+        """Send the request that opens a session; return the answers, and the session unless it was refused."""
         identifier = message.get("id")
+        ids: list[str | None] = []
         try:
-            async with asyncio.timeout(OPEN_S), contextlib.aclosing(self._answers(message)) as arriving:
+            async with asyncio.timeout(OPEN_S), contextlib.aclosing(self._answers(message, ids.append)) as arriving:
                 answers = [answer async for answer in arriving]
         except TimeoutError:
-            self._session = None
-            return [_failure(identifier, _INTERNAL_ERROR, f"The server has not answered within {OPEN_S:.0f} s.")]
+            why = f"The server has not answered within {OPEN_S:.0f} s."
+            return [_failure(identifier, _INTERNAL_ERROR, why)], None
         for answer in answers:
             if answer.get("id") == identifier and isinstance(result := answer.get("result"), Mapping):
-                self._version = str(result.get("protocolVersion"))
-        return answers
+                return answers, _Session(ids[0], str(result.get("protocolVersion")), message)
+        return answers, None
 
-    async def _reopen(self, ended: str | None) -> bool:
-        """Open a session in place of the one that has ended; return whether there is one."""
+    async def _reopen(self, ended: _Session) -> bool:
+        """Open a session in place of the one that has ended; return whether there is one.
+
+        The one that has ended stays until then, so that requests that come meanwhile, or after this has failed, are
+        refused as this one was, and open a session, too.
+        """
         async with self._opening:
-            if self._session != ended:
-                return True  # Another request has opened it meanwhile.
-            if self._initialize is None:
+            if self._session is not ended:
+                return self._session is not None  # Another request has opened it meanwhile.
+            _, opened = await self._open(ended.initialize)
+            if opened is None:
                 return False
-            await self._open(self._initialize)
-            if self._session is None:
-                return False
-            await self._post({"jsonrpc": "2.0", "method": "notifications/initialized"})
-            return True
+            with contextlib.suppress(httpx2.HTTPError):
+                await self._post({"jsonrpc": "2.0", "method": "notifications/initialized"}, opened)
+                self._session = opened
+            return self._session is opened
 
     async def _request(self, message: Message) -> None:
         async with contextlib.aclosing(self._answers(message, may_reopen=True)) as answers:
@@ -156,23 +178,33 @@ class Bridge:
     async def _notify(self, message: Message) -> None:
         with contextlib.suppress(httpx2.HTTPError):
             # The client learns of a server that does not answer by its next request.
-            await self._post(message)
-        if message.get("method") == "notifications/initialized" and self._session is not None and self._events is None:
+            await self._post(message, self._session)
+        if message.get("method") == "notifications/initialized" and self._has_id and self._events is None:
             self._events = asyncio.create_task(self._follow_events())
 
-    async def _post(self, message: Message) -> None:
-        await self._http.post("/mcp", content=orjson.dumps(message), headers=self._headers(message), timeout=CONNECT_S)
+    async def _post(self, message: Message, session: _Session | None) -> None:
+        headers = _headers(message, session)
+        await self._http.post("/mcp", content=orjson.dumps(message), headers=headers, timeout=CONNECT_S)
 
-    async def _answers(self, message: Message, *, may_reopen: bool = False) -> AsyncGenerator[Message]:
-        """Yield the messages with which the server answers a request, the last of which is its response."""
-        session = self._session
+    async def _answers(
+        self, message: Message, on_session: Callable[[str | None], None] | None = None, *, may_reopen: bool = False
+    ) -> AsyncGenerator[Message]:
+        """Yield the messages with which the server answers a request, the last of which is its response.
+
+        Args:
+            message: the request.
+            on_session: called with the id of the session that the request opens, if it has one; None: the request
+                opens none, and is one of the session that there is.
+            may_reopen: whether a session is opened in place of one that has ended.
+        """
+        session = self._session if on_session is None else None
         is_answered = False
         try:
             async with self._http.stream(
                 "POST",
                 "/mcp",
                 content=orjson.dumps(message),
-                headers=self._headers(message),
+                headers=_headers(message, session),
                 timeout=httpx2.Timeout(None, connect=CONNECT_S),
             ) as response:
                 if response.status_code == 404 and session is not None and may_reopen:
@@ -185,8 +217,8 @@ class Bridge:
                         return
                     yield _failure(message.get("id"), _INTERNAL_ERROR, "The session has ended.")
                     return
-                if (opened := response.headers.get("mcp-session-id")) and message.get("method") == "initialize":
-                    self._session = opened
+                if on_session is not None:
+                    on_session(response.headers.get("mcp-session-id"))
                 async for answer in _messages(response):
                     if "method" not in answer:
                         is_answered = True
@@ -206,7 +238,8 @@ class Bridge:
         while True:
             with contextlib.suppress(httpx2.HTTPError):
                 timeout = httpx2.Timeout(None, connect=CONNECT_S)
-                async with self._http.stream("GET", "/mcp", headers=self._headers({}), timeout=timeout) as response:
+                headers = _headers({}, self._session)
+                async with self._http.stream("GET", "/mcp", headers=headers, timeout=timeout) as response:
                     if response.status_code == 200:
                         wait_s = MIN_RETRY_S
                         async for message in _messages(response):
@@ -214,19 +247,20 @@ class Bridge:
             await asyncio.sleep(wait_s)
             wait_s = min(2 * wait_s, MAX_RETRY_S)
 
-    def _headers(self, message: Message) -> dict[str, str]:
-        headers = {"accept": _ACCEPT, "content-type": "application/json"}
-        version = _version_of(message)
-        if version is not None:
-            return headers | _standard_headers(message, version)
-        if self._session is not None:
-            headers["mcp-session-id"] = self._session
-        if self._version is not None:
-            headers["mcp-protocol-version"] = self._version
-        return headers
-
     async def _fail(self, identifier: object, code: int, why: str) -> None:
         await self._write(orjson.dumps(_failure(identifier, code, why)))
+
+
+def _headers(message: Message, session: _Session | None) -> dict[str, str]:
+    headers = {"accept": _ACCEPT, "content-type": "application/json"}
+    version = _version_of(message)
+    if version is not None:
+        return headers | _standard_headers(message, version)
+    if session is not None:
+        headers["mcp-protocol-version"] = session.version
+        if session.id is not None:
+            headers["mcp-session-id"] = session.id
+    return headers
 
 
 def _version_of(message: Message) -> str | None:
