@@ -52,6 +52,11 @@ class ServerAddress:
     announcement: Announcement | None = None
     model: str | None = None
 
+    @property
+    def is_starting(self) -> bool:
+        """Whether the server is one of this machine that loads its models. Its port may be open already."""
+        return self.announcement is not None and not self.announcement.is_serving
+
 
 @dataclass(frozen=True, slots=True)
 class ServerEvent:
@@ -269,7 +274,7 @@ def _unreachable(address: ServerAddress, error: Exception) -> ServerUnreachable 
 
 def _why(address: ServerAddress, error: Exception) -> str:
     match error:
-        case ConnectionRefusedError() | TimeoutError() if _is_starting(address):
+        case ConnectionRefusedError() | TimeoutError() if address.is_starting:
             return "it is starting, and loads its models"
         case ssl.SSLCertVerificationError():
             return f"its certificate is not trusted ({error.verify_message.lower()})"
@@ -291,14 +296,9 @@ def _why(address: ServerAddress, error: Exception) -> str:
             return str(error) or type(error).__name__
 
 
-def _is_starting(address: ServerAddress) -> bool:
-    """Whether the server is one of this machine that loads its models. Its port may be open already."""
-    return address.announcement is not None and not address.announcement.is_serving
-
-
 def _hint(address: ServerAddress, error: Exception) -> str:
     match error:
-        case ConnectionRefusedError() | TimeoutError() if _is_starting(address):
+        case ConnectionRefusedError() | TimeoutError() if address.is_starting:
             return "Try again when they are loaded."
         case ssl.SSLCertVerificationError():
             return "Set SSL_CERT_FILE to the certificate of its authority."

@@ -129,7 +129,7 @@ def server_with_model(
         if isinstance(answer, ModelyardError):
             if is_named:
                 raise answer
-            if isinstance(answer, ServerUnreachable) and server.announcement and not server.announcement.is_serving:
+            if isinstance(answer, ServerUnreachable) and server.is_starting:
                 starting = answer
             continue
         found = model_in(answer["models"], model)
