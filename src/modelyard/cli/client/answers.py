@@ -48,6 +48,7 @@ _ANSWERS: Final[Mapping[str, Any]] = {
         "applied": bool,
         "changed": {"*": {"keys": [str], "how": str, "error": str | None}},
         **{key: [str] for key in ("added", "removed", "retuned", "memory", "needs_restart")},
+        "mcp": ([str], type(None)),
     },
     "/v1/logs": {"data": [_LOG_LINE]},
     "/v1/agent/tools": {

@@ -104,6 +104,7 @@ def server(**model: object) -> dict[str, object]:
         ("POST", "/v1/models/plan", PLAN, {"outcome": "fits"}),
         ("POST", "/v1/config/reload?dry_run=true", RELOAD, {**RELOAD, "changed": {"m": {"keys": ["isq"]}}}),
         ("POST", "/v1/config/reload", RELOAD, {"applied": True}),
+        ("POST", "/v1/config/reload", {**RELOAD, "mcp": ["servers.files"]}, {**RELOAD, "mcp": 1}),
         ("GET", "/v1/logs?lines=1", {"data": [LINE]}, {"data": [{**LINE, "time": "noon"}]}),
         ("GET", "/v1/logs?lines=1", {"data": [LINE]}, {"object": "list"}),
     ],
