@@ -15,7 +15,7 @@ from modelyard.system.printable import printable
 _MIN_BAR_COLUMNS: Final = 60
 
 
-class Step(Protocol):
+class ShownStep(Protocol):
     """What is done to a model, such as "loading", and the part of that which is done, 0 to 1; None: not known."""
 
     @property
@@ -32,7 +32,7 @@ class LoadBars:
         self._bars: Progress | None = None
         self._tasks: dict[str, TaskID] = {}
 
-    def show(self, steps: Mapping[str, Step]) -> None:
+    def show(self, steps: Mapping[str, ShownStep]) -> None:
         """Show ``steps``, by model; a model that is not among them has no bar any more."""
         if not self._console.is_terminal or self._console.is_dumb_terminal:
             return
