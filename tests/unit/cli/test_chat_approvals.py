@@ -48,13 +48,14 @@ class Stage:
         yield lambda: self.typed.pop(0) if self.typed else ""
         self.listens = False
 
-    def approver(self, *, has_keys: bool = True) -> Approver:
+    def approver(self, *, has_keys: bool = True, view_asks: bool = True) -> Approver:
         shown = self.shown
 
         class View(AnswerView):
             def ask(self, text: str, question: str) -> bool:
-                shown.append(f"{text}\n{question}")
-                return True
+                if view_asks:
+                    shown.append(f"{text}\n{question}")
+                return view_asks
 
         return Approver(self, View(), self.noted.append, self if has_keys else None)  # type: ignore[arg-type]
 
@@ -146,9 +147,15 @@ def test_the_user_reads_all_arguments_and_no_control_characters(stage: Stage) ->
     assert "\u202e" not in stage.shown[0]
 
 
+def test_the_user_reads_the_arguments_where_the_view_shows_no_calls(stage: Stage) -> None:
+    stage.approver(view_asks=False).ask(asked())
+    (noted,) = stage.noted
+    assert noted.startswith('files_write of files needs your approval:\n{\n  "path": "a.txt"\n}\nRun files_write?')
+
+
 @pytest.mark.parametrize("arguments", ['{"a": ', "[" * 100_000, ""])
 def test_arguments_that_are_no_json_are_shown_as_they_are(arguments: str) -> None:
-    assert "needs your approval" in asked(arguments=arguments).text()
+    assert asked(arguments=arguments).text(is_below_call=False).endswith(f"needs your approval:\n{arguments}")
 
 
 def test_a_chunk_without_calls_has_no_events() -> None:

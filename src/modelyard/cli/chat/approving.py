@@ -76,8 +76,10 @@ class Approver:
 
     def _begin(self) -> None:
         """Show the first question, and only then take keys, so that none answers what nobody has seen."""
-        if not self._view.ask(self._waiting[0].text(), self._waiting[0].question()):
-            self._note(f"{self._waiting[0].text()}\n{self._waiting[0].question()}")
+        asked = self._waiting[0]
+        if not self._view.ask(asked.text(is_below_call=True), asked.question()):
+            # A view without questions shows no calls either.
+            self._note(f"{asked.text(is_below_call=False)}\n{asked.question()}")
         self._stop_listening()
         if self._keyboard is not None:
             self._read = self._listening.enter_context(self._keyboard.single_keys())

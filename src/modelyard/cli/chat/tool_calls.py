@@ -72,11 +72,16 @@ class ApprovalAsked:
     server: str
     arguments: str
 
-    def text(self) -> str:
-        """Return what the user reads before the decision, with the arguments where the line of the call cuts them."""
+    def text(self, *, is_below_call: bool) -> str:
+        """Return what the user reads before the decision, with the arguments unless the line of the call has them all.
+
+        Args:
+            is_below_call: whether the user sees the line of the call.
+        """
         text = f"{self.name} of {printable(self.server)} needs your approval"
-        is_cut = len(self.arguments) > _MAX_SHOWN
-        return f"{text}:\n{printable_lines(_indented(self.arguments))}" if is_cut else f"{text}."
+        if is_below_call and len(self.arguments) <= _MAX_SHOWN:
+            return f"{text}."
+        return f"{text}:\n{printable_lines(_indented(self.arguments))}"
 
     def question(self) -> str:
         """Return the question that keys answer."""
