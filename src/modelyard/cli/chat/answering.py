@@ -117,16 +117,15 @@ class _Receiving:
 
     def _begin_round(self) -> None:
         self._began = self._clock()
-        self._has_text = self._has_reasoning = False
+        self._has_text = self._has_thought = self._has_reasoning = False
         self._thinks_since: float | None = None
-        self._is_thinking = False
 
     def take(self, piece: Piece) -> None:
         self._waits_for = ""
         if piece.reasoning:
             self._reasonings.append(piece.reasoning)
-            if self._thinks_since is None:
-                self._thinks_since, self._is_thinking = self._clock(), True
+            if not self._has_thought:
+                self._has_thought, self._thinks_since = True, self._clock()
             # Line breaks separate the reasoning of two rounds, between which the terminal shows the calls.
             shown = piece.reasoning if self._has_reasoning else piece.reasoning.lstrip("\n")
             self._has_reasoning = self._has_reasoning or bool(shown)
@@ -134,7 +133,7 @@ class _Receiving:
                 self._view.reasoning(shown)
         if piece.text:
             # Line breaks between the reasoning and the answer belong to neither.
-            is_first = not self._texts and self._thinks_since is not None
+            is_first = not self._texts and self._has_thought
             text = piece.text.lstrip("\n") if is_first else piece.text
             if text:
                 self._end_reasoning()
@@ -175,17 +174,17 @@ class _Receiving:
             others = f" and {len(self._running) - 1} more" if len(self._running) > 1 else ""
             if now - since > _SILENT_S:
                 self._view.status(f"{name}{others}... {now - since:.0f} s")
-        elif self._is_thinking:
+        elif self._thinks_since is not None:
             if not self._shows_reasoning:
-                self._view.status(f"Thinking... {now - (self._thinks_since or now):.1f} s")
+                self._view.status(f"Thinking... {now - self._thinks_since:.1f} s")
         elif not self._has_text and now - self._began > _SILENT_S:
             self._view.status(f"Reading the prompt... {now - self._began:.0f} s")
         self._view.tick()
 
     def _end_reasoning(self) -> None:
-        if self._is_thinking and self._thinks_since is not None:
+        if self._thinks_since is not None:
             took = self._clock() - self._thinks_since
-            self._is_thinking = False
+            self._thinks_since = None
             self._thought_s = (self._thought_s or 0.0) + took
             self._view.thought(took)
 
