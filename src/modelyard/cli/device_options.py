@@ -7,6 +7,8 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from modelyard.cli.usage import UsageError
+
 DEVICE: Final = "Options of memory and device"
 CpuOption = Annotated[
     bool, typer.Option("--cpu", help="Use only the CPU, even if there is an accelerator.", rich_help_panel=DEVICE)
@@ -137,7 +139,6 @@ def _layers(text: str | None) -> int | list[str] | None:
     """
     if text is None:
         return None
-    from modelyard.cli.usage import UsageError
     from modelyard.config.device_layers import MAX_DEVICES, MAX_LAYERS, read_device_layers
 
     layers = int(text) if text.isdecimal() and len(text) < 10 else text.split(";")
@@ -163,8 +164,6 @@ def _parts(text: str | None) -> list[float] | None:
     """
     if text is None:
         return None
-    from modelyard.cli.usage import UsageError
-
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
