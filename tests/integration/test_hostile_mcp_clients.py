@@ -70,7 +70,7 @@ def engines() -> Iterator[ScriptedEngines]:
 
 @pytest.fixture(scope="module")
 def server(engines: ScriptedEngines, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
-    """A server whose model ``m`` answers as a test says, and whose model ``quick`` does at once."""
+    """A server whose model ``m`` answers as a test says."""
     folder = tmp_path_factory.mktemp("models")
     write(folder / "m.gguf", tiny_model())
     config = validate_config({"models": [{"model_id": "m.gguf", "alias": "m"}]}, source="test", base=folder)
@@ -89,8 +89,7 @@ def client_of(server: RunningServer) -> httpx.Client:
 
 
 def transport_of(server: RunningServer) -> Transport:
-    app = server.underway._app
-    transport: Transport = app.state.mcp.started  # type: ignore[attr-defined]
+    transport: Transport = server.underway.app.state.mcp.started
     return transport
 
 

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 
 import httpx
 import openai
-from starlette.types import ASGIApp, Receive, Scope, Send
+from fastapi import FastAPI
+from starlette.types import Receive, Scope, Send
 
 from modelyard.agent.tools import ToolSource
 from modelyard.api.app import create_app
@@ -29,10 +30,10 @@ T = TypeVar("T")
 
 
 class Underway:
-    """Around an application: how many of its requests are not done yet."""
+    """Around an application ``app``: how many of its requests are not done yet."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
         self._count = 0
         self._changed = threading.Condition()
 
@@ -40,7 +41,7 @@ class Underway:
         with self._changed:
             self._count += 1
         try:
-            await self._app(scope, receive, send)
+            await self.app(scope, receive, send)
         finally:
             with self._changed:
                 self._count -= 1
