@@ -11,10 +11,10 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
-from modelyard.agent.broadcast import Broadcaster, Observer
 from modelyard.agent.events import RunningCall
 from modelyard.errors import ApprovalNotFound
 from modelyard.system.printable import printable
+from modelyard.yard.stats.broadcast import Broadcaster, Observer
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class ApprovalDesk:
         self._decide = decide
         self._pending: dict[str, PendingApproval] = {}
         self._news = asyncio.Event()
-        self._events = Broadcaster[ApprovalChange]()
+        self._events = Broadcaster[ApprovalChange]("the approvals of calls")
 
     def observer(self) -> AbstractContextManager[Observer[ApprovalChange]]:
         """Return a context with an observer of calls that begin and end to wait, of all owners.

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from modelyard.config import Config, Model
 from modelyard.errors import InsufficientMemory
@@ -35,9 +36,10 @@ from modelyard.yard.runtime.inflight import RunningAnswer
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_spec import ModelSpec
 from modelyard.yard.runtime.startup import load_what_fits
+from modelyard.yard.stats.broadcast import Observer
 from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan
-from modelyard.yard.stats.status_broadcaster import Observer
+from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.submission import RequestSubmitter
 from modelyard.yard.survey import FileSurvey
 
@@ -334,13 +336,17 @@ class Yard:
         """Return the requests that are not over, independent of the caller."""
         return [] if self._started is None else self._started.controller.running()
 
-    def observer(self) -> AbstractContextManager[Observer]:
+    def observer(self) -> AbstractContextManager[Observer[StatusChange]]:
         """Return a context with an observer of all changes of load state and of load progress.
 
         Raises:
             TooManyConnections: there are as many observers as there may be.
         """
         return self.controller.watch.observer()
+
+    def ending(self, observer: Observer[Any]) -> AbstractContextManager[None]:
+        """Return a context in which ``observer``, of other changes, ends together with the observers of the yard."""
+        return self.controller.watch.ending(observer)
 
     @property
     def closing(self) -> asyncio.Event:

@@ -7,11 +7,12 @@ from contextlib import ExitStack
 
 import pytest
 
-from modelyard.agent import approvals, broadcast
+from modelyard.agent import approvals
 from modelyard.agent.approvals import ApprovalDesk, Decision
 from modelyard.agent.events import RunningCall
 from modelyard.errors import ApprovalNotFound, TooManyConnections
 from modelyard.protocol.deltas import ToolCall
+from modelyard.yard.stats import broadcast
 from support.scripted_tools import add, server_tool
 
 RUNNING = RunningCall(ToolCall("c1", "calc_add", "{}"), server_tool("add", add), 0)

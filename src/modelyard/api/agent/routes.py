@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.agent.approvals import MAX_DENIAL_LENGTH, Decision, PendingApproval
 from modelyard.agent.tools import ServerTool
-from modelyard.api.agent.events import ApprovalEventStream
+from modelyard.api.agent.events import approval_event_stream
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
@@ -110,7 +110,7 @@ async def watch_approvals(http: HttpRequest) -> Response:
     """The calls that wait for an approval, and every change of them, as server-sent events."""
     services, caller = Services.of(http), current_caller()
     sees_all = caller.may("admin")
-    return ApprovalEventStream(
+    return approval_event_stream(
         services.yard,
         services.agent.approvals,
         lambda pending: sees_all or pending.owner == caller.owner,

@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from modelyard.api.llama_cpp.models import router_status
 from modelyard.api.middleware.authorization import needs
-from modelyard.api.openai.models import ModelEventStream
+from modelyard.api.openai.models import model_event_stream
 from modelyard.api.services import Services
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.stats.status import ModelStatus
@@ -68,4 +68,4 @@ router = APIRouter()
 @needs("admin", all_models=True)
 async def watch_router_models(http: HttpRequest) -> Response:
     """The status of all models, then every change of it, as server-sent events."""
-    return ModelEventStream(Services.of(http).yard, status_event, change_event)
+    return model_event_stream(Services.of(http).yard, status_event, change_event)

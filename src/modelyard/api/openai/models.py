@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import orjson
@@ -11,14 +10,13 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
-from starlette.types import Receive, Scope, Send
 
 from modelyard.agent.agent import Agent
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
+from modelyard.api.serving.event_stream import EventStream
 from modelyard.api.serving.ignored_fields import report_ignored
-from modelyard.api.serving.streaming import EVENT_STREAM, KEEP_ALIVE_S, while_connected
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
@@ -181,46 +179,16 @@ def event_frame(change: StatusChange) -> bytes:
     return b"event: " + name + b"\ndata: " + data + b"\n\n"
 
 
-class ModelEventStream(Response):
-    """A stream of server-sent events: the status of each model, then every change.
+def model_event_stream(
+    yard: Yard, status_frame: Callable[[ModelStatus], bytes], change_frame: Callable[[StatusChange], bytes]
+) -> EventStream[StatusChange]:
+    """Return a stream of the status of each model, then of every change.
 
     Args:
         yard: the models.
         status_frame, change_frame: return the event of a status, and of a change.
     """
-
-    def __init__(
-        self, yard: Yard, status_frame: Callable[[ModelStatus], bytes], change_frame: Callable[[StatusChange], bytes]
-    ) -> None:
-        super().__init__()
-        self._yard = yard
-        self._status_frame, self._change_frame = status_frame, change_frame
-
-    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        """Send events until the client disconnects or the yard closes."""
-        await while_connected(receive, self._stream(send))
-
-    async def _stream(self, send: Send) -> None:
-        with self._yard.observer() as observer:
-            await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
-            body = b"".join(map(self._status_frame, self._yard.models()))
-            changes: AsyncIterator[StatusChange] = aiter(observer)
-            next_change = asyncio.ensure_future(anext(changes))
-            try:
-                while True:
-                    await send({"type": "http.response.body", "body": body, "more_body": True})
-                    await asyncio.wait((next_change,), timeout=KEEP_ALIVE_S)
-                    if not next_change.done():
-                        body = b": keep-alive\n\n"
-                        continue
-                    try:
-                        body = self._change_frame(next_change.result())
-                    except StopAsyncIteration:
-                        break
-                    next_change = asyncio.ensure_future(anext(changes))
-            finally:
-                next_change.cancel()
-        await send({"type": "http.response.body", "body": b"", "more_body": False})
+    return EventStream(yard.observer, lambda: b"".join(map(status_frame, yard.models())), change_frame)
 
 
 router = APIRouter()
@@ -238,7 +206,7 @@ async def list_models(http: HttpRequest) -> Response:
 @needs("admin", all_models=True)
 async def watch_models(http: HttpRequest) -> Response:
     """Changes of the status of all models, as server-sent events."""
-    return ModelEventStream(Services.of(http).yard, status_frame, event_frame)
+    return model_event_stream(Services.of(http).yard, status_frame, event_frame)
 
 
 # An id may hold slashes.

@@ -22,7 +22,8 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency
-from modelyard.yard.stats import status_broadcaster
+from modelyard.yard.stats import broadcast
+from modelyard.yard.stats.broadcast import Broadcaster
 from modelyard.yard.stats.status_broadcaster import StatusBroadcaster, StatusChange
 
 
@@ -106,7 +107,7 @@ def test_progress_that_was_not_read_is_replaced_by_newer():
 
 
 def test_an_observer_that_never_reads_is_sent_away(monkeypatch):
-    monkeypatch.setattr(status_broadcaster, "MAX_UNREAD", 3)
+    monkeypatch.setattr(broadcast, "MAX_UNREAD", 3)
     watch = StatusBroadcaster()
     with watch.observer() as observer:
         for number in range(5):
@@ -127,7 +128,7 @@ def test_an_observer_that_comes_after_the_end_gets_nothing():
 def test_observers_are_not_without_number():
     watch = StatusBroadcaster()
     with ExitStack() as watching:
-        for _ in range(status_broadcaster.MAX_OBSERVERS):
+        for _ in range(broadcast.MAX_OBSERVERS):
             watching.enter_context(watch.observer())
         with pytest.raises(TooManyConnections):
             watching.enter_context(watch.observer())
@@ -140,3 +141,14 @@ def test_a_stop_learns_how_many_observers_it_has_ended() -> None:
     with broadcaster.observer(), broadcaster.observer():
         assert broadcaster.close() == 2
     assert broadcaster.close() == 0
+
+
+def test_observers_of_other_changes_end_with_its_own_and_take_none_of_their_places(monkeypatch) -> None:
+    monkeypatch.setattr(broadcast, "MAX_OBSERVERS", 1)
+    own, other = StatusBroadcaster(), Broadcaster("other changes")
+    with other.observer() as observer, own.ending(observer), own.observer():
+        assert own.dismiss() == 2
+        assert asyncio.run(read(observer)) == []
+    own.close()
+    with other.observer() as late, own.ending(late):
+        assert asyncio.run(read(late)) == []
