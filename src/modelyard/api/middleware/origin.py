@@ -18,7 +18,9 @@ from modelyard.errors import OriginNotAllowed
 # Methods that change nothing and start no generation: links to /docs work from any page.
 _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Paths of GET requests that hold a connection open for long.
-_HELD_OPEN: Final = frozenset({"/v1/models/events", "/mcp"})
+_HELD_OPEN: Final = frozenset(
+    {"/v1/models/events", "/models/sse", "/v1/agent/approvals", "/v1/agent/approvals/events", "/mcp"}
+)
 
 _MAX_SHOWN_BYTES: Final = 100
 

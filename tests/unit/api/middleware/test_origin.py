@@ -125,7 +125,13 @@ async def test_looking_is_free(method: str) -> None:
     assert await come(origin("https://evil.example"), site("cross-site"), method=method)
 
 
-async def test_what_is_held_open_is_not_for_foreign_pages() -> None:
-    assert not await come(site("cross-site"), method="GET", path="/v1/models/events")
-    assert await come(site("same-origin"), method="GET", path="/v1/models/events")
+@pytest.mark.parametrize(
+    "path", ["/v1/models/events", "/models/sse", "/v1/agent/approvals", "/v1/agent/approvals/events", "/mcp"]
+)
+async def test_what_is_held_open_is_not_for_foreign_pages(path: str) -> None:
+    assert not await come(site("cross-site"), method="GET", path=path)
+    assert await come(site("same-origin"), method="GET", path=path)
+
+
+async def test_a_connection_of_a_websocket_is_not_for_foreign_pages() -> None:
     assert not await come(origin("https://evil.example"), kind="websocket")
