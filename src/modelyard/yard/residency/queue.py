@@ -23,13 +23,13 @@ def enqueued(queue: Queue, waiter: Waiter) -> Queue:
 
 
 def requeued(queue: Queue, waiter: Waiter) -> Queue:
-    """Return the queue with a request that has started in its place: at the front, behind those suspended before it.
+    """Return the queue with a request of an answer that has begun in its place: at the front, behind others of these.
 
     It also comes behind unloads that do not wait, which may have been asked for while it was being suspended.
     """
     at = 0
     while at < len(queue) and (
-        (queue[at].kind is WaitKind.RESUME and queue[at].priority >= waiter.priority)
+        (queue[at].has_begun and queue[at].priority >= waiter.priority)
         or (queue[at].kind is WaitKind.UNLOAD and not queue[at].mode.waits)
     ):
         at += 1

@@ -67,7 +67,7 @@ def _serve(builder: StateBuilder, name: str) -> bool:
     if first is None:
         return False
     match model.load_state, first.kind:
-        case LoadState.LOADED, WaitKind.LEASE | WaitKind.RESUME if model.draining_since is None:
+        case LoadState.LOADED, _ if first.is_request and model.draining_since is None:
             leases = {**model.leases, first.request: first.priority}
             builder.set_model(name, model._replace(queue=without(model.queue, first.request), leases=leases))
             builder.effects.append(Grant(name, first.request, first.request in model.suspects))
@@ -89,7 +89,7 @@ def _serve(builder: StateBuilder, name: str) -> bool:
             builder.complete(name, model, first)
             _after_unload(builder, name, first.mode)
             return True
-        case LoadState.FAILED, WaitKind.LEASE | WaitKind.RESUME if builder.state.now < model.retry_at:
+        case LoadState.FAILED, _ if first.is_request and builder.state.now < model.retry_at:
             builder.set_model(name, model._replace(queue=without(model.queue, first.request)))
             builder.reject(name, first.request, load_failure(builder, model))
             return True
@@ -97,18 +97,16 @@ def _serve(builder: StateBuilder, name: str) -> bool:
 
 
 def _after_unload(builder: StateBuilder, name: str, mode: UnloadMode) -> None:
-    """Keep suspended requests from loading a model again that was unloaded on purpose."""
+    """Keep answers that have begun from loading a model again that was unloaded on purpose."""
     model = builder.models[name]
-    suspended = [waiter for waiter in model.queue if waiter.kind is WaitKind.RESUME]
     if mode is UnloadMode.FORCE:
-        builder.set_model(name, model._replace(holds={}))
-        for waiter in suspended:
-            builder.set_model(
-                name, builder.models[name]._replace(queue=without(builder.models[name].queue, waiter.request))
-            )
-            builder.reject(name, waiter.request, ModelUnloaded(model.policy.name))
+        queue = tuple(waiter for waiter in model.queue if not waiter.has_begun)
+        builder.set_model(name, model._replace(queue=queue, holds={}))
+        for waiter in model.queue:
+            if waiter.has_begun:
+                builder.reject(name, waiter.request, ModelUnloaded(model.policy.name))
     elif mode is UnloadMode.SUSPEND:
-        queue = tuple(waiter._replace(does_not_trigger_load=waiter.kind is WaitKind.RESUME) for waiter in model.queue)
+        queue = tuple(waiter._replace(does_not_trigger_load=waiter.has_begun) for waiter in model.queue)
         holds = {request: hold._replace(does_not_trigger_load=True) for request, hold in model.holds.items()}
         builder.set_model(name, model._replace(queue=queue, holds=holds))
 

@@ -51,6 +51,8 @@ class WaitKind(Enum):
     LEASE = "lease"
     RESUME = "resume"
     """Another lease: the request was suspended in the middle of its answer."""
+    CONTINUE = "continue"
+    """A lease for a request that goes on with the answer of another; see ``Hold``."""
     LOAD = "load"
     UNLOAD = "unload"
 
@@ -101,6 +103,16 @@ class Waiter(NamedTuple):
     def wants_load(self) -> bool:
         """Whether a loaded model serves it."""
         return self.kind is not WaitKind.UNLOAD
+
+    @property
+    def is_request(self) -> bool:
+        """Whether it waits for a lease."""
+        return self.kind is WaitKind.LEASE or self.has_begun
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether it waits for a lease in the middle of an answer."""
+        return self.kind is WaitKind.RESUME or self.kind is WaitKind.CONTINUE
 
 
 class Hold(NamedTuple):

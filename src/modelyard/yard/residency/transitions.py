@@ -170,7 +170,7 @@ def _without_hold(model: ModelState, request: RequestId) -> ModelState:
 
 def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> None:
     name, request, max_wait_s = event.model, event.request, builder.state.policy.max_wait_s
-    waiting = sum(waiter.kind in (WaitKind.LEASE, WaitKind.RESUME) for waiter in model.queue)
+    waiting = sum(waiter.is_request for waiter in model.queue)
     hold = None
     if event.continues is not None and (hold := model.holds.get(event.continues)) is not None:
         model = builder.set_model(name, _without_hold(model, event.continues))
@@ -187,12 +187,12 @@ def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> 
         wait_s = max_wait_s if event.wait_s is None else min(event.wait_s, max_wait_s)
         priority = model.policy.priority if event.priority is None else event.priority
         keep_s = model.policy.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
-        waiter = builder.waiter(WaitKind.LEASE, request, priority=priority, wait_s=wait_s)
+        kind = WaitKind.LEASE if hold is None else WaitKind.CONTINUE
+        waiter = builder.waiter(kind, request, priority=priority, wait_s=wait_s)
         if hold is None:
             queue = enqueued(model.queue, waiter)
         else:
-            waiter = waiter._replace(does_not_trigger_load=hold.does_not_trigger_load)
-            queue = requeued(model.queue, waiter)
+            queue = requeued(model.queue, waiter._replace(does_not_trigger_load=hold.does_not_trigger_load))
         builder.set_model(name, model._replace(queue=queue, idle_unload_s=keep_s))
 
 

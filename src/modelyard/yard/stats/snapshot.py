@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from modelyard.yard.residency.state import LoadState, ModelState, Residency, WaitKind
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
 from modelyard.yard.stats.counters import Counters, ModelCounters
 
 
@@ -71,4 +71,4 @@ def metrics_snapshot(state: Residency, counters: Counters) -> MetricsSnapshot:
 
 
 def _waiting(model: ModelState) -> int:
-    return sum(waiter.kind in (WaitKind.LEASE, WaitKind.RESUME) for waiter in model.queue)
+    return sum(waiter.is_request for waiter in model.queue)

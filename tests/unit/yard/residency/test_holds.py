@@ -73,6 +73,22 @@ def test_the_next_request_goes_before_those_that_have_not_begun():
     assert [waiter.request for waiter in script.state.models["a"].queue] == [4, 3]
 
 
+def test_those_that_have_begun_keep_their_order_and_later_ones_do_not_pass_them():
+    script = held("a", "b")
+    script(RequestArrived("a", 2))
+    script(RequestEnded("a", 2, leaves_hold=True))
+    script.wait(RESIDENCY_S)
+    script(RequestArrived("b", 3))
+    script(EngineFreed("a"))
+    for event in (
+        RequestArrived("a", 4, continues=1),
+        RequestArrived("a", 5, continues=2),
+        RequestArrived("a", 6, priority=9),
+    ):
+        script(event)
+    assert [waiter.request for waiter in script.state.models["a"].queue] == [4, 5, 6]
+
+
 def test_a_hold_takes_a_place_which_its_next_request_has():
     script = held("a", max_requests=2)
     assert script(RequestArrived("a", 2)) == [Grant("a", 2)]
@@ -110,6 +126,24 @@ def test_after_a_suspending_unload_they_wait_for_others_to_load_the_model():
     assert script(RequestArrived("a", 3, continues=1)) == []
     assert script(RequestArrived("a", 4)) == [StartLoad("a")]
     assert script(EngineLoaded("a")) == [Grant("a", 3), Grant("a", 4)]
+
+
+def test_a_second_suspending_unload_does_not_let_them_load_the_model():
+    script = held("a")
+    script(UnloadAsked("a", 2, UnloadMode.SUSPEND))
+    script(EngineFreed("a"))
+    script(RequestArrived("a", 3, continues=1))
+    assert script(UnloadAsked("a", 4, UnloadMode.SUSPEND)) == [Complete("a", 4)]
+
+
+def test_an_unload_by_force_ends_one_that_waits_for_the_model_again():
+    script = held("a")
+    script(UnloadAsked("a", 2, UnloadMode.SUSPEND))
+    script(EngineFreed("a"))
+    script(RequestArrived("a", 3, continues=1))
+    effects = script(UnloadAsked("a", 4, UnloadMode.FORCE))
+    assert refusals(effects) == [(3, ModelUnloaded)]
+    assert effects[0] == Complete("a", 4)
 
 
 def test_a_retired_model_stays_until_the_answer_is_over():
