@@ -37,8 +37,8 @@ from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import Usage
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.requests.rounds import Rounds
 from modelyard.yard.requests.token_stream import TokenStream
+from modelyard.yard.submission import Rounds
 from modelyard.yard.yard import Yard
 
 MIN_RESULT_LENGTH: Final = 64

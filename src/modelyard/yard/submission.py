@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from typing import Final, TypeAlias
 
 from modelyard.errors import ModelUnloaded
@@ -37,27 +38,28 @@ class RequestSubmitter:
     def submit(self, request: Request) -> Iterator[TokenStream]:
         """Queue a request for text; see ``Yard.submit``."""
         model = self._directory.router.route(request.model)
-        with self.submit_round(model, self._directory.residency_names[model], request) as (_, generation):
+        with self._submit_round(model, self._directory.residency_names[model], request) as (_, generation):
             yield generation
 
     @contextmanager
-    def rounds(self, name: str | None) -> Iterator[SubmittedRounds]:
+    def rounds(self, name: str | None) -> Iterator[Rounds]:
         """Return a context for the rounds of one answer; see ``Yard.rounds``."""
         model = self._directory.router.route(name)
+        # The name stays valid for the answer when the model is reconfigured.
+        residency_name = self._directory.residency_names[model]
         limits = current_caller().limits
         with nullcontext() if limits is None else limits.answer() as reserve:
-            rounds = SubmittedRounds(self, model, self._directory.residency_names[model], reserve)
+            rounds = Rounds(
+                partial(self._submit_round, model, residency_name, leaves_hold=True, reserve=reserve),
+                partial(self._controller.release_hold, residency_name),
+            )
             try:
                 yield rounds
             finally:
                 rounds.close()
 
-    def release_hold(self, residency_name: str, request: RequestId) -> None:
-        """End the hold that ``request`` has left, because its answer is over."""
-        self._controller.release_hold(residency_name, request)
-
     @contextmanager
-    def submit_round(
+    def _submit_round(
         self,
         model: str,
         residency_name: str,
@@ -173,51 +175,39 @@ class RequestSubmitter:
         return reserve(estimate(message(NO_SEQUENCE), context))
 
 
-class SubmittedRounds:
+class Rounds:
     """The rounds of one answer: requests to the same model, one after the other, between which it stays in use.
 
     Args:
-        submitter: queues the requests.
-        model: id of the model.
-        residency_name: its name in the residency. It stays valid for the answer when the model is reconfigured.
-        reserve: reserves what a round takes of the limits of its caller; None: it has none.
+        submit: queues a round; ``continues`` is the number of the round before it.
+        release: ends the hold of a round.
     """
 
     def __init__(
-        self, submitter: RequestSubmitter, model: str, residency_name: str, reserve: Reserve | None = None
+        self,
+        submit: Callable[..., AbstractContextManager[tuple[RequestId, TokenStream]]],
+        release: Callable[[RequestId], None],
     ) -> None:
-        self._submitter, self._model, self._residency_name = submitter, model, residency_name
-        self._reserve = reserve
-        self._held_by: RequestId | None = None
+        self._submit, self._release = submit, release
+        self._last: RequestId | None = None
 
     @contextmanager
     def submit(self, request: Request) -> Iterator[TokenStream]:
-        """Queue the next round; see ``rounds.Rounds``. The round before must be over."""
-        continues, self._held_by = self._held_by, None
-        if continues is not None:
+        """Queue the next round, as ``Yard.submit`` does. The round before must be over.
+
+        A round after the first goes straight on where the model is still loaded. It is never refused because too many
+        requests wait, or because its caller has reached its limits, and where the model made room for another
+        meanwhile, it waits before the requests that have not begun.
+        """
+        if self._last is not None:
             # Its client has waited for the model already, and half an answer is of no use to it.
             request = replace(request, wait_options=replace(request.wait_options, wait_s=None))
-        submitted = self._submitter.submit_round(
-            self._model,
-            self._residency_name,
-            request,
-            leaves_hold=True,
-            continues=continues,
-            reserve=self._reserve,
-        )
-        try:
-            with submitted as (number, generation):
-                try:
-                    yield generation
-                finally:
-                    self._held_by = number
-        finally:
-            if continues is not None:
-                # Of no effect, unless the request was refused before it was queued, and so has not taken the hold.
-                self._submitter.release_hold(self._residency_name, continues)
+        with self._submit(request, continues=self._last) as (number, generation):
+            # It has taken the hold of the round before, and leaves one of its own.
+            self._last = number
+            yield generation
 
     def close(self) -> None:
         """End the hold of the last round."""
-        if self._held_by is not None:
-            held_by, self._held_by = self._held_by, None
-            self._submitter.release_hold(self._residency_name, held_by)
+        if self._last is not None:
+            self._release(self._last)

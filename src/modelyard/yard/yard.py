@@ -26,7 +26,6 @@ from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
-from modelyard.yard.requests.rounds import Rounds
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime.capabilities import Task
@@ -40,7 +39,7 @@ from modelyard.yard.stats.broadcast import Observer
 from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
-from modelyard.yard.submission import RequestSubmitter
+from modelyard.yard.submission import RequestSubmitter, Rounds
 from modelyard.yard.survey import FileSurvey
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from modelyard.config import Config, validate_config
-from modelyard.errors import ContextLengthExceeded, ModelLoading, ModelUnloaded
+from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelLoading, ModelUnloaded
 from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Submit
+from modelyard.yard.requests.context import CALLER, Caller
 from modelyard.yard.requests.requests import Request, WaitOptions
-from modelyard.yard.requests.rounds import Rounds
 from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.submission import Rounds
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
@@ -68,6 +69,29 @@ async def test_a_round_that_is_left_early_leaves_no_hold(tmp_path: Path, engines
             pass
     await yard.close()
     assert holds(yard) == 0
+
+
+async def test_a_round_that_is_refused_before_it_is_queued_leaves_the_hold_for_the_next(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    caller = Caller()
+    caller.max_tokens = 10
+    token = CALLER.set(caller)
+    try:
+        with yard.rounds("a") as rounds:
+            await answer(rounds)
+            with pytest.raises(InvalidRequest):
+                await answer(rounds, max_tokens=11)
+            assert holds(yard) == 1
+            assert await answer(rounds) == "Hello world"
+            with pytest.raises(InvalidRequest):
+                await answer(rounds, max_tokens=11)
+    finally:
+        CALLER.reset(token)
+    assert holds(yard) == 0
+    await yard.close()
 
 
 async def test_a_later_round_waits_for_a_model_that_made_room_whatever_the_client_asked(
