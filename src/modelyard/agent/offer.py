@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from modelyard.agent.agent import Agent
-from modelyard.agent.limits import AgentLimits
 from modelyard.agent.request import AgentRequest, DecidedCall
 from modelyard.agent.tools import ServerTool
+from modelyard.config import Config
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.context import current_caller
@@ -23,7 +23,7 @@ def agent_request(
     agent: Agent,
     request: Request,
     tools: Sequence[ServerTool],
-    limits: AgentLimits,
+    config: Config,
     *,
     max_rounds: int | None = None,
     max_calls: int | None = None,
@@ -40,14 +40,16 @@ def agent_request(
         agent: what answers it.
         request: its prompt is a ``Chat`` with the tools of the client.
         tools: of the server, that the model may call.
-        limits: of the configuration.
+        config: in force; its bounds hold for the answer.
         max_rounds: asked for by the request; it lowers the configured bound.
         max_calls, returns_approvals, decided: see ``AgentRequest``.
         permission: asked for by the request; it adds to what the tools need.
     """
     chat = request.prompt
     assert isinstance(chat, Chat)
-    rounds = limits.max_rounds if max_rounds is None else min(max_rounds, limits.max_rounds)
+    rounds = config.server.max_tool_rounds
+    if max_rounds is not None:
+        rounds = min(max_rounds, rounds)
     own = {tool["function"]["name"] for tool in chat.tools}
     offered = {tool.name: tool for tool in tools if tool.name not in own}
     if chat.tool_choice == "none" or permission == "deny" or rounds < 1:
@@ -67,7 +69,7 @@ def agent_request(
         returns_approvals=returns_approvals,
         decided=tuple(decided),
         before=chat.messages,
-        approval_timeout_s=limits.approval_timeout_s,
+        approval_timeout_s=config.mcp.approval_timeout,
     )
 
 

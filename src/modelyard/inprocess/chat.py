@@ -10,8 +10,6 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from modelyard.agent.limits import limits_of
-from modelyard.agent.offer import with_kept_turns
 from modelyard.agent.request import AgentRequest
 from modelyard.agent.tools import ServerTool
 from modelyard.api.media.load import MediaLoader
@@ -130,9 +128,7 @@ class Chats:
 
     def _asked(self, chat: PreparedChat, request: Request) -> tuple[Request, AgentRequest | None]:
         """Return a chat, whose media are loaded, for the yard and for an agent; None where no tools are run for it."""
-        agent, limits = self._toolbox.agent, limits_of(self._yard.config)
-        asked = chat_agent_request(agent, chat.body, request, chat.tools, limits) if chat.tools else None
-        return (with_kept_turns(agent, request) if asked is None else request), asked
+        return chat_agent_request(self._toolbox.agent, chat.body, request, chat.tools, self._yard.config)
 
 
 class _ChatWriter:

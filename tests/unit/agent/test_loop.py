@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,6 @@ from modelyard.agent.events import (
     OutputArrived,
     RoundBegan,
 )
-from modelyard.agent.limits import AgentLimits
 from modelyard.agent.loop import run
 from modelyard.agent.offer import agent_request
 from modelyard.agent.request import AgentRequest, DecidedCall
@@ -72,7 +72,7 @@ class Stage:
 
     def request(self, *messages: Mapping[str, Any], **options: Any) -> AgentRequest:
         request = Request(Chat(messages or (USER,)), "m")
-        asked = agent_request(self.agent, request, self.tools, AgentLimits(32, 300.0), **options)
+        asked = agent_request(self.agent, request, self.tools, self.yard.config, **options)
         assert asked is not None
         return asked
 
@@ -232,7 +232,7 @@ async def test_an_answer_goes_on_in_the_message_that_it_began_in(stage: Stage) -
     begun = {"role": "assistant", "content": "Let me see"}
     stage.answers = [[": ", SUM], ["3."]]
     request = Request(Chat((USER, begun), continues=True), "m")
-    asked = agent_request(stage.agent, request, stage.tools, AgentLimits(32, 300.0))
+    asked = agent_request(stage.agent, request, stage.tools, stage.yard.config)
     await stage.events(asked)
     user, turn, result = stage.messages
     assert (user, turn["content"], result["content"]) == (USER, "Let me see:", "3")
@@ -349,8 +349,7 @@ class TestApprovals:
 
     async def test_a_call_that_nobody_decides_about_is_denied_in_time(self, stage: Stage) -> None:
         stage.tools = [server_tool("add", add, needs_approval=True)]
-        request = Request(Chat((USER,)), "m")
-        asked = agent_request(stage.agent, request, stage.tools, AgentLimits(32, 0.01))
+        asked = replace(stage.request(), approval_timeout_s=0.01)
         stage.answers = [[SUM], ["Done."]]
         (result,) = [event.result for event in await stage.events(asked) if isinstance(event, CallEnded)]
         assert result.text == "This call was denied, so it was not run: nobody approved it in time"

@@ -11,7 +11,6 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.agent.limits import limits_of
 from modelyard.agent.offer import agent_request
 from modelyard.api.anthropic.encoder import MessageEncoder
 from modelyard.api.anthropic.schema import CountRequest, MessagesRequest
@@ -49,7 +48,7 @@ async def _message(body: MessagesRequest, http: HttpRequest, connections: AsyncE
     edits = None
     if body.context_management is not None:
         edits = await RequestBody.of(http.scope).converted(partial(body.applied_edits, served))
-    asked = agent_request(services.agent, request, served.tools, limits_of(services.yard.config))
+    asked = agent_request(services.agent, request, served.tools, services.yard.config)
     encoder = MessageEncoder(request.prompt, omits_thinking=body.omits_thinking, edits=edits)
     if asked is None:
         return respond(services.yard, [ChoiceRequest(request, encoder)], stream=bool(body.stream))

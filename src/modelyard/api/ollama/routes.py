@@ -13,7 +13,6 @@ from fastapi import APIRouter
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
-from modelyard.agent.limits import limits_of
 from modelyard.agent.offer import agent_request, with_kept_turns
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.ollama.any_type import AnyTypeJsonRoute, AnyTypeRoute
@@ -88,7 +87,7 @@ async def chat(body: ChatRequest, http: HttpRequest) -> Response:
     request = await services.media.loaded(replace(request, model=name), http.receive)
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     tools = server_tools(http, services.yard, services.agent, name)
-    asked = agent_request(services.agent, request, tools, limits_of(services.yard.config))
+    asked = agent_request(services.agent, request, tools, services.yard.config)
     if asked is None:
         return _generate(with_kept_turns(services.agent, request), body, http, is_chat=True)
     choice = AgentChoice(asked, OllamaEncoder(request.prompt, body.model, is_chat=True))

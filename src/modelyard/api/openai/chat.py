@@ -11,7 +11,6 @@ from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
 from modelyard.agent.agent import Agent
-from modelyard.agent.limits import AgentLimits, limits_of
 from modelyard.agent.offer import agent_request, check_permission, with_kept_turns
 from modelyard.agent.request import AgentRequest
 from modelyard.agent.tools import ServerTool
@@ -28,6 +27,7 @@ from modelyard.api.serving.request_body import RequestBody
 from modelyard.api.serving.server_tools import server_tools
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
+from modelyard.config import Config
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.requests import Request
 
@@ -76,17 +76,18 @@ def chat_server_tools(body: ChatCompletionRequest, tools: Sequence[ServerTool]) 
 
 
 def chat_agent_request(
-    agent: Agent, body: ChatCompletionRequest, request: Request, tools: Sequence[ServerTool], limits: AgentLimits
-) -> AgentRequest | None:
-    """Return ``request`` with the server's ``tools``; None where the model can call none of them."""
-    return agent_request(
+    agent: Agent, body: ChatCompletionRequest, request: Request, tools: Sequence[ServerTool], config: Config
+) -> tuple[Request, AgentRequest | None]:
+    """Return ``request`` for the yard, and with the server's ``tools`` for an agent; None where it can call none."""
+    asked = agent_request(
         agent,
         request,
         tools,
-        limits,
+        config,
         max_rounds=body.max_tool_rounds,
         permission=body.agent_permission or "auto",
     )
+    return (with_kept_turns(agent, request) if asked is None else request), asked
 
 
 async def asked_chat(
@@ -109,8 +110,7 @@ async def asked_chat(
     tools = chat_server_tools(body, server_tools(http, yard, agent, body.model))
     request = await RequestBody.of(http.scope).converted(partial(body.checked, [tool.name for tool in tools]))
     request = await load(replace(request, wait_options=wait_options_of(http, body.keep_alive)))
-    asked = chat_agent_request(agent, body, request, tools, limits_of(yard.config)) if tools else None
-    return (with_kept_turns(agent, request) if asked is None else request), asked
+    return chat_agent_request(agent, body, request, tools, yard.config)
 
 
 router = APIRouter(route_class=JsonRoute)

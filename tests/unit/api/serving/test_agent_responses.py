@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from modelyard.agent.agent import Agent
-from modelyard.agent.limits import AgentLimits
 from modelyard.agent.offer import agent_request
 from modelyard.agent.request import DecidedCall
 from modelyard.api.openai.chat import agent_choices
@@ -79,7 +78,7 @@ class Client:
         body = ChatCompletionRequest.model_validate({"messages": "Hi", "stream": stream, "n": n})
         agent = Agent()
         tools = [server_tool("add", add), server_tool("gate", self.gate)]
-        asked = agent_request(agent, body.checked(), tools, AgentLimits(32, 300.0), decided=decided)
+        asked = agent_request(agent, body.checked(), tools, self._yard.config, decided=decided)
         assert asked is not None
         connections = AsyncExitStack()
         connections.callback(self._close)

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from fastapi import Request as HttpRequest
 
-from modelyard.agent.limits import limits_of
 from modelyard.agent.offer import agent_request
 from modelyard.agent.request import AgentRequest
 from modelyard.api.openai.responses.history import Conversation
@@ -61,7 +60,7 @@ def agent_request_of(
         services.agent,
         request,
         tools_after(body.tool_choice, offered).served,
-        limits_of(services.yard.config),
+        services.yard.config,
         max_calls=body.max_tool_calls,
         returns_approvals=True,
         decided=conversation.decided,
