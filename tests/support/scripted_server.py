@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 
+from modelyard.agent.agent import Agent
 from modelyard.agent.approvals import Decide
 from modelyard.agent.tools import ToolSource
 from modelyard.api.app import create_app
@@ -94,7 +95,7 @@ async def scripted_server(
     engines = ScriptedEngines(answer=lambda submit: servers[0].answer(submit), output_format=output_format)
     yard = Yard(config, engines.make_handle)
     await yard.start()
-    app = create_app(yard, keys, responses_file=responses_file, tools=tools, decide=decide)
+    app = create_app(yard, keys, responses_file=responses_file, agent=Agent.of(tools, decide))
     try:
         # ASGITransport hands an answer over when it is whole.
         transport = httpx.ASGITransport(app)

@@ -14,6 +14,7 @@ import openai
 from fastapi import FastAPI
 from starlette.types import Receive, Scope, Send
 
+from modelyard.agent.agent import Agent
 from modelyard.agent.tools import ToolSource
 from modelyard.api.app import create_app
 from modelyard.api.server.log_ring import LogRing
@@ -122,7 +123,7 @@ def serving(
         stop.append(lambda: loop.call_soon_threadsafe(stopping.set))
         yard = Yard(config, make_engine, policy, stores)
         await yard.start()
-        app = create_app(yard, read_keys(config), read_config, log_ring=log_ring, tools=tools)
+        app = create_app(yard, read_keys(config), read_config, log_ring=log_ring, agent=Agent.of(tools))
         underway = Underway(app)
         listener = listen("127.0.0.1", 0)
         port = listener.getsockname()[1]

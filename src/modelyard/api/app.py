@@ -14,8 +14,6 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from modelyard.agent.agent import Agent
-from modelyard.agent.approvals import Decide
-from modelyard.agent.tools import ToolSource
 from modelyard.api.agent import routes as agent_routes
 from modelyard.api.agent import servers as agent_servers
 from modelyard.api.anthropic import routes as anthropic
@@ -125,8 +123,6 @@ def create_app(
     is_mounted: bool = False,
     responses_file: Path | None = None,
     log_ring: LogRing | None = None,
-    tools: Sequence[ToolSource] = (),
-    decide: Decide | None = None,
     agent: Agent | None = None,
     mcp_statuses: Callable[[], Sequence[ServerStatus]] = tuple,
 ) -> FastAPI:
@@ -143,9 +139,7 @@ def create_app(
         is_mounted: whether another server listens for it, under names that only that server knows.
         responses_file: where responses and conversations are stored; None: in memory.
         log_ring: the last lines of the process's log; None: they are not kept.
-        tools: where the tools of the server come from, which it runs when models call them.
-        decide: decides about calls that need an approval, beside whoever decides over HTTP; None: nobody.
-        agent: runs the tools, in place of ``tools`` and ``decide``, where other callers of the yard share it.
+        agent: has the tools that the server runs when models call them; None: there are none.
         mcp_statuses: returns the states of the MCP servers.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
@@ -153,7 +147,7 @@ def create_app(
     app.observe = lambda inner: Telemetry(inner, server, http_metrics)
     error_responses.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
-    agent = agent or Agent.of(tools, decide)
+    agent = agent or Agent()
     app.state.mcp_statuses = mcp_statuses
     app.state.services = Services(yard, MediaLoader(yard), agent)
     app.state.mcp = mcp.McpEndpoint(app.state.services)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.requests import Request
 
@@ -25,7 +25,7 @@ class Services:
 
     yard: Yard
     media: MediaLoader
-    agent: Agent = field(default_factory=Agent)
+    agent: Agent
 
     @staticmethod
     def of(http: Request) -> Services:

@@ -17,6 +17,7 @@ from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
 from mcp.shared.exceptions import MCPError
 
+from modelyard.agent.agent import Agent
 from modelyard.agent.tools import ToolSource
 from modelyard.api.app import close_app, create_app
 from modelyard.api.mcp.transport import Transport
@@ -112,7 +113,7 @@ async def served(
     engines = ScriptedEngines(answer=answer, output_format=HERMES if tools else None)
     yard = Yard(config, engines.make_handle)
     await yard.start()
-    app = create_app(yard, keys, tools=tools)
+    app = create_app(yard, keys, agent=Agent.of(tools))
     try:
         yield Served(app, engines, yard)
     finally:
