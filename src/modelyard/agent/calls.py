@@ -9,7 +9,6 @@ import asyncio
 import json
 import logging
 import time
-from collections import deque
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -264,19 +263,23 @@ class _News:
     """
 
     def __init__(self) -> None:
-        self._events: deque[ToolEvent] = deque()
+        self._events: list[ToolEvent] = []
         self._progress: dict[int, CallProgressed] = {}
+        self._over: set[int] = set()
         self._some = asyncio.Event()
 
     def put(self, event: ToolEvent) -> None:
         """Add an event."""
         if isinstance(event, CallEnded):
+            self._over.add(id(event.running))
             self._progress.pop(id(event.running), None)
         self._events.append(event)
         self._some.set()
 
     def progress(self, running: RunningCall, progress: ToolProgress) -> None:
-        """Add a report in place of the last one of the same call."""
+        """Add a report in place of the last one of the same call; one that comes after its end is dropped."""
+        if id(running) in self._over:
+            return
         progress = replace(progress, message=writable(progress.message))
         self._progress[id(running)] = CallProgressed(running, progress)
         self._some.set()
@@ -289,7 +292,8 @@ class _News:
         """Wait for events or for ``wake``, and return all since the last call."""
         await self._some.wait()
         self._some.clear()
-        events: list[ToolEvent] = [*self._progress.values(), *self._events]
+        # A call reports after what it waited for, and not after its end.
+        events = [*self._events, *self._progress.values()]
         self._progress.clear()
         self._events.clear()
         return events

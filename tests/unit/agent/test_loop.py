@@ -18,6 +18,8 @@ from modelyard.agent.calls import fault_of
 from modelyard.agent.events import (
     AgentEvent,
     AnswerEnded,
+    ApprovalDecided,
+    ApprovalRequested,
     ApprovalReturned,
     CallBegan,
     CallEnded,
@@ -135,6 +137,44 @@ async def test_a_result_is_text_that_an_answer_can_hold(stage: Stage) -> None:
     assert [event.result.text for event in events if isinstance(event, CallEnded)] == ["a?b é"]
     assert [event.progress.message for event in events if isinstance(event, CallProgressed)] in (["?"], [])
     assert stage.messages[-1]["content"] == "a?b é"
+
+
+async def test_a_call_reports_between_its_approval_and_its_end(stage: Stage) -> None:
+    reports: list[ReportProgress] = []
+    is_told, is_over = asyncio.Event(), asyncio.Event()
+
+    async def reporting(_arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
+        reports.append(report)
+        report(ToolProgress(1.0))
+        await is_told.wait()
+        return ToolResult("")
+
+    async def late(_arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
+        await is_over.wait()
+        reports[0](ToolProgress(2.0))
+        report(ToolProgress(1.0))
+        await asyncio.Event().wait()
+        raise AssertionError("it is cancelled")
+
+    async def decide(_pending: PendingApproval) -> Decision:
+        return Decision(is_approved=True)
+
+    stage.agent = Agent.of([], decide)
+    stage.tools = [server_tool("reporting", reporting, needs_approval=True), server_tool("late", late)]
+    stage.answers = [[call("calc_reporting"), call("calc_late")]]
+    seen: list[tuple[str, type[AgentEvent]]] = []
+    async with asyncio.timeout(20), aclosing(run(stage.yard, stage.request(), stage.agent)) as events:
+        async for event in events:
+            if isinstance(event, CallBegan | ApprovalRequested | ApprovalDecided | CallProgressed | CallEnded):
+                seen.append((event.running.tool.own_name, type(event)))
+            if seen[-1:] == [("reporting", CallProgressed)]:
+                is_told.set()
+            elif seen[-1:] == [("reporting", CallEnded)]:
+                is_over.set()
+            elif seen[-1:] == [("late", CallProgressed)]:
+                break
+    of_first = [kind for name, kind in seen if name == "reporting"]
+    assert of_first == [CallBegan, ApprovalRequested, ApprovalDecided, CallProgressed, CallEnded]
 
 
 @pytest.mark.parametrize("arguments", ["[1, 2]", "3", "{", "[" * 100_000], ids=["list", "number", "cut", "deep"])
