@@ -56,8 +56,8 @@ class _Answer:
         used: tokens of the rounds that are over.
         calls: number of calls of the server's tools so far.
         used_ids: ids of all calls.
-        turns: what the answer has added to the conversation.
-        results: the results among its turns, and those of decided calls, by the ids of their calls.
+        added: number of turns at the end of the conversation that the answer has added.
+        results: the results among these, and those of decided calls, by the ids of their calls.
     """
 
     asked: AgentRequest
@@ -66,18 +66,22 @@ class _Answer:
     used: Usage = field(default_factory=lambda: Usage(0, 0, 0))
     calls: int = 0
     used_ids: set[str] = field(default_factory=set)
-    turns: list[Mapping[str, Any]] = field(default_factory=list)
+    added: int = 0
     results: dict[str, ToolResult] = field(default_factory=dict)
+
+    @property
+    def turns(self) -> Sequence[Mapping[str, Any]]:
+        """What the answer has added to the conversation."""
+        return self.chat.messages[len(self.chat.messages) - self.added :]
 
     def add(self, message: Message, results: Sequence[Mapping[str, Any]]) -> None:
         """Add what the model wrote in a round, and the results of its calls."""
         self.chat = continued(self.chat, assistant_turn(message), results)
-        self.turns += self.chat.messages[-1 - len(results) :]
+        self.added += 1 + len(results)
 
     def shorten(self, max_length: int) -> None:
         """Cut the results that the answer has added to so many characters."""
         self.chat = replace(self.chat, messages=shortened(self.chat.messages, self.results, max_length))
-        self.turns = list(shortened(self.turns, self.results, max_length))
         for call_id, result in self.results.items():
             self.results[call_id] = replace(result, text=result.text[:max_length])
 
@@ -177,9 +181,9 @@ async def _round(
         ended = replace(finished, reason="length") if own else finished
         yield answer.ended(ended, generation, calls_client=bool(of_client))
         return
+    runnable, returned = _admitted(answer, own, number, runner)
     results = answer.results
-    returned: list[RunningCall] = []
-    async with aclosing(runner.run(_runnable(answer, own, number, results, returned, runner))) as events:
+    async with aclosing(runner.run(runnable)) as events:
         async for event in events:
             if isinstance(event, CallEnded):
                 results[event.running.call.id] = event.result
@@ -226,17 +230,16 @@ async def _submitted(answer: _Answer, number: int, rounds: Rounds, submitted: Ex
                 return generation, chat
 
 
-def _runnable(
-    answer: _Answer,
-    calls: Sequence[ToolCall],
-    number: int,
-    results: dict[str, ToolResult],
-    returned: list[RunningCall],
-    runner: CallRunner,
-) -> list[RunningCall]:
-    """Return the calls of a round that run now; the others get a result, or are returned for their approval."""
-    asked = answer.asked
+def _admitted(
+    answer: _Answer, calls: Sequence[ToolCall], number: int, runner: CallRunner
+) -> tuple[list[RunningCall], list[RunningCall]]:
+    """Return the calls of a round that run now, and those that the client is asked to approve.
+
+    The others get a result, which says why they do not run.
+    """
+    asked, results = answer.asked, answer.results
     runnable: list[RunningCall] = []
+    returned: list[RunningCall] = []
     max_calls = MAX_CALLS_OF_ANSWER if asked.max_calls is None else min(asked.max_calls, MAX_CALLS_OF_ANSWER)
     for call in calls:
         tool = asked.tools.get(call.name)
@@ -253,7 +256,7 @@ def _runnable(
         running = RunningCall(call, tool, number)
         needs_answer = asked.returns_approvals and tool.needs_approval and tool.name not in runner.approved
         (returned if needs_answer else runnable).append(running)
-    return runnable
+    return runnable, returned
 
 
 def _keep(
