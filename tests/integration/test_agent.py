@@ -211,7 +211,7 @@ def test_a_silent_stream_keeps_its_connection_while_a_tool_runs(
     scripted: RunningServer, gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelyard.api.serving.agent.QUIET_S", 0.01)
-    monkeypatch.setattr("modelyard.api.serving.agent.KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr("modelyard.api.serving.streaming.KEEP_ALIVE_S", 0.01)
     body = {"messages": [{"role": "user", "content": "wait"}], "stream": True}
     with httpx.stream("POST", f"{scripted.url}/v1/chat/completions", json=body, timeout=60) as answer:
         lines = answer.iter_lines()

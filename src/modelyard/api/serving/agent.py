@@ -27,7 +27,7 @@ from modelyard.agent.events import (
 from modelyard.agent.loop import run
 from modelyard.agent.request import AgentRequest
 from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder
-from modelyard.api.serving.streaming import KEEP_ALIVE_S, QUIET_S, first_error, while_connected
+from modelyard.api.serving.streaming import QUIET_S, comment_text, first_error, send_body, while_connected
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import Delta, Message, fold
 from modelyard.protocol.events import Finished
@@ -166,7 +166,6 @@ class _AgentStream(_AgentResponse):
     async def _respond(self, _scope: Scope, _receive: Receive, send: Send) -> None:
         opened = asyncio.Event()
         writers = [_ChoiceWriter(choice.encoder, self._events(choice), send, opened) for choice in self._choices]
-        last = b""
         tasks = [asyncio.create_task(writer.write()) for writer in writers]
         try:
             await _first_of(tasks, writers)
@@ -199,15 +198,10 @@ class _AgentStream(_AgentResponse):
             if done:
                 continue
             quiet_s += QUIET_S
-            if stage := self._yard.stage(model):
-                comment = self._encoder.comment(f"{model}: {stage}")
-            elif quiet_s >= KEEP_ALIVE_S:
-                comment = self._encoder.comment("keep-alive")
-            else:
-                continue
-            quiet_s = 0.0
-            if comment:
-                await _send(send, comment)
+            if (text := comment_text(self._yard, model, quiet_s)) is not None:
+                quiet_s = 0.0
+                if comment := self._encoder.comment(text):
+                    await send_body(send, comment)
 
 
 async def _first_of(tasks: Sequence[asyncio.Task[Finished]], writers: Sequence[_ChoiceWriter]) -> None:
@@ -269,7 +263,7 @@ class _ChoiceWriter:
             async for event in events:
                 if frames := self._frames(event):
                     await self._opened.wait()
-                    await _send(self._send, frames)
+                    await send_body(self._send, frames)
                 if isinstance(event, AnswerEnded):
                     return event.finished
         raise AssertionError("an answer ends with AnswerEnded")
@@ -291,7 +285,3 @@ class _ChoiceWriter:
                     self._early.append(event)
                 return b""
         return self._encoder.tool_event(event)
-
-
-async def _send(send: Send, body: bytes) -> None:
-    await send({"type": "http.response.body", "body": body, "more_body": True})

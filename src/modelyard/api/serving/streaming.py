@@ -174,7 +174,7 @@ class _StreamResponse(_GeneratedResponse):
         opening = [
             choice.encoder.open(generation) for choice, generation in zip(self._requests, generations, strict=True)
         ]
-        await _send(send, b"".join(opening))
+        await send_body(send, b"".join(opening))
         if len(generations) == 1:
             await _StreamWriter(generations[0], self._encoder, comments, send).done()
             finished = generations[0].outcome()
@@ -193,7 +193,7 @@ class _StreamResponse(_GeneratedResponse):
         self, choice: ChoiceRequest, generation: TokenStream, comments: _Comments | None, send: Send
     ) -> None:
         await _StreamWriter(generation, choice.encoder, comments, send).done()
-        await _send(send, choice.encoder.close(generation.outcome()))
+        await send_body(send, choice.encoder.close(generation.outcome()))
 
 
 async def _accepted(generations: Sequence[TokenStream]) -> None:
@@ -268,16 +268,11 @@ class _Comments:
     async def send(self, send: Send) -> None:
         """Send the comment that is due, if any."""
         self.is_due = False
-        model = self._generation.model
-        if stage := self._yard.stage(model):
-            comment = self._encoder.comment(f"{model}: {stage}")
-        elif self._quiet_s >= KEEP_ALIVE_S:
-            comment = self._encoder.comment("keep-alive")
-        else:
-            return
-        self._quiet_s = 0.0
-        if comment:
-            await _send(send, comment)
+        text = comment_text(self._yard, self._generation.model, self._quiet_s)
+        if text is not None:
+            self._quiet_s = 0.0
+            if comment := self._encoder.comment(text):
+                await send_body(send, comment)
 
     def _tick(self) -> None:
         self.is_due = True
@@ -286,12 +281,20 @@ class _Comments:
         self._generation.wake()
 
 
+def comment_text(yard: Yard, model: str, quiet_s: float) -> str | None:
+    """Return the comment of a stream that waits for ``model`` and has made none for ``quiet_s``; None: not yet one."""
+    if stage := yard.stage(model):
+        return f"{model}: {stage}"
+    return "keep-alive" if quiet_s >= KEEP_ALIVE_S else None
+
+
 def respond(yard: Yard, choices: Sequence[ChoiceRequest], *, stream: bool) -> Response:
     """Return the response with the requested choices, as a stream or as one JSON body."""
     return (_StreamResponse if stream else _WholeResponse)(yard, choices)
 
 
-async def _send(send: Send, body: bytes) -> None:
+async def send_body(send: Send, body: bytes) -> None:
+    """Send a part of the body, which another follows."""
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 

@@ -147,7 +147,7 @@ async def test_a_stream_that_waits_for_an_approved_call_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("modelyard.api.serving.agent.QUIET_S", 0.01)
-    monkeypatch.setattr("modelyard.api.serving.agent.KEEP_ALIVE_S", 0.01)
+    monkeypatch.setattr("modelyard.api.serving.streaming.KEEP_ALIVE_S", 0.01)
     async with scripted_yard(tmp_path, lambda _: ["Done."]) as yard:
         client = Client(yard)
         decided = DecidedCall(ToolCall("c1", "calc_gate", "{}"), is_approved=True)
