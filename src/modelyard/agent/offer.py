@@ -45,6 +45,8 @@ def agent_request(
         max_calls, returns_approvals, decided: see ``AgentRequest``.
         permission: asked for by the request; it adds to what the tools need.
     """
+    if not tools and not decided:
+        return None
     chat = request.prompt
     assert isinstance(chat, Chat)
     rounds = config.server.max_tool_rounds

@@ -80,11 +80,6 @@ class Broadcaster(Generic[_Change]):
         self._others: set[Observer[Any]] = set()
         self._is_closed = False
 
-    @property
-    def has_observers(self) -> bool:
-        """Whether anybody reads the changes."""
-        return bool(self._observers)
-
     @contextmanager
     def observer(self) -> Iterator[Observer[_Change]]:
         """Enter with an observer of all changes from now on.

@@ -47,7 +47,7 @@ class StatusBroadcaster(Broadcaster[StatusChange]):
 
     def compare(self, before: Residency, after: Residency) -> None:
         """Publish every model whose load state has changed, or whose engine has died."""
-        if not self.has_observers:
+        if not self._observers:
             return
 
         def order(name: str) -> tuple[bool, str]:
