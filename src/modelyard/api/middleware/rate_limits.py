@@ -143,32 +143,36 @@ class CallLimits:
             ConcurrencyLimited, RateLimited: a limit is reached; nothing was reserved.
         """
         self._limits.begin(self._clock())
-        return Reservation(self._limits, self._clock, estimate)
+        return Reservation(self._limits, self._clock, estimate, self._limits.end)
 
     @contextmanager
     def answer(self) -> Iterator[Reserve]:
         """Enter with what reserves the tokens of each round of one answer; see ``UsageLimits.answer``."""
         self._limits.begin(self._clock())
         try:
-            yield lambda estimate: Reservation(self._limits, self._clock, estimate, is_round=True)
+            yield lambda estimate: Reservation(self._limits, self._clock, estimate, self._limits.record_usage)
         finally:
             self._limits.end(0, self._clock())
 
 
 class Reservation:
-    """The reserved tokens of one answer, and its share of the concurrency limit.
+    """The reserved tokens of one answer, or of one of its rounds.
 
     Args:
         limits: of the key.
         clock: returns monotonic seconds.
         estimate: of the tokens.
-        is_round: whether it is one round of an answer, which has the share itself.
+        settle: counts the used tokens at a time; at the end of an answer, also that it has ended.
     """
 
     def __init__(
-        self, limits: KeyLimits, clock: Callable[[], float], estimate: TokenEstimate, *, is_round: bool = False
+        self,
+        limits: KeyLimits,
+        clock: Callable[[], float],
+        estimate: TokenEstimate,
+        settle: Callable[[int, float], None],
     ) -> None:
-        self._limits, self._clock, self._estimate, self._is_round = limits, clock, estimate, is_round
+        self._limits, self._clock, self._estimate, self._settle = limits, clock, estimate, settle
         self._reserved = limits.reserve(0, estimate)
 
     def record_prompt(self, prompt_tokens: int) -> None:
@@ -176,10 +180,10 @@ class Reservation:
         self._reserved = self._limits.reserve(self._reserved, self._estimate.accepted(prompt_tokens))
 
     def record_usage(self, usage: Usage | None) -> None:
-        """End the answer: count the used tokens and release the reservation."""
+        """Count the used tokens and release the reservation."""
         self._limits.release(self._reserved)
         tokens = 0 if usage is None else usage.prompt_tokens + usage.completion_tokens
-        (self._limits.record_usage if self._is_round else self._limits.end)(tokens, self._clock())
+        self._settle(tokens, self._clock())
 
 
 def duration(seconds: float) -> str:
