@@ -118,7 +118,7 @@ async def test_an_answer_is_told_in_the_order_in_which_it_happens(stage: Stage) 
 async def test_text_that_arrives_together_is_one_event(stage: Stage) -> None:
     stage.answers = [["a"] * 100]
     texts = [event for event in await stage.events() if isinstance(event, OutputArrived)]
-    assert len(texts) <= 2
+    assert 1 <= len(texts) <= 2
 
 
 async def test_a_call_without_arguments_has_none(stage: Stage) -> None:
@@ -127,15 +127,13 @@ async def test_a_call_without_arguments_has_none(stage: Stage) -> None:
 
 
 async def test_a_result_is_text_that_an_answer_can_hold(stage: Stage) -> None:
-    async def odd(_arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
-        report(ToolProgress(1.0, message="\udc80"))
+    async def odd(_arguments: Mapping[str, Any], _report: ReportProgress) -> ToolResult:
         return ToolResult("a\ud800b é")
 
     stage.tools = [server_tool("add", odd)]
     stage.answers = [[SUM], ["Done."]]
     events = await stage.events()
     assert [event.result.text for event in events if isinstance(event, CallEnded)] == ["a?b é"]
-    assert [event.progress.message for event in events if isinstance(event, CallProgressed)] in (["?"], [])
     assert stage.messages[-1]["content"] == "a?b é"
 
 
@@ -145,7 +143,7 @@ async def test_a_call_reports_between_its_approval_and_its_end(stage: Stage) -> 
 
     async def reporting(_arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
         reports.append(report)
-        report(ToolProgress(1.0))
+        report(ToolProgress(1.0, message="a\udc80"))
         await is_told.wait()
         return ToolResult("")
 
@@ -167,7 +165,9 @@ async def test_a_call_reports_between_its_approval_and_its_end(stage: Stage) -> 
         async for event in events:
             if isinstance(event, CallBegan | ApprovalRequested | ApprovalDecided | CallProgressed | CallEnded):
                 seen.append((event.running.tool.own_name, type(event)))
-            if seen[-1:] == [("reporting", CallProgressed)]:
+            if isinstance(event, CallProgressed) and seen[-1][0] == "reporting":
+                # As the answer can hold it.
+                assert event.progress.message == "a?"
                 is_told.set()
             elif seen[-1:] == [("reporting", CallEnded)]:
                 is_over.set()

@@ -163,8 +163,8 @@ async def test_a_stream_that_waits_for_an_approved_call_says_so(
         assert "Done." in frames[3]
 
 
-async def test_a_slow_client_gets_the_text_that_gathered_in_one_frame(tmp_path: Path) -> None:
+async def test_text_that_has_gathered_is_one_frame(tmp_path: Path) -> None:
     async with scripted_yard(tmp_path, lambda _: ["a"] * 50) as yard:
         client = Client(yard)
         await client.ask()
-        assert client.text.count('"content":"a') <= 2
+        assert 1 <= client.text.count('"content":"a') <= 2
