@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from modelyard.agent.agent import Agent
 from modelyard.agent.approvals import Decide
@@ -35,13 +36,14 @@ class ScriptedServer:
     """The application, its model's answers, and what its model was asked.
 
     Attributes:
-        client: speaks to the application.
+        app: the application.
+        client: speaks to it.
         answers: texts for the next requests, in pieces; the last one answers all that come later.
         asked: what the model was sent.
     """
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self.client = client
+    def __init__(self, app: FastAPI, client: httpx.AsyncClient) -> None:
+        self.app, self.client = app, client
         self.answers: list[Sequence[str]] = [["Hello", " world"]]
         self.asked: list[Submit] = []
 
@@ -100,7 +102,7 @@ async def scripted_server(
         # ASGITransport hands an answer over when it is whole.
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost", timeout=20) as client:
-            servers.append(ScriptedServer(client))
+            servers.append(ScriptedServer(app, client))
             yield servers[0]
     finally:
         await yard.close()

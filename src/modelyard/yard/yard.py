@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
-from typing import Any
 
 from modelyard.config import Config, Model
 from modelyard.errors import InsufficientMemory
@@ -343,9 +342,9 @@ class Yard:
         """
         return self.controller.watch.observer()
 
-    def ending(self, observer: Observer[Any]) -> AbstractContextManager[None]:
-        """Return a context in which ``observer``, of other changes, ends together with the observers of the yard."""
-        return self.controller.watch.ending(observer)
+    def ending(self, end: Callable[[], object]) -> AbstractContextManager[None]:
+        """Return a context in which ``end``, of another reader, is called when the observers of the yard are ended."""
+        return self.controller.watch.ending(end)
 
     @property
     def closing(self) -> asyncio.Event:

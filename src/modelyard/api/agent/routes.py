@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Query
@@ -99,8 +100,16 @@ async def list_approvals(
     ] = 0.0,
 ) -> dict[str, Any]:
     """The calls that wait for an approval, the oldest first: the caller's own; all of them with the scope `admin`."""
-    caller, approvals = current_caller(), Services.of(http).agent.approvals
-    pending = await approvals.wait_for_some(caller.owner, wait, sees_all=caller.may("admin"))
+    services, caller = Services.of(http), current_caller()
+    approvals, owner, sees_all = services.agent.approvals, caller.owner, caller.may("admin")
+    waiting = asyncio.create_task(approvals.wait_for_some(owner, wait, sees_all=sees_all))
+    try:
+        # A server that stops waits for none of its readers.
+        with services.yard.ending(waiting.cancel):
+            await asyncio.wait((waiting,))
+    finally:
+        waiting.cancel()
+    pending = approvals.pending(owner, sees_all=sees_all) if waiting.cancelled() else waiting.result()
     return {"object": "list", "data": [approval_object(each) for each in pending]}
 
 

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from modelyard.errors import TooManyConnections
 
@@ -77,7 +77,7 @@ class Broadcaster(Generic[_Change]):
     def __init__(self, what: str, supersedes: Callable[[_Change, _Change], bool] = _never) -> None:
         self._what, self._supersedes = what, supersedes
         self._observers: set[Observer[_Change]] = set()
-        self._others: set[Observer[Any]] = set()
+        self._others: set[Callable[[], object]] = set()
         self._is_closed = False
 
     @contextmanager
@@ -99,15 +99,15 @@ class Broadcaster(Generic[_Change]):
             self._observers.discard(observer)
 
     @contextmanager
-    def ending(self, other: Observer[Any]) -> Iterator[None]:
-        """End an observer of another broadcaster together with the own ones, while the context lasts."""
+    def ending(self, end: Callable[[], object]) -> Iterator[None]:
+        """Call ``end`` when the observers are ended, while the context lasts: it ends another reader beside them."""
         if self._is_closed:
-            other.end()
-        self._others.add(other)
+            end()
+        self._others.add(end)
         try:
             yield
         finally:
-            self._others.discard(other)
+            self._others.discard(end)
 
     def publish(self, change: _Change) -> None:
         """Publish a change."""
@@ -121,7 +121,7 @@ class Broadcaster(Generic[_Change]):
 
     def dismiss(self) -> int:
         """End all present observers; return their number."""
-        present = [*self._observers, *self._others]
-        for observer in present:
-            observer.end()
-        return len(present)
+        ends = [*(observer.end for observer in self._observers), *self._others]
+        for end in ends:
+            end()
+        return len(ends)

@@ -146,9 +146,9 @@ def test_a_stop_learns_how_many_observers_it_has_ended() -> None:
 def test_observers_of_other_changes_end_with_its_own_and_take_none_of_their_places(monkeypatch) -> None:
     monkeypatch.setattr(broadcast, "MAX_OBSERVERS", 1)
     own, other = StatusBroadcaster(), Broadcaster("other changes")
-    with other.observer() as observer, own.ending(observer), own.observer():
+    with other.observer() as observer, own.ending(observer.end), own.observer():
         assert own.dismiss() == 2
         assert asyncio.run(read(observer)) == []
     own.close()
-    with other.observer() as late, own.ending(late):
+    with other.observer() as late, own.ending(late.end):
         assert asyncio.run(read(late)) == []
