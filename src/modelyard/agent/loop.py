@@ -138,11 +138,14 @@ async def _decided_calls(answer: _Answer, runner: CallRunner) -> AsyncGenerator[
             results[call.id] = unknown(call.name)
             continue
         running = RunningCall(call, replace(tool, needs_approval=False), 0)
-        if decided.is_approved:
+        if decided.is_approved and len(approved) < MAX_CALLS_OF_TURN:
             approved.append(running)
             continue
         yield CallBegan(running)
-        results[call.id] = runner.denied(running, Decision(is_approved=False, message=decided.message))
+        if decided.is_approved:
+            results[call.id] = _beyond_turn()
+        else:
+            results[call.id] = runner.denied(running, Decision(is_approved=False, message=decided.message))
         yield CallEnded(running, results[call.id], 0.0)
     async with aclosing(runner.run(approved)) as events:
         async for event in events:
@@ -247,7 +250,7 @@ def _admitted(
             results[call.id] = unknown(call.name)
             continue
         if len(runnable) + len(returned) == MAX_CALLS_OF_TURN:
-            results[call.id] = error(f"A turn may make {MAX_CALLS_OF_TURN} calls, so this one was not run.")
+            results[call.id] = _beyond_turn()
             continue
         if answer.calls >= max_calls:
             results[call.id] = error("The answer has made as many calls as it may, so this one was not run.")
@@ -257,6 +260,10 @@ def _admitted(
         needs_answer = asked.returns_approvals and tool.needs_approval and tool.name not in runner.approved
         (returned if needs_answer else runnable).append(running)
     return runnable, returned
+
+
+def _beyond_turn() -> ToolResult:
+    return error(f"A turn may make {MAX_CALLS_OF_TURN} calls, so this one was not run.")
 
 
 def _keep(

@@ -254,6 +254,18 @@ async def test_calls_of_one_turn_are_bounded(stage: Stage, monkeypatch: pytest.M
     assert all("2 calls" in result for result in results[2:])
 
 
+async def test_calls_that_a_client_has_approved_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.agent.loop.MAX_CALLS_OF_TURN", 2)
+    decided = [DecidedCall(ToolCall(f"c{number}", "calc_add", "{}"), is_approved=True) for number in range(3)]
+    stage.answers = [["Done."]]
+    events = await stage.events(stage.request(decided=decided))
+    shown = {event.running.call.id: event.result for event in events if isinstance(event, CallEnded)}
+    assert (shown["c0"], shown["c1"]) == (ToolResult("0"), ToolResult("0"))
+    assert (shown["c2"].is_error, "2 calls" in shown["c2"].text) == (True, True)
+    read = {each["tool_call_id"]: each["content"] for each in stage.messages if each["role"] == "tool"}
+    assert read == {call_id: result.text for call_id, result in shown.items()}
+
+
 async def test_calls_of_the_whole_answer_are_bounded(stage: Stage) -> None:
     stage.answers = [[SUM], [SUM, SUM], ["Done."]]
     events = await stage.events(stage.request(max_calls=2))
