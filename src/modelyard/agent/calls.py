@@ -101,21 +101,22 @@ class CallRunner:
             await _cancelled(tasks)
 
     async def _run_one(self, running: RunningCall, news: _News) -> None:
-        began = time.monotonic()
-        ran_s = 0.0
+        ran_s: float | None = None
         outcome: CallOutcome = "cancelled"
         try:
             result = await self._refusal(running, news)
             if result is None:
                 began = time.monotonic()
-                result = await _result(running, news)
-                ran_s = time.monotonic() - began
+                try:
+                    result = await _result(running, news)
+                finally:
+                    ran_s = time.monotonic() - began
                 outcome = "error" if result.is_error else "ok"
             else:
                 outcome = "not_run"
-            news.put(CallEnded(running, replace(result, text=writable(result.text)), ran_s))
+            news.put(CallEnded(running, replace(result, text=writable(result.text)), ran_s or 0.0))
         finally:
-            self._record(running, outcome, time.monotonic() - began)
+            self._record(running, outcome, ran_s)
 
     async def _refusal(self, running: RunningCall, news: _News) -> ToolResult | None:
         """Return why a call does not run; None: it runs."""
@@ -136,13 +137,13 @@ class CallRunner:
 
     def denied(self, running: RunningCall, decision: Decision) -> ToolResult:
         """Return the result of a call that was not approved."""
-        self._record(running, "not_run", 0.0)
+        self._record(running, "not_run", None)
         denied = _denied(decision)
         return replace(denied, text=writable(denied.text))
 
-    def _record(self, running: RunningCall, outcome: CallOutcome, duration_s: float) -> None:
+    def _record(self, running: RunningCall, outcome: CallOutcome, ran_s: float | None) -> None:
         tool = running.tool
-        self.counters.record(tool, outcome, duration_s)
+        self.counters.record(tool, outcome, ran_s)
         logger.info(
             "tool=%s server=%s model=%s round=%d outcome=%s duration=%.3f",
             printable(tool.own_name),
@@ -150,7 +151,7 @@ class CallRunner:
             self.model,
             running.round,
             outcome,
-            duration_s,
+            ran_s or 0.0,
         )
 
 

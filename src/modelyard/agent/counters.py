@@ -36,13 +36,13 @@ class ToolCounters:
         self.calls: Counter[tuple[ToolName, CallOutcome]] = Counter()
         self.duration_s: dict[ToolName, Histogram] = {}
 
-    def record(self, tool: ServerTool, outcome: CallOutcome, duration_s: float) -> None:
-        """Count a call that has ended."""
+    def record(self, tool: ServerTool, outcome: CallOutcome, ran_s: float | None) -> None:
+        """Count a call that has ended; ``ran_s``: for how long its tool has run, None where it has not begun."""
         name = (tool.server, tool.own_name)
         if name not in self.duration_s:
             if len(self.duration_s) >= MAX_COUNTED_TOOLS:
                 name = OTHER_TOOLS
             self.duration_s.setdefault(name, Histogram(WAIT_BOUNDS))
         self.calls[name, outcome] += 1
-        if outcome != "not_run":
-            self.duration_s[name].observe(duration_s)
+        if ran_s is not None:
+            self.duration_s[name].observe(ran_s)

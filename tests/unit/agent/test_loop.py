@@ -336,6 +336,17 @@ class TestItsEnd:
                     break
         assert gate.started == gate.cancelled
 
+    async def test_a_call_that_still_waits_for_its_approval_has_no_duration(self, stage: Stage) -> None:
+        stage.tools = [server_tool("add", add, needs_approval=True)]
+        stage.answers = [[SUM]]
+        async with asyncio.timeout(20), aclosing(run(stage.yard, stage.request(), stage.agent)) as events:
+            async for event in events:
+                if isinstance(event, ApprovalRequested):
+                    break
+        counters = stage.agent.counters
+        assert counters.calls == {(("calc", "add"), "cancelled"): 1}
+        assert sum(counters.duration_s["calc", "add"].counts) == 0
+
     async def test_cancelling_its_task_cancels_the_running_tools(self, stage: Stage) -> None:
         gate = Gate()
         stage.tools = [server_tool("gate", gate)]
