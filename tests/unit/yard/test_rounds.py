@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from modelyard.config import Config, validate_config
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelLoading, ModelUnloaded
@@ -36,6 +37,14 @@ def config(folder: Path) -> Config:
     return validate_config({"models": models}, source="test", base=folder)
 
 
+@pytest_asyncio.fixture
+async def yard(tmp_path: Path, engines: ScriptedEngines) -> AsyncIterator[Yard]:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    yield yard
+    await yard.close()
+
+
 async def answer(rounds: Rounds, **fields: object) -> str:
     async with asyncio.timeout(WAIT_S):
         with rounds.submit(Request(Text("Hi"), "a", **fields)) as stream:
@@ -46,9 +55,7 @@ def holds(yard: Yard) -> int:
     return sum(len(model.holds) for model in yard.controller.state.models.values())
 
 
-async def test_a_model_stays_between_rounds_and_goes_after_the_last(tmp_path: Path, engines: ScriptedEngines) -> None:
-    yard = Yard(config(tmp_path), engines.make_handle)
-    await yard.start()
+async def test_a_model_stays_between_rounds_and_goes_after_the_last(yard: Yard, engines: ScriptedEngines) -> None:
     with yard.rounds("a") as rounds:
         for _ in range(3):
             assert await answer(rounds) == "Hello world"
@@ -57,25 +64,20 @@ async def test_a_model_stays_between_rounds_and_goes_after_the_last(tmp_path: Pa
     assert holds(yard) == 0
     assert len(engines.of("a")) == 1
     assert not yard.is_ready("a")
-    await yard.close()
 
 
-async def test_a_round_that_is_left_early_leaves_no_hold(tmp_path: Path, engines: ScriptedEngines) -> None:
-    yard = Yard(config(tmp_path), engines.make_handle)
-    await yard.start()
+async def test_a_round_that_is_left_early_leaves_no_hold(yard: Yard) -> None:
     with yard.rounds("a") as rounds:
         await answer(rounds)
         with rounds.submit(Request(Text("Hi"), "a")):
             pass
-    await yard.close()
+    # It waits for holds.
+    async with asyncio.timeout(WAIT_S):
+        await yard.unload("a")
     assert holds(yard) == 0
 
 
-async def test_a_round_that_is_refused_before_it_is_queued_leaves_the_hold_for_the_next(
-    tmp_path: Path, engines: ScriptedEngines
-) -> None:
-    yard = Yard(config(tmp_path), engines.make_handle)
-    await yard.start()
+async def test_a_round_that_is_refused_before_it_is_queued_leaves_the_hold_for_the_next(yard: Yard) -> None:
     caller = Caller()
     caller.max_tokens = 10
     token = CALLER.set(caller)
@@ -91,14 +93,9 @@ async def test_a_round_that_is_refused_before_it_is_queued_leaves_the_hold_for_t
     finally:
         CALLER.reset(token)
     assert holds(yard) == 0
-    await yard.close()
 
 
-async def test_a_later_round_waits_for_a_model_that_made_room_whatever_the_client_asked(
-    tmp_path: Path, engines: ScriptedEngines
-) -> None:
-    yard = Yard(config(tmp_path), engines.make_handle)
-    await yard.start()
+async def test_a_later_round_waits_for_a_model_that_made_room_whatever_the_client_asked(yard: Yard) -> None:
     with yard.rounds("a") as rounds:
         await answer(rounds)
         await yard.unload("a", UnloadMode.SUSPEND)
@@ -106,19 +103,15 @@ async def test_a_later_round_waits_for_a_model_that_made_room_whatever_the_clien
             async with yard.generate(Request(Text("Hi"), "a", wait_options=WaitOptions(wait_s=0.0))):
                 pass
         assert await answer(rounds, wait_options=WaitOptions(wait_s=0.0)) == "Hello world"
-    await yard.close()
 
 
-async def test_an_unload_by_force_ends_an_answer_between_its_rounds(tmp_path: Path, engines: ScriptedEngines) -> None:
-    yard = Yard(config(tmp_path), engines.make_handle)
-    await yard.start()
+async def test_an_unload_by_force_ends_an_answer_between_its_rounds(yard: Yard) -> None:
     with yard.rounds("a") as rounds:
         await answer(rounds)
         await yard.unload("a", UnloadMode.FORCE)
         with pytest.raises(ModelUnloaded):
             await answer(rounds)
     assert holds(yard) == 0
-    await yard.close()
 
 
 async def test_a_round_whose_prompt_was_too_long_is_made_again_in_its_place(tmp_path: Path) -> None:
