@@ -15,6 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+import orjson
+
 from modelyard.protocol.deltas import ToolCall
 from modelyard.protocol.prompts import Audio, Image
 
@@ -175,43 +177,41 @@ class _Prefix:
     def place(self, place: int, call: Message) -> bytes:
         """Return the key of ``call`` by the conversation before it, whatever its id."""
         for message in self._messages[self._count : place]:
-            _add(self._digest, message)
+            self._digest.update(_bytes(message))
         self._count = place
         digest = self._digest.copy()
-        _add(digest, call["function"]["name"])
-        _add(digest, _canonical(call["function"].get("arguments")))
+        digest.update(_bytes(call["function"]["name"]))
+        digest.update(_arguments(call["function"].get("arguments")))
         return digest.digest()
 
 
-def _canonical(arguments: Any) -> Any:
-    """Return arguments as an object, which some dialects send in place of their text."""
+def _arguments(arguments: Any) -> bytes:
+    """Return arguments as bytes, the same for an object, which some dialects send, and for its text."""
     if isinstance(arguments, str):
         try:
-            return json.loads(arguments)
+            return _bytes(json.loads(arguments))
         except (ValueError, RecursionError):
-            return arguments
-    return arguments
+            pass
+    return _bytes(arguments)
 
 
-def _add(digest: hashlib.blake2b, value: Any) -> None:
-    """Add a part of a message, so that different values add different bytes."""
+def _bytes(value: Any) -> bytes:
+    """Return a message, or a part of one, as bytes that differ for different values."""
+    try:
+        return orjson.dumps(value, _written, orjson.OPT_SORT_KEYS | orjson.OPT_PASSTHROUGH_DATACLASS)
+    except TypeError:
+        # It has a lone surrogate, a long number, or many levels.
+        return json.dumps(value, default=_written, sort_keys=True).encode()
+
+
+def _written(value: Any) -> Any:
+    """Return what stands for a value that JSON does not have."""
     match value:
+        case Image(digest=digest) | Audio(digest=digest):
+            return {"media": digest.hex()}
         case Mapping():
-            digest.update(b"{%d" % len(value))
-            for name in sorted(value):
-                _add(digest, name)
-                _add(digest, value[name])
-        case str():
-            encoded = value.encode(errors="surrogatepass")
-            digest.update(b"s%d:" % len(encoded) + encoded)
-        case list() | tuple():
-            digest.update(b"[%d" % len(value))
-            for each in value:
-                _add(digest, each)
-        case Image(digest=own) | Audio(digest=own):
-            digest.update(b"m" + own)
-        case _:
-            digest.update(b"v" + repr(value).encode() + b";")
+            return dict(value)
+    return repr(value)
 
 
 def _size(turn: Message) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -109,6 +110,26 @@ def test_images_of_a_conversation_tell_it_apart(kept: KeptTurns) -> None:
     turn = calling(("x", "weather"))
     assert len(kept.restored(OWNER, (seeing(b"abc"), turn))) == 4
     assert len(kept.restored(OWNER, (seeing(b"abd"), turn))) == 2
+
+
+@pytest.mark.parametrize(
+    ("before", "other"),
+    [
+        ({"content": "\ud800"}, {"content": "\ud801"}),
+        ({"content": ""}, {"content": None}),
+        ({"content": "1"}, {"content": 1}),
+        ({"content": 1 << 70}, {"content": 1 << 71}),
+        ({"content": ("a", "b")}, {"content": ("ab",)}),
+        ({"content": MappingProxyType({"a": "b"})}, {"content": MappingProxyType({"a": "c"})}),
+    ],
+    ids=["surrogates", "nothing", "numbers", "long numbers", "parts", "mappings"],
+)
+def test_messages_that_differ_tell_a_conversation_apart(kept: KeptTurns, before: Any, other: Any) -> None:
+    kept.keep(OWNER, (before,), (ToolCall("x", "weather", '{"a": "\\ud800", "b": 1}'),), HIDDEN)
+    turn = calling(("x", "weather"))
+    turn["tool_calls"][0]["function"]["arguments"] = {"b": 1, "a": "\ud800"}
+    assert len(kept.restored(OWNER, (other, turn))) == 2
+    assert len(kept.restored(OWNER, (dict(reversed(before.items())), turn))) == 4
 
 
 def test_what_is_kept_is_bounded(kept: KeptTurns, monkeypatch: pytest.MonkeyPatch) -> None:
