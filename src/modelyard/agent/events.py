@@ -94,7 +94,7 @@ class CallEnded:
     """A call has its result, which the model reads in the next round.
 
     Attributes:
-        duration_s: for how long the tool has run; 0 where it was not approved.
+        duration_s: for how long the tool has run; 0 where it was not run.
     """
 
     running: RunningCall

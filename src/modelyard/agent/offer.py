@@ -66,7 +66,7 @@ def agent_request(
     return AgentRequest(
         replace(request, prompt=replace(chat, messages=messages, tools=definitions)),
         offered,
-        max_rounds=max(rounds, 1),
+        max_rounds=rounds,
         max_calls=max_calls,
         returns_approvals=returns_approvals,
         decided=tuple(decided),
