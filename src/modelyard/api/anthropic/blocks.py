@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -12,10 +12,8 @@ from modelyard.api.anthropic.signatures import recalled
 from modelyard.api.media.load import Reference
 from modelyard.api.media.parts import READ_FIELDS, Said, Thought, content_of, image_of, read_part
 from modelyard.api.serving.bounded_items import Parts
+from modelyard.api.serving.request_servers import ToolNames
 from modelyard.errors import InvalidRequest
-
-ToolNames = Mapping[tuple[str, str], str]
-"""Names of functions, by the name of the MCP server that has the tool, and the tool's own name."""
 
 
 class _Part(BaseModel):

@@ -6,7 +6,8 @@ Source: https://platform.claude.com/docs/en/agents-and-tools/mcp-connector.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.agent.tools import ServerTool
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.openai.tools import Tools
+from modelyard.api.serving.request_servers import NamedServer
 from modelyard.errors import InvalidRequest
 from modelyard.mcp.request_servers import RequestServer
 
@@ -74,46 +76,6 @@ class ToolSet:
     param: str
 
 
-@dataclass(frozen=True, slots=True)
-class NamedServer:
-    """An MCP server that a request names.
-
-    Attributes:
-        label: its name.
-        server: how it is connected to; None: it is a configured one.
-        tool_set: selects its tools; None: the request has none for it.
-        param: the path of what names it in the body, for errors.
-    """
-
-    label: str
-    server: McpServer | None = field(repr=False)
-    tool_set: ToolSet | None
-    param: str
-
-    @property
-    def request_server(self) -> RequestServer | None:
-        """The server to connect to; None: it is a configured one."""
-        if self.server is None:
-            return None
-        return RequestServer(self.label, self.server.url, authorization=self.server.authorization_token)
-
-    def selected(self, tools: Sequence[ServerTool]) -> list[ServerTool]:
-        """Return those of its ``tools`` that the model may call."""
-        return [tool for tool in tools if self._has(tool.own_name)]
-
-    def _has(self, name: str) -> bool:
-        if self.tool_set is not None:
-            own = self.tool_set.configs.get(name)
-            if own is not None and own.enabled is not None:
-                return own.enabled
-            if self.tool_set.default.enabled is not None:
-                return self.tool_set.default.enabled
-        older = None if self.server is None else self.server.tool_configuration
-        if older is None:
-            return True
-        return older.enabled is not False and (older.allowed_tools is None or name in older.allowed_tools)
-
-
 def named_servers(servers: Sequence[McpServer], tool_sets: Sequence[ToolSet]) -> list[NamedServer]:
     """Return the servers that a request names.
 
@@ -139,8 +101,29 @@ def named_servers(servers: Sequence[McpServer], tool_sets: Sequence[ToolSet]) ->
             raise InvalidRequest(
                 f"Two MCP servers are named '{server.name}'. Give each a name of its own.", f"{param}.name"
             )
-        named[server.name] = NamedServer(server.name, server, by_server.get(server.name), param)
+        at = RequestServer(server.name, server.url, authorization=server.authorization_token)
+        selected = partial(_selected, by_server.get(server.name), server.tool_configuration)
+        named[server.name] = NamedServer(server.name, param, at, selected)
     for name, each in by_server.items():
         if name not in named:
-            named[name] = NamedServer(name, None, each, each.param)
+            named[name] = NamedServer(name, each.param, None, partial(_selected, each, None))
     return list(named.values())
+
+
+def _selected(
+    tool_set: ToolSet | None, older: ToolConfiguration | None, tools: Sequence[ServerTool]
+) -> list[ServerTool]:
+    """Return those of a server's ``tools`` that the model may call."""
+    return [tool for tool in tools if _is_enabled(tool.own_name, tool_set, older)]
+
+
+def _is_enabled(name: str, tool_set: ToolSet | None, older: ToolConfiguration | None) -> bool:
+    if tool_set is not None:
+        own = tool_set.configs.get(name)
+        if own is not None and own.enabled is not None:
+            return own.enabled
+        if tool_set.default.enabled is not None:
+            return tool_set.default.enabled
+    if older is None:
+        return True
+    return older.enabled is not False and (older.allowed_tools is None or name in older.allowed_tools)

@@ -20,8 +20,7 @@ from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
-from modelyard.api.serving.request_servers import ServedTools, configured_tools, connected_tools
-from modelyard.api.serving.server_tools import known_tools, wants_tools
+from modelyard.api.serving.request_servers import served_tools
 from modelyard.api.serving.streaming import ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.prompts import Chat
@@ -40,7 +39,9 @@ async def create_message(body: MessagesRequest, http: HttpRequest) -> Response:
 async def _message(body: MessagesRequest, http: HttpRequest, connections: AsyncExitStack) -> Response:
     """Return the answer; it takes over ``connections`` to MCP servers where it needs them."""
     services = Services.of(http)
-    served = await _served_tools(body, http, connections)
+    own, connecting = {tool.name for tool in body.tools or []}, connections if body.may_call_tools else None
+    servers = body.named_servers()
+    served = await served_tools(http, services.yard, services.agent, body.model, servers, connecting, own)
     request = await RequestBody.of(http.scope).converted(partial(body.checked, served))
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
@@ -58,50 +59,16 @@ async def _message(body: MessagesRequest, http: HttpRequest, connections: AsyncE
     )
 
 
-async def _served_tools(body: MessagesRequest, http: HttpRequest, connections: AsyncExitStack) -> ServedTools:
-    """Return the tools that this server runs for a request.
-
-    Args:
-        body: the request.
-        http: the request.
-        connections: gets the connections to servers that the request names by URL.
-
-    Raises:
-        InvalidRequest: a server is not known, not allowed, or cannot be used.
-        PermissionDenied: the key is limited to MCP servers of the configuration.
-        ModelNotFound, ModelRequired: there is no such model.
-    """
-    served = _served_without_connections(body, http)
-    if not wants_tools(http) or (body.tool_choice is not None and body.tool_choice.type == "none"):
-        return served
-    taken = {tool.name for tool in body.tools or []} | {tool.name for tool in served.tools}
-    config = Services.of(http).yard.config
-    connected = await connected_tools(body.named_servers(), http, config, connections, taken)
-    return replace(served, tools=(*served.tools, *connected))
-
-
-def _served_without_connections(body: MessagesRequest | CountRequest, http: HttpRequest) -> ServedTools:
-    """Return the tools of configured servers that this server runs for a request.
-
-    Raises:
-        InvalidRequest: a server is not known.
-        ModelNotFound, ModelRequired: there is no such model.
-    """
-    services, servers = Services.of(http), body.named_servers()
-    known = known_tools(services.yard, services.agent, body.model)
-    return ServedTools(tuple(configured_tools(servers, known)) if wants_tools(http) else (), known)
-
-
 @router.post("/v1/messages/count_tokens", response_model=None)
 async def count_tokens(body: CountRequest, http: HttpRequest) -> Response:
     """Count the tokens of a conversation, with its system prompt and its tools."""
-    received, options = RequestBody.of(http.scope), wait_options_of(http, body.keep_alive)
-    served = _served_without_connections(body, http)
+    services, received, options = Services.of(http), RequestBody.of(http.scope), wait_options_of(http, body.keep_alive)
+    served = await served_tools(http, services.yard, services.agent, body.model, body.named_servers())
     request = replace(await received.converted(partial(body.checked, served)), wait_options=options)
     original = None
     if (unedited := body.unedited()) is not None:
         original = replace(await received.converted(partial(unedited.checked, served)), wait_options=options)
-    return JsonResponse(partial(_count, Services.of(http), request, original))
+    return JsonResponse(partial(_count, services, request, original))
 
 
 async def _count(services: Services, request: TokenizeRequest, original: TokenizeRequest | None) -> bytes:

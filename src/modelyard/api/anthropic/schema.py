@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.api.anthropic.blocks import Blocks, Message, content_of_blocks, turns_of
 from modelyard.api.anthropic.context_edits import AppliedEdit, ContextManagement, edited
-from modelyard.api.anthropic.mcp_servers import McpServer, NamedServer, named_servers
+from modelyard.api.anthropic.mcp_servers import McpServer, named_servers
 from modelyard.api.anthropic.tools import Choice, Tool, left_out_of, offered_tools, tool_sets_of
 from modelyard.api.errors.anthropic import ThreadsNotHeld
 from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS
@@ -20,7 +20,7 @@ from modelyard.api.openai.schema import IGNORED, MAX_NAME_LENGTH, refuse_unsuppo
 from modelyard.api.openai.tools import Tools, schema_format
 from modelyard.api.serving.bounded_items import Labels, Messages
 from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
-from modelyard.api.serving.request_servers import ServedTools, with_definitions
+from modelyard.api.serving.request_servers import NamedServer, ServedTools, with_definitions
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.model import TopK, TopP
 from modelyard.errors import InvalidRequest
@@ -115,6 +115,11 @@ class _PromptFields(_Part):
         if self.speed not in (None, "standard"):
             yield "speed"
         yield from left_out_of(self.tools or [], self.tool_choice)
+
+    @property
+    def may_call_tools(self) -> bool:
+        """Whether the request lets its model call tools."""
+        return self.tool_choice is None or self.tool_choice.type != "none"
 
     def named_servers(self) -> list[NamedServer]:
         """Return the MCP servers that the request names.

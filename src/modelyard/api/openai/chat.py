@@ -18,7 +18,7 @@ from modelyard.api.openai.chat_agent_encoder import ChatAgentEncoder
 from modelyard.api.openai.chat_encoder import ChatEncoder
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
-from modelyard.api.openai.tools import AllowedToolsChoice, allowed_names
+from modelyard.api.openai.tools import allowed_server_tools
 from modelyard.api.openapi.answers_openai import AgenticToolCall
 from modelyard.api.services import Services
 from modelyard.api.serving.agent import AgentChoice, respond_agent
@@ -69,10 +69,7 @@ def chat_server_tools(body: ChatCompletionRequest, tools: Sequence[ServerTool]) 
     """Return those of the server's tools that a request lets its model call."""
     if body.max_tool_rounds == 0 or body.agent_permission == "deny":
         return ()
-    if isinstance(body.tool_choice, AllowedToolsChoice):
-        allowed = allowed_names(body.tool_choice)
-        return tuple(tool for tool in tools if tool.name in allowed)
-    return tuple(tools)
+    return allowed_server_tools(body.tool_choice, tools)
 
 
 def chat_agent_request(

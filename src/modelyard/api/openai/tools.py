@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
+from modelyard.agent.tools import ServerTool
 from modelyard.api.serving.ignored_fields import PASSED_ON
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import NamedTool, ToolChoice
@@ -170,7 +171,7 @@ def chosen_tools(
             _check_known(choice.function.name, [*names, *server_tools])
             chosen = NamedTool(choice.function.name)
         case AllowedToolsChoice():
-            allowed = allowed_names(choice)
+            allowed = _allowed_names(choice)
             for name in allowed:
                 _check_known(name, [*names, *server_tools])
             server_tools = [name for name in server_tools if name in allowed]
@@ -185,8 +186,15 @@ def chosen_tools(
     return tuple(tool.model_dump(exclude_none=True) for tool in offered), chosen
 
 
-def allowed_names(choice: AllowedToolsChoice) -> list[str]:
-    """Return the names of the tools that a request allows."""
+def allowed_server_tools(choice: ToolChoiceField | None, tools: Sequence[ServerTool]) -> tuple[ServerTool, ...]:
+    """Return those of the server's tools that ``choice`` lets the model call."""
+    if not isinstance(choice, AllowedToolsChoice):
+        return tuple(tools)
+    allowed = _allowed_names(choice)
+    return tuple(tool for tool in tools if tool.name in allowed)
+
+
+def _allowed_names(choice: AllowedToolsChoice) -> list[str]:
     return [tool.function.name for tool in choice.allowed_tools.tools]
 
 

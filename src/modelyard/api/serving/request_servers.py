@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 from starlette.requests import Request
 
+from modelyard.agent.agent import Agent
 from modelyard.agent.tools import ServerTool
+from modelyard.api.serving.server_tools import known_tools, wants_tools
 from modelyard.api.serving.streaming import while_connected
 from modelyard.config import Config
 from modelyard.errors import InvalidRequest, PermissionDenied
 from modelyard.mcp.request_servers import RequestServer, connect_for_request
 from modelyard.protocol.prompts import Chat
 from modelyard.yard.requests.context import current_caller
+from modelyard.yard.yard import Yard
 
 MAX_REQUEST_SERVERS: Final = 16
 """MCP servers that one request connects to."""
 
 
-class NamedServer(Protocol):
-    """An MCP server that a request names in its dialect."""
+ToolNames = Mapping[tuple[str, str], str]
+"""Names by which models call tools, by the label of the MCP server that has the tool, and the tool's own name."""
 
-    @property
-    def label(self) -> str:
-        """Its name, which the tools of a configured server have as their ``server``."""
 
-    @property
-    def param(self) -> str:
-        """The path of what names it in the body, for errors."""
+@dataclass(frozen=True, slots=True)
+class NamedServer:
+    """An MCP server that a request names.
 
-    @property
-    def request_server(self) -> RequestServer | None:
-        """The server to connect to; None: it is a configured one."""
+    Attributes:
+        label: its name, which its tools have as their ``server``.
+        param: the path of what names it in the body, for errors.
+        connects_to: where it is; None: it is a server of the configuration.
+        selected: returns those of its tools that the model may call, with the approvals that they need.
+    """
 
-    def selected(self, tools: Sequence[ServerTool]) -> list[ServerTool]:
-        """Return those of its ``tools`` that the model may call, with the approvals that they need."""
+    label: str
+    param: str
+    connects_to: RequestServer | None
+    selected: Callable[[Sequence[ServerTool]], list[ServerTool]] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +58,44 @@ class ServedTools:
     known: tuple[ServerTool, ...] = ()
 
     @property
-    def names(self) -> dict[tuple[str, str], str]:
-        """The names by which models call the tools, by the label of their server and their own name."""
+    def names(self) -> ToolNames:
+        """The names by which models call the tools."""
         return {(tool.server, tool.own_name): tool.name for tool in (*self.known, *self.tools)}
+
+
+async def served_tools(
+    http: Request,
+    yard: Yard,
+    agent: Agent,
+    model: str | None,
+    servers: Sequence[NamedServer],
+    connections: AsyncExitStack | None = None,
+    own: Collection[str] = (),
+) -> ServedTools:
+    """Return the tools that this server runs for a request.
+
+    Args:
+        http: the request.
+        yard: the models.
+        agent: the tools of configured servers.
+        model: as the request names it.
+        servers: those that the request names.
+        connections: gets the connections to servers that the request names by URL; None: nothing is connected.
+        own: names of the client's tools.
+
+    Raises:
+        InvalidRequest: a server is not known, not allowed, or cannot be used.
+        PermissionDenied: the key is limited to MCP servers of the configuration.
+        ModelNotFound, ModelRequired: there is no such model.
+    """
+    known = known_tools(yard, agent, model)
+    if not wants_tools(http):
+        return ServedTools((), known)
+    tools = configured_tools(servers, known)
+    if connections is not None:
+        taken = {*own, *(tool.name for tool in tools)}
+        tools += await connected_tools(servers, http, yard.config, connections, taken)
+    return ServedTools(tuple(tools), known)
 
 
 def configured_tools(servers: Sequence[NamedServer], tools: Sequence[ServerTool]) -> list[ServerTool]:
@@ -72,7 +112,7 @@ def configured_tools(servers: Sequence[NamedServer], tools: Sequence[ServerTool]
         return list(tools)
     selected: list[ServerTool] = []
     for server in servers:
-        if server.request_server is not None:
+        if server.connects_to is not None:
             continue
         own = [tool for tool in tools if tool.server == server.label]
         if not own:
@@ -106,7 +146,7 @@ async def connected_tools(
         InvalidRequest: there are too many, or one is not allowed or cannot be used.
         PermissionDenied: the key is limited to MCP servers of the configuration.
     """
-    named = [(server, at) for server in servers if (at := server.request_server) is not None]
+    named = [(server, at) for server in servers if (at := server.connects_to) is not None]
     if not named:
         return []
     if current_caller().mcp_servers is not None:

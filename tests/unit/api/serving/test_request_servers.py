@@ -11,9 +11,8 @@ import pytest
 from starlette.requests import Request
 
 from modelyard.agent.tools import ServerTool
-from modelyard.api.anthropic.mcp_servers import McpServer, NamedServer
 from modelyard.api.serving import request_servers
-from modelyard.api.serving.request_servers import connected_tools
+from modelyard.api.serving.request_servers import NamedServer, connected_tools
 from modelyard.config import Config
 from modelyard.errors import InvalidRequest, PermissionDenied
 from modelyard.mcp.request_servers import RequestServer
@@ -81,7 +80,7 @@ def request(disconnects: asyncio.Event | None = None) -> Request:
 
 def named(*names: str) -> list[NamedServer]:
     return [
-        NamedServer(name, McpServer(type="url", url="https://mcp.example", name=name), None, f"mcp_servers[{index}]")
+        NamedServer(name, f"mcp_servers[{index}]", RequestServer(name, "https://mcp.example"), list)
         for index, name in enumerate(names)
     ]
 

@@ -18,14 +18,12 @@ from modelyard.api.openai.responses.items import Item
 from modelyard.api.openai.responses.mcp_items import call_of, result_text
 from modelyard.api.openai.responses.opaque import decoded
 from modelyard.api.openai.responses.tools import Tool, function_name
+from modelyard.api.serving.request_servers import ToolNames
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.deltas import ToolCall
 from modelyard.protocol.prompts import ends_in_an_answer
 
 Messages = list[dict[str, Any]]
-
-ToolNames = Mapping[tuple[str, str], str]
-"""Names of functions, by the label of the MCP server that has the tool, and the tool's own name."""
 
 _BROKEN_OFF: Final = "The call was broken off, so its result is not known."
 

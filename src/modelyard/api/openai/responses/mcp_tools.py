@@ -6,7 +6,8 @@ Source: https://platform.openai.com/docs/guides/tools-connectors-mcp.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +16,7 @@ from modelyard.agent.tools import ServerTool
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.openai.tools import Tools
 from modelyard.api.serving.bounded_items import at_most
+from modelyard.api.serving.request_servers import NamedServer
 from modelyard.errors import InvalidRequest
 from modelyard.mcp.request_servers import RequestServer
 
@@ -77,53 +79,6 @@ class McpFields(_Part):
     )
 
 
-@dataclass(frozen=True, slots=True)
-class NamedServer:
-    """An MCP server that a request names.
-
-    Attributes:
-        label: of the server.
-        fields: what the request says of it.
-        param: the path of its tool in the body, for errors.
-    """
-
-    label: str
-    fields: McpFields = field(repr=False)
-    param: str
-
-    @property
-    def request_server(self) -> RequestServer | None:
-        """The server to connect to; None: it is a configured one."""
-        fields = self.fields
-        if fields.server_url is None:
-            return None
-        return RequestServer(self.label, fields.server_url, fields.headers or {}, fields.authorization)
-
-    def selected(self, tools: Sequence[ServerTool]) -> list[ServerTool]:
-        """Return those of the server's ``tools`` that the model may call, with the approvals that they need."""
-        match self.fields.allowed_tools:
-            case None:
-                allowed = list(tools)
-            case ToolFilter() as chosen:
-                allowed = [tool for tool in tools if chosen.has(tool)]
-            case names:
-                allowed = [tool for tool in tools if tool.own_name in names]
-        return [replace(tool, needs_approval=tool.needs_approval or self._needs_approval(tool)) for tool in allowed]
-
-    def _needs_approval(self, tool: ServerTool) -> bool:
-        is_of_request = self.fields.server_url is not None
-        match self.fields.require_approval:
-            case "always":
-                return True
-            case "never":
-                return False
-            case ApprovalFilters(always=always, never=never):
-                if always is not None and always.has(tool):
-                    return True
-                return is_of_request and (never is None or not never.has(tool))
-        return is_of_request
-
-
 def named_servers(tools: Sequence[tuple[str, McpFields]]) -> list[NamedServer]:
     """Return the servers that tools of the type ``mcp`` name.
 
@@ -148,5 +103,34 @@ def named_servers(tools: Sequence[tuple[str, McpFields]]) -> list[NamedServer]:
                 f"'{label}' is sent, its configuration decides. Leave them out, or give the server_url.",
                 param,
             )
-        named[label] = NamedServer(label, tool, param)
+        at = None
+        if tool.server_url is not None:
+            at = RequestServer(label, tool.server_url, tool.headers or {}, tool.authorization)
+        named[label] = NamedServer(label, param, at, partial(_selected, tool))
     return list(named.values())
+
+
+def _selected(fields: McpFields, tools: Sequence[ServerTool]) -> list[ServerTool]:
+    """Return those of a server's ``tools`` that the model may call, with the approvals that they need."""
+    match fields.allowed_tools:
+        case None:
+            allowed = list(tools)
+        case ToolFilter() as chosen:
+            allowed = [tool for tool in tools if chosen.has(tool)]
+        case names:
+            allowed = [tool for tool in tools if tool.own_name in names]
+    return [replace(tool, needs_approval=tool.needs_approval or _needs_approval(fields, tool)) for tool in allowed]
+
+
+def _needs_approval(fields: McpFields, tool: ServerTool) -> bool:
+    is_of_request = fields.server_url is not None
+    match fields.require_approval:
+        case "always":
+            return True
+        case "never":
+            return False
+        case ApprovalFilters(always=always, never=never):
+            if always is not None and always.has(tool):
+                return True
+            return is_of_request and (never is None or not never.has(tool))
+    return is_of_request

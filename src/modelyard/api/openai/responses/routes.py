@@ -13,17 +13,13 @@ from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 
+from modelyard.agent.offer import agent_request
 from modelyard.agent.tools import ServerTool
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openai.responses.pages import Order, page_of
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.schema import InputTokensRequest, ResponsesRequest
-from modelyard.api.openai.responses.served import (
-    agent_request_of,
-    served_tools,
-    served_without_connections,
-)
 from modelyard.api.openai.responses.services import (
     Input,
     ResponseServices,
@@ -33,7 +29,7 @@ from modelyard.api.openai.responses.services import (
     owner_of,
 )
 from modelyard.api.openai.responses.store import ResponseStore
-from modelyard.api.openai.responses.tools import OfferedTools
+from modelyard.api.openai.responses.tools import OfferedTools, served_after
 from modelyard.api.openai.responses.truncation import oldest_turns, truncated
 from modelyard.api.openapi.answers_openai import ResponseObject
 from modelyard.api.request_context import RequestContext
@@ -42,6 +38,7 @@ from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.json_response import JsonResponse
 from modelyard.api.serving.json_route import JsonRoute
 from modelyard.api.serving.request_body import RequestBody
+from modelyard.api.serving.request_servers import served_tools
 from modelyard.api.serving.streaming import ChoiceRequest, respond, while_connected
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.errors import InvalidRequest
@@ -66,14 +63,24 @@ async def create_response(body: ResponsesRequest, http: HttpRequest) -> Response
 async def _response(body: ResponsesRequest, http: HttpRequest, connections: AsyncExitStack) -> Response:
     """Return the response; it takes over ``connections`` to MCP servers where it needs them."""
     services, responses = Services.of(http), ResponseServices.of(http)
-    served = await served_tools(body, http, connections)
+    own, connecting = {tool.name or "" for tool in body.tools or []}, connections if body.may_call_tools else None
+    servers = body.named_servers()
+    served = await served_tools(http, services.yard, services.agent, body.model, servers, connecting, own)
     sent = await input_of(body, http, served.names)
     converted = partial(_converted, body, sent, served.tools)
     request, offered = await RequestBody.of(http.scope).converted(converted, is_long=sent.is_long)
     request = replace(request, wait_options=wait_options_of(http, body.keep_alive))
     request = await services.media.loaded(request, http.receive)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
-    asked = agent_request_of(body, request, sent.conversation, offered, services)
+    asked = agent_request(
+        services.agent,
+        request,
+        served_after(body.tool_choice, offered),
+        services.yard.config,
+        max_calls=body.max_tool_calls,
+        returns_approvals=True,
+        decided=sent.conversation.decided,
+    )
     request = request if asked is None else asked.request
     if body.truncation == "auto":
         request = await _truncated(request, http)
@@ -153,7 +160,8 @@ def _defaults(services: Services, body: ResponsesRequest) -> Sampling:
 @json_router.post("/v1/responses/input_tokens", response_model=None)
 async def count_input_tokens(body: InputTokensRequest, http: HttpRequest) -> Response:
     """Count the tokens of a response's prompt, with its instructions and its tools, without computing anything."""
-    served = served_without_connections(body, http)
+    services = Services.of(http)
+    served = await served_tools(http, services.yard, services.agent, body.model, body.named_servers())
     sent = await input_of(body, http, served.names)
 
     def convert() -> tuple[Chat, OfferedTools]:
@@ -163,7 +171,7 @@ async def count_input_tokens(body: InputTokensRequest, http: HttpRequest) -> Res
     chat, offered = await RequestBody.of(http.scope).converted(convert, is_long=sent.is_long)
     RequestContext.of(http.scope).ignore(body.ignored(sent.conversation, offered))
     request = TokenizeRequest(prompt=chat, model=body.model, wait_options=wait_options_of(http, body.keep_alive))
-    return JsonResponse(partial(_count, Services.of(http), request))
+    return JsonResponse(partial(_count, services, request))
 
 
 async def _count(services: Services, request: TokenizeRequest) -> bytes:

@@ -15,7 +15,16 @@ from modelyard.agent.tools import ServerTool
 from modelyard.api.openai.reasoning_fields import Budget, Effort
 from modelyard.api.openai.responses.history import Conversation
 from modelyard.api.openai.responses.items import Item
-from modelyard.api.openai.responses.tools import OfferedTools, Tool, ToolChoice, choice_of, offered_tools, tools_after
+from modelyard.api.openai.responses.tools import (
+    OfferedTools,
+    Tool,
+    ToolChoice,
+    choice_of,
+    functions_after,
+    mcp_servers_of,
+    offered_tools,
+    served_after,
+)
 from modelyard.api.openai.schema import (
     IGNORED,
     MAX_NAME_LENGTH,
@@ -26,7 +35,7 @@ from modelyard.api.openai.schema import (
 from modelyard.api.openai.tools import JsonSchemaFormat, ResponseFormat, Tools
 from modelyard.api.serving.bounded_items import MAX_LABELS, Items, Labels, at_most
 from modelyard.api.serving.reasoning import ReasoningRequest, reasoning_of
-from modelyard.api.serving.request_servers import with_definitions
+from modelyard.api.serving.request_servers import NamedServer, with_definitions
 from modelyard.api.serving.wait_options import KeepAlive
 from modelyard.config.model import FrequencyPenalty, PresencePenalty, Temperature, TopP
 from modelyard.errors import InvalidRequest
@@ -143,6 +152,19 @@ class PromptFields(ConversationFields):
         "`x-modelyard-ignored` says how many items. `disabled`: it is refused.",
     )
 
+    @property
+    def may_call_tools(self) -> bool:
+        """Whether the request lets its model call tools."""
+        return self.tool_choice != "none"
+
+    def named_servers(self) -> list[NamedServer]:
+        """Return the MCP servers that the request names.
+
+        Raises:
+            InvalidRequest: a tool lacks its label, two have the same, or a configured server gets headers.
+        """
+        return mcp_servers_of(self.tools or [])
+
     def offered(self, conversation: Conversation, served: Sequence[ServerTool] = ()) -> OfferedTools:
         """Return the tools that the model may call; ``served`` are those that this server runs.
 
@@ -159,12 +181,12 @@ class PromptFields(ConversationFields):
         """
         if not conversation.messages:
             raise InvalidRequest("'input' is empty: give a text or at least one item.", "input")
-        chosen = tools_after(self.tool_choice, offered)
+        functions, choice = functions_after(self.tool_choice, offered)
         system = [{"role": "system", "content": self.instructions}] if self.instructions else []
         return Chat(
             (*system, *conversation.messages),
-            chosen.functions,
-            chosen.choice,
+            functions,
+            choice,
             self.parallel_tool_calls is not False,
             self.reasoning_request().options,
             continues=conversation.ends_in_an_answer,
@@ -176,7 +198,7 @@ class PromptFields(ConversationFields):
         Raises:
             InvalidRequest: as ``chat``.
         """
-        return with_definitions(self.chat(conversation, offered), tools_after(self.tool_choice, offered).served)
+        return with_definitions(self.chat(conversation, offered), served_after(self.tool_choice, offered))
 
     def reasoning_request(self) -> ReasoningRequest:
         """Return what the request says about reasoning."""

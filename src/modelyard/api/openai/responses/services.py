@@ -13,13 +13,14 @@ from typing import Any, Final
 from fastapi import Request as HttpRequest
 
 from modelyard.api.openai.responses.background import Background
-from modelyard.api.openai.responses.history import Conversation, ToolNames, conversation_of
+from modelyard.api.openai.responses.history import Conversation, conversation_of
 from modelyard.api.openai.responses.items import Item, listed_item
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.schema import CompactRequest, ConversationFields, PromptFields
 from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.request_body import RequestBody
+from modelyard.api.serving.request_servers import ToolNames
 from modelyard.errors import ConversationNotFound, InvalidRequest, ResponseNotFound
 
 logger = logging.getLogger(__name__)

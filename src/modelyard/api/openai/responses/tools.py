@@ -16,7 +16,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.agent.tools import ServerTool
-from modelyard.api.openai.responses.mcp_tools import McpFields, NamedServer, named_servers
+from modelyard.api.openai.responses.mcp_tools import McpFields, named_servers
 from modelyard.api.openai.tools import (
     AllowedTools,
     AllowedToolsChoice,
@@ -26,8 +26,10 @@ from modelyard.api.openai.tools import (
     ToolChoiceField,
     ToolDefinition,
     Tools,
+    allowed_server_tools,
     chosen_tools,
 )
+from modelyard.api.serving.request_servers import NamedServer
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.prompts import ToolChoice as PromptToolChoice
 
@@ -118,21 +120,6 @@ class OfferedTools:
         return [tool.definition for tool in self.tools.values()]
 
 
-@dataclass(frozen=True, slots=True)
-class ChosenTools:
-    """The tools of one request after its tool choice.
-
-    Attributes:
-        functions: those of the client, in OpenAI's shape.
-        choice: whether the model must call one.
-        served: those that this server runs.
-    """
-
-    functions: tuple[dict[str, Any], ...]
-    choice: PromptToolChoice
-    served: tuple[ServerTool, ...]
-
-
 def mcp_servers_of(tools: Sequence[Tool]) -> list[NamedServer]:
     """Return the MCP servers that the tools of a request name.
 
@@ -173,21 +160,24 @@ def offered_tools(tools: Sequence[Tool], found: Sequence[Tool] = (), served: Seq
     return OfferedTools(offered, tuple(ignored), has_left_out, own)
 
 
-def tools_after(choice: str | ToolChoice | None, offered: OfferedTools) -> ChosenTools:
-    """Return the tools that ``choice`` leaves the model.
+def functions_after(
+    choice: str | ToolChoice | None, offered: OfferedTools
+) -> tuple[tuple[dict[str, Any], ...], PromptToolChoice]:
+    """Return the client's tools that ``choice`` leaves the model, in OpenAI's shape, and whether it must call a tool.
 
     Raises:
-        InvalidRequest: it names or requires a tool that does not exist.
+        InvalidRequest: ``choice`` names or requires a tool that does not exist.
     """
-    served = {tool.name: tool for tool in offered.served}
-    stand_ins = [ToolDefinition(type="function", function=FunctionDefinition(name=name)) for name in served]
-    left, chosen = chosen_tools([*offered.definitions, *stand_ins], choice_of(choice, offered)[0])
-    names = [function["function"]["name"] for function in left]
-    return ChosenTools(
-        tuple(function for function, name in zip(left, names, strict=True) if name not in served),
-        chosen,
-        tuple(served[name] for name in names if name in served),
-    )
+    return chosen_tools(offered.definitions, choice_of(choice, offered)[0], [tool.name for tool in offered.served])
+
+
+def served_after(choice: str | ToolChoice | None, offered: OfferedTools) -> tuple[ServerTool, ...]:
+    """Return the tools of this server that ``choice`` leaves the model.
+
+    Raises:
+        InvalidRequest: ``choice`` lacks the name of a function.
+    """
+    return allowed_server_tools(choice_of(choice, offered)[0], offered.served) if offered.served else ()
 
 
 def choice_of(choice: str | ToolChoice | None, offered: OfferedTools) -> tuple[ToolChoiceField | None, bool]:
