@@ -13,6 +13,7 @@ from modelyard.api.openapi import answers_llama_cpp as llama_cpp
 from modelyard.api.openapi import answers_ollama as ollama
 from modelyard.api.openapi import answers_openai as openai
 from modelyard.api.openapi import answers_rerank as rerank
+from modelyard.api.openapi import answers_responses as responses
 from modelyard.api.openapi import answers_server as server
 
 EVENTS: Final = "text/event-stream"
@@ -209,41 +210,43 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         **{("post", path): _RERANK for path in ("/v1/rerank", "/v2/rerank", "/rerank", "/v1/reranking", "/reranking")},
         ("post", "/v1/responses"): Operation(
             "OpenAI",
-            openai.ResponseObject,
+            responses.ResponseObject,
             {"model": "smollm2", "input": "Say hello.", "max_output_tokens": 16},
             Stream(EVENTS, _RESPONSE_EVENTS),
             fails=GENERATES,
         ),
-        ("get", "/v1/responses/{response_id}"): Operation("OpenAI", openai.ResponseObject, fails=(404,)),
-        ("delete", "/v1/responses/{response_id}"): Operation("OpenAI", openai.DeletedResponse, fails=(404,)),
-        ("get", "/v1/responses/{response_id}/input_items"): Operation("OpenAI", openai.InputItems, fails=(400, 404)),
-        ("post", "/v1/responses/{response_id}/cancel"): Operation("OpenAI", openai.ResponseObject, fails=(400, 404)),
+        ("get", "/v1/responses/{response_id}"): Operation("OpenAI", responses.ResponseObject, fails=(404,)),
+        ("delete", "/v1/responses/{response_id}"): Operation("OpenAI", responses.DeletedResponse, fails=(404,)),
+        ("get", "/v1/responses/{response_id}/input_items"): Operation("OpenAI", responses.InputItems, fails=(400, 404)),
+        ("post", "/v1/responses/{response_id}/cancel"): Operation("OpenAI", responses.ResponseObject, fails=(400, 404)),
         ("post", "/v1/responses/input_tokens"): Operation(
-            "OpenAI", openai.InputTokens, {"model": "smollm2", "input": "Say hello."}, fails=GENERATES
+            "OpenAI", responses.InputTokens, {"model": "smollm2", "input": "Say hello."}, fails=GENERATES
         ),
         ("post", "/v1/responses/compact"): Operation(
             "OpenAI",
-            openai.CompactedResponse,
+            responses.CompactedResponse,
             {"model": "smollm2", "input": [*_HELLO, {"role": "assistant", "content": "Hello!"}]},
             fails=GENERATES,
         ),
-        ("post", "/v1/conversations"): Operation("OpenAI", openai.ConversationObject, {"items": _HELLO}),
-        ("get", "/v1/conversations/{conversation_id}"): Operation("OpenAI", openai.ConversationObject, fails=(404,)),
+        ("post", "/v1/conversations"): Operation("OpenAI", responses.ConversationObject, {"items": _HELLO}),
+        ("get", "/v1/conversations/{conversation_id}"): Operation("OpenAI", responses.ConversationObject, fails=(404,)),
         ("post", "/v1/conversations/{conversation_id}"): Operation(
-            "OpenAI", openai.ConversationObject, {"metadata": {"topic": "greetings"}}, fails=(404,)
+            "OpenAI", responses.ConversationObject, {"metadata": {"topic": "greetings"}}, fails=(404,)
         ),
         ("delete", "/v1/conversations/{conversation_id}"): Operation(
-            "OpenAI", openai.DeletedConversation, fails=(404,)
+            "OpenAI", responses.DeletedConversation, fails=(404,)
         ),
-        ("get", "/v1/conversations/{conversation_id}/items"): Operation("OpenAI", openai.InputItems, fails=(400, 404)),
+        ("get", "/v1/conversations/{conversation_id}/items"): Operation(
+            "OpenAI", responses.InputItems, fails=(400, 404)
+        ),
         ("post", "/v1/conversations/{conversation_id}/items"): Operation(
-            "OpenAI", openai.InputItems, {"items": _HELLO}, fails=(404,)
+            "OpenAI", responses.InputItems, {"items": _HELLO}, fails=(404,)
         ),
         ("get", "/v1/conversations/{conversation_id}/items/{item_id}"): Operation(
-            "OpenAI", openai.ConversationItem, fails=(404,)
+            "OpenAI", responses.ConversationItem, fails=(404,)
         ),
         ("delete", "/v1/conversations/{conversation_id}/items/{item_id}"): Operation(
-            "OpenAI", openai.ConversationObject, fails=(404,)
+            "OpenAI", responses.ConversationObject, fails=(404,)
         ),
         ("get", "/v1/models"): Operation("OpenAI", server.ModelList),
         ("get", "/v1/models/{model_id}"): Operation("OpenAI", server.ModelObject, fails=(404,)),

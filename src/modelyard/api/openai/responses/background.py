@@ -14,7 +14,7 @@ from starlette.types import Message
 
 from modelyard.agent.agent import Agent
 from modelyard.api.openai.responses.encoder import ResponseEncoder
-from modelyard.api.openapi.answers_openai import ResponseObject
+from modelyard.api.openapi.answers_responses import ResponseObject
 from modelyard.api.request_context import IGNORED_HEADER, REPAIRED_HEADER, listed
 from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.request_memory import LEASE

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from modelyard.api.openai.responses.tools import OfferedTool
-from modelyard.api.openapi.answers_openai import (
+from modelyard.api.openapi.answers_responses import (
     ApplyPatchCallItem,
     CustomToolCallItem,
     FunctionCallItem,

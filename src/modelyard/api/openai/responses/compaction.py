@@ -22,7 +22,7 @@ from modelyard.api.openai.responses.response_object import usage_object
 from modelyard.api.openai.responses.schema import CompactRequest
 from modelyard.api.openai.responses.services import Input, input_of
 from modelyard.api.openai.responses.truncation import oldest_turns, truncated
-from modelyard.api.openapi.answers_openai import CompactedResponse
+from modelyard.api.openapi.answers_responses import CompactedResponse
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.json_response import JsonResponse

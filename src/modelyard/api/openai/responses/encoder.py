@@ -24,7 +24,7 @@ from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.responses.server_calls import ServerCalls
 from modelyard.api.openai.responses.text_argument import TextArgument
 from modelyard.api.openai.responses.tools import OfferedTool
-from modelyard.api.openapi.answers_openai import (
+from modelyard.api.openapi.answers_responses import (
     MessageItem,
     OutputItem,
     OutputText,

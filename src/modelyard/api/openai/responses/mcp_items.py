@@ -12,7 +12,7 @@ from typing import Any, Final
 from modelyard.agent.events import RunningCall, ToolEvent
 from modelyard.agent.tools import ServerTool, ToolResult
 from modelyard.api.openai.responses.calls import new_id
-from modelyard.api.openapi.answers_openai import McpApprovalRequestItem, McpCallItem, McpListedTool, McpListToolsItem
+from modelyard.api.openapi.answers_responses import McpApprovalRequestItem, McpCallItem, McpListedTool, McpListToolsItem
 from modelyard.protocol.deltas import Message
 
 _OWN_ID: Final = re.compile(r"mcp_(\d{1,4})_(.+)", re.ASCII | re.DOTALL)

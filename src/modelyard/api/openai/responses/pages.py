@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from modelyard.api.openapi.answers_openai import InputItems
+from modelyard.api.openapi.answers_responses import InputItems
 from modelyard.errors import InvalidRequest
 
 Order = Literal["asc", "desc"]

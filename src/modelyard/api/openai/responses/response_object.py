@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from modelyard.api.errors.responses import error_object
 from modelyard.api.openai.responses.calls import new_id
 from modelyard.api.openai.responses.schema import ResponsesRequest
-from modelyard.api.openapi.answers_openai import ResponseFailure, ResponseObject, ResponseUsage
+from modelyard.api.openapi.answers_responses import ResponseFailure, ResponseObject, ResponseUsage
 from modelyard.errors import InvalidRequest, ModelyardError
 from modelyard.protocol.prompts import Sampling
 from modelyard.protocol.values import Usage

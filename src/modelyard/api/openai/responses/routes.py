@@ -31,7 +31,7 @@ from modelyard.api.openai.responses.services import (
 from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openai.responses.tools import OfferedTools, served_after
 from modelyard.api.openai.responses.truncation import oldest_turns, truncated
-from modelyard.api.openapi.answers_openai import ResponseObject
+from modelyard.api.openapi.answers_responses import ResponseObject
 from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
 from modelyard.api.serving.agent import AgentChoice, respond_agent

@@ -8,7 +8,7 @@ from modelyard.agent.events import RunningCall
 from modelyard.agent.tools import ToolResult
 from modelyard.api.openai.responses.event_writer import EventWriter
 from modelyard.api.openai.responses.mcp_items import begun_call, end_call
-from modelyard.api.openapi.answers_openai import McpCallItem, McpListToolsItem, OutputItem
+from modelyard.api.openapi.answers_responses import McpCallItem, McpListToolsItem, OutputItem
 
 
 class ServerCalls:
