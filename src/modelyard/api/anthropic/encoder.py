@@ -26,7 +26,7 @@ from modelyard.api.openapi.answers_anthropic import (
     ThinkingBlock,
     ToolUseBlock,
 )
-from modelyard.api.serving.agent_encoder import AgentAnswer
+from modelyard.api.serving.agent_encoder import AgentAnswer, RoundMessage
 from modelyard.api.serving.call_arguments import arguments_object
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
@@ -164,27 +164,23 @@ class MessageEncoder:
         """Return the error event."""
         return event("error", error_body(error))
 
-    def choice(self, text: str, finished: Finished) -> Message:
-        """Return the parsed message."""
-        return self._reader.whole(text, finished)
+    def choice(self, text: str, finished: Finished) -> AgentAnswer:
+        """Return the parsed message as an answer of one round."""
+        message = RoundMessage(self._reader.whole(text, finished), 0)
+        return AgentAnswer((message,), finished, self._reader.ends_with_calls(finished))
 
     def agent_choice(self, answer: AgentAnswer) -> AgentAnswer:
         """Return the answer as it is: its parts become the blocks of the message."""
         return answer
 
-    def whole(self, choices: Sequence[Message | AgentAnswer], finished: Sequence[Finished]) -> MessageObject:
+    def whole(self, choices: Sequence[AgentAnswer], finished: Sequence[Finished]) -> MessageObject:
         """Return the message as one object."""
-        (choice,), (outcome,) = choices, finished
-        omits_thinking = self._omits_thinking
-        if isinstance(choice, AgentAnswer):
-            blocks = [block for part in choice.parts for block in _agent_blocks(part, omits_thinking=omits_thinking)]
-            calls_client = choice.calls_client
-        else:
-            blocks, calls_client = _blocks(choice, omits_thinking=omits_thinking), self._reader.ends_with_calls(outcome)
+        (answer,), (outcome,) = choices, finished
+        blocks = [block for part in answer.parts for block in _agent_blocks(part, omits_thinking=self._omits_thinking)]
         return {
             **self._message,
             "content": blocks or [_TEXT],
-            "stop_reason": _stop_reason(outcome, calls_client=calls_client),
+            "stop_reason": _stop_reason(outcome, calls_client=answer.calls_client),
             "stop_sequence": outcome.stop,
             "usage": _usage(outcome.usage),
             **_management(self._edits),
@@ -245,13 +241,15 @@ def _event(data: dict[str, Any]) -> bytes:
     return event(data["type"], orjson.dumps(data))
 
 
-def _agent_blocks(part: Message | ToolEvent, *, omits_thinking: bool) -> list[ContentBlock]:
+def _agent_blocks(part: RoundMessage | ToolEvent, *, omits_thinking: bool) -> list[ContentBlock]:
     """Return the blocks of a round, or of an event of a call that the server runs."""
     match part:
-        case Message():
-            return _blocks(part, omits_thinking=omits_thinking)
+        case RoundMessage(message):
+            return _blocks(message, omits_thinking=omits_thinking)
+        case CallBegan(running):
+            return [_call_block(running)]
         case CallEnded(running, result):
-            return [_call_block(running), _result_block(running, result)]
+            return [_result_block(running, result)]
     return []
 
 

@@ -18,6 +18,7 @@ from modelyard.agent.events import (
     AgentEvent,
     AnswerEnded,
     ApprovalReturned,
+    CallBegan,
     CallEnded,
     CallProgressed,
     OutputArrived,
@@ -26,7 +27,7 @@ from modelyard.agent.events import (
 )
 from modelyard.agent.loop import run
 from modelyard.agent.request import AgentRequest
-from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder
+from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder, RoundMessage
 from modelyard.api.serving.streaming import QUIET_S, comment_text, first_error, send_body, while_connected
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import Delta, Message, fold
@@ -125,29 +126,29 @@ async def _answer(
     yard: Yard, agent: Agent, choice: AgentChoice, watch: Callable[[AgentEvent], None] | None
 ) -> AgentAnswer:
     """Return the answer to one choice; its encoder is open."""
-    parts: list[Message | ToolEvent] = []
+    parts: list[RoundMessage | ToolEvent] = []
     deltas: list[Delta] = []
+    present = 0
 
     def end_message() -> None:
         if (message := fold(deltas)) != Message():
-            parts.append(message)
+            parts.append(RoundMessage(message, present))
         deltas.clear()
 
-    is_open = False
     async with aclosing(run(yard, choice.request, agent)) as events:
         async for event in events:
             if watch is not None:
                 watch(event)
             match event:
-                case RoundBegan(_, generation) if not is_open:
-                    is_open = True
+                case RoundBegan(0, generation):
                     choice.encoder.open(generation)
-                case RoundBegan(_, generation):
+                case RoundBegan(number, generation):
                     end_message()
+                    present = number
                     choice.encoder.next_round(generation)
                 case OutputArrived(new):
                     deltas += new
-                case CallEnded() | ApprovalReturned():
+                case CallBegan() | CallEnded() | ApprovalReturned():
                     end_message()
                     parts.append(event)
                 case AnswerEnded(finished, calls_client):

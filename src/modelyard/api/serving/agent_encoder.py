@@ -17,24 +17,37 @@ BETWEEN_ROUNDS: Final = "\n\n"
 
 
 @dataclass(frozen=True, slots=True)
+class RoundMessage:
+    """What the model wrote in a round, with calls of the client's tools.
+
+    Attributes:
+        message: never empty.
+        round: number of the round, from 0.
+    """
+
+    message: Message
+    round: int
+
+
+@dataclass(frozen=True, slots=True)
 class AgentAnswer:
     """A whole answer of an agent.
 
     Attributes:
-        parts: in their order: what the model wrote in a round, with calls of the client's tools, and what became of its
-            calls of the server's tools. A round without text, reasoning or calls of the client has no message.
+        parts: what the model wrote, and its calls of the server's tools, in their order: that a call began, and its
+            result, or that it is returned for its approval.
         finished: the reason of the last round, with the usage of all rounds.
         calls_client: whether the answer ends because it calls tools of the client.
     """
 
-    parts: tuple[Message | ToolEvent, ...]
+    parts: tuple[RoundMessage | ToolEvent, ...]
     finished: Finished
     calls_client: bool
 
     @property
     def message(self) -> Message:
         """All content, reasoning and calls of the client's tools as one message, with empty lines between rounds."""
-        messages = [part for part in self.parts if isinstance(part, Message)]
+        messages = [part.message for part in self.parts if isinstance(part, RoundMessage)]
         return Message(
             BETWEEN_ROUNDS.join(each.content for each in messages if each.content),
             BETWEEN_ROUNDS.join(each.reasoning for each in messages if each.reasoning),

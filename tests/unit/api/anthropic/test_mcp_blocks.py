@@ -134,6 +134,22 @@ async def test_a_history_with_calls_is_what_the_model_has_seen(
     assert [turn[:2] for turn in seen] == [turn[:2] for turn in shown]
 
 
+async def test_calls_of_one_turn_stay_calls_of_one_turn(
+    server: ScriptedServer, client: anthropic.AsyncAnthropic
+) -> None:
+    answers = [call("calc_add", a=1), call("calc_fail")], ["Done."]
+    script(server, *answers)
+    whole = await create(client, [user("Go.")])
+    script(server, *answers)
+    async with client.beta.messages.stream(model="m", max_tokens=99, messages=[user("Go.")], betas=BETAS) as stream:
+        streamed = await stream.get_final_message()
+    for message in (whole, streamed):
+        assert kinds(message) == ["mcp_tool_use", "mcp_tool_use", "mcp_tool_result", "mcp_tool_result", "text"]
+        content: Any = message.content
+        await create(client, [user("Go."), {"role": "assistant", "content": content}, user("And?")])
+        assert [len(turn) for turn in turns(server)] == [2, 4, 2, 2, 2, 2]
+
+
 async def test_blocks_of_another_server_are_read(server: ScriptedServer) -> None:
     listing = {"type": "mcp_tool_listing", "mcp_server_name": "mail", "tools": [{"name": "send"}]}
     use = {"type": "mcp_tool_use", "id": "mcptoolu_1", "name": "send", "server_name": "mail", "input": {"to": "me"}}

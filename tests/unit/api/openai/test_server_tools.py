@@ -16,12 +16,15 @@ from modelyard.agent.tools import ReportProgress, ToolProgress, ToolResult
 from modelyard.api.ollama.encoder import OllamaEncoder
 from modelyard.api.openai.chat_agent_encoder import ChatAgentEncoder
 from modelyard.api.openai.chunks import Identity
+from modelyard.api.openai.responses.encoder import ResponseEncoder
+from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest
-from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder
+from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder, RoundMessage
 from modelyard.config import AccessKey
 from modelyard.config.key_rules import digest_of
+from modelyard.protocol.deltas import Message
 from modelyard.protocol.events import Finished
-from modelyard.protocol.prompts import Chat
+from modelyard.protocol.prompts import Chat, Sampling
 from modelyard.protocol.values import SequenceId, TokenLogprob, Usage
 from modelyard.yard.requests.token_stream import TokenStream
 from support.scripted_server import ScriptedServer, call, scripted_server
@@ -475,7 +478,9 @@ async def test_metrics_and_log_name_the_tool_and_never_its_arguments(
 
 
 def test_a_whole_answer_has_the_log_probabilities_of_all_rounds() -> None:
-    chat, ended = Chat(()), AgentAnswer((), Finished(SequenceId(1), "stop", Usage(1, 2, 0)), calls_client=False)
+    # The call between the rounds names no tool: nothing became of it.
+    parts = RoundMessage(Message("a"), 0), RoundMessage(Message("b"), 1)
+    chat, ended = Chat(()), AgentAnswer(parts, Finished(SequenceId(1), "stop", Usage(1, 2, 0)), calls_client=False)
 
     def choice_of(encoder: AgentEncoder) -> Any:
         first, second = TokenStream("m"), TokenStream("m")
@@ -490,3 +495,10 @@ def test_a_whole_answer_has_the_log_probabilities_of_all_rounds() -> None:
     ollama = OllamaEncoder(chat, None, is_chat=True)
     whole = ollama.whole([choice_of(ollama)], [ended.finished])
     assert [each["token"] for each in whole["logprobs"]] == ["a", "b"]
+    asked = ResponsesRequest.model_validate({"input": "Hi", "top_logprobs": 0})
+    response = choice_of(ResponseEncoder(asked, chat, {}, Sampling(), lambda _: None))
+    written = [item["content"][0] for item in response["output"]]
+    assert [(part["text"], [each["token"] for each in part["logprobs"]]) for part in written] == [
+        ("a", ["a"]),
+        ("b", ["b"]),
+    ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 from modelyard.agent.events import ApprovalDecided, ApprovalReturned, CallBegan, CallEnded, ToolEvent
@@ -16,7 +15,6 @@ from modelyard.api.openai.responses.mcp_items import (
     Listing,
     approval_request,
     lists_of,
-    round_of,
 )
 from modelyard.api.openai.responses.opaque import encoded
 from modelyard.api.openai.responses.response_object import failure_of, queued_response, usage_object
@@ -31,13 +29,12 @@ from modelyard.api.openapi.answers_responses import (
     ReasoningItem,
     ResponseObject,
 )
-from modelyard.api.serving.agent_encoder import AgentAnswer
+from modelyard.api.serving.agent_encoder import AgentAnswer, RoundMessage
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
     ContentDelta,
     Delta,
-    Message,
     ReasoningDelta,
     ToolCallArguments,
     ToolCallBegin,
@@ -147,13 +144,13 @@ class ResponseEncoder:
 
     def agent_choice(self, answer: AgentAnswer) -> ResponseObject:
         """Return the complete response."""
-        for part, following in pairwise((*answer.parts, None)):
-            if isinstance(part, Message):
-                # Its logprobs are those of its round, which ends with calls if it is not the last.
-                self._generation = self._rounds[round_of(following)]
+        for part in answer.parts:
+            if isinstance(part, RoundMessage):
+                # Its logprobs are those of its round.
+                self._generation = self._rounds[part.round]
                 self._end_item()
-                self.deltas(deltas_of(part))
-            elif part is not None:
+                self.deltas(deltas_of(part.message))
+            else:
                 self.tool_event(part)
         self._close(answer.finished)
         return self.response

@@ -9,11 +9,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
 
-from modelyard.agent.events import RunningCall, ToolEvent
+from modelyard.agent.events import RunningCall
 from modelyard.agent.tools import ServerTool, ToolResult
 from modelyard.api.openai.responses.calls import new_id
 from modelyard.api.openapi.answers_responses import McpApprovalRequestItem, McpCallItem, McpListedTool, McpListToolsItem
-from modelyard.protocol.deltas import Message
 
 _OWN_ID: Final = re.compile(r"mcp_(\d{1,4})_(.+)", re.ASCII | re.DOTALL)
 
@@ -108,8 +107,3 @@ def result_text(output: Any, error: Any) -> str | None:
         case {"message": str(message)}:
             return message
     return None
-
-
-def round_of(following: Message | ToolEvent | None) -> int:
-    """Return the round of a message that ``following`` comes after; the last one where no call does."""
-    return -1 if following is None or isinstance(following, Message) else following.running.round
