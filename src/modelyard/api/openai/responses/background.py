@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.types import Message
 
 from modelyard.agent.agent import Agent
+from modelyard.agent.request import AgentRequest
 from modelyard.api.openai.responses.encoder import ResponseEncoder
 from modelyard.api.openapi.answers_responses import ResponseObject
 from modelyard.api.request_context import IGNORED_HEADER, REPAIRED_HEADER, listed
@@ -57,20 +58,22 @@ class Background:
             requests.remove(generation)
         self._start(encoder, self._run(generation, encoder), resources)
 
-    def start_agent(self, agent: Agent, choice: AgentChoice, connections: AsyncExitStack) -> None:
+    def start_agent(
+        self, agent: Agent, asked: AgentRequest, encoder: ResponseEncoder, connections: AsyncExitStack
+    ) -> None:
         """Start to generate a response whose model calls tools of the server.
 
         Args:
             agent: what the answers of agents share.
-            choice: the request, whose encoder is a ``ResponseEncoder``.
+            asked: the request.
+            encoder: of the response.
             connections: taken over, and closed once the response is done.
 
         Raises:
             QueueFull: as for ``start``.
         """
-        encoder = choice.encoder
-        assert isinstance(encoder, ResponseEncoder)
         self._check_room(encoder)
+        choice = AgentChoice(asked, encoder)
         response = respond_agent(self._yard, agent, [choice], stream=True, connections=connections.pop_all())
         self._start(encoder, _run_agent(response, encoder), ExitStack())
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from modelyard.agent.events import ApprovalDecided, ApprovalReturned, CallBegan, CallEnded, ToolEvent
-from modelyard.agent.request import AgentRequest
 from modelyard.api.openai.message import logprobs_object
 from modelyard.api.openai.responses.calls import built_in_call, custom_call, function_call, new_id
 from modelyard.api.openai.responses.event_writer import EventWriter
-from modelyard.api.openai.responses.mcp_items import (
-    Listing,
-    approval_request,
-    lists_of,
-)
+from modelyard.api.openai.responses.mcp_items import approval_request
 from modelyard.api.openai.responses.opaque import encoded
 from modelyard.api.openai.responses.response_object import failure_of, queued_response, usage_object
 from modelyard.api.openai.responses.schema import ResponsesRequest
@@ -23,6 +18,7 @@ from modelyard.api.openai.responses.server_calls import ServerCalls
 from modelyard.api.openai.responses.text_argument import TextArgument
 from modelyard.api.openai.responses.tools import OfferedTool
 from modelyard.api.openapi.answers_responses import (
+    McpListToolsItem,
     MessageItem,
     OutputItem,
     OutputText,
@@ -56,6 +52,8 @@ class ResponseEncoder:
         tools: the tools that the model may call, by the name of their function.
         sampling: the values that are sampled with where the request has none.
         on_done: called with the response when it is complete or has failed.
+        lists: the lists of tools with which the response begins.
+        decided: ids of the calls that the client has decided about, which are those of the requests for it.
 
     Attributes:
         response: the response object, as far as it has been generated.
@@ -70,6 +68,8 @@ class ResponseEncoder:
         tools: Mapping[str, OfferedTool],
         sampling: Sampling,
         on_done: Callable[[ResponseObject], None],
+        lists: Sequence[McpListToolsItem] = (),
+        decided: Collection[str] = (),
     ) -> None:
         self._chat, self._tools, self._on_done = chat, tools, on_done
         self._reads_logprobs = body.logprobs is not None
@@ -83,19 +83,7 @@ class ResponseEncoder:
         self._arguments: list[str] = []
         self._input = TextArgument()
         self.response = queued_response(body, sampling)
-        self._calls = ServerCalls(self._events, self.response["output"])
-
-    def use_tools(self, agent: AgentRequest, listed: Listing) -> None:
-        """Take the tools that the server runs for the request. Called before ``open``.
-
-        Args:
-            agent: the request; the id of a decided call is that of the request for its approval.
-            listed: the tools that the conversation lists already.
-        """
-        decided = [each.call.id for each in agent.decided]
-        self._calls = ServerCalls(
-            self._events, self.response["output"], lists_of(agent.tools.values(), listed), decided
-        )
+        self._calls = ServerCalls(self._events, self.response["output"], lists, decided)
 
     def open(self, generation: TokenStream) -> bytes:
         """Return the events that begin a response."""

@@ -17,6 +17,7 @@ from modelyard.agent.offer import agent_request
 from modelyard.agent.tools import ServerTool
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.responses.encoder import ResponseEncoder
+from modelyard.api.openai.responses.mcp_items import lists_of
 from modelyard.api.openai.responses.pages import Order, page_of
 from modelyard.api.openai.responses.records import Record
 from modelyard.api.openai.responses.schema import InputTokensRequest, ResponsesRequest
@@ -86,10 +87,12 @@ async def _response(body: ResponsesRequest, http: HttpRequest, connections: Asyn
         request = await _truncated(request, http)
     assert isinstance(request.prompt, Chat)
     keep = _keeper(responses.store, body, sent, owner_of(http))
-    encoder = ResponseEncoder(body, request.prompt, offered.tools, _defaults(services, body), keep)
+    lists = [] if asked is None else lists_of(asked.tools.values(), sent.conversation.listed)
+    decided = [each.call.id for each in sent.conversation.decided]
+    defaults = _defaults(services, body)
+    encoder = ResponseEncoder(body, request.prompt, offered.tools, defaults, keep, lists, decided)
     if asked is not None:
         asked = replace(asked, request=request)
-        encoder.use_tools(asked, sent.conversation.listed)
     if not body.background:
         if asked is None:
             return respond(services.yard, [ChoiceRequest(request, encoder)], stream=bool(body.stream))
@@ -104,7 +107,7 @@ async def _response(body: ResponsesRequest, http: HttpRequest, connections: Asyn
     if asked is None:
         responses.background.start(request, encoder)
     else:
-        responses.background.start_agent(services.agent, AgentChoice(asked, encoder), connections)
+        responses.background.start_agent(services.agent, asked, encoder, connections)
     # What is stored is read if the server ends before the response does.
     error = {"code": "server_error", "message": "The server ended before the response was complete. Send it again."}
     unfinished = {**encoder.response, "status": "failed", "error": error}

@@ -25,8 +25,8 @@ class ServerCalls:
         self,
         events: EventWriter,
         output: list[OutputItem],
-        lists: Sequence[McpListToolsItem] = (),
-        decided: Collection[str] = (),
+        lists: Sequence[McpListToolsItem],
+        decided: Collection[str],
     ) -> None:
         self._events, self._output = events, output
         self._lists, self._decided = lists, frozenset(decided)
