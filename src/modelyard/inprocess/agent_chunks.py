@@ -13,12 +13,13 @@ from modelyard.agent.events import AgentEvent, AnswerEnded, OutputArrived, Round
 from modelyard.agent.loop import run
 from modelyard.agent.request import AgentRequest
 from modelyard.api.openai.chat import chat_requests
-from modelyard.api.openai.chat_agent_encoder import RoundJoints, event_object
+from modelyard.api.openai.chat_agent_encoder import event_object
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object, logprobs_object
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.api.serving.agent_encoder import RoundJoints
 from modelyard.inprocess.choices import Accepting
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.token_stream import TokenStream

@@ -25,8 +25,8 @@ from modelyard.api.openai.message import message_object
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.openai.timings import timings_object
 from modelyard.api.openapi.answers_openai import AgentChatCompletion, AgenticToolCall, ChatChoice
-from modelyard.api.serving.agent_encoder import BETWEEN_ROUNDS, AgentAnswer
-from modelyard.protocol.deltas import ContentDelta, Delta, ReasoningDelta
+from modelyard.api.serving.agent_encoder import AgentAnswer, RoundJoints
+from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.values import TokenLogprob
@@ -95,30 +95,6 @@ class ChatAgentEncoder(ChatEncoder):
     def whole(self, choices: Sequence[ChatChoice], finished: Sequence[Finished]) -> AgentChatCompletion:
         """Return the whole completion, with all calls of the server's tools."""
         return {**super().whole(choices, finished), "agentic_tool_calls": self._calls}
-
-
-class RoundJoints:
-    """Puts an empty line between the texts of two rounds, as ``AgentAnswer.message`` does, for dialects of one text."""
-
-    def __init__(self) -> None:
-        # The kinds of text that the answer has so far, and that the present round has.
-        self._written: set[type] = set()
-        self._in_round: set[type] = set()
-
-    def next_round(self) -> None:
-        """Begin the next round."""
-        self._in_round.clear()
-
-    def joined(self, delta: Delta) -> Delta:
-        """Return a delta of the present round as one of the whole answer."""
-        kind = type(delta)
-        if not isinstance(delta, ContentDelta | ReasoningDelta) or kind in self._in_round or not delta.text:
-            return delta
-        self._in_round.add(kind)
-        if kind not in self._written:
-            self._written.add(kind)
-            return delta
-        return type(delta)(BETWEEN_ROUNDS + delta.text)
 
 
 def call_record(ended: CallEnded, index: int) -> AgenticToolCall:

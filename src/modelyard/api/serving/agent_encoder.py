@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from modelyard.agent.events import CallEnded, ToolEvent
 from modelyard.api.serving.streaming import ChoiceEncoder
-from modelyard.protocol.deltas import Delta, Message
+from modelyard.protocol.deltas import ContentDelta, Delta, Message, ReasoningDelta
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.token_stream import TokenStream
 
@@ -58,6 +58,30 @@ class AgentAnswer:
     def calls(self) -> tuple[CallEnded, ...]:
         """The calls of the server's tools that have a result."""
         return tuple(part for part in self.parts if isinstance(part, CallEnded))
+
+
+class RoundJoints:
+    """Puts an empty line between the texts of two rounds, as ``AgentAnswer.message`` does, for dialects of one text."""
+
+    def __init__(self) -> None:
+        # The kinds of text that the answer has so far, and that the present round has.
+        self._written: set[type] = set()
+        self._in_round: set[type] = set()
+
+    def next_round(self) -> None:
+        """Begin the next round."""
+        self._in_round.clear()
+
+    def joined(self, delta: Delta) -> Delta:
+        """Return a delta of the present round as one of the whole answer."""
+        kind = type(delta)
+        if not isinstance(delta, ContentDelta | ReasoningDelta) or kind in self._in_round or not delta.text:
+            return delta
+        self._in_round.add(kind)
+        if kind not in self._written:
+            self._written.add(kind)
+            return delta
+        return type(delta)(BETWEEN_ROUNDS + delta.text)
 
 
 class AgentEncoder(ChoiceEncoder, Protocol):
