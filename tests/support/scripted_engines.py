@@ -316,9 +316,10 @@ class ScriptedEngine:
         return [accepted, *self._say(sequence, texts), self._finish(sequence, "stop")]
 
     def _tokenized(self, sequence: SequenceId, prompt: object) -> Event:
-        """A token a word of what is said in a chat."""
+        """A token a word of what is said in a chat, and one a tool that it offers."""
         assert isinstance(prompt, Chat)
         words = " ".join(str(message["content"]) for message in prompt.messages).split()
+        words += [tool["function"]["name"] for tool in prompt.tools]
         if len(words) >= CONTEXT_LENGTH:
             return Failed(sequence, ContextLengthExceeded(CONTEXT_LENGTH, len(words)))
         return Tokenized(sequence, tuple(range(len(words))), tuple(word.encode() for word in words))

@@ -263,9 +263,17 @@ async def test_servers_that_cannot_be_used_are_refused(
 
 
 async def test_our_tools_are_counted(server: ScriptedServer) -> None:
-    tools = [{"type": "mcp_toolset", "mcp_server_name": "calc"}]
-    counted = await server.post("/v1/messages/count_tokens", model="m", messages=[user("Go.")], tools=tools)
-    assert counted.status_code == 200, counted.text
+    async def counted(headers: dict[str, str], *tools: Any, **more: Any) -> int:
+        body = {"model": "m", "messages": [user("Go.")], "tools": tools, **more}
+        answer = await server.client.post("/v1/messages/count_tokens", json=body, headers=headers)
+        tokens: int = answer.json()["input_tokens"]
+        return tokens
+
+    # The scripted engine has a token a word, and one a tool.
+    assert await counted({}) == 1 + 4
+    assert await counted({}, TOOL, {"type": "mcp_toolset", "mcp_server_name": "calc"}) == 1 + 3
+    assert await counted({}, TOOL, tool_choice={"type": "none"}) == 1 + 1
+    assert await counted({"X-Tools": "off"}, TOOL) == 1 + 1
 
 
 async def test_the_client_of_the_stable_api_reads_a_stream(

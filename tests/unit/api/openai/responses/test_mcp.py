@@ -458,9 +458,19 @@ async def test_cancelling_a_response_in_the_background_cancels_its_tool(
     await gate.wait_for(cancelled=1)
 
 
-async def test_the_tokens_of_our_tools_are_counted(server: ScriptedServer, source: ScriptedTools) -> None:
-    counted = await server.post("/v1/responses/input_tokens", model="m", input="Go.", tools=[CALC])
-    assert counted.status_code == 200, counted.text
+async def test_the_tokens_of_our_tools_are_counted(server: ScriptedServer) -> None:
+    async def counted(headers: dict[str, str], *tools: Any, **more: Any) -> int:
+        body = {"model": "m", "input": "Go.", "tools": tools, **more}
+        answer = await server.client.post("/v1/responses/input_tokens", json=body, headers=headers)
+        tokens: int = answer.json()["input_tokens"]
+        return tokens
+
+    # The scripted engine has a token a word, and one a tool.
+    assert await counted({}) == 1 + 4
+    assert await counted({}, FUNCTION, CALC) == 1 + 3
+    assert await counted({}, FUNCTION, CALC, tool_choice={"type": "mcp", "server_label": "calc"}) == 1 + 2
+    assert await counted({}, FUNCTION, tool_choice="none") == 1 + 1
+    assert await counted({"X-Tools": "off"}, FUNCTION) == 1 + 1
 
 
 async def test_a_request_without_tools_of_ours_is_as_before(server: ScriptedServer, source: ScriptedTools) -> None:
