@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,10 +18,7 @@ from modelyard.api.openai.tools import Tools
 from modelyard.api.serving.bounded_items import at_most
 from modelyard.api.serving.request_servers import NamedServer
 from modelyard.errors import InvalidRequest
-from modelyard.mcp.request_servers import RequestServer
-
-MAX_HEADERS: Final = 64
-"""Headers that a request has sent to one MCP server."""
+from modelyard.mcp.request_servers import MAX_HEADERS, RequestServer
 
 
 class _Part(BaseModel):
