@@ -351,7 +351,7 @@ _MODELS: Final = {
     "families": "The architecture, listed.",
     "parameter_size": "Number of its weights, such as `134.52M`; empty until its file was read.",
     "quantization_level": "How its weights are quantised.",
-    "expires_at": "Always a year from now: a model stays loaded until its memory is needed.",
+    "expires_at": "When it is unloaded unless it is used; in a year if it stays until its memory is needed.",
     "modelfile": "Always empty.",
     "license": "Name of its license; omitted if its file has none.",
     "ShownModel.parameters": "Its own sampling defaults, one a line: the name, and from column 32 on the value.",
