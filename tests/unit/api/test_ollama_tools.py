@@ -26,8 +26,7 @@ async def server(tmp_path: Path) -> AsyncIterator[ScriptedServer]:
 
 @pytest.fixture
 def client(server: ScriptedServer) -> ollama.AsyncClient:
-    assert isinstance(server.client._transport, httpx.ASGITransport)
-    return ollama.AsyncClient("http://localhost", transport=server.client._transport)
+    return ollama.AsyncClient("http://localhost", transport=httpx.ASGITransport(server.app))
 
 
 def script(server: ScriptedServer, *answers: Sequence[str]) -> None:

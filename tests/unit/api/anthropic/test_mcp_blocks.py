@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import anthropic
-import httpx
 import httpx2
 import pytest
 from anthropic.types.beta import BetaMessage
@@ -37,13 +36,10 @@ async def server(tmp_path: Path, source: ScriptedTools) -> AsyncIterator[Scripte
 
 @pytest.fixture
 async def client(server: ScriptedServer) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    transport = server.client._transport
-    assert isinstance(transport, httpx.ASGITransport)
-    app: Any = transport.app
     async with anthropic.AsyncAnthropic(
         base_url="http://localhost",
         api_key="unused",
-        http_client=httpx2.AsyncClient(transport=httpx2.ASGITransport(app)),
+        http_client=httpx2.AsyncClient(transport=httpx2.ASGITransport(server.app)),
         max_retries=0,
         _strict_response_validation=True,
     ) as client:
