@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from starlette.requests import Request
 
+from modelyard.agent.agent import Agent
 from modelyard.agent.tools import ServerTool
 from modelyard.api.serving import request_servers
-from modelyard.api.serving.request_servers import NamedServer, connected_tools
+from modelyard.api.serving.request_servers import NamedServer, ServedTools, connected_tools, served_tools
 from modelyard.config import Config
 from modelyard.errors import InvalidRequest, PermissionDenied
 from modelyard.mcp.request_servers import RequestServer
@@ -68,14 +70,14 @@ def caller() -> Iterator[Caller]:
     CALLER.reset(token)
 
 
-def request(disconnects: asyncio.Event | None = None) -> Request:
-    """A request whose client leaves when ``disconnects`` is set."""
+def request(disconnects: asyncio.Event | None = None, tools: bytes = b"on") -> Request:
+    """A request whose client leaves when ``disconnects`` is set; ``tools`` is its header X-Tools."""
 
     async def receive() -> Any:
         await (disconnects or asyncio.Event()).wait()
         return {"type": "http.disconnect"}
 
-    return Request({"type": "http"}, receive)
+    return Request({"type": "http", "headers": [(b"x-tools", tools)]}, receive)
 
 
 def named(*names: str) -> list[NamedServer]:
@@ -92,6 +94,17 @@ async def test_each_server_avoids_the_names_before_it(connections: Connections) 
         assert connections.taken == [{"f"}, {"f", "a_add"}]
         assert connections.open == 2
     assert connections.open == 0
+
+
+async def test_nothing_is_connected_for_a_model_that_may_call_nothing(connections: Connections) -> None:
+    yard: Any = SimpleNamespace(config=CONFIG)
+    async with AsyncExitStack() as stack:
+        served = await served_tools(request(), yard, Agent(), "m", named("a"), stack, {"f"})
+        assert ([tool.name for tool in served.tools], connections.taken) == (["a_add"], [{"f"}])
+        off = request(tools=b"off")
+        assert await served_tools(off, yard, Agent(), "m", named("a"), stack) == ServedTools()
+        assert await served_tools(request(), yard, Agent(), "m", named("a")) == ServedTools()
+        assert connections.open == 1
 
 
 async def test_a_client_that_leaves_ends_connecting(connections: Connections) -> None:
