@@ -178,10 +178,8 @@ async def test_a_call_waits_at_the_desk_for_its_approval(tmp_path: Path, source:
         script(server, [call("calc_add", a=1, b=2)], ["Done."])
         body = {"model": "m", "max_tokens": 9, "messages": [user("Go.")], "stream": True}
         asking = asyncio.create_task(server.client.post("/v1/messages", json=body))
-        waiting: list[Any] = []
-        while not waiting:
-            waiting = (await server.client.get("/v1/agent/approvals?wait=10")).json()["data"]
-        decided = await server.post(f"/v1/agent/approvals/{waiting[0]['id']}", decision="approve")
+        (waiting,) = (await server.client.get("/v1/agent/approvals?wait=20")).json()["data"]
+        decided = await server.post(f"/v1/agent/approvals/{waiting['id']}", decision="approve")
         assert decided.json() == {"status": "resolved"}
         answer = await asking
     assert "event: ping" in answer.text
