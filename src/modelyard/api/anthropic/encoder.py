@@ -280,7 +280,7 @@ def _blocks(message: Message, *, omits_thinking: bool) -> list[ContentBlock]:
     elif message.reasoning:
         signature = signature_of(message.reasoning)
         blocks.append({"type": "thinking", "thinking": message.reasoning, "signature": signature})
-    if message.content or not (message.reasoning or message.tool_calls):
+    if message.content:
         blocks.append({**_TEXT, "text": message.content})
     blocks += [
         {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_object(call.arguments)}
