@@ -16,13 +16,15 @@ from modelyard.api.serving.request_servers import ToolNames
 from modelyard.errors import InvalidRequest
 
 
-class _Part(BaseModel):
+class Part(BaseModel):
+    """A part of a request."""
+
     model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
     # Every prompt is cached.
     known_extras: ClassVar[Collection[str]] = frozenset({"cache_control"})
 
 
-class Block(_Part):
+class Block(Part):
     """One block of a message's content. Its type decides which fields are read."""
 
     # Beside what parts say, what the API itself adds to the blocks that it returns, and the model cannot read.
@@ -56,7 +58,7 @@ def _blocks(value: Any) -> Any:
 Blocks = Annotated[Parts[Block], BeforeValidator(_blocks, json_schema_input_type=str | Parts[Block])]
 
 
-class Message(_Part):
+class Message(Part):
     """One turn."""
 
     role: Literal["user", "assistant", "system"]

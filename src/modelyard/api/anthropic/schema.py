@@ -5,12 +5,12 @@ Source: https://docs.anthropic.com/en/api/messages.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from modelyard.api.anthropic.blocks import Blocks, Message, content_of_blocks, turns_of
+from modelyard.api.anthropic.blocks import Blocks, Message, Part, content_of_blocks, turns_of
 from modelyard.api.anthropic.context_edits import AppliedEdit, ContextManagement, edited
 from modelyard.api.anthropic.mcp_servers import McpServer, named_servers
 from modelyard.api.anthropic.tools import Choice, Tool, left_out_of, offered_tools, tool_sets_of
@@ -30,13 +30,7 @@ from modelyard.yard.requests.requests import Request, TokenizeRequest
 _NONE_SERVED: Final = ServedTools()
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="allow", hide_input_in_errors=True, protected_namespaces=())
-    # Every prompt is cached.
-    known_extras: ClassVar[Collection[str]] = frozenset({"cache_control"})
-
-
-class Thinking(_Part):
+class Thinking(Part):
     """Whether the model reasons."""
 
     type: Literal["enabled", "disabled", "adaptive", "between_tools"]
@@ -50,14 +44,14 @@ class Thinking(_Part):
     )
 
 
-class Format(_Part):
+class Format(Part):
     """A schema that the answer must follow."""
 
     type: Literal["json_schema"]
     schema_: dict[str, Any] = Field(alias="schema")
 
 
-class OutputConfig(_Part):
+class OutputConfig(Part):
     """Anthropic's ``output_config``."""
 
     format: Format | None = None
@@ -77,7 +71,7 @@ HARMLESS: dict[str, tuple[Any, ...]] = {
 }
 
 
-class _PromptFields(_Part):
+class _PromptFields(Part):
     """The fields that both endpoints share."""
 
     model: str | None = Field(default=None, max_length=MAX_NAME_LENGTH)
