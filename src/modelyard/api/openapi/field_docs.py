@@ -391,7 +391,7 @@ _MODELS: Final = {
     "tools_available": "Whether it may call tools that the server runs.",
     "mcp_tools_count": "Number of the tools of MCP servers that it may call.",
     "mcp_servers_connected": "Number of the MCP servers that are connected, of those that it may use.",
-    "agentic_tool_calls": "The calls of tools that the server has run, in their order.",
+    "agentic_tool_calls": "The calls of tools that the server ran: those of each choice in the order of their ends.",
     "AgenticToolCall.index": "Index of the choice.",
     "AgenticToolCall.id": "Id of the call.",
     "AgenticToolCall.name": "Name of the tool.",
