@@ -68,14 +68,6 @@ async def server(tmp_path: Path) -> AsyncIterator[ScriptedServer]:
         yield server
 
 
-def offered(server: ScriptedServer) -> list[str]:
-    return [tool["function"]["name"] for tool in server.chat.tools]
-
-
-def turns(server: ScriptedServer) -> list[tuple[str, str]]:
-    return [(turn["role"], turn["content"]) for turn in server.chat.messages]
-
-
 async def test_a_response_calls_the_tools_of_a_server_that_it_names(server: ScriptedServer, url: str) -> None:
     server.answers = [[call("numbers_add", a=1, b=2)], ["It is 3."]]
     tool = {"type": "mcp", "server_label": "numbers", "server_url": url, "require_approval": "never"}
@@ -98,7 +90,7 @@ async def test_calls_need_an_approval_unless_the_request_says_otherwise(server: 
         "/v1/responses", model="m", input=[decision], previous_response_id=first["id"], tools=[tool]
     )
     assert [item["type"] for item in second.json()["output"]] == ["mcp_call", "message"]
-    assert turns(server)[-1] == ("tool", "3")
+    assert server.turns[-1] == ("tool", "3")
 
 
 async def test_filters_and_secrets_reach_the_server_and_nobody_else(server: ScriptedServer, url: str) -> None:
@@ -113,7 +105,7 @@ async def test_filters_and_secrets_reach_the_server_and_nobody_else(server: Scri
         "require_approval": {"never": {"tool_names": ["token"]}},
     }
     answer = await server.post("/v1/responses", model="m", input="Go.", tools=[tool])
-    assert offered(server) == ["numbers_token"]
+    assert server.offered == ["numbers_token"]
     assert answer.json()["output"][1]["output"] == "Bearer secret"
     stored = (await server.client.get(f"/v1/responses/{answer.json()['id']}")).json()
     for shown in (answer.json(), stored):
@@ -147,8 +139,8 @@ async def test_a_message_calls_the_tools_of_a_server_that_it_names(
         stream=streams,
     )
     assert answer.status_code == 200, answer.text
-    assert offered(server) == ["numbers_token"]
-    assert turns(server)[-1] == ("tool", "Bearer secret")
+    assert server.offered == ["numbers_token"]
+    assert server.turns[-1] == ("tool", "Bearer secret")
     assert '"mcp_tool_result"' in answer.text
 
 
@@ -156,7 +148,7 @@ async def test_names_of_tools_stay_unique(server: ScriptedServer, url: str) -> N
     function = {"type": "function", "name": "numbers_add", "parameters": {"type": "object"}}
     tools = [{"type": "mcp", "server_label": "numbers", "server_url": url}, function]
     await server.post("/v1/responses", model="m", input="Go.", tools=tools)
-    assert len(set(offered(server))) == 3
+    assert len(set(server.offered)) == 3
 
 
 def named(url: str) -> dict[str, Any]:

@@ -58,6 +58,19 @@ class ScriptedServer:
         assert isinstance(prompt, Chat)
         return prompt
 
+    @property
+    def turns(self) -> list[tuple[Any, ...]]:
+        """The turns of that conversation: role and content, and the calls by name and arguments."""
+        return [
+            (turn["role"], turn["content"], *(tuple(each["function"].values()) for each in turn.get("tool_calls", ())))
+            for turn in self.chat.messages
+        ]
+
+    @property
+    def offered(self) -> list[str]:
+        """The functions that the model could call in that conversation."""
+        return [tool["function"]["name"] for tool in self.chat.tools]
+
     async def post(self, path: str, **body: Any) -> httpx.Response:
         return await self.client.post(path, json=body)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -29,23 +29,12 @@ def client(server: ScriptedServer) -> ollama.AsyncClient:
     return ollama.AsyncClient("http://localhost", transport=httpx.ASGITransport(server.app))
 
 
-def script(server: ScriptedServer, *answers: Sequence[str]) -> None:
-    server.answers = [*answers]
-
-
 def user(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def turns(server: ScriptedServer) -> list[tuple[Any, ...]]:
-    return [
-        (turn["role"], turn["content"], *(each["function"]["name"] for each in turn.get("tool_calls", ())))
-        for turn in server.chat.messages
-    ]
-
-
 async def test_a_stream_has_calls_and_results_as_messages(server: ScriptedServer, client: ollama.AsyncClient) -> None:
-    script(server, ["Let me add.", call("calc_add", a=1, b=2)], ["It is 3."])
+    server.answers = [["Let me add.", call("calc_add", a=1, b=2)], ["It is 3."]]
     lines = [line async for line in await client.chat(model="m", messages=[user("1 + 2?")], stream=True)]
     messages = [line.message for line in lines]
     assert [(message.role, message.content) for message in messages] == [
@@ -66,13 +55,13 @@ async def test_a_stream_has_calls_and_results_as_messages(server: ScriptedServer
 async def test_messages_that_come_back_are_what_the_model_has_seen(
     server: ScriptedServer, client: ollama.AsyncClient
 ) -> None:
-    script(server, [call("calc_add", a=1, b=2)], ["It is 3."])
+    server.answers = [[call("calc_add", a=1, b=2)], ["It is 3."]]
     lines = [line async for line in await client.chat(model="m", messages=[user("1 + 2?")], stream=True)]
     history = [user("1 + 2?"), *(line.message for line in lines if not line.done), user("And?")]
     await client.chat(model="m", messages=history)
-    assert turns(server) == [
+    assert server.turns == [
         ("user", "1 + 2?"),
-        ("assistant", "", "calc_add"),
+        ("assistant", "", ("calc_add", {"a": 1, "b": 2})),
         ("tool", "3"),
         ("assistant", "It is 3."),
         ("user", "And?"),
@@ -83,15 +72,15 @@ async def test_a_whole_answer_is_one_message_and_lists_the_calls(
     server: ScriptedServer, client: ollama.AsyncClient
 ) -> None:
     answers = ["So:", call("calc_add", a=1, b=2), call("calc_fail")], ["Done."]
-    script(server, *answers)
+    server.answers = [*answers]
     await client.chat(model="m", messages=[user("Go.")])
-    script(server, *answers)
+    server.answers = [*answers]
     answer = (await server.post("/api/chat", model="m", messages=[user("Go.")], stream=False)).json()
     assert answer["message"] == {"role": "assistant", "content": "So:\n\nDone."}
     listed = {each["name"]: each for each in answer["agentic_tool_calls"]}
     assert (listed["calc_add"]["result"], listed["calc_add"]["server"]) == ("3", "calc")
     assert (listed["calc_fail"]["result"], listed["calc_fail"]["is_error"]) == ("The disk is full.", True)
-    script(server, *answers)
+    server.answers = [*answers]
     streamed = await server.post("/api/chat", model="m", messages=[user("Go.")])
     last = json.loads(streamed.text.splitlines()[-1])
     assert {each["name"] for each in last["agentic_tool_calls"]} == set(listed)
@@ -100,23 +89,23 @@ async def test_a_whole_answer_is_one_message_and_lists_the_calls(
 async def test_an_answer_ends_with_the_clients_calls_after_ours(
     server: ScriptedServer, client: ollama.AsyncClient
 ) -> None:
-    script(server, [call("calc_add", a=1)], [call("f", x=1)], ["Done."])
+    server.answers = [[call("calc_add", a=1)], [call("f", x=1)], ["Done."]]
     first = await client.chat(model="m", messages=[user("Go.")], tools=[TOOL])
     assert [each.function.name for each in first.message.tool_calls or ()] == ["f"]
     history: list[Any] = [user("Go."), first.message, {"role": "tool", "content": "F.", "tool_name": "f"}]
     second = await client.chat(model="m", messages=history, tools=[TOOL])
     assert second.message.content == "Done."
-    assert turns(server) == [
+    assert server.turns == [
         ("user", "Go."),
-        ("assistant", "", "calc_add"),
+        ("assistant", "", ("calc_add", '{"a": 1}')),
         ("tool", "1"),
-        ("assistant", "", "f"),
+        ("assistant", "", ("f", '{"x": 1}')),
         ("tool", "F."),
     ]
 
 
 async def test_a_completion_has_no_tools_of_ours(server: ScriptedServer, client: ollama.AsyncClient) -> None:
-    script(server, ["Hello."])
+    server.answers = [["Hello."]]
     answer = await client.generate(model="m", prompt="Hi.")
     assert answer.response == "Hello."
     assert not server.chat.tools

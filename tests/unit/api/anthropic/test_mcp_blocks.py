@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -46,10 +46,6 @@ async def client(server: ScriptedServer) -> AsyncIterator[anthropic.AsyncAnthrop
         yield client
 
 
-def script(server: ScriptedServer, *answers: Sequence[str]) -> None:
-    server.answers = [*answers]
-
-
 def user(text: str) -> Any:
     return {"role": "user", "content": text}
 
@@ -62,21 +58,10 @@ def kinds(message: BetaMessage) -> list[str]:
     return [block.type for block in message.content]
 
 
-def turns(server: ScriptedServer) -> list[tuple[Any, ...]]:
-    return [
-        (turn["role"], turn["content"], *(tuple(each["function"].values()) for each in turn.get("tool_calls", ())))
-        for turn in server.chat.messages
-    ]
-
-
-def offered(server: ScriptedServer) -> list[str]:
-    return [tool["function"]["name"] for tool in server.chat.tools]
-
-
 async def test_a_message_has_the_calls_and_their_results(
     server: ScriptedServer, client: anthropic.AsyncAnthropic
 ) -> None:
-    script(server, ["Let me add.", call("calc_add", a=1, b=2)], [call("calc_fail")], ["It is 3."])
+    server.answers = [["Let me add.", call("calc_add", a=1, b=2)], [call("calc_fail")], ["It is 3."]]
     message = await create(client, [user("1 + 2?")])
     assert kinds(message) == ["text", "mcp_tool_use", "mcp_tool_result", "mcp_tool_use", "mcp_tool_result", "text"]
     _, called, result, _, failed, _ = message.content
@@ -91,9 +76,9 @@ async def test_a_message_has_the_calls_and_their_results(
 
 async def test_a_stream_adds_up_to_the_whole_message(server: ScriptedServer, client: anthropic.AsyncAnthropic) -> None:
     answers = ["<think>Hm.</think>", "So:", call("calc_add", a=1, b=2)], ["Done."]
-    script(server, *answers)
+    server.answers = [*answers]
     whole = await create(client, [user("Go.")])
-    script(server, *answers)
+    server.answers = [*answers]
     async with client.beta.messages.stream(model="m", max_tokens=99, messages=[user("Go.")], betas=BETAS) as stream:
         events = [event async for event in stream]
         streamed = await stream.get_final_message()
@@ -114,9 +99,9 @@ async def test_a_stream_adds_up_to_the_whole_message(server: ScriptedServer, cli
 async def test_a_history_with_calls_is_what_the_model_has_seen(
     server: ScriptedServer, client: anthropic.AsyncAnthropic
 ) -> None:
-    script(server, ["Let me add.", call("calc_add", a=1, b=2)], [call("calc_fail")], ["It is 3."])
+    server.answers = [["Let me add.", call("calc_add", a=1, b=2)], [call("calc_fail")], ["It is 3."]]
     message = await create(client, [user("1 + 2?")])
-    seen = turns(server)
+    seen = server.turns
     content: Any = message.content
     await create(client, [user("1 + 2?"), {"role": "assistant", "content": content}, user("And?")])
     shown = [
@@ -126,7 +111,7 @@ async def test_a_history_with_calls_is_what_the_model_has_seen(
         ("assistant", "", ("calc_fail", {})),
         ("tool", "The disk is full."),
     ]
-    assert turns(server) == [*shown, ("assistant", "It is 3."), ("user", "And?")]
+    assert server.turns == [*shown, ("assistant", "It is 3."), ("user", "And?")]
     assert [turn[:2] for turn in seen] == [turn[:2] for turn in shown]
 
 
@@ -134,16 +119,16 @@ async def test_calls_of_one_turn_stay_calls_of_one_turn(
     server: ScriptedServer, client: anthropic.AsyncAnthropic
 ) -> None:
     answers = [call("calc_add", a=1), call("calc_fail")], ["Done."]
-    script(server, *answers)
+    server.answers = [*answers]
     whole = await create(client, [user("Go.")])
-    script(server, *answers)
+    server.answers = [*answers]
     async with client.beta.messages.stream(model="m", max_tokens=99, messages=[user("Go.")], betas=BETAS) as stream:
         streamed = await stream.get_final_message()
     for message in (whole, streamed):
         assert kinds(message) == ["mcp_tool_use", "mcp_tool_use", "mcp_tool_result", "mcp_tool_result", "text"]
         content: Any = message.content
         await create(client, [user("Go."), {"role": "assistant", "content": content}, user("And?")])
-        assert [len(turn) for turn in turns(server)] == [2, 4, 2, 2, 2, 2]
+        assert [len(turn) for turn in server.turns] == [2, 4, 2, 2, 2, 2]
 
 
 async def test_blocks_of_another_server_are_read(server: ScriptedServer) -> None:
@@ -153,13 +138,13 @@ async def test_blocks_of_another_server_are_read(server: ScriptedServer) -> None
     messages = [user("Send."), {"role": "assistant", "content": [listing, use, result]}, user("Thanks.")]
     answer = await server.post("/v1/messages", model="m", max_tokens=9, messages=messages)
     assert answer.status_code == 200, answer.text
-    assert turns(server)[1:3] == [("assistant", "", ("mail_send", {"to": "me"})), ("tool", "Sent.")]
+    assert server.turns[1:3] == [("assistant", "", ("mail_send", {"to": "me"})), ("tool", "Sent.")]
 
 
 async def test_a_message_ends_with_the_clients_calls_after_ours(
     server: ScriptedServer, client: anthropic.AsyncAnthropic
 ) -> None:
-    script(server, [call("calc_add", a=1)], [call("f"), call("calc_add", a=2)], ["Done."])
+    server.answers = [[call("calc_add", a=1)], [call("f"), call("calc_add", a=2)], ["Done."]]
     message = await create(client, [user("Go.")], tools=[TOOL])
     assert message.stop_reason == "tool_use"
     (called,) = [block for block in message.content if block.type == "tool_use"]
@@ -168,14 +153,14 @@ async def test_a_message_ends_with_the_clients_calls_after_ours(
     history = [user("Go."), {"role": "assistant", "content": content}, {"role": "user", "content": [result]}]
     second = await create(client, history, tools=[TOOL])
     assert second.stop_reason == "end_turn"
-    results = [content for role, content, *_ in turns(server) if role == "tool"]
+    results = [content for role, content, *_ in server.turns if role == "tool"]
     assert sorted(results) == ["1", "2", "F."], "each once"
 
 
 async def test_a_call_waits_at_the_desk_for_its_approval(tmp_path: Path, source: ScriptedTools) -> None:
     source.offered = (replace(ADD, needs_approval=True),)
     async with scripted_server(tmp_path, tools=[source]) as server:
-        script(server, [call("calc_add", a=1, b=2)], ["Done."])
+        server.answers = [[call("calc_add", a=1, b=2)], ["Done."]]
         body = {"model": "m", "max_tokens": 9, "messages": [user("Go.")], "stream": True}
         asking = asyncio.create_task(server.client.post("/v1/messages", json=body))
         (waiting,) = (await server.client.get("/v1/agent/approvals?wait=20")).json()["data"]
@@ -213,7 +198,7 @@ async def test_tool_sets_select_the_tools_of_configured_servers(
 ) -> None:
     answer = await server.post("/v1/messages", model="m", max_tokens=9, messages=[user("Go.")], tools=tools)
     assert answer.status_code == 200, answer.text
-    assert offered(server) == functions
+    assert server.offered == functions
     assert "x-modelyard-ignored" not in answer.headers
 
 
@@ -230,7 +215,7 @@ async def test_a_choice_of_tools_is_about_ours_as_well(server: ScriptedServer, c
     answer = await server.post("/v1/messages", **body)
     assert answer.status_code == 200, answer.text
     assert server.chat.tool_choice == chosen
-    assert len(offered(server)) == (0 if chosen == "none" else 4)
+    assert len(server.offered) == (0 if chosen == "none" else 4)
 
 
 @pytest.mark.parametrize(
@@ -273,7 +258,7 @@ async def test_our_tools_are_counted(server: ScriptedServer) -> None:
 async def test_the_client_of_the_stable_api_reads_a_stream(
     server: ScriptedServer, client: anthropic.AsyncAnthropic
 ) -> None:
-    script(server, ["So:", call("calc_add", a=1, b=2)], ["Done."])
+    server.answers = [["So:", call("calc_add", a=1, b=2)], ["Done."]]
     lenient = client.copy(_extra_kwargs={"_strict_response_validation": False})
     async with lenient.messages.stream(model="m", max_tokens=99, messages=[user("Go.")]) as stream:
         text = "".join([each async for each in stream.text_stream])

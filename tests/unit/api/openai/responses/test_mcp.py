@@ -50,11 +50,6 @@ def client(server: ScriptedServer) -> openai.AsyncOpenAI:
     )
 
 
-def script(server: ScriptedServer, *answers: Sequence[str]) -> None:
-    """Let the model answer so; the last answer is also that to all later requests."""
-    server.answers = [*answers]
-
-
 def kinds(response: Response) -> list[str]:
     return [item.type for item in response.output if item.type != "mcp_list_tools"]
 
@@ -63,25 +58,10 @@ def calls_of(response: Response) -> list[Any]:
     return [item for item in response.output if item.type == "mcp_call"]
 
 
-def offered(server: ScriptedServer, request: int = -1) -> list[str]:
-    """The functions that the model could call in a request."""
-    prompt: Any = server.asked[request].prompt
-    return [tool["function"]["name"] for tool in prompt.tools]
-
-
-def turns(server: ScriptedServer, request: int = -1) -> list[tuple[Any, ...]]:
-    """The conversation of a request: role and content, and the calls by name and arguments."""
-    prompt: Any = server.asked[request].prompt
-    return [
-        (turn["role"], turn["content"], *(tuple(each["function"].values()) for each in turn.get("tool_calls", ())))
-        for turn in prompt.messages
-    ]
-
-
 async def test_a_stream_shows_the_tools_and_their_calls_as_openai_does(
     server: ScriptedServer, client: openai.AsyncOpenAI
 ) -> None:
-    script(server, ["Let me add.", call("calc_add", a=1, b=2)], ["It is 3."])
+    server.answers = [["Let me add.", call("calc_add", a=1, b=2)], ["It is 3."]]
     events = await server.events(model="m", input="1 + 2?", tools=[CALC])
     for event in events:
         EVENT.validate_python(event)
@@ -114,7 +94,7 @@ async def test_a_stream_shows_the_tools_and_their_calls_as_openai_does(
 
 async def test_a_whole_response_has_the_items_of_a_stream(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
     def answers() -> None:
-        script(server, ["<think>Hm.</think>", "So: ", call("calc_add", a=1), call("calc_fail")], ["Done."])
+        server.answers = [["<think>Hm.</think>", "So: ", call("calc_add", a=1), call("calc_fail")], ["Done."]]
 
     answers()
     whole = await client.responses.create(model="m", input="Go.")
@@ -146,7 +126,7 @@ async def test_calls_of_one_turn_end_in_any_order(server: ScriptedServer, source
         return await add({}, lambda _: None)
 
     source.offered = (server_tool("slow", gate), server_tool("quick", open_gate))
-    script(server, [call("calc_slow"), call("calc_quick")], ["Done."])
+    server.answers = [[call("calc_slow"), call("calc_quick")], ["Done."]]
     events = await server.events(model="m", input="Go.")
     completed = [event for event in events if event["type"] == "response.mcp_call.completed"]
     output = events[-1]["response"]["output"]
@@ -158,7 +138,7 @@ async def test_calls_of_one_turn_end_in_any_order(server: ScriptedServer, source
 async def test_a_continued_response_has_the_calls_in_its_history(
     server: ScriptedServer, client: openai.AsyncOpenAI
 ) -> None:
-    script(server, ["Let me.", call("calc_add", a=1, b=2)], [call("calc_fail")], ["It is 3."])
+    server.answers = [["Let me.", call("calc_add", a=1, b=2)], [call("calc_fail")], ["It is 3."]]
     first = await client.responses.create(model="m", input="1 + 2?")
     shown = [
         ("user", "1 + 2?"),
@@ -168,25 +148,25 @@ async def test_a_continued_response_has_the_calls_in_its_history(
         ("tool", "The disk is full."),
     ]
     # As in the last round, so that what was computed is used again.
-    assert turns(server) == shown
+    assert server.turns == shown
     expected = [*shown, ("assistant", "It is 3."), ("user", "And?")]
     second = await client.responses.create(model="m", input="And?", previous_response_id=first.id)
-    assert turns(server) == expected
+    assert server.turns == expected
     assert [item.type for item in second.output] == ["message"], "the tools are listed already"
     items: Any = [item.model_dump(exclude_none=True) for item in first.output]
     sent: Any = [{"role": "user", "content": "1 + 2?"}, *items, {"role": "user", "content": "And?"}]
     raw = await client.responses.with_raw_response.create(model="m", input=sent, store=False)
-    assert turns(server) == expected
+    assert server.turns == expected
     assert "x-modelyard-ignored" not in raw.headers
 
 
 async def test_calls_of_one_turn_stay_calls_of_one_turn(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
-    script(server, [call("calc_add", a=1), call("calc_add", a=2)], [call("calc_add", a=3)], ["Done."])
+    server.answers = [[call("calc_add", a=1), call("calc_add", a=2)], [call("calc_add", a=3)], ["Done."]]
     first = await client.responses.create(model="m", input="Go.")
-    seen = turns(server)
+    seen = server.turns
     assert [len(turn) for turn in seen] == [2, 4, 2, 2, 3, 2]
     await client.responses.create(model="m", input="And?", previous_response_id=first.id)
-    assert turns(server)[: len(seen)] == seen
+    assert server.turns[: len(seen)] == seen
 
 
 async def test_tools_are_listed_again_where_they_have_changed(
@@ -202,25 +182,25 @@ async def test_tools_are_listed_again_where_they_have_changed(
 
 async def test_a_conversation_keeps_the_calls(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
     conversation = await client.conversations.create()
-    script(server, [call("calc_add", a=1, b=2)], ["It is 3."])
+    server.answers = [[call("calc_add", a=1, b=2)], ["It is 3."]]
     await client.responses.create(model="m", input="1 + 2?", conversation=conversation.id)
     items = [item.type async for item in await client.conversations.items.list(conversation.id, order="asc")]
     assert items == ["message", "mcp_list_tools", "mcp_list_tools", "mcp_call", "message"]
     await client.responses.create(model="m", input="And?", conversation=conversation.id)
-    assert turns(server)[2] == ("tool", "3")
+    assert server.turns[2] == ("tool", "3")
 
 
 async def test_an_answer_ends_with_the_clients_calls_after_ours(
     server: ScriptedServer, client: openai.AsyncOpenAI
 ) -> None:
-    script(server, [call("calc_add", a=1)], [call("f", x=1), call("calc_add", a=2)], ["Done."])
+    server.answers = [[call("calc_add", a=1)], [call("f", x=1), call("calc_add", a=2)], ["Done."]]
     first = await client.responses.create(model="m", input="Go.", tools=[FUNCTION])
     assert sorted(kinds(first)) == ["function_call", "mcp_call", "mcp_call"]
     called: Any = next(item for item in first.output if item.type == "function_call")
     result: Any = {"type": "function_call_output", "call_id": called.call_id, "output": "F."}
     second = await client.responses.create(model="m", input=[result], tools=[FUNCTION], previous_response_id=first.id)
     assert second.output_text == "Done."
-    results = [content for role, content, *_ in turns(server) if role == "tool"]
+    results = [content for role, content, *_ in server.turns if role == "tool"]
     assert sorted(results) == ["1", "2", "F."], "each once"
 
 
@@ -230,7 +210,7 @@ class TestApproval:
         source.offered = (replace(ADD, needs_approval=True), FAIL)
 
     async def asked(self, server: ScriptedServer, client: openai.AsyncOpenAI, **more: Any) -> Response:
-        script(server, ["May I?", call("calc_add", a=1, b=2)], ["Done."])
+        server.answers = [["May I?", call("calc_add", a=1, b=2)], ["Done."]]
         return await client.responses.create(model="m", input="Go.", **more)
 
     async def test_a_call_runs_once_it_is_approved(self, server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
@@ -244,12 +224,12 @@ class TestApproval:
         (called,) = calls_of(second)
         assert (called.output, called.approval_request_id, called.status) == ("3", request.id, "completed")
         expected = [("user", "Go."), ("assistant", "May I?", ("calc_add", '{"a": 1, "b": 2}')), ("tool", "3")]
-        assert turns(server) == expected
+        assert server.turns == expected
         await client.responses.create(model="m", input="Thanks.", previous_response_id=second.id)
-        assert turns(server) == [*expected, ("assistant", "Done."), ("user", "Thanks.")]
+        assert server.turns == [*expected, ("assistant", "Done."), ("user", "Thanks.")]
 
     async def test_events_of_an_approval_are_valid(self, server: ScriptedServer) -> None:
-        script(server, [call("calc_add", a=1, b=2)], ["Done."])
+        server.answers = [[call("calc_add", a=1, b=2)], ["Done."]]
         events = await server.events(model="m", input="Go.")
         (request,) = [item for item in events[-1]["response"]["output"] if item["type"] == "mcp_approval_request"]
         decision = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
@@ -282,7 +262,7 @@ class TestApproval:
         (called,) = calls_of(second)
         assert (called.status, called.output) == ("failed", None)
         assert "Too expensive." in called.error.content[0]["text"]
-        assert "Too expensive." in turns(server)[-1][1]
+        assert "Too expensive." in server.turns[-1][1]
 
     async def test_a_client_that_stores_nothing_sends_all_items(
         self, server: ScriptedServer, client: openai.AsyncOpenAI
@@ -304,7 +284,7 @@ class TestApproval:
     ) -> None:
         first = await self.asked(server, client)
         await client.responses.create(model="m", input="Never mind.", previous_response_id=first.id)
-        assert turns(server) == [("user", "Go."), ("assistant", "May I?"), ("user", "Never mind.")]
+        assert server.turns == [("user", "Go."), ("assistant", "May I?"), ("user", "Never mind.")]
 
     async def test_a_decision_must_be_about_a_call_of_the_conversation(self, server: ScriptedServer) -> None:
         decision = {"type": "mcp_approval_response", "approval_request_id": "mcpr_other", "approve": True}
@@ -324,7 +304,7 @@ class TestApproval:
         }
         second = await client.responses.create(model="m", input=[decision], previous_response_id=first.id)
         assert second.output_text == "Done."
-        role, content, *_ = turns(server)[-1]
+        role, content, *_ = server.turns[-1]
         assert (role, "add" in content) == ("tool", True)
 
     async def test_a_request_can_only_add_to_what_the_server_asks(
@@ -332,7 +312,7 @@ class TestApproval:
     ) -> None:
         first = await self.asked(server, client, tools=[{**CALC, "require_approval": "never"}])
         assert kinds(first) == ["message", "mcp_approval_request"]
-        script(server, [call("calc_fail")], ["Done."])
+        server.answers = [[call("calc_fail")], ["Done."]]
         second = await client.responses.create(
             model="m",
             input="Go.",
@@ -357,7 +337,7 @@ async def test_a_request_names_the_servers_and_the_tools_of_which_the_model_may_
 ) -> None:
     answer = await server.post("/v1/responses", model="m", input="Go.", tools=tools)
     assert answer.status_code == 200, answer.text
-    assert offered(server) == functions
+    assert server.offered == functions
     assert "x-modelyard-ignored" not in answer.headers
 
 
@@ -379,24 +359,24 @@ async def test_a_choice_of_tools_is_about_ours_as_well(
     answer = await server.post("/v1/responses", model="m", input="Go.", tools=[FUNCTION], tool_choice=choice)
     assert answer.status_code == 200, answer.text
     assert server.chat.tool_choice == chosen
-    assert len(offered(server)) == functions
+    assert len(server.offered) == functions
 
 
 async def test_a_header_does_without_our_tools(server: ScriptedServer) -> None:
     body = {"model": "m", "input": "Go.", "tools": [FUNCTION]}
     answer = await server.client.post("/v1/responses", json=body, headers={"X-Tools": "off"})
     assert [item["type"] for item in answer.json()["output"]] == ["message"]
-    assert offered(server) == ["f"]
+    assert server.offered == ["f"]
 
 
 async def test_calls_of_earlier_answers_keep_their_names_without_our_tools(
     server: ScriptedServer, client: openai.AsyncOpenAI
 ) -> None:
-    script(server, [call("calc_add", a=1, b=2)], ["It is 3."])
+    server.answers = [[call("calc_add", a=1, b=2)], ["It is 3."]]
     first = await client.responses.create(model="m", input="1 + 2?")
     headers = {"X-Tools": "off"}
     await client.responses.create(model="m", input="And?", previous_response_id=first.id, extra_headers=headers)
-    assert turns(server)[1] == ("assistant", "", ("calc_add", '{"a": 1, "b": 2}'))
+    assert server.turns[1] == ("assistant", "", ("calc_add", '{"a": 1, "b": 2}'))
 
 
 @pytest.mark.parametrize(
@@ -422,10 +402,10 @@ async def test_servers_that_cannot_be_used_are_refused(server: ScriptedServer, t
 
 
 async def test_calls_are_bounded_by_max_tool_calls(server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
-    script(server, [call("calc_add", a=1), call("calc_add", a=2)], ["Done."])
+    server.answers = [[call("calc_add", a=1), call("calc_add", a=2)], ["Done."]]
     response = await client.responses.create(model="m", input="Go.", max_tool_calls=1)
     assert [item.output for item in calls_of(response)] == ["1"]
-    assert [role for role, *_ in turns(server)] == ["user", "assistant", "tool", "tool"]
+    assert [role for role, *_ in server.turns] == ["user", "assistant", "tool", "tool"]
 
 
 async def test_a_response_in_the_background_runs_tools(
@@ -433,7 +413,7 @@ async def test_a_response_in_the_background_runs_tools(
 ) -> None:
     gate = Gate()
     source.offered = (server_tool("wait", gate),)
-    script(server, ["One moment.", call("calc_wait")], ["Done."])
+    server.answers = [["One moment.", call("calc_wait")], ["Done."]]
     queued = await client.responses.create(model="m", input="Go.", background=True)
     await gate.wait_for(started=1)
     running = await client.responses.retrieve(queued.id)
@@ -451,7 +431,7 @@ async def test_cancelling_a_response_in_the_background_cancels_its_tool(
 ) -> None:
     gate = Gate()
     source.offered = (server_tool("wait", gate),)
-    script(server, [call("calc_wait")], ["Done."])
+    server.answers = [[call("calc_wait")], ["Done."]]
     queued = await client.responses.create(model="m", input="Go.", background=True)
     await gate.wait_for(started=1)
     assert (await client.responses.cancel(queued.id)).status == "cancelled"
