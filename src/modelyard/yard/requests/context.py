@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from contextvars import ContextVar
+from copy import copy
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -82,6 +83,12 @@ class Caller:
         self.model: str | None = None
         self.has_asked = False
         self.requests: list[MeteredRequest] = []
+
+    def detached(self) -> Caller:
+        """Return this caller for work that goes on after its request: what that asks for is not counted here."""
+        other = copy(self)
+        other.requests = []
+        return other
 
     # What it may see. Everything about models that leaves the server goes through these.
 

@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Coroutine, Hashable
 from contextlib import AsyncExitStack, ExitStack
+from contextvars import Context, copy_context
 from typing import Any, Final
 
 from starlette.responses import Response
@@ -21,7 +22,8 @@ from modelyard.api.serving.agent import AgentChoice, respond_agent
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.system.owner_shares import may_take
-from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.account import MeteredRequest
+from modelyard.yard.requests.context import CALLER, current_caller
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
@@ -51,12 +53,9 @@ class Background:
             RateLimited, ConcurrencyLimited: the caller has reached its limits.
         """
         self._check_room(encoder)
-        resources = ExitStack()
-        generation = resources.enter_context(self._yard.submit(request))
-        # The generation outlives the HTTP request, whose access log would report it as cancelled.
-        if generation in (requests := current_caller().requests):
-            requests.remove(generation)
-        self._start(encoder, self._run(generation, encoder), resources)
+        context, resources = _detached(), ExitStack()
+        generation = context.run(resources.enter_context, self._yard.submit(request))
+        self._start(encoder, self._run(generation, encoder), context, resources)
 
     def start_agent(
         self, agent: Agent, asked: AgentRequest, encoder: ResponseEncoder, connections: AsyncExitStack
@@ -75,7 +74,7 @@ class Background:
         self._check_room(encoder)
         choice = AgentChoice(asked, encoder)
         response = respond_agent(self._yard, agent, [choice], stream=True, connections=connections.pop_all())
-        self._start(encoder, _run_agent(response, encoder), ExitStack())
+        self._start(encoder, _run_agent(response, encoder), _detached(), ExitStack())
 
     def _check_room(self, encoder: ResponseEncoder) -> None:
         model, owner = encoder.response["model"], current_caller().place_owner
@@ -85,14 +84,16 @@ class Background:
         if owner is not None and not may_take(own, total, MAX_IN_BACKGROUND):
             raise QueueFull(model, own, of_key=True)
 
-    def _start(self, encoder: ResponseEncoder, work: Coroutine[Any, Any, None], resources: ExitStack) -> None:
-        """Start ``work``, which generates the response; ``resources`` are closed when it is done."""
+    def _start(
+        self, encoder: ResponseEncoder, work: Coroutine[Any, Any, None], context: Context, resources: ExitStack
+    ) -> None:
+        """Start ``work``, which generates the response, in ``context``; ``resources`` are closed when it is done."""
         if (lease := LEASE.get()) is not None:
             # The images and the parsed body stay in memory until the response is done.
             resources.enter_context(lease.hand_over())
         owner, response_id = current_caller().place_owner, encoder.response["id"]
         self._responses[response_id] = encoder.response
-        task = self._running[response_id] = asyncio.create_task(work, name=response_id)
+        task = self._running[response_id] = asyncio.create_task(work, name=response_id, context=context)
         self._held[owner] += 1
         # A callback, because a task that is cancelled before its first step runs no ``finally``.
         task.add_done_callback(lambda _: self._end(response_id, owner, resources))
@@ -138,12 +139,21 @@ class Background:
             encoder.fail(error)
 
 
+def _detached() -> Context:
+    """Return a context for work that outlives the HTTP request, whose access log would report it as cancelled."""
+    context = copy_context()
+    context.run(CALLER.set, current_caller().detached())
+    return context
+
+
 async def _run_agent(response: Response, encoder: ResponseEncoder) -> None:
     """Generate a response as a stream that nobody reads: what it has so far can be retrieved meanwhile."""
     try:
         await response({"type": "http"}, _stay_connected, _discard)
     except ModelyardError as error:
         encoder.fail(error)
+    for first_round in current_caller().requests[:1]:
+        _log_listings(encoder.response["id"], first_round)
 
 
 async def _stay_connected() -> Message:
@@ -155,7 +165,7 @@ async def _discard(_message: Message) -> None:
     pass
 
 
-def _log_listings(response_id: str, generation: TokenStream) -> None:
+def _log_listings(response_id: str, generation: MeteredRequest) -> None:
     """Log what an answer that waits for its prompt lists in its headers: that of the HTTP request was sent before."""
     for header, names in ((IGNORED_HEADER, generation.dropped), (REPAIRED_HEADER, generation.repairs)):
         if names:

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import openresponses_types.types as open_responses
 import pytest
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
+from starlette.types import Message, Receive, Scope, Send
 
 from modelyard.agent.tools import ServerTool
+from modelyard.protocol.events import Accepted
 from modelyard.protocol.prompts import NamedTool
 from support.scripted_server import ScriptedServer, call, scripted_server
 from support.scripted_tools import Gate, ScriptedTools, add, fail, server_tool
@@ -424,6 +428,45 @@ async def test_a_response_in_the_background_runs_tools(
     response = await client.responses.retrieve(queued.id)
     assert (response.status, response.output_text) == ("completed", "One moment.Done.")
     assert [item.output for item in calls_of(response)] == ["open"]
+
+
+async def test_the_log_of_a_request_does_not_count_what_its_response_does_in_the_background(
+    server: ScriptedServer, source: ScriptedTools, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = Gate()
+    source.offered = (server_tool("wait", gate),)
+    server.answers = [[call("calc_wait")], ["Done."]]
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        async def held(message: Message) -> None:
+            await gate.wait_for(started=1)
+            await send(message)
+
+        await server.app(scope, receive, held)
+
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(slow), base_url="http://localhost") as client:
+        with caplog.at_level("INFO", "modelyard.access"):
+            answer = await client.post("/v1/responses", json={"model": "m", "input": "Go.", "background": True})
+    assert answer.status_code == 200
+    assert "POST /v1/responses 200 model=m" in caplog.text
+    assert "finish=" not in caplog.text
+    gate.open()
+    assert await server.client.delete(f"/v1/responses/{answer.json()['id']}")
+
+
+async def test_the_log_has_what_a_response_in_the_background_needed_for_its_conversation(
+    server: ScriptedServer,
+    client: openai.AsyncOpenAI,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    accepted = partial(Accepted, repairs=("merged messages[0] and messages[1]",))
+    monkeypatch.setattr("support.scripted_engines.Accepted", accepted)
+    server.answers = [[call("calc_add", a=1)], ["Done."]]
+    with caplog.at_level("INFO", "modelyard.api"):
+        queued = await client.responses.create(model="m", input="Go.", background=True)
+        await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == queued.id], timeout=20)
+    assert caplog.text.count(f"Response {queued.id}: x-modelyard-repaired: merged") == 1
 
 
 async def test_cancelling_a_response_in_the_background_cancels_its_tool(
