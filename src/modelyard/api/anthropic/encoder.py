@@ -114,7 +114,7 @@ class MessageEncoder:
     def close(self, finished: Finished) -> bytes:
         """Return the events of the text that was held back, and the event with the stop_reason."""
         events = self.deltas(self._reader.finish(finished))
-        return events + self._close(finished, calls_client=self._reader.ends_with_calls(finished))
+        return events + self.close_agent(finished, calls_client=self._reader.ends_with_calls(finished))
 
     def next_round(self, _generation: TokenStream) -> bytes:
         """Return the end of the block of the round before."""
@@ -136,13 +136,8 @@ class MessageEncoder:
         return b""
 
     def close_agent(self, finished: Finished, *, calls_client: bool) -> bytes:
-        """Return the event with the stop_reason."""
-        return self._close(finished, calls_client=calls_client)
-
-    def _close(self, finished: Finished, *, calls_client: bool) -> bytes:
-        events = b""
-        if self._index < 0:
-            events += self._begin("text", _TEXT)
+        """Return the end of the last block, and the event with the stop_reason; a message has at least one block."""
+        first = self._begin("text", _TEXT) if self._index < 0 else b""
         delta = {"stop_reason": _stop_reason(finished, calls_client=calls_client), "stop_sequence": finished.stop}
         message_delta = {
             "type": "message_delta",
@@ -150,7 +145,7 @@ class MessageEncoder:
             "usage": _usage(finished.usage),
             **_management(self._edits),
         }
-        return events + self._end_block() + _event(message_delta)
+        return first + self._end_block() + _event(message_delta)
 
     def end(self, _finished: Sequence[Finished]) -> bytes:
         """Return the last event."""
