@@ -1,8 +1,7 @@
-"""Tools that this server runs, in /v1/responses: their items, events, histories, choices and approvals."""
+"""Tools that this server runs, in /v1/responses: their items, events, histories and choices."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,22 +12,20 @@ import httpx
 import openai
 import openresponses_types.types as open_responses
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
+from openai.types.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from modelyard.agent.tools import ServerTool
 from modelyard.protocol.events import Accepted
 from modelyard.protocol.prompts import NamedTool
+from support.scripted_responses import CALC, EVENT, calls_of, kinds, until_done
 from support.scripted_server import ScriptedServer, call, scripted_server
 from support.scripted_tools import Gate, ScriptedTools, add, fail, server_tool
 
-EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 FUNCTION: Any = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
 ADD, FAIL = server_tool("add", add), server_tool("fail", fail)
 READ = replace(server_tool("read", add, server="files"), is_read_only=True)
 WRITE = server_tool("write", add, server="files")
-CALC: Any = {"type": "mcp", "server_label": "calc"}
 FILES: Any = {"type": "mcp", "server_label": "files"}
 
 
@@ -41,25 +38,6 @@ def source() -> ScriptedTools:
 async def server(tmp_path: Path, source: ScriptedTools) -> AsyncIterator[ScriptedServer]:
     async with scripted_server(tmp_path, tools=[source]) as server:
         yield server
-
-
-@pytest.fixture
-def client(server: ScriptedServer) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(
-        base_url="http://localhost/v1",
-        api_key="unused",
-        http_client=server.client,
-        max_retries=0,
-        _strict_response_validation=True,
-    )
-
-
-def kinds(response: Response) -> list[str]:
-    return [item.type for item in response.output if item.type != "mcp_list_tools"]
-
-
-def calls_of(response: Response) -> list[Any]:
-    return [item for item in response.output if item.type == "mcp_call"]
 
 
 async def test_a_stream_shows_the_tools_and_their_calls_as_openai_does(
@@ -208,123 +186,6 @@ async def test_an_answer_ends_with_the_clients_calls_after_ours(
     assert sorted(results) == ["1", "2", "F."], "each once"
 
 
-class TestApproval:
-    @pytest.fixture(autouse=True)
-    def asking(self, source: ScriptedTools) -> None:
-        source.offered = (replace(ADD, needs_approval=True), FAIL)
-
-    async def asked(self, server: ScriptedServer, client: openai.AsyncOpenAI, **more: Any) -> Response:
-        server.answers = [["May I?", call("calc_add", a=1, b=2)], ["Done."]]
-        return await client.responses.create(model="m", input="Go.", **more)
-
-    async def test_a_call_runs_once_it_is_approved(self, server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
-        first = await self.asked(server, client)
-        assert kinds(first) == ["message", "mcp_approval_request"]
-        request: Any = first.output[-1]
-        assert (request.server_label, request.name, request.arguments) == ("calc", "add", '{"a": 1, "b": 2}')
-        assert first.status == "completed"
-        decision: Any = {"type": "mcp_approval_response", "approval_request_id": request.id, "approve": True}
-        second = await client.responses.create(model="m", input=[decision], previous_response_id=first.id)
-        (called,) = calls_of(second)
-        assert (called.output, called.approval_request_id, called.status) == ("3", request.id, "completed")
-        expected = [("user", "Go."), ("assistant", "May I?", ("calc_add", '{"a": 1, "b": 2}')), ("tool", "3")]
-        assert server.turns == expected
-        await client.responses.create(model="m", input="Thanks.", previous_response_id=second.id)
-        assert server.turns == [*expected, ("assistant", "Done."), ("user", "Thanks.")]
-
-    async def test_events_of_an_approval_are_valid(self, server: ScriptedServer) -> None:
-        server.answers = [[call("calc_add", a=1, b=2)], ["Done."]]
-        events = await server.events(model="m", input="Go.")
-        (request,) = [item for item in events[-1]["response"]["output"] if item["type"] == "mcp_approval_request"]
-        decision = {"type": "mcp_approval_response", "approval_request_id": request["id"], "approve": True}
-        later = await server.events(model="m", input=[decision], previous_response_id=events[-1]["response"]["id"])
-        for event in (*events, *later):
-            EVENT.validate_python(event)
-        assert "response.mcp_call.completed" in [event["type"] for event in later]
-
-    async def test_a_decision_may_be_added_to_the_conversation(
-        self, server: ScriptedServer, client: openai.AsyncOpenAI
-    ) -> None:
-        conversation = await client.conversations.create()
-        first = await self.asked(server, client, conversation=conversation.id)
-        decision: Any = {"type": "mcp_approval_response", "approval_request_id": first.output[-1].id, "approve": True}
-        await client.conversations.items.create(conversation.id, items=[decision])
-        second = await client.responses.create(model="m", input=[], conversation=conversation.id)
-        assert len(calls_of(second)) == 1
-        third = await client.responses.create(model="m", input="Thanks.", conversation=conversation.id)
-        assert not calls_of(third)
-
-    async def test_a_denied_call_says_why(self, server: ScriptedServer, client: openai.AsyncOpenAI) -> None:
-        first = await self.asked(server, client)
-        decision: Any = {
-            "type": "mcp_approval_response",
-            "approval_request_id": first.output[-1].id,
-            "approve": False,
-            "reason": "Too expensive.",
-        }
-        second = await client.responses.create(model="m", input=[decision], previous_response_id=first.id)
-        (called,) = calls_of(second)
-        assert (called.status, called.output) == ("failed", None)
-        assert "Too expensive." in called.error.content[0]["text"]
-        assert "Too expensive." in server.turns[-1][1]
-
-    async def test_a_client_that_stores_nothing_sends_all_items(
-        self, server: ScriptedServer, client: openai.AsyncOpenAI
-    ) -> None:
-        first = await self.asked(server, client, store=False)
-        history: Any = [{"role": "user", "content": "Go."}]
-        history += [item.model_dump(exclude_none=True) for item in first.output]
-        history.append({"type": "mcp_approval_response", "approval_request_id": first.output[-1].id, "approve": True})
-        second = await client.responses.create(model="m", input=history, store=False)
-        assert len(calls_of(second)) == 1
-        history += [item.model_dump(exclude_none=True) for item in second.output]
-        third = await client.responses.create(
-            model="m", input=[*history, {"role": "user", "content": "Thanks."}], store=False
-        )
-        assert not calls_of(third), "a decided call runs once"
-
-    async def test_a_call_that_nobody_decides_about_is_left_out(
-        self, server: ScriptedServer, client: openai.AsyncOpenAI
-    ) -> None:
-        first = await self.asked(server, client)
-        await client.responses.create(model="m", input="Never mind.", previous_response_id=first.id)
-        assert server.turns == [("user", "Go."), ("assistant", "May I?"), ("user", "Never mind.")]
-
-    async def test_a_decision_must_be_about_a_call_of_the_conversation(self, server: ScriptedServer) -> None:
-        decision = {"type": "mcp_approval_response", "approval_request_id": "mcpr_other", "approve": True}
-        refused = await server.post("/v1/responses", model="m", input=[{"role": "user", "content": "Go."}, decision])
-        assert refused.status_code == 400
-        assert refused.json()["error"]["param"] == "input[1].approval_request_id"
-
-    async def test_a_call_that_is_approved_needs_its_tool(
-        self, server: ScriptedServer, client: openai.AsyncOpenAI, source: ScriptedTools
-    ) -> None:
-        first = await self.asked(server, client)
-        source.offered = (FAIL,)
-        decision: Any = {
-            "type": "mcp_approval_response",
-            "approval_request_id": first.output[-1].id,
-            "approve": True,
-        }
-        second = await client.responses.create(model="m", input=[decision], previous_response_id=first.id)
-        assert second.output_text == "Done."
-        role, content, *_ = server.turns[-1]
-        assert (role, "add" in content) == ("tool", True)
-
-    async def test_a_request_can_only_add_to_what_the_server_asks(
-        self, server: ScriptedServer, client: openai.AsyncOpenAI
-    ) -> None:
-        first = await self.asked(server, client, tools=[{**CALC, "require_approval": "never"}])
-        assert kinds(first) == ["message", "mcp_approval_request"]
-        server.answers = [[call("calc_fail")], ["Done."]]
-        second = await client.responses.create(
-            model="m",
-            input="Go.",
-            tools=[{**CALC, "require_approval": {"always": {"tool_names": ["fail"]}, "never": {"tool_names": []}}}],
-        )
-        assert kinds(second) == ["mcp_approval_request"]
-
-
 @pytest.mark.parametrize(
     ("tools", "functions"),
     [
@@ -424,7 +285,7 @@ async def test_a_response_in_the_background_runs_tools(
     assert running.status == "in_progress"
     assert kinds(running) == ["message", "mcp_call"]
     gate.open()
-    await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == queued.id], timeout=20)
+    await until_done(queued.id)
     response = await client.responses.retrieve(queued.id)
     assert (response.status, response.output_text) == ("completed", "One moment.Done.")
     assert [item.output for item in calls_of(response)] == ["open"]
@@ -451,7 +312,7 @@ async def test_the_log_of_a_request_does_not_count_what_its_response_does_in_the
     assert "POST /v1/responses 200 model=m" in caplog.text
     assert "finish=" not in caplog.text
     gate.open()
-    assert await server.client.delete(f"/v1/responses/{answer.json()['id']}")
+    await until_done(answer.json()["id"])
 
 
 async def test_the_log_has_what_a_response_in_the_background_needed_for_its_conversation(
@@ -465,7 +326,7 @@ async def test_the_log_has_what_a_response_in_the_background_needed_for_its_conv
     server.answers = [[call("calc_add", a=1)], ["Done."]]
     with caplog.at_level("INFO", "modelyard.api"):
         queued = await client.responses.create(model="m", input="Go.", background=True)
-        await asyncio.wait([task for task in asyncio.all_tasks() if task.get_name() == queued.id], timeout=20)
+        await until_done(queued.id)
     assert caplog.text.count(f"Response {queued.id}: x-modelyard-repaired: merged") == 1
 
 
