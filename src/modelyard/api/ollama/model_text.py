@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Final
 
 from modelyard.protocol.prompts import Sampling
@@ -49,4 +48,4 @@ def parameters_text(sampling: Sampling | None) -> str:
 
 def _number(value: float) -> str:
     """Return a number without the digits that a 32-bit float of a header does not have, and 1.0 as 1."""
-    return json.dumps(int(value)) if value == int(value) else f"{value:.7g}"
+    return str(int(value)) if value == int(value) else f"{value:.7g}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,6 @@ import pytest
 from openai.types.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
-from modelyard.agent.tools import ServerTool
 from modelyard.protocol.events import Accepted
 from modelyard.protocol.prompts import NamedTool
 from support.scripted_responses import CALC, EVENT, calls_of, kinds, until_done
@@ -358,6 +357,6 @@ async def test_the_tokens_of_our_tools_are_counted(server: ScriptedServer) -> No
 
 
 async def test_a_request_without_tools_of_ours_is_as_before(server: ScriptedServer, source: ScriptedTools) -> None:
-    source.offered: Sequence[ServerTool] = ()
+    source.offered = ()
     answer = await server.post("/v1/responses", model="m", input="Hi.")
     assert [item["type"] for item in answer.json()["output"]] == ["message"]
