@@ -69,9 +69,14 @@ class Background:
             connections: taken over, and closed once the response is done.
 
         Raises:
-            QueueFull: as for ``start``.
+            QueueFull, RateLimited, ConcurrencyLimited: as for ``start``.
+            InvalidRequest: the caller may not have answers that are so long.
         """
         self._check_room(encoder)
+        # The task asks again, but what is refused already must not look as if it were on its way.
+        current_caller().check_answer(asked.request.max_tokens)
+        with self._yard.rounds(asked.request.model):
+            pass
         choice = AgentChoice(asked, encoder)
         response = respond_agent(self._yard, agent, [choice], stream=True, connections=connections.pop_all())
         self._start(encoder, _run_agent(response, encoder), _detached(), ExitStack())

@@ -15,6 +15,8 @@ import pytest
 from openai.types.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
+from modelyard.config import AccessKey
+from modelyard.config.key_rules import digest_of
 from modelyard.protocol.events import Accepted
 from modelyard.protocol.prompts import NamedTool
 from support.scripted_responses import CALC, EVENT, calls_of, kinds, until_done
@@ -288,6 +290,31 @@ async def test_a_response_in_the_background_runs_tools(
     response = await client.responses.retrieve(queued.id)
     assert (response.status, response.output_text) == ("completed", "One moment.Done.")
     assert [item.output for item in calls_of(response)] == ["open"]
+
+
+async def test_what_a_key_may_not_have_is_refused_also_in_the_background(tmp_path: Path) -> None:
+    gate = Gate()
+    key = AccessKey("alice", digest_of("alice"), None, frozenset({"inference"}), max_concurrent=1, max_tokens=50)
+    async with scripted_server(tmp_path, keys=[key], tools=[ScriptedTools(server_tool("wait", gate))]) as server:
+        server.answers = [[call("calc_wait")], ["Done."]]
+
+        async def asked(**more: Any) -> httpx.Response:
+            body = {"model": "m", "input": "Go.", "background": True, **more}
+            headers = {"authorization": "Bearer alice"}
+            return await server.client.post("/v1/responses", json=body, headers=headers)
+
+        long = await asked(max_output_tokens=51)
+        assert (long.status_code, long.json()["error"]["code"]) == (400, "invalid_request")
+        first = await asked()
+        assert first.status_code == 200
+        await gate.wait_for(started=1)
+        second = await asked()
+        assert (second.status_code, "max_concurrent" in second.text) == (429, True)
+        gate.open()
+        await until_done(first.json()["id"])
+        third = await asked()
+        assert third.status_code == 200
+        await until_done(third.json()["id"])
 
 
 async def test_the_log_of_a_request_does_not_count_what_its_response_does_in_the_background(
