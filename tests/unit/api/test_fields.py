@@ -37,6 +37,7 @@ from modelyard.api.openai.responses.history import conversation_of
 from modelyard.api.rerank.routes import RERANK_HARMLESS, RerankBody
 from modelyard.api.serving.ignored_fields import ignored_fields
 from modelyard.errors import InvalidRequest
+from modelyard.yard.requests.requests import WaitOptions
 
 TURN = [{"role": "user", "content": "Hello"}]
 
@@ -121,7 +122,7 @@ DIALECTS = {
         EmbeddingsBody,
         {},
         {"input": "Hello"},
-        EmbeddingsBody.inputs,
+        lambda body: body.request(WaitOptions()),
     ),
     "rerank": Dialect(
         arguments(cohere.ClientV2.rerank, cohere.Client.rerank),
