@@ -218,16 +218,20 @@ class Session:
         from mcp.client.subscriptions import ListenNotSupportedError, SubscriptionLost
         from mcp.shared.exceptions import MCPError
 
+        is_first = True
         while True:
             try:
                 async with self._client.listen(tools_list_changed=True) as subscription:
+                    if not is_first:
+                        # What has changed since the end of the subscription before is not reported again.
+                        self.changed.set()
+                    is_first = False
                     async for _ in subscription:
                         self.changed.set()
             except (ListenNotSupportedError, MCPError):
                 return
             except (SubscriptionLost, TimeoutError):
-                # What has changed meanwhile is not reported again.
-                self.changed.set()
+                pass
             await asyncio.sleep(_LISTEN_AGAIN_S)
 
     def _error_result(self, error: Any) -> ToolResult:
