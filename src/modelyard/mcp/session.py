@@ -7,6 +7,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from modelyard.agent.tools import ReportProgress, ToolProgress, ToolResult
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     import mcp_types as types
     from mcp.client._transport import TransportStreams
     from mcp.client.client import Client
+    from pydantic import TypeAdapter
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +35,8 @@ MAX_INPUT_ROUNDS: Final = 3
 PING_S: Final = 10.0
 PROGRESS_S: Final = 0.1
 """Reports of progress follow one another no faster; those between are dropped."""
-_MAX_PROGRESS_CHARS: Final = 200
+_MAX_LABEL_CHARS: Final = 200
+"""Characters of a text of one line: a title, a name, the message of a report."""
 _MAX_ERROR_CHARS: Final = 2000
 _LISTEN_AGAIN_S: Final = 5.0
 
@@ -74,7 +77,7 @@ class Session:
     def title(self) -> str:
         """What the server calls itself, with its version; "" where it does not say it."""
         info = self._client.server_info
-        return "" if info is None else printable(f"{info.name} {info.version}".strip(), _MAX_PROGRESS_CHARS)
+        return "" if info is None else printable(f"{info.name} {info.version}".strip(), _MAX_LABEL_CHARS)
 
     async def list_tools(self) -> tuple[ListedTool, ...]:
         """Return the tools of the server, at most ``MAX_TOOLS``, each name once.
@@ -114,7 +117,7 @@ class Session:
         except UnusableSchema as unusable:
             logger.warning(
                 "The tool %s of the MCP server %s is left out: %s",
-                printable(tool.name, _MAX_PROGRESS_CHARS),
+                printable(tool.name, _MAX_LABEL_CHARS),
                 self._name,
                 unusable,
             )
@@ -139,9 +142,8 @@ class Session:
         """
         import mcp_types as types
         from mcp.shared.exceptions import MCPError
-        from pydantic import TypeAdapter, ValidationError
+        from pydantic import ValidationError
 
-        adapter: TypeAdapter[Any] = TypeAdapter(types.CallToolResult | types.InputRequiredResult)
         responses: types.InputResponses | None = None
         state: str | None = None
         try:
@@ -154,7 +156,7 @@ class Session:
                             name=own_name, arguments=dict(arguments), input_responses=responses, request_state=state
                         )
                     ),
-                    adapter,
+                    _call_answers(),
                     progress_callback=cast("Any", _Reports(report)),
                 )
                 if isinstance(result, types.CallToolResult):
@@ -300,7 +302,16 @@ class _Reports:
         now = asyncio.get_running_loop().time()
         if now - self._last >= PROGRESS_S:
             self._last = now
-            self._report(ToolProgress(progress, total, printable(message or "", _MAX_PROGRESS_CHARS)))
+            self._report(ToolProgress(progress, total, printable(message or "", _MAX_LABEL_CHARS)))
+
+
+@cache
+def _call_answers() -> TypeAdapter[Any]:
+    """Return what reads the answers to calls. It is made once: that takes longer than reading an answer."""
+    import mcp_types as types
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(types.CallToolResult | types.InputRequiredResult)
 
 
 def _refusals(result: types.InputRequiredResult) -> types.InputResponses:
