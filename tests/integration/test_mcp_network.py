@@ -261,3 +261,17 @@ async def test_a_redirect_is_not_followed():
 def test_secrets_of_a_request_are_not_shown():
     named = of_request(f"http://a/{TOKEN}", headers={"X": TOKEN}, authorization=TOKEN)
     assert TOKEN not in repr(named)
+
+
+async def test_a_reason_hides_the_secrets_of_a_request_and_nothing_else():
+    async def refuse(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 401 Who\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(refuse, "127.0.0.1", 0) as server:
+        named = of_request(f"http://127.0.0.1:{port_of(server)}/mcp", headers={"X-Empty": "", "X-Short": "e"})
+        with pytest.raises(InvalidRequest, match=r"cannot be used: it refuses the access \(HTTP status 401\)\."):
+            async with connect_for_request(named, allowing("127.0.0.1")):
+                pass

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Final
 
-from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
+from modelyard.agent.tools import ReportProgress, ServerTool, ToolFunction, ToolResult
 from modelyard.config import Config, Mcp, McpServer
 from modelyard.mcp.connection import Connection, ServerStatus
 from modelyard.mcp.limits import CallLimits
 from modelyard.mcp.naming import ToolKey, tool_names
 from modelyard.mcp.results import failed
 from modelyard.mcp.session import ListedTool
-from modelyard.mcp.transports.open import transport_of
+from modelyard.mcp.transports.open import OpenTransport, transport_of
 from modelyard.yard.requests.context import Caller
-
-if TYPE_CHECKING:
-    from mcp.client._transport import TransportStreams
 
 READ_RESOURCE: Final = "read_resource"
 """Own name of the tool with which models read the resources that the configuration lists."""
@@ -35,7 +32,7 @@ class McpClients:
     def __init__(
         self,
         config: Config,
-        open_transport: Callable[[McpServer], AbstractAsyncContextManager[TransportStreams]] = transport_of,
+        open_transport: OpenTransport = transport_of,
     ) -> None:
         self._config, self._open_transport = config, open_transport
         self._connections: dict[str, Connection] = {}
@@ -43,19 +40,19 @@ class McpClients:
         self._tools: tuple[ServerTool, ...] | None = None
         self._closing: set[asyncio.Task[None]] = set()
         self._changed = asyncio.Event()
-        self._is_started = self._is_closed = False
+        self._is_running = False
         for server in config.mcp.servers:
             self._connections[server.name] = self._connection(config.mcp, server)
 
     def start(self) -> None:
         """Begin to connect the servers, and return at once. Idempotent."""
-        self._is_started = True
+        self._is_running = True
         for connection in self._connections.values():
             connection.start()
 
     async def aclose(self) -> None:
         """Close all connections, and end the servers' programs. Bounded, and idempotent."""
-        self._is_closed = True
+        self._is_running = False
         await asyncio.gather(*(connection.aclose() for connection in self._connections.values()))
         if self._closing:
             await asyncio.wait(self._closing)
@@ -83,7 +80,7 @@ class McpClients:
                 self._connections[server.name] = before.pop(server.name)
                 continue
             self._connections[server.name] = self._connection(mcp, server)
-            if self._is_started and not self._is_closed:
+            if self._is_running:
                 self._connections[server.name].start()
         for connection in before.values():
             task = asyncio.get_running_loop().create_task(connection.aclose())
@@ -102,7 +99,7 @@ class McpClients:
         permitted = self._permitted(model, caller)
         if not permitted:
             return None
-        return sum(self._connections[name].status().state == "connected" for name in permitted)
+        return sum(self._connections[name].is_connected for name in permitted)
 
     def _permitted(self, model: str, caller: Caller) -> frozenset[str]:
         """Return the names of the servers that ``model`` may use for ``caller``."""
@@ -114,14 +111,14 @@ class McpClients:
         """Return the tools of all servers that are connected. Their list is made when it has changed."""
         if self._tools is None:
             offered = [
-                (connection, tool)
+                (connection.server, tool, run)
                 for connection in self._connections.values()
-                for tool in (*connection.tools, *_resource_tools(connection))
+                for tool, run in _offered(connection)
             ]
-            keys = [ToolKey(each.server.name, each.server.prefix, tool.own_name) for each, tool in offered]
+            names = tool_names([ToolKey(server.name, server.prefix, tool.own_name) for server, tool, _ in offered])
             self._tools = tuple(
-                server_tool(name, connection, tool)
-                for name, (connection, tool) in zip(tool_names(keys), offered, strict=True)
+                tool.offered_as(name, server.name, run, needs_approval=server.needs_approval(tool.own_name))
+                for name, (server, tool, run) in zip(names, offered, strict=True)
             )
         return self._tools
 
@@ -150,37 +147,20 @@ def _bounds(mcp: Mcp) -> tuple[object, ...]:
     return mcp.tool_timeout, mcp.max_concurrent_calls, mcp.max_result
 
 
-def server_tool(name: str, connection: Connection, tool: ListedTool) -> ServerTool:
-    """Return a tool of a server as models call it."""
-
-    async def run(arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
-        return await connection.call(tool.own_name, arguments, report)
-
-    async def read(arguments: Mapping[str, Any], _report: ReportProgress) -> ToolResult:
-        uri = arguments.get("uri")
-        if uri not in connection.server.resources:
-            return failed(f"There is no such resource. There are: {', '.join(connection.server.resources)}.")
-        return await connection.read_resource(str(uri))
-
-    is_resource = tool in _resource_tools(connection)
-    return ServerTool(
-        name,
-        connection.server.name,
-        tool.own_name,
-        tool.description,
-        tool.parameters,
-        read if is_resource else run,
-        connection.server.needs_approval(tool.own_name),
-        tool.is_read_only,
-    )
-
-
-def _resource_tools(connection: Connection) -> tuple[ListedTool, ...]:
-    """Return the tool that reads the listed resources of a server; () where none is listed, or it is not connected."""
+def _offered(connection: Connection) -> Iterator[tuple[ListedTool, ToolFunction]]:
+    """Yield the tools of a server, and the one that reads its listed resources, with what runs them."""
+    for tool in connection.tools:
+        yield tool, partial(connection.call, tool.own_name)
     resources = connection.server.resources
     has_own = any(tool.own_name == READ_RESOURCE for tool in connection.tools)
-    if not resources or has_own or connection.status().state != "connected":
-        return ()
-    uri = {"type": "string", "enum": list(resources), "description": "URI of the resource."}
-    parameters = {"type": "object", "properties": {"uri": uri}, "required": ["uri"]}
-    return (ListedTool(READ_RESOURCE, "Read a resource.", parameters, is_read_only=True),)
+    if resources and connection.is_connected and not has_own:
+        uri = {"type": "string", "enum": list(resources), "description": "URI of the resource."}
+        parameters = {"type": "object", "properties": {"uri": uri}, "required": ["uri"]}
+        yield ListedTool(READ_RESOURCE, "Read a resource.", parameters, is_read_only=True), partial(_read, connection)
+
+
+async def _read(connection: Connection, arguments: Mapping[str, Any], _report: ReportProgress) -> ToolResult:
+    uri, resources = arguments.get("uri"), connection.server.resources
+    if uri not in resources:
+        return failed(f"There is no such resource. There are: {', '.join(resources)}.")
+    return await connection.read_resource(str(uri))

@@ -6,24 +6,22 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 from modelyard.agent.tools import ReportProgress, ToolResult
 from modelyard.config import McpServer
 from modelyard.mcp.backoff import delay_s
+from modelyard.mcp.bounded_call import bounded_call
 from modelyard.mcp.limits import CallLimits
 from modelyard.mcp.lost import SessionLost
 from modelyard.mcp.reasons import reason_of
 from modelyard.mcp.results import failed
+from modelyard.mcp.secrets import secrets_of
 from modelyard.mcp.session import ListedTool, Session, open_session
-from modelyard.mcp.transports.open import transport_of
-from modelyard.mcp.transports.stderr_log import secrets_of
-
-if TYPE_CHECKING:
-    from mcp.client._transport import TransportStreams
+from modelyard.mcp.transports import child
+from modelyard.mcp.transports.open import OpenTransport, transport_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +29,8 @@ State = Literal["connecting", "connected", "failed", "disabled"]
 
 CONNECT_S: Final = 120.0
 """Seconds for the handshake and the list of tools: npx and uvx first download what they run."""
-CLOSE_S: Final = 12.0
-"""Seconds for the end of a session, with that of a program; see ``transports.child.CLOSE_S``."""
+CLOSE_S: Final = child.CLOSE_S + 1
+"""Seconds for the end of a session, with that of a program."""
 CHECK_S: Final = 30.0
 """A server that no call runs on is asked for a sign of life this often."""
 STEADY_S: Final = 30.0
@@ -50,12 +48,12 @@ class ServerStatus:
     Attributes:
         name: of the server.
         transport: "stdio", "http", "sse" or "websocket".
-        state: "connecting", "connected", "failed" until the next attempt, or "disabled" by the configuration.
+        state: "connecting", "connected", "failed" until an attempt succeeds, or "disabled" by the configuration.
         reason: why it is not connected; "" where it is.
         tools: number of its tools that models may call.
         title: what the server calls itself; "" where that is not known.
         connect_s: how long the last connect has taken; None: it has not succeeded yet.
-        retry_s: seconds until the next attempt; None: there is none to come.
+        retry_s: seconds until the next attempt, 0 while it is under way; None: there is none to come.
     """
 
     name: str
@@ -86,18 +84,18 @@ class Connection:
         server: McpServer,
         limits: CallLimits,
         on_change: Callable[[], None],
-        open_transport: Callable[[McpServer], AbstractAsyncContextManager[TransportStreams]] = transport_of,
+        open_transport: OpenTransport = transport_of,
     ) -> None:
         self.server = server
         self.tools: tuple[ListedTool, ...] = ()
         self._limits, self._on_change, self._open_transport = limits, on_change, open_transport
         self._state: State = "connecting" if server.enabled else "disabled"
         self._reason, self._title = "", ""
+        self._secrets = secrets_of(server)
         self._connect_s: float | None = None
         self._retry_at: float | None = None
         self._session: Session | None = None
         self._connected_at: float | None = None
-        self._was_connected = False
         self._settled = asyncio.Event()
         self._lost = asyncio.Event()
         self._loss = ""
@@ -127,6 +125,11 @@ class Connection:
         if self.server.enabled:
             await self._settled.wait()
 
+    @property
+    def is_connected(self) -> bool:
+        """Whether models may call its tools now."""
+        return self._session is not None
+
     def status(self) -> ServerStatus:
         """Return the state of the server."""
         retry_s = None
@@ -151,33 +154,34 @@ class Connection:
         """Read a resource within the bounds of the server. What goes wrong is a result with ``is_error``."""
         return await self._bounded(lambda session: session.read_resource(uri, self._limits.max_result))
 
-    async def _bounded(self, work: Callable[[Session], Any]) -> ToolResult:
-        name, timeout_s = self.server.name, self._limits.timeout_s
-        session: Session | None = None
+    async def _bounded(self, work: Callable[[Session], Awaitable[ToolResult]]) -> ToolResult:
         self._calls += 1
         try:
-            async with asyncio.timeout(timeout_s):
-                async with self._limits.place():
-                    session = await self._connected_session()
-                    if session is None:
-                        return failed(f"The MCP server {name} is not connected: {self._reason or 'it is connecting'}.")
-                    result: ToolResult = await work(session)
-                    return result
-        except TimeoutError:
-            return failed(f"The call was given up after {timeout_s:g} s: the MCP server {name} did not answer.")
-        except SessionLost as lost:
-            if session is self._session:
-                self._lose(str(lost))
-            return failed(f"The connection to the MCP server {name} was lost during the call: {self._loss or lost}.")
-        except Exception as error:  # noqa: BLE001 (whatever a server makes of a call is its result)
-            reason = reason_of(error, secrets_of(self.server))
-            return failed(f"The call of the MCP server {name} failed: {reason}.")
+            return await bounded_call(self.server.name, self._limits.timeout_s, self._secrets, self._in_place(work))
         finally:
             self._calls -= 1
 
+    async def _in_place(self, work: Callable[[Session], Awaitable[ToolResult]]) -> ToolResult:
+        """Return what ``work`` returns, as soon as a call may run.
+
+        Raises:
+            SessionLost: the connection was lost meanwhile.
+        """
+        async with self._limits.place():
+            session = await self._connected_session()
+            if session is None:
+                reason = self._reason or "it is connecting"
+                return failed(f"The MCP server {self.server.name} is not connected: {reason}.")
+            try:
+                return await work(session)
+            except SessionLost as lost:
+                if session is self._session:
+                    self._lose(str(lost))
+                raise SessionLost(self._loss or str(lost)) from None
+
     async def _connected_session(self) -> Session | None:
         """Return the session; where it was lost a moment ago, wait for the next one, for a while."""
-        if self._session is None and self._was_connected and self._state == "connecting":
+        if self._session is None and self._connect_s is not None and self._state == "connecting":
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(RECONNECT_S):
                     await self._settled.wait()
@@ -186,16 +190,16 @@ class Connection:
     async def _run(self) -> None:
         """Connect, again and again, until a cancel."""
         loop = asyncio.get_running_loop()
-        secrets = secrets_of(self.server)
         failures = 0
         while True:
-            self._begin()
+            self._lost.clear()
+            self._loss, self._connected_at = "", None
             began = loop.time()
             try:
                 await self._connect_once(began)
                 reason = self._loss or "the connection was lost"
             except Exception as error:
-                reason = self._loss or reason_of(error, secrets)
+                reason = self._loss or reason_of(error, self._secrets)
                 logger.debug("MCP server %s", self.server.name, exc_info=True)
             connected_at = self._connected_at
             is_steady = connected_at is not None and loop.time() - connected_at >= STEADY_S
@@ -213,13 +217,6 @@ class Connection:
             self._end_session("connecting" if connected_at is not None and failures == 1 else "failed", reason)
             await asyncio.sleep(delay)
 
-    def _begin(self) -> None:
-        """Prepare for an attempt to connect."""
-        self._lost.clear()
-        self._loss, self._connected_at = "", None
-        if self._state != "failed":
-            self._set_state("connecting", self._reason)
-
     async def _connect_once(self, began: float) -> None:
         """Connect, and return when the connection is lost."""
         loop = asyncio.get_running_loop()
@@ -230,10 +227,9 @@ class Connection:
                 limit.reschedule(None)
                 self._connect_s = round(loop.time() - began, 3)
                 self._connected_at = loop.time()
-                self._title, self._session, self._was_connected = session.title, session, True
+                self._title, self._session = session.title, session
                 self.tools = self._offered(listed)
                 self._set_state("connected", "")
-                self._settled.set()
                 logger.info(
                     "MCP server %s is connected: %d tools in %.1f s",
                     self.server.name,
@@ -271,7 +267,7 @@ class Connection:
                 logger.warning(
                     "The tools of the MCP server %s could not be read again: %s",
                     self.server.name,
-                    reason_of(error, secrets_of(self.server)),
+                    reason_of(error, self._secrets),
                 )
             else:
                 if tools != self.tools:
@@ -308,7 +304,7 @@ class Connection:
     def _on_transport_error(self, error: Exception) -> None:
         # A ValueError is a message that cannot be read; the connection goes on.
         if not isinstance(error, ValueError):
-            self._lose(reason_of(error, secrets_of(self.server)))
+            self._lose(reason_of(error, self._secrets))
 
     def _lose(self, reason: str) -> None:
         """Note that the connection is lost."""
@@ -318,12 +314,9 @@ class Connection:
     def _end_session(self, state: State, reason: str) -> None:
         """Note that there is no session, in a state in which calls wait for the next one, or fail at once."""
         self._session, self.tools = None, ()
-        if state == "connecting":
-            self._settled.clear()
-        else:
-            self._settled.set()
         self._set_state(state, reason)
 
     def _set_state(self, state: State, reason: str) -> None:
         self._state, self._reason = state, reason
+        (self._settled.clear if state == "connecting" else self._settled.set)()
         self._on_change()

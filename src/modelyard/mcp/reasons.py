@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from modelyard.mcp.lost import SessionLost
-from modelyard.mcp.transports.stderr_log import without_secrets
+from modelyard.mcp.secrets import without_secrets
 from modelyard.system.printable import printable
 
 MAX_REASON_CHARS: Final = 300

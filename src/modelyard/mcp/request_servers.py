@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
 from modelyard.config.mcp import sound_prefix
 from modelyard.errors import InvalidRequest
+from modelyard.mcp.bounded_call import bounded_call
 from modelyard.mcp.lost import SessionLost
 from modelyard.mcp.naming import ToolKey, tool_names
 from modelyard.mcp.reasons import reason_of
 from modelyard.mcp.results import failed
+from modelyard.mcp.secrets import hidden
 from modelyard.mcp.session import ListedTool, Session, open_session
 from modelyard.system.printable import printable
 
@@ -73,7 +76,7 @@ async def connect_for_request(
     """
     host = _checked_host(server, config.mcp, param)
     headers = _checked_headers(server, param)
-    connection = _RequestConnection(server, headers, is_local_allowed=_is_named(host, config.mcp))
+    connection = _RequestConnection(server, headers, is_local_allowed=_is_machine(host))
     try:
         listed = await connection.open()
     except (SessionLost, OSError) as error:
@@ -124,11 +127,11 @@ def _matches(host: str, pattern: str) -> bool:
     return host.endswith(pattern[1:]) if pattern.startswith("*.") else host == pattern
 
 
-def _is_named(host: str, mcp: Mcp) -> bool:
-    """Whether the operator lists this very machine, or an IP address, so that it may be a private one."""
+def _is_machine(host: str) -> bool:
+    """Whether an allowed host is this very machine or an IP address: one that the operator lists may be private."""
     from modelyard.config.hosts import is_address
 
-    return host == _LOCAL or (is_address(host) and any(_matches(host, each) for each in mcp.allow_request_servers))
+    return host == _LOCAL or is_address(host)
 
 
 def _checked_headers(server: RequestServer, param: str) -> dict[str, str]:
@@ -164,6 +167,7 @@ class _RequestConnection:
 
     def __init__(self, server: RequestServer, headers: Mapping[str, str], *, is_local_allowed: bool) -> None:
         self._server, self._headers, self._is_local_allowed = server, headers, is_local_allowed
+        self._secrets = hidden((*headers.values(), server.authorization or "", server.url))
         self._opened: asyncio.Future[tuple[ListedTool, ...]] = asyncio.get_running_loop().create_future()
         self._done = asyncio.Event()
         self._session: Session | None = None
@@ -191,21 +195,13 @@ class _RequestConnection:
                 task.cancel()
                 await asyncio.wait((task,))
 
-    async def call(self, own_name: str, arguments: Mapping[str, Any], report: ReportProgress, mcp: Mcp) -> ToolResult:
+    async def call(self, own_name: str, mcp: Mcp, arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
         """Call a tool. What goes wrong is a result with ``is_error``."""
-        label = _label(self._server)
-        if self._session is None:
+        label, session = _label(self._server), self._session
+        if session is None:
             return failed(f"The MCP server {label} is not connected any more.")
-        try:
-            async with asyncio.timeout(mcp.tool_timeout):
-                return await self._session.call(own_name, arguments, report, mcp.max_result)
-        except TimeoutError:
-            return failed(f"The call was given up after {mcp.tool_timeout:g} s: the MCP server {label} did not answer.")
-        except SessionLost as lost:
-            return failed(f"The connection to the MCP server {label} was lost during the call: {lost}.")
-        except Exception as error:  # noqa: BLE001 (whatever a server makes of a call is its result)
-            reason = reason_of(error, (*self._headers.values(), self._server.url))
-            return failed(f"The call of the MCP server {label} failed: {reason}.")
+        result = session.call(own_name, arguments, report, mcp.max_result)
+        return await bounded_call(label, mcp.tool_timeout, self._secrets, result)
 
     async def _run(self) -> None:
         from modelyard.mcp.transports.http import http_transport
@@ -226,8 +222,7 @@ class _RequestConnection:
         except Exception as error:  # noqa: BLE001 (whatever a foreign server does is an error of the request)
             self._session = None
             if not self._opened.done():
-                secrets = (*self._headers.values(), self._server.url)
-                self._opened.set_exception(SessionLost(reason_of(error, secrets)))
+                self._opened.set_exception(SessionLost(reason_of(error, self._secrets)))
         finally:
             if not self._opened.done():
                 self._opened.cancel()
@@ -249,19 +244,7 @@ def _tools(
     offered = [tool for tool in listed if server.allowed_tools is None or tool.own_name in server.allowed_tools]
     prefix = sound_prefix(server.label)
     names = tool_names([ToolKey(server.label, prefix, tool.own_name) for tool in offered], taken)
-    return tuple(_tool(name, server, mcp, connection, tool) for name, tool in zip(names, offered, strict=True))
-
-
-def _tool(name: str, server: RequestServer, mcp: Mcp, connection: _RequestConnection, tool: ListedTool) -> ServerTool:
-    async def run(arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
-        return await connection.call(tool.own_name, arguments, report, mcp)
-
-    return ServerTool(
-        name,
-        server.label,
-        tool.own_name,
-        tool.description,
-        tool.parameters,
-        run,
-        is_read_only=tool.is_read_only,
+    return tuple(
+        tool.offered_as(name, server.label, partial(connection.call, tool.own_name, mcp))
+        for name, tool in zip(names, offered, strict=True)
     )

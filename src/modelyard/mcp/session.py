@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from modelyard.agent.tools import ReportProgress, ToolProgress, ToolResult
+from modelyard.agent.tools import ReportProgress, ServerTool, ToolFunction, ToolProgress, ToolResult
 from modelyard.mcp.lost import SessionLost
 from modelyard.mcp.results import failed, resource_result_of, result_of
 from modelyard.mcp.schemas import UnusableSchema, parameters_of
@@ -56,6 +56,12 @@ class ListedTool:
     description: str
     parameters: Mapping[str, Any] = field(repr=False)
     is_read_only: bool = False
+
+    def offered_as(self, name: str, server: str, run: ToolFunction, *, needs_approval: bool = False) -> ServerTool:
+        """Return the tool under the name by which models call it."""
+        return ServerTool(
+            name, server, self.own_name, self.description, self.parameters, run, needs_approval, self.is_read_only
+        )
 
 
 class Session:

@@ -11,8 +11,8 @@ from modelyard.config import McpServer
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
 
-OpenTransport = Callable[[], "AbstractAsyncContextManager[TransportStreams]"]
-"""Opens a connection to a server; each call opens another one."""
+OpenTransport = Callable[[McpServer], "AbstractAsyncContextManager[TransportStreams]"]
+"""Opens a transport to a server; each call opens another one."""
 
 
 def transport_of(server: McpServer) -> AbstractAsyncContextManager[TransportStreams]:
@@ -21,7 +21,7 @@ def transport_of(server: McpServer) -> AbstractAsyncContextManager[TransportStre
     from modelyard.mcp.transports.stdio import stdio_transport
     from modelyard.mcp.transports.websocket import websocket_transport
 
-    headers = headers_of(server)
+    headers = _headers_of(server)
     match server.effective_transport:
         case "stdio":
             return stdio_transport(server)
@@ -33,7 +33,7 @@ def transport_of(server: McpServer) -> AbstractAsyncContextManager[TransportStre
             return websocket_transport(server.url or "", headers)
 
 
-def headers_of(server: McpServer) -> dict[str, str]:
+def _headers_of(server: McpServer) -> dict[str, str]:
     """Return the HTTP headers that a server is sent."""
     headers = {name: value.get_secret_value() for name, value in server.headers}
     if server.bearer_token is not None:

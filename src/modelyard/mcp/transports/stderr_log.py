@@ -7,7 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
-from modelyard.config import McpServer
+from modelyard.mcp.secrets import without_secrets
 from modelyard.mcp.transports.child import Child
 from modelyard.mcp.transports.lines import LineSplitter, LongLine
 from modelyard.system.printable import printable
@@ -20,23 +20,6 @@ MAX_LINES_PER_MINUTE: Final = 120
 
 _MAX_LINE_BYTES: Final = 64 * 1024
 _PERIOD_S: Final = 60.0
-# Shorter values would be replaced in words that they are a part of by chance.
-_MIN_SECRET_CHARS: Final = 4
-
-
-def secrets_of(server: McpServer) -> tuple[str, ...]:
-    """Return what must not be logged of a server's configuration, the longest first."""
-    values = [value.get_secret_value() for _, value in (*server.env, *server.headers)]
-    if server.bearer_token is not None:
-        values.append(server.bearer_token.get_secret_value())
-    return tuple(sorted({value for value in values if len(value) >= _MIN_SECRET_CHARS}, key=len, reverse=True))
-
-
-def without_secrets(text: str, secrets: Sequence[str]) -> str:
-    """Return a text with ``…`` in place of the secrets."""
-    for secret in secrets:
-        text = text.replace(secret, "…")
-    return text
 
 
 async def log_stderr(name: str, child: Child, stderr: asyncio.StreamReader, secrets: Sequence[str]) -> None:

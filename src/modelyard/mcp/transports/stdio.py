@@ -12,10 +12,11 @@ import anyio
 from mcp.shared.message import SessionMessage
 
 from modelyard.config import McpServer
+from modelyard.mcp.secrets import secrets_of
 from modelyard.mcp.transports.child import Child, start_child
 from modelyard.mcp.transports.lines import LineSplitter, LongLine
 from modelyard.mcp.transports.messages import read_message
-from modelyard.mcp.transports.stderr_log import log_stderr, secrets_of
+from modelyard.mcp.transports.stderr_log import log_stderr
 from modelyard.mcp.transports.throttle import Throttle
 
 if TYPE_CHECKING:
