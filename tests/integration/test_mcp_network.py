@@ -11,7 +11,7 @@ import pytest
 import websockets.asyncio.server
 
 from modelyard.errors import InvalidRequest
-from modelyard.mcp import connection, session
+from modelyard.mcp import connection, request_servers, session
 from modelyard.mcp.request_servers import RequestServer, connect_for_request
 from support.mcp_clients import PEERS, call, connected, free_port, mcp_config, running, tools_of, until
 from support.mcp_peers.raw_peer import serve_websocket
@@ -275,3 +275,21 @@ async def test_a_reason_hides_the_secrets_of_a_request_and_nothing_else():
         with pytest.raises(InvalidRequest, match=r"cannot be used: it refuses the access \(HTTP status 401\)\."):
             async with connect_for_request(named, allowing("127.0.0.1")):
                 pass
+
+
+async def test_a_request_that_is_cancelled_gives_up_to_connect_at_once():
+    arrived = asyncio.Event()
+
+    async def hang(reader, writer):
+        arrived.set()
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(hang, "127.0.0.1", 0) as server:
+        named = of_request(f"http://127.0.0.1:{port_of(server)}/mcp")
+        connecting = asyncio.create_task(connect_for_request(named, allowing("127.0.0.1")).__aenter__())
+        async with asyncio.timeout(10):
+            await arrived.wait()
+        connecting.cancel()
+        done, _ = await asyncio.wait((connecting,), timeout=request_servers.CONNECT_S / 3)
+        assert done

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 CONNECT_S: Final = 15.0
 """Seconds for the connection and the list of tools; the request waits for it."""
+CLOSE_S: Final = 5.0
+"""Seconds for the end of a session, and once more for that of its task where that is cancelled."""
 MAX_URL_CHARS: Final = 2048
 MAX_HEADERS: Final = 64
 _MAX_LABEL_CHARS: Final = 64
@@ -187,13 +189,16 @@ class _RequestConnection:
             raise
 
     async def close(self) -> None:
-        """Close the connection. Bounded."""
+        """Close the connection, or give up to connect. Bounded."""
         self._done.set()
-        if self._task is not None:
-            _, pending = await asyncio.wait((self._task,), timeout=CONNECT_S)
-            for task in pending:
-                task.cancel()
-                await asyncio.wait((task,))
+        if self._task is None:
+            return
+        if not self._opened.done():
+            self._task.cancel()
+        _, pending = await asyncio.wait((self._task,), timeout=CLOSE_S)
+        for task in pending:
+            task.cancel()
+            await asyncio.wait((task,), timeout=CLOSE_S)
 
     async def call(self, own_name: str, mcp: Mcp, arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
         """Call a tool. What goes wrong is a result with ``is_error``."""
