@@ -57,12 +57,14 @@ def positions_of_json(text: str) -> JsonPositions:
                 return at if scalar is None else scalar.end()
 
     def members(at: int, location: Location) -> int:
+        names: set[str] = set()
         while text[at] != "}":
             name, end = scanstring(text, at + 1)
             inner = (*location, name)
             start = blank(blank(end) + 1)  # behind the colon
-            if inner in entries and location not in repeated:
+            if name in names:
                 repeated[inner] = None
+            names.add(name)
             finish = value(start, inner)
             entries[inner] = Entry((at, end), (start, finish))
             at = blank(finish)

@@ -232,6 +232,15 @@ def test_a_key_that_occurs_twice_is_refused(write):
     assert [problem[3] for problem in refused(path)] == ["the key 'a' occurs twice."]
 
 
+def test_only_keys_that_occur_twice_in_the_same_object_are_refused(write):
+    server = '{"command": "a", "env": {"B": "c"}}'
+    path = write(f'{{"mcpServers": {{"a": {server}, "a": {{"command": "a", "command": "b", "env": {{"B": "c"}}}}}}}}')
+    assert [(problem[2], problem[3]) for problem in refused(path)] == [
+        ("mcpServers.a", "the key 'a' occurs twice."),
+        ("mcpServers.a.command", "the key 'command' occurs twice."),
+    ]
+
+
 @pytest.mark.parametrize("text", ["[]", "{}", '{"mcpServers": 5}', "[" * 5000, '{"a":' * 500 + "1" + "}" * 500])
 def test_what_is_in_no_shape_is_refused(write, text):
     assert refused(write(text))
