@@ -18,6 +18,8 @@ from modelyard.config.syntax import Parsed, parse
 from modelyard.errors.configuration import ConfigProblem, Location
 
 _SUFFIX: Final = ".toml"
+# Every value in these tables of [[mcp.servers]] may be a secret, whatever its key.
+_SECRETS_OF: Final = (("env",), ("headers",))
 _WORD: Final = re.compile(r"[\w./:@-]+")
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 
@@ -67,9 +69,19 @@ class Document:
         notes = [f"note: compare line {number}" for number in sorted(lines)]
         if problem.hint:
             notes.append(f"help: {problem.hint}")
-        return replace(
-            problem, line=line, column=column, excerpt=excerpt(self._lines, line, column, max(1, length), notes)
-        )
+        shown = excerpt(self._lines, line, column, max(1, length), notes, self._secret_start(line))
+        return replace(problem, line=line, column=column, excerpt=shown)
+
+    def _secret_start(self, line: int) -> int | None:
+        """Return the offset in a line of the first value in a table of secrets; None: there is none."""
+        start, end = self._starts[line - 1], self._starts[line] if line < len(self._starts) else len(self._text)
+        offsets = [max(0, first - start) for first, last in self._secrets if first < end and last > start]
+        return min(offsets, default=None)
+
+    @cached_property
+    def _secrets(self) -> Sequence[Span]:
+        """Where the values in tables of secrets stand."""
+        return [entry.value for location, entry in self._entries.items() if location[-2:-1] in _SECRETS_OF]
 
     @cached_property
     def _starts(self) -> Sequence[int]:

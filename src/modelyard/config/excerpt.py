@@ -15,7 +15,7 @@ _LEAD_CELLS: Final = 24
 _MAX_LINES_ABOVE: Final = 2000
 _SECRET_KEY: Final = (
     r"(?:[\w-]*api[_-]?keys?|keys?|[\w-]*token|token_source|[\w-]*secret[\w-]*|[\w-]*passw(?:or)?d|"
-    r"[\w-]*credentials?|authorization|bearer|env|headers)"
+    r"[\w-]*credentials?|authorization|bearer|(?:env|headers)(?:\s*\.\s*[\w.\"'-]{1,64}?)?)"
 )
 _ASSIGNMENT: Final = re.compile(r"""^\s*["']?(?P<key>[\w.-]+)["']?\s*[=:]""")
 _SECRET_ASSIGNMENT: Final = re.compile(rf"""(?:^|[\s,{{.])["']?{_SECRET_KEY}["']?\s*[=:]\s*""", re.IGNORECASE)
@@ -26,7 +26,9 @@ _SECRET_HEADER: Final = re.compile(r"^\s*\[\[?\s*[\w.\s-]*\b(?:env|headers)\s*\]
 _SECRET_VALUE: Final = re.compile(r"\b(?:sk|hf|gsk|xai|ghp|pk)[-_][\w-]{6,}")
 
 
-def excerpt(lines: Sequence[str], line: int, column: int, length: int, notes: Sequence[str]) -> str:
+def excerpt(
+    lines: Sequence[str], line: int, column: int, length: int, notes: Sequence[str], hidden_from: int | None = None
+) -> str:
     """Return the line, a mark under ``length`` of its characters, and notes below it.
 
     Args:
@@ -34,18 +36,18 @@ def excerpt(lines: Sequence[str], line: int, column: int, length: int, notes: Se
         line, column: where the mark begins, both counted from 1.
         length: characters under the mark; at least one is marked, and at most the rest of the line.
         notes: each of them one line, such as "help: write 4".
+        hidden_from: offset in the line from which on it has a secret, as far as its document tells.
     """
-    text, start, length = _without_secret(lines, line - 1, column - 1, length)
+    cuts = [cut for cut in (hidden_from, _secret_start(lines, line - 1)) if cut is not None]
+    text, start, length = _without_secret(lines[line - 1], min(cuts, default=None), column - 1, length)
     shown, indent, width = _window([_shown(character) for character in text], start, length)
     gutter = " " * len(str(line))
     marked = (f"{gutter} |", f"{line} | {shown}".rstrip(), f"{gutter} | {' ' * indent}{'^' * width}")
     return "\n".join((*marked, *(f"{gutter} = {note}" for note in notes)))
 
 
-def _without_secret(lines: Sequence[str], index: int, start: int, length: int) -> tuple[str, int, int]:
+def _without_secret(text: str, cut: int | None, start: int, length: int) -> tuple[str, int, int]:
     """Return the line up to where a secret may stand in it, and the mark within what remains."""
-    text = lines[index]
-    cut = _secret_start(lines, index)
     if cut is None:
         return text, start, length
     if start >= cut:

@@ -286,6 +286,36 @@ def test_the_lines_of_secrets_are_not_shown(tmp_path, table):
     assert "tell-nobody" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "env",
+    [
+        '{\n"A": "tell-nobody", "B": "${MISSING}"\n}',
+        '{\n"B": "tell-nobody-${MISSING}"\n}',
+        '\n{"A": "tell-nobody", "B": "${MISSING}"}',
+        '{"A": "tell-nobody", "B": "${MISSING}"}',
+    ],
+)
+def test_secrets_of_a_json_file_are_not_shown_wherever_its_lines_end(write, monkeypatch, env):
+    monkeypatch.delenv("MISSING", raising=False)
+    path = write(f'{{"mcpServers": {{"a": {{"command": "a", "env": {env}}}}}}}')
+    with pytest.raises(ConfigError, match="the environment variable MISSING is not set") as caught:
+        load_config(path.parent / "models.toml")
+    assert "tell-nobody" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line", ["env.A = 'tell-nobody-${MISSING}'", "env.'A' = 'tell-nobody' 5", "env.A = 'tell-nobody"]
+)
+def test_a_secret_behind_a_dotted_key_is_not_shown(tmp_path, monkeypatch, line):
+    monkeypatch.delenv("MISSING", raising=False)
+    path = tmp_path / "models.toml"
+    path.write_text(f"[[models]]\nmodel_id = 'org/smol'\n[[mcp.servers]]\nname = 'a'\ncommand = 'a'\n{line}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_config(path)
+    assert "env." in str(caught.value)
+    assert "tell-nobody" not in str(caught.value)
+
+
 def test_a_mapping_in_one_of_the_shapes_becomes_the_table():
     assert mcp_tables({"mcpServers": {"a": {"command": "a"}}}) == {"servers": [{"command": "a", "name": "a"}]}
     with pytest.raises(ValueError, match=r"mcpServers.a: unknown key 'comand'. Did you mean 'command'\?"):
