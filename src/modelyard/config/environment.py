@@ -1,9 +1,9 @@
-"""Replaces ``${NAME}`` and ``${NAME:-default}`` in the strings of a TOML file by variables of the environment."""
+"""Replaces ``${NAME}`` and ``${NAME:-default}`` in the strings of a file by variables of the environment."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,6 +13,7 @@ _REFERENCE: Final = re.compile(
     r"\$(?:(?P<escaped>\$)|\{(?P<name>[A-Za-z_][A-Za-z0-9_]*)(?::-(?P<default>[^}]*))?\}|\{)"
 )
 _NUMBER: Final = re.compile(r"[+-]?\d{1,18}(?:(?P<fraction>\.\d{1,18}))?", re.ASCII)
+_SCALARS: Final = ("boolean", "integer", "number")
 _BOOLEANS: Final = {"true": True, "false": False}
 
 # Shorter values would be replaced in words that they are a part of by chance.
@@ -35,6 +36,21 @@ class Expansion:
     problems: tuple[ConfigProblem, ...]
     variables: Mapping[str, str]
 
+    def read_scalars(self, kind_of: Callable[[Location], object]) -> None:
+        """Put numbers and booleans in place of texts that are written as one ``${NAME}``, for keys that take them.
+
+        Args:
+            kind_of: returns the JSON type of the key at a location; None where it has several, or is unknown.
+        """
+        for location, written in self.written.items():
+            kind = kind_of(location)
+            if kind in _SCALARS and written.startswith("${") and written.find("}") + 1 == len(written):
+                *tables, key = location
+                table: Any = self.values
+                for part in tables:
+                    table = table[part]
+                table[key] = scalar_of(table[key], kind)
+
     def redact(self, text: str) -> str:
         """Return the text with references in place of the values of variables, which may be secrets."""
         for value, reference in self.variables.items():
@@ -45,8 +61,7 @@ class Expansion:
 def expand(values: Mapping[str, Any], environment: Mapping[str, str]) -> Expansion:
     """Return the mapping with variables in place of references.
 
-    ``$$`` stands for ``$``. A string that consists of one reference becomes a number or a boolean where the variable
-    holds one; keys that take text get the text in any case, since the schema converts nothing else.
+    ``$$`` stands for ``$``.
     """
     expander = _Expander(environment)
     expanded = expander.expand(values, ())

@@ -5,15 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from modelyard.config.check import check
 from modelyard.config.document import Document, UnreadableDocument, read_document
-from modelyard.config.environment import Expansion, expand, scalar_of
+from modelyard.config.environment import Expansion, expand
 from modelyard.config.mcp_file import mcp_config_path
 from modelyard.config.mcp_merge import with_mcp_file
-from modelyard.config.tables import dotted, keys, place
-from modelyard.config.wording import type_of
+from modelyard.config.tables import dotted, kind_of
 from modelyard.errors.configuration import ConfigError, ConfigProblem
 
 if TYPE_CHECKING:
@@ -37,7 +36,8 @@ def load_config(path: Path, server: Mapping[str, object] | None = None, mcp_conf
     """
     document = _read(path)
     expansion = expand(document.values, os.environ)
-    mapping = _with_scalars(expansion)
+    expansion.read_scalars(kind_of)
+    mapping = expansion.values
     table = mapping.get("server", {})
     if server and isinstance(table, dict):
         mapping["server"] = {**table, **server}
@@ -125,21 +125,3 @@ def _with_keys(problems: Sequence[ConfigProblem], given: Mapping[str, object]) -
 def _redacted(problem: ConfigProblem, expansion: Expansion) -> ConfigProblem:
     message, hint, table = map(expansion.redact, (problem.message, problem.hint, problem.table))
     return replace(problem, message=message, hint=hint, table=table)
-
-
-def _with_scalars(expansion: Expansion) -> dict[str, Any]:
-    """Return the values, with numbers and booleans where a key that takes them is written as one ``${NAME}``."""
-    values: dict[str, Any] = expansion.values
-    for location, written in expansion.written.items():
-        path, _, rest = place(location)
-        kind = type_of(keys(path).get(str(rest[0]), {})) if len(rest) == 1 else None
-        if kind not in ("boolean", "integer", "number") or not (
-            written.startswith("${") and written.find("}") + 1 == len(written)
-        ):
-            continue
-        *tables, key = location
-        table: Any = values
-        for part in tables:
-            table = table[part]
-        table[key] = scalar_of(table[key], kind)
-    return values

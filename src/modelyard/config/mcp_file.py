@@ -13,8 +13,9 @@ from modelyard.config.bounded_read import NotReadable, read_regular
 from modelyard.config.document import Document
 from modelyard.config.environment import Expansion, expand
 from modelyard.config.json_positions import JsonPositions, positions_of_json
-from modelyard.config.mcp_shapes import Servers, servers_of, with_plain_references
+from modelyard.config.mcp_shapes import Servers, own_key, servers_of, with_plain_references
 from modelyard.config.paths import absolute
+from modelyard.config.tables import kind_of
 from modelyard.errors.configuration import ConfigProblem, Location
 
 MCP_CONFIG_VARIABLE: Final = "MCP_CONFIG_PATH"
@@ -107,7 +108,7 @@ def read_mcp_file(path: Path, environment: Mapping[str, str] | None = None) -> M
     if isinstance(parsed, ConfigProblem):
         return McpFile(path, problems=(replace(parsed, source=str(path)),), is_readable=False)
     value, positions = parsed
-    return _file_of(path, text, value, positions, os.environ if environment is None else environment)
+    return _file_of(path, text, value, positions, environment)
 
 
 def mcp_tables(
@@ -123,7 +124,7 @@ def mcp_tables(
     Raises:
         ValueError: it is in none of the shapes; the message says every problem.
     """
-    expansion = expand(with_plain_references({"": dict(servers)}), os.environ if environment is None else environment)
+    expansion = _expanded(dict(servers), environment)
     found = servers_of(expansion.values[""])
     unresolved = [replace(problem, location=problem.location[1:]) for problem in expansion.problems]
     if problems := [*found.problems, *unresolved]:
@@ -137,8 +138,17 @@ def _with_place(problem: ConfigProblem) -> str:
     return f"{place}: {problem}" if place else str(problem)
 
 
-def _file_of(path: Path, text: str, value: Any, positions: JsonPositions, environment: Mapping[str, str]) -> McpFile:
-    expansion = expand(with_plain_references({"": value}), environment)
+def _expanded(document: Any, environment: Mapping[str, str] | None) -> Expansion:
+    """Return a document, which need not be an object, as the value of the key "", with variables in it."""
+    expansion = expand(with_plain_references({"": document}), os.environ if environment is None else environment)
+    expansion.read_scalars(lambda location: kind_of(own_key(location[1:])))
+    return expansion
+
+
+def _file_of(
+    path: Path, text: str, value: Any, positions: JsonPositions, environment: Mapping[str, str] | None
+) -> McpFile:
+    expansion = _expanded(value, environment)
     written = [replace(problem, location=problem.location[1:]) for problem in expansion.problems]
     found = servers_of(expansion.values[""])
     _make_absolute(found, path.parent)

@@ -91,6 +91,21 @@ def with_plain_references(value: Any) -> Any:
             return value
 
 
+def own_key(location: Location) -> Location:
+    """Return the key of TOML whose type the value at a location of a JSON document has; () where there is none."""
+    match location:
+        case ("auto_register_tools",) | ("servers" | "mcpServers", _, "disabled"):
+            return ("mcp", "servers", 0, "enabled")
+        case (str(key),) if key in _SETTINGS:
+            return ("mcp", _SETTINGS[key])
+        case ("servers" | "mcpServers", _, str(key)) if key in _WIDESPREAD:
+            return ("mcp", "servers", 0, _WIDESPREAD[key])
+        case ("servers", _, "source", "timeout_secs"):
+            return ("mcp", "servers", 0, "timeout")
+        case _:
+            return ()
+
+
 def servers_of(document: Any) -> Servers:
     """Return the servers of a JSON document."""
     found = Servers()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 
 from modelyard.config.base import Table
 from modelyard.config.schema import Config
-from modelyard.config.wording import shown
+from modelyard.config.wording import shown, type_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -101,3 +101,9 @@ def keys(path: TablePath) -> Mapping[str, Mapping[str, Any]]:
     """Return the keys of the table that are not tables themselves, each with its JSON schema."""
     properties = TABLES[path].model_json_schema()["properties"]
     return MappingProxyType({key: schema for key, schema in properties.items() if (*path, key) not in TABLES})
+
+
+def kind_of(location: Location) -> object:
+    """Return the JSON type of the key at a location; None where it has several, or there is no such key."""
+    path, _, rest = place(location)
+    return type_of(keys(path).get(str(rest[0]), {})) if len(rest) == 1 else None

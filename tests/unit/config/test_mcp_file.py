@@ -276,6 +276,20 @@ def test_a_variable_that_is_not_set_is_named_once(write, monkeypatch):
     ]
 
 
+def test_numbers_and_booleans_come_from_the_environment_as_in_the_toml_file(write, monkeypatch):
+    for name, value in {"ON": "true", "N": "7", "T": "2.5", "PORT": "8080"}.items():
+        monkeypatch.setenv(name, value)
+    a = {"command": "a", "disabled": "${ON}", "max_concurrent_calls": "${N}", "timeout": "${T}", "tool_prefix": "${N}"}
+    b = {"command": "b", "env": {"timeout": "${PORT}"}, "enabled": "${ON}", "args": ["${N}"]}
+    path = write({"mcpServers": {"a": a, "b": b}, "max_concurrent_calls": "${N}"})
+    one, two = servers(path)
+    assert (one.enabled, one.max_concurrent_calls, one.timeout, one.tool_prefix) == (False, 7, 2.5, "7")
+    assert (two.enabled, two.env[0][1].get_secret_value(), two.args) == (True, "8080", ("7",))
+    assert load_config(path.parent / "models.toml").mcp.max_concurrent_calls == 7
+    listed = {"name": "c", "source": {"type": "Http", "url": "http://c", "timeout_secs": "${N}"}}
+    assert mcp_tables({"servers": [listed], "auto_register_tools": "${ON}"})["servers"][0]["timeout"] == 7
+
+
 @pytest.mark.parametrize("table", ["env", "headers"])
 def test_the_lines_of_secrets_are_not_shown(tmp_path, table):
     other = "command = 'a'" if table == "env" else "url = 'http://a'"
