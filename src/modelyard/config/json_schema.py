@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from modelyard.config.counts import TOKENS_PATTERN
+from modelyard.config.mcp import MAX_TIMEOUT_S
 from modelyard.config.quantization_names import ISQ_NAMES, QUANT_NAMES
 from modelyard.config.schema import Config
 
@@ -28,7 +29,7 @@ _SIZE: Final = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*([KkMmGgTt]?[Ii
 _SHARE: Final = {"type": "string", "pattern": r"^\s*\d+(\.\d+)?\s*%\s*$"}
 _TOKENS: Final = {"type": "string", "pattern": TOKENS_PATTERN}
 _BYTES: Final = {"type": "integer", "minimum": 1}
-_TIMEOUT: Final[list[dict[str, Any]]] = [{"type": "number", "minimum": 1, "maximum": 14_400}, _DURATION]
+_TIMEOUT: Final[list[dict[str, Any]]] = [{"type": "number", "minimum": 1, "maximum": MAX_TIMEOUT_S}, _DURATION]
 
 # Keys whose values are read from more types than the one that they are kept in.
 _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {

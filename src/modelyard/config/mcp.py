@@ -22,7 +22,7 @@ from pydantic import (
 from modelyard.config.base import Items, Table, Text
 from modelyard.config.durations import DURATION_EXAMPLES, read_duration
 from modelyard.config.hosts import REQUEST_HOST_WORDING, check_request_host
-from modelyard.config.paths import absolute, base_of
+from modelyard.config.paths import absolute, absolute_program, base_of
 from modelyard.config.sizes import read_size
 
 Transport = Literal["http", "sse", "websocket"]
@@ -34,17 +34,15 @@ MAX_TIMEOUT_S: Final = 14_400
 MIN_RESULT_BYTES: Final = 256
 MAX_RESULT_BYTES: Final = 16 * 2**20
 
-_NAME_WORDING: Final = "a name of 1 to 64 characters that print"
+_MAX_NAME_CHARS: Final = 64
+_NAME_WORDING: Final = f"a name of 1 to {_MAX_NAME_CHARS} characters that print"
 _PREFIX_WORDING: Final = f"at most {MAX_PREFIX_CHARS} letters, digits, dashes and underscores, in quotes"
 _APPROVAL_WORDING: Final = '"never", "always", or a list of names of tools'
 _TIMEOUT_WORDING: Final = f"a number of seconds from 1 to {MAX_TIMEOUT_S}, or {DURATION_EXAMPLES}"
 _TABLE_WORDING: Final = "a table of texts"
 _RESULT_WORDING: Final = 'a size from 256 bytes to 16 MiB, such as "64KiB"'
 
-_MAX_NAME_CHARS: Final = 64
 _PREFIX: Final = re.compile(rf"[A-Za-z0-9_-]{{0,{MAX_PREFIX_CHARS}}}", re.ASCII)
-# Programs that are searched for on PATH have no slash.
-_RELATIVE: Final = ("./", "../", "~/")
 
 MAX_SECRETS: Final = 256
 """Variables or headers of one server."""
@@ -216,9 +214,7 @@ class McpServer(Table):
     @field_validator("command")
     @classmethod
     def _make_command_absolute(cls, command: str | None, info: ValidationInfo) -> str | None:
-        if command is not None and command.startswith(_RELATIVE):
-            return str(absolute(command, base_of(info.context)))
-        return command
+        return None if command is None else absolute_program(command, base_of(info.context))
 
     @property
     def effective_transport(self) -> Transport | Literal["stdio"]:

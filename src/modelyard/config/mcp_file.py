@@ -14,7 +14,7 @@ from modelyard.config.document import Document
 from modelyard.config.environment import Expansion, expand
 from modelyard.config.json_positions import JsonPositions, positions_of_json
 from modelyard.config.mcp_shapes import Servers, own_key, servers_of, with_plain_references
-from modelyard.config.paths import absolute
+from modelyard.config.paths import absolute, absolute_program
 from modelyard.config.tables import kind_of
 from modelyard.errors.configuration import ConfigProblem, Location
 
@@ -196,9 +196,8 @@ def _make_absolute(found: Servers, base: Path) -> None:
     for table in found.tables:
         if isinstance(cwd := table.get("cwd"), str):
             table["cwd"] = str(absolute(cwd, base))
-        command = table.get("command")
-        if isinstance(command, str) and command.startswith(("./", "../", "~/")):
-            table["command"] = str(absolute(command, base))
+        if isinstance(command := table.get("command"), str):
+            table["command"] = absolute_program(command, base)
 
 
 def _read_text(path: Path) -> str | ConfigProblem:

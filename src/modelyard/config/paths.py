@@ -20,6 +20,11 @@ def absolute(path: str | Path, base: Path) -> Path:
     return (base / expanded(path)).absolute()
 
 
+def absolute_program(name: str, base: Path) -> str:
+    """Return the absolute path of a program that is named by a relative one; other names are looked for on PATH."""
+    return str(absolute(name, base)) if name.startswith(("./", "../", "~/")) else name
+
+
 def base_of(context: object) -> Path:
     """Return the folder where relative paths start: that of the validation context, else the working directory."""
     base = context.get("base") if isinstance(context, dict) else None
