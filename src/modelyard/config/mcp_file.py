@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,7 +26,7 @@ _NOTHING: Final = Expansion({}, {}, (), {})
 
 @dataclass(frozen=True)
 class McpFile:
-    """What a JSON file says of MCP servers.
+    """What a JSON file says of MCP servers. Locations in ``[mcp]`` count its servers from 0.
 
     Attributes:
         path: of the file.
@@ -34,28 +34,26 @@ class McpFile:
         settings: keys of ``[mcp]``.
         problems: what is wrong so far, with positions.
         unresolved: references to variables that are not set, with the locations of their values in ``[mcp]``.
-        is_readable: whether the file could be read; otherwise its servers are not known.
     """
 
     path: Path
     tables: tuple[dict[str, Any], ...] = ()
-    settings: Mapping[str, Any] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
     problems: tuple[ConfigProblem, ...] = ()
     unresolved: tuple[ConfigProblem, ...] = ()
-    is_readable: bool = True
-    _origins: Mapping[Location, Location] | None = None
+    _origins: Mapping[Location, Location] = field(default_factory=dict)
     _document: Document | None = None
     _expansion: Expansion = _NOTHING
 
-    def place(self, problem: ConfigProblem, first: int) -> ConfigProblem:
-        """Return a problem that was found in ``[mcp]`` with its position in this file.
+    @property
+    def is_readable(self) -> bool:
+        """Whether the file could be read; otherwise its servers are not known."""
+        return self._document is not None
 
-        Args:
-            problem: about one of the tables or settings.
-            first: number of the first of ``tables`` among ``[[mcp.servers]]``, from 0.
-        """
-        location = self._written(problem.location, first)
-        related = tuple(self._written(other, first) for other in problem.related)
+    def place(self, problem: ConfigProblem) -> ConfigProblem:
+        """Return a problem with one of the tables or settings with its position in this file."""
+        location = self._written(problem.location)
+        related = tuple(self._written(other) for other in problem.related)
         message, hint = self._expansion.redact(problem.message), self._expansion.redact(problem.hint)
         own, written = _name_of(problem.location), _name_of(location)
         if own != written and message.startswith(f"{own} "):
@@ -63,16 +61,11 @@ class McpFile:
         placed = replace(problem, message=message, hint=hint, table="", location=location, related=related)
         return self._placed(placed)
 
-    def follows_from_unknown_key(self, problem: ConfigProblem, first: int) -> bool:
+    def follows_from_unknown_key(self, problem: ConfigProblem) -> bool:
         """Whether a problem may be there because a key of the same server is misspelt: what it sets is missing then."""
-        server = self._written(problem.location[:3], first)
-        is_missing = bool(problem.related) and all(self._is_absent(other, first) for other in problem.related)
+        server = self._written(problem.location[:3])
+        is_missing = bool(problem.related) and all(other not in self._origins for other in problem.related)
         return is_missing and any(other.is_key and other.location[: len(server)] == server for other in self.problems)
-
-    def _is_absent(self, location: Location, first: int) -> bool:
-        """Whether the file does not have a key of a server."""
-        _, _, index, *rest = location
-        return ("mcp", "servers", int(index) - first, *rest) not in (self._origins or {})
 
     def _placed(self, problem: ConfigProblem) -> ConfigProblem:
         """Return a problem with a location in the file with its position."""
@@ -80,13 +73,10 @@ class McpFile:
         named = replace(problem, key=key, source=str(self.path))
         return named if self._document is None else self._document.place(named)
 
-    def _written(self, location: Location, first: int) -> Location:
-        """Return where a value of ``[mcp]`` stands in the file."""
-        if location[:2] == ("mcp", "servers") and len(location) > 2:
-            location = ("mcp", "servers", int(location[2]) - first, *location[3:])
-        origins = self._origins or {}
+    def _written(self, location: Location) -> Location:
+        """Return where a value of ``[mcp]`` stands in the file; () where it does not."""
         for length in range(len(location), 1, -1):
-            if (origin := origins.get(location[:length])) is not None:
+            if (origin := self._origins.get(location[:length])) is not None:
                 return (*origin, *location[length:])
         return ()
 
@@ -103,10 +93,10 @@ def read_mcp_file(path: Path, environment: Mapping[str, str] | None = None) -> M
     """Read a JSON file. Its relative paths start at its folder. Problems are in the result, and never raised."""
     text = _read_text(path)
     if isinstance(text, ConfigProblem):
-        return McpFile(path, problems=(replace(text, source=str(path)),), is_readable=False)
+        return McpFile(path, problems=(replace(text, source=str(path)),))
     parsed = _parse(text)
     if isinstance(parsed, ConfigProblem):
-        return McpFile(path, problems=(replace(parsed, source=str(path)),), is_readable=False)
+        return McpFile(path, problems=(replace(parsed, source=str(path)),))
     value, positions = parsed
     return _file_of(path, text, value, positions, environment)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from modelyard.config.mcp_file import McpFile, read_mcp_file
 from modelyard.config.paths import absolute
-from modelyard.errors.configuration import ConfigProblem
+from modelyard.errors.configuration import ConfigProblem, Location
 
 
 @dataclass(frozen=True)
@@ -20,21 +20,18 @@ class MergedMapping:
         mapping: the tables and keys of both.
         file: the JSON file; None: there is none.
         first: number of its first server among ``[[mcp.servers]]``, from 0.
+        settings: keys of ``[mcp]`` that it sets.
     """
 
     mapping: dict[str, object]
     file: McpFile | None = None
     first: int = 0
+    settings: frozenset[str] = frozenset()
 
     @property
     def unresolved(self) -> tuple[ConfigProblem, ...]:
         """Problems with variables of the environment in the JSON file, with their locations in ``mapping``."""
-        if self.file is None:
-            return ()
-        return tuple(
-            ConfigProblem(problem.message, problem.hint, location=self._shifted(problem.location))
-            for problem in self.file.unresolved
-        )
+        return () if self.file is None else tuple(_shifted(problem, self.first) for problem in self.file.unresolved)
 
     def separated(self, problems: Sequence[ConfigProblem]) -> tuple[list[ConfigProblem], list[ConfigProblem]]:
         """Return the problems of the mapping itself, and those of the JSON file with their positions in it.
@@ -45,28 +42,22 @@ class MergedMapping:
             return list(problems), []
         own, of_file = [], list(self.file.problems)
         for problem in problems:
-            if self._is_of_file(problem):
-                if not self.file.follows_from_unknown_key(problem, self.first):
-                    of_file.append(self.file.place(problem, self.first))
+            if self._is_of_file(problem.location):
+                counted = _shifted(problem, -self.first)
+                if not self.file.follows_from_unknown_key(counted):
+                    of_file.append(self.file.place(counted))
             elif self.file.is_readable or not _names_server(problem):
                 own.append(problem)
         return own, sorted(of_file, key=lambda problem: (problem.line or 0, problem.column or 0))
 
-    def _is_of_file(self, problem: ConfigProblem) -> bool:
-        match problem.location:
+    def _is_of_file(self, location: Location) -> bool:
+        match location:
             case ("mcp", "servers", int(index), *_):
                 return index >= self.first
             case ("mcp", str(key), *_):
-                return key in (self.file.settings or {} if self.file else {}) and not self._has_own(key)
+                return key in self.settings
             case _:
                 return False
-
-    def _has_own(self, key: str) -> bool:
-        return self.file is not None and _mcp_of(self.mapping).get(key) != (self.file.settings or {}).get(key)
-
-    def _shifted(self, location: tuple[str | int, ...]) -> tuple[str | int, ...]:
-        head, rest = location[:2], location[2:]
-        return (*head, int(rest[0]) + self.first, *rest[1:]) if head == ("mcp", "servers") and rest else location
 
 
 def with_mcp_file(
@@ -95,15 +86,28 @@ def with_mcp_file(
     # A table or list of another type is refused by the schema.
     if not isinstance(own, list | tuple) or not isinstance(mapping.get("mcp", {}), dict):
         return MergedMapping(mapping, file)
-    merged = {**(file.settings or {}), **mcp, "servers": [*own, *file.tables]}
+    merged = {**file.settings, **mcp, "servers": [*own, *file.tables]}
     table = runtime if isinstance(runtime, dict) else {}
     changed = {**mapping, "mcp": merged, "runtime": {**table, "mcp_config": str(path)}}
-    return MergedMapping(changed, file, len(own))
+    return MergedMapping(changed, file, len(own), frozenset(file.settings.keys() - mcp.keys()))
 
 
 def _mcp_of(mapping: dict[str, object]) -> dict[str, Any]:
     mcp = mapping.get("mcp")
     return mcp if isinstance(mcp, dict) else {}
+
+
+def _shifted(problem: ConfigProblem, by: int) -> ConfigProblem:
+    """Return a problem whose locations count the MCP servers from another one."""
+
+    def shifted(location: Location) -> Location:
+        match location:
+            case ("mcp", "servers", int(index), *rest):
+                return ("mcp", "servers", index + by, *rest)
+            case _:
+                return location
+
+    return replace(problem, location=shifted(problem.location), related=tuple(map(shifted, problem.related)))
 
 
 def _names_server(problem: ConfigProblem) -> bool:

@@ -38,7 +38,7 @@ class McpSettings:
             file = read_mcp_file(path)
             if problems := [*file.problems, *file.unresolved]:
                 raise ConfigError(str(path), problems)
-            return self._with({**(file.settings or {}), "servers": file.tables})
+            return self._with({**file.settings, "servers": file.tables})
         if not isinstance(config, Mapping):
             raise ConfigError(source, [f"with_mcp_config takes the path of a JSON file, or a mapping, not {config!r}."])
         try:
