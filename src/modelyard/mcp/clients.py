@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -122,9 +122,9 @@ class McpClients:
             )
         return self._tools
 
-    async def wait_changed(self) -> None:
-        """Return when the tools, or the state, of a server have changed."""
-        await self._changed.wait()
+    def next_change(self) -> Coroutine[Any, Any, object]:
+        """Return what ends when the tools, or the state, of a server change after this call."""
+        return self._changed.wait()
 
     def _on_change(self) -> None:
         self._tools = None

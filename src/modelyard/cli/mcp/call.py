@@ -12,9 +12,9 @@ import typer
 from modelyard.cli.client.options import JsonOption
 from modelyard.cli.client.output import print_json
 from modelyard.cli.exit_codes import FAILURE
-from modelyard.cli.mcp.configured import McpFileOption, mcp_configuration, with_clients
+from modelyard.cli.mcp.configured import mcp_configuration, with_clients
 from modelyard.cli.messages import print_error
-from modelyard.cli.options import ConfigOption
+from modelyard.cli.options import ConfigOption, McpConfigOption
 from modelyard.cli.usage import UsageError, nearest
 from modelyard.system.printable import printable_lines
 
@@ -31,12 +31,14 @@ def call_tool(
         str, typer.Argument(metavar="JSON", help="Its arguments, a JSON object.", show_default=False)
     ] = "{}",
     config: ConfigOption = None,
-    mcp_config: McpFileOption = None,
+    mcp_config: McpConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Call a tool of an MCP server, and print its result as a model reads it.
 
-    Progress goes to standard error. A tool that needs an approval is called at once: you approve of it.
+    The servers of the configuration are connected for this call; without one it is models.toml in the current folder. A
+    running Modelyard takes no part in it. Progress goes to standard error. A tool that needs an approval is called at
+    once: you approve of it.
     """
     given = _arguments(arguments)
     loaded = mcp_configuration(None, config, mcp_config, command="mcp call")
@@ -82,7 +84,7 @@ async def _tool(clients: McpClients, name: str) -> ServerTool:
     settled = asyncio.ensure_future(clients.wait_settled())
     try:
         while (found := _named(clients.all_tools(), name)) is None and not settled.done():
-            changed = asyncio.ensure_future(clients.wait_changed())
+            changed = asyncio.ensure_future(clients.next_change())
             await asyncio.wait((settled, changed), return_when=asyncio.FIRST_COMPLETED)
             changed.cancel()
     finally:

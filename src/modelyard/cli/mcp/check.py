@@ -11,8 +11,8 @@ import typer
 from modelyard.cli.client.options import JsonOption
 from modelyard.cli.client.output import print_json
 from modelyard.cli.exit_codes import FAILURE
-from modelyard.cli.mcp.configured import McpFileOption, mcp_configuration, with_clients
-from modelyard.cli.options import ConfigArgument, ConfigOption
+from modelyard.cli.mcp.configured import SOUND_STATES, mcp_configuration, with_clients
+from modelyard.cli.options import ConfigArgument, ConfigOption, McpConfigOption
 
 if TYPE_CHECKING:
     from modelyard.mcp.clients import McpClients
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def check(
     file: ConfigArgument = None,
     config: ConfigOption = None,
-    mcp_config: McpFileOption = None,
+    mcp_config: McpConfigOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Connect to each MCP server of a configuration, and show what it offers, or why it cannot be used.
@@ -30,7 +30,7 @@ def check(
     No model is loaded. Without a file, models.toml in the current folder is checked.
     """
     statuses = with_clients(mcp_configuration(file, config, mcp_config, command="mcp check"), _statuses)
-    is_sound = all(status.state in ("connected", "disabled") for status in statuses)
+    is_sound = all(status.state in SOUND_STATES for status in statuses)
     if as_json:
         print_json({"ok": is_sound, "servers": [_facts(status) for status in statuses]})
     else:

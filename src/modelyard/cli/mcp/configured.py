@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-import typer
-
+from modelyard.cli.model_names import DEFAULT_FILE, config_path
 from modelyard.cli.usage import UsageError
 
 if TYPE_CHECKING:
@@ -19,16 +17,8 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-DEFAULT_FILE: Final = Path("models.toml")
-
-McpFileOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--mcp-config",
-        metavar="FILE",
-        help="JSON file with MCP servers. [dim]\\[default: MCP_CONFIG_PATH, where there is no TOML][/]",
-    ),
-]
+SOUND_STATES: Final = ("connected", "disabled")
+"""The states of a server with which nothing is wrong."""
 
 
 def mcp_configuration(file: Path | None, config: Path | None, mcp_config: Path | None, *, command: str) -> Config:
@@ -38,7 +28,6 @@ def mcp_configuration(file: Path | None, config: Path | None, mcp_config: Path |
         UsageError: nothing is named, and there is no ``models.toml``; or there are no servers.
         ConfigError: a file has mistakes.
     """
-    from modelyard.cli.model_names import config_path
     from modelyard.config import load_config, mcp_config_path, validate_config
 
     if file is None and config is None and mcp_config is None and DEFAULT_FILE.exists():
@@ -76,8 +65,8 @@ def with_clients(config: Config, work: Callable[[McpClients], Awaitable[_T]]) ->
     return asyncio.run(run())
 
 
-def is_given(*paths: Path | None) -> bool:
+def is_given(file: Path | None, config: Path | None, mcp_config: Path | None) -> bool:
     """Whether a command line, or the environment, names a configuration of MCP servers."""
-    from modelyard.config.mcp_file import MCP_CONFIG_VARIABLE
+    from modelyard.config import mcp_config_path
 
-    return any(path is not None for path in paths) or bool(os.environ.get(MCP_CONFIG_VARIABLE))
+    return file is not None or config is not None or mcp_config_path(mcp_config) is not None

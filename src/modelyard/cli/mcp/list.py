@@ -11,13 +11,16 @@ import typer
 from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
 from modelyard.cli.client.output import print_json
 from modelyard.cli.exit_codes import FAILURE
-from modelyard.cli.mcp.configured import McpFileOption, is_given, mcp_configuration, with_clients
+from modelyard.cli.mcp.configured import SOUND_STATES, is_given, mcp_configuration, with_clients
 from modelyard.cli.messages import print_warning
-from modelyard.cli.options import ConfigArgument, ConfigOption
+from modelyard.cli.options import ConfigArgument, ConfigOption, McpConfigOption
 from modelyard.cli.usage import UsageError
 from modelyard.system.printable import printable
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from modelyard.config import Config
     from modelyard.mcp.clients import McpClients
 
 _MAX_SUMMARY_CHARS: Final = 200
@@ -30,7 +33,7 @@ _Failed = list[tuple[str, str]]
 def list_tools(
     file: ConfigArgument = None,
     config: ConfigOption = None,
-    mcp_config: McpFileOption = None,
+    mcp_config: McpConfigOption = None,
     model: Annotated[
         str | None, typer.Option("--model", "-m", metavar="MODEL", help="Only the tools that this model may call.")
     ] = None,
@@ -42,12 +45,12 @@ def list_tools(
 
     Without a file they are those of a running server.
     """
-    if url is None and is_given(file, config, mcp_config):
-        tools, failed = _of_configuration(file, config, mcp_config, model)
-    elif is_given(file, config, mcp_config):
-        raise UsageError("--url names a server, and a configuration is given. Leave one of them out.")
-    else:
+    if not is_given(file, config, mcp_config):
         tools, failed = _of_server(url, key_file, model)
+    elif url is None:
+        tools, failed = _of_configuration(mcp_configuration(file, config, mcp_config, command="mcp list"), model)
+    else:
+        raise UsageError("--url names a server, and a configuration is given. Leave one of them out.")
     if as_json:
         print_json({"tools": tools})
     else:
@@ -58,23 +61,18 @@ def list_tools(
         raise typer.Exit(FAILURE)
 
 
-def _of_configuration(file: Any, config: Any, mcp_config: Any, model: str | None) -> tuple[_Tools, _Failed]:
+def _of_configuration(config: Config, model: str | None) -> tuple[_Tools, _Failed]:
     from modelyard.errors import ModelNotFound
     from modelyard.yard.requests.context import Caller
 
-    loaded = mcp_configuration(file, config, mcp_config, command="mcp list")
-    named = next((each.id for each in loaded.models if model in each.names), None)
+    named = next((each.id for each in config.models if model in each.names), None)
     if model is not None and named is None:
-        raise ModelNotFound(model, tuple(each.id for each in loaded.models))
+        raise ModelNotFound(model, tuple(each.id for each in config.models))
 
     async def read(clients: McpClients) -> tuple[_Tools, _Failed]:
         await clients.wait_settled()
         tools = clients.all_tools() if named is None else clients.tools(named, Caller())
-        failed = [
-            (status.name, status.reason)
-            for status in clients.statuses()
-            if status.state not in ("connected", "disabled")
-        ]
+        failed = [(status.name, status.reason) for status in clients.statuses() if status.state not in SOUND_STATES]
         return [
             {
                 "name": tool.name,
@@ -88,10 +86,10 @@ def _of_configuration(file: Any, config: Any, mcp_config: Any, model: str | None
             for tool in tools
         ], failed
 
-    return with_clients(loaded, read)
+    return with_clients(config, read)
 
 
-def _of_server(url: Any, key_file: Any, model: str | None) -> tuple[_Tools, _Failed]:
+def _of_server(url: str | None, key_file: Path | None, model: str | None) -> tuple[_Tools, _Failed]:
     from modelyard.cli.client.choose import choose_server
     from modelyard.cli.client.connection import get
 
@@ -104,11 +102,7 @@ def _of_server(url: Any, key_file: Any, model: str | None) -> tuple[_Tools, _Fai
         for tool in answer["data"]:
             found.setdefault(tool["name"], {key: value for key, value in tool.items() if key != "object"})
     servers = get(server.address, "/v1/agent/servers")["data"]
-    failed = [
-        (each["name"], each["reason"] or each["state"])
-        for each in servers
-        if each["state"] not in ("connected", "disabled")
-    ]
+    failed = [(each["name"], each["reason"] or each["state"]) for each in servers if each["state"] not in SOUND_STATES]
     return list(found.values()), failed
 
 
