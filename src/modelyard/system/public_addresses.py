@@ -1,8 +1,10 @@
-"""Decides which network addresses are public: the server fetches files and connects for clients only there. Pure."""
+"""Resolves names, and decides which addresses are public: the server fetches and connects for clients only there."""
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import socket
 from typing import Final
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -13,6 +15,23 @@ _SPECIAL: Final = ipaddress.IPv4Network("192.0.0.0/24")
 
 # IPv4 addresses behind a NAT64 translator. Source: RFC 6052, section 2.1.
 _TRANSLATED: Final = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+async def resolved(host: str, port: int | None) -> tuple[Address, ...]:
+    """Return the addresses of a host, at least one. Who limits them checks all: their order is up to the name's owner.
+
+    Raises:
+        OSError: its name is not known, or has no address.
+    """
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except UnicodeError:  # a part of the name is empty, or too long
+        raise OSError("it is no name of a host") from None
+    # Without the zone of a link-local address.
+    addresses = tuple(ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found)
+    if not addresses:
+        raise OSError("the name has no address")
+    return addresses
 
 
 def is_public(address: Address) -> bool:

@@ -8,8 +8,6 @@ Proxies from the environment are not used, because they resolve names themselves
 from __future__ import annotations
 
 import asyncio
-import ipaddress
-import socket
 import ssl
 from typing import Final
 
@@ -17,7 +15,7 @@ import httpx2
 
 from modelyard.api.media.kinds import MediaKind
 from modelyard.errors import InvalidRequest
-from modelyard.system.public_addresses import Address, is_public
+from modelyard.system.public_addresses import Address, is_public, resolved
 
 TIMEOUT_S: Final = 20.0
 MAX_REDIRECTS: Final = 3
@@ -59,7 +57,7 @@ class Fetcher:
             raise InvalidRequest(
                 f"The {kind.name} did not come within {TIMEOUT_S:.0f} s. Send it as a data URL.", param
             ) from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError, ValueError) as failure:
+        except (httpx2.HTTPError, httpx2.InvalidURL, ValueError) as failure:
             raise InvalidRequest(
                 f"The {kind.name} cannot be fetched ({type(failure).__name__}). Check the URL, or send it as a data "
                 "URL.",
@@ -112,14 +110,10 @@ async def _body(response: httpx2.Response, param: str, kind: MediaKind) -> bytes
 
 async def _address(url: httpx2.URL, param: str, kind: MediaKind, *, may_be_private: bool) -> Address:
     """Return the address of the host. If it has several addresses, all must be allowed."""
-    loop = asyncio.get_running_loop()
     try:
-        found = await loop.getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+        addresses = await resolved(url.host, url.port)
     except OSError:
         raise InvalidRequest("The host of the URL is not known. Check its name.", param) from None
-    addresses = [ipaddress.ip_address(str(name[4][0]).partition("%")[0]) for name in found]
-    if not addresses:
-        raise InvalidRequest("The host of the URL has no address. Check its name.", param)
     if not may_be_private and not all(map(is_public, addresses)):
         raise InvalidRequest(
             "The URL leads to a private address, from which this server fetches nothing. Send the "

@@ -7,14 +7,10 @@ resolve names themselves.
 
 from __future__ import annotations
 
-import asyncio
-import ipaddress
-import socket
-
 import httpx2
 
 from modelyard.mcp.lost import SessionLost
-from modelyard.system.public_addresses import Address, is_public
+from modelyard.system.public_addresses import Address, is_public, resolved
 
 
 class PinnedTransport(httpx2.AsyncBaseTransport):
@@ -63,13 +59,9 @@ async def pinned_transport(url: str, *, may_be_private: bool) -> PinnedTransport
     """
     parsed = httpx2.URL(url)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(parsed.host, parsed.port, type=socket.SOCK_STREAM)
+        addresses = await resolved(parsed.host, parsed.port)
     except OSError:
         raise SessionLost("its host is not known") from None
-    addresses = [ipaddress.ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-    if not addresses:
-        raise SessionLost("its host has no address")
-    # All must be allowed: which one a connection takes is up to whoever answers for the name.
     if not may_be_private and not all(map(is_public, addresses)):
         raise SessionLost("it has a private address, to which this server does not connect for requests")
     return PinnedTransport(parsed, addresses[0])
