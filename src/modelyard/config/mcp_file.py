@@ -114,10 +114,8 @@ def mcp_tables(
     Raises:
         ValueError: it is in none of the shapes; the message says every problem.
     """
-    expansion = _expanded(dict(servers), environment)
-    found = servers_of(expansion.values[""])
-    unresolved = [replace(problem, location=problem.location[1:]) for problem in expansion.problems]
-    if problems := [*found.problems, *unresolved]:
+    found, expansion = _servers_of(dict(servers), environment)
+    if problems := [*found.problems, *expansion.problems]:
         raise ValueError(" ".join(expansion.redact(_with_place(problem)) for problem in problems))
     _make_absolute(found, base or Path.cwd())
     return {**found.settings, "servers": found.tables}
@@ -128,19 +126,23 @@ def _with_place(problem: ConfigProblem) -> str:
     return f"{place}: {problem}" if place else str(problem)
 
 
-def _expanded(document: Any, environment: Mapping[str, str] | None) -> Expansion:
-    """Return a document, which need not be an object, as the value of the key "", with variables in it."""
-    expansion = expand(with_plain_references({"": document}), os.environ if environment is None else environment)
-    expansion.read_scalars(lambda location: kind_of(own_key(location[1:])))
-    return expansion
+def _servers_of(document: Any, environment: Mapping[str, str] | None) -> tuple[Servers, Expansion]:
+    """Return the servers of a document, with variables of the environment in its texts, and how these were replaced."""
+    if not isinstance(document, dict):
+        return servers_of(document), _NOTHING
+    expansion = expand(with_plain_references(document), os.environ if environment is None else environment)
+    expansion.read_scalars(lambda location: kind_of(own_key(location)))
+    found = servers_of(expansion.values)
+    # Where a variable is not set, nothing more is said about its reference.
+    unresolved = {problem.location for problem in expansion.problems}
+    found.problems = [problem for problem in found.problems if problem.location not in unresolved]
+    return found, expansion
 
 
 def _file_of(
     path: Path, text: str, value: Any, positions: JsonPositions, environment: Mapping[str, str] | None
 ) -> McpFile:
-    expansion = _expanded(value, environment)
-    written = [replace(problem, location=problem.location[1:]) for problem in expansion.problems]
-    found = servers_of(expansion.values[""])
+    found, expansion = _servers_of(value, environment)
     _make_absolute(found, path.parent)
     lines = tuple(line.removesuffix("\r") for line in text.split("\n"))
     document = Document({}, (), frozenset(), lines, text, positions.entries, frozenset())
@@ -155,7 +157,7 @@ def _file_of(
     repeated = [
         ConfigProblem(f"the key {at[-1]!r} occurs twice.", location=at, is_key=True) for at in positions.repeated
     ]
-    unresolved = [(problem, _own_location(found, problem.location)) for problem in written]
+    unresolved = [(problem, _own_location(found, problem.location)) for problem in expansion.problems]
     problems = [*found.problems, *repeated, *(problem for problem, own in unresolved if not own)]
     return replace(
         file,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from modelyard.config.mcp_file import McpFile, read_mcp_file
 from modelyard.config.paths import absolute
@@ -41,11 +40,13 @@ class MergedMapping:
         if self.file is None:
             return list(problems), []
         own, of_file = [], list(self.file.problems)
+        known = {problem.location for problem in of_file if not problem.is_key}
         for problem in problems:
             if self._is_of_file(problem.location):
                 counted = _shifted(problem, -self.first)
-                if not self.file.follows_from_unknown_key(counted):
-                    of_file.append(self.file.place(counted))
+                placed = self.file.place(counted)
+                if placed.location not in known and not self.file.follows_from_unknown_key(counted):
+                    of_file.append(placed)
             elif self.file.is_readable or not _names_server(problem):
                 own.append(problem)
         return own, sorted(of_file, key=lambda problem: (problem.line or 0, problem.column or 0))
@@ -81,20 +82,14 @@ def with_mcp_file(
     if path is None:
         return MergedMapping(mapping)
     file = read_mcp_file(path)
-    mcp = _mcp_of(mapping)
-    own = mcp.get("servers", [])
+    mcp = mapping.get("mcp", {})
     # A table or list of another type is refused by the schema.
-    if not isinstance(own, list | tuple) or not isinstance(mapping.get("mcp", {}), dict):
+    if not isinstance(mcp, dict) or not isinstance(own := mcp.get("servers", []), list | tuple):
         return MergedMapping(mapping, file)
     merged = {**file.settings, **mcp, "servers": [*own, *file.tables]}
     table = runtime if isinstance(runtime, dict) else {}
     changed = {**mapping, "mcp": merged, "runtime": {**table, "mcp_config": str(path)}}
     return MergedMapping(changed, file, len(own), frozenset(file.settings.keys() - mcp.keys()))
-
-
-def _mcp_of(mapping: dict[str, object]) -> dict[str, Any]:
-    mcp = mapping.get("mcp")
-    return mcp if isinstance(mcp, dict) else {}
 
 
 def _shifted(problem: ConfigProblem, by: int) -> ConfigProblem:

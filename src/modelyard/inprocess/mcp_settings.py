@@ -36,7 +36,7 @@ class McpSettings:
         if isinstance(config, str | Path):
             path = Path(config).absolute()
             file = read_mcp_file(path)
-            if problems := [*file.problems, *file.unresolved]:
+            if problems := [*file.problems, *map(file.place, file.unresolved)]:
                 raise ConfigError(str(path), problems)
             return self._with({**file.settings, "servers": file.tables})
         if not isinstance(config, Mapping):

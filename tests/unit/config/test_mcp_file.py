@@ -276,6 +276,24 @@ def test_a_variable_that_is_not_set_is_named_once(write, monkeypatch):
     ]
 
 
+@pytest.mark.parametrize(
+    ("document", "key"),
+    [
+        ({"mcpServers": {"a": {"command": "a", "type": "${MISSING}"}}}, "mcpServers.a.type"),
+        ({"servers": [{"name": "a", "source": {"type": "${MISSING}"}}]}, "servers.0.source.type"),
+        ({"mcpServers": {}, "auto_register_tools": "${MISSING}"}, "auto_register_tools"),
+        ({"mcpServers": {}, "tool_timeout_secs": "${MISSING}"}, "tool_timeout_secs"),
+    ],
+)
+def test_nothing_more_is_said_about_the_reference_to_a_variable_that_is_not_set(write, monkeypatch, document, key):
+    monkeypatch.delenv("MISSING", raising=False)
+    message = "the environment variable MISSING is not set. Set it, or write a default: ${MISSING:-value}."
+    assert [(problem[2], problem[3]) for problem in refused(write(document))] == [(key, message)]
+    with pytest.raises(ValueError, match="MISSING is not set") as caught:
+        mcp_tables(document)
+    assert str(caught.value) == f"{key}: {message}"
+
+
 def test_numbers_and_booleans_come_from_the_environment_as_in_the_toml_file(write, monkeypatch):
     for name, value in {"ON": "true", "N": "7", "T": "2.5", "PORT": "8080"}.items():
         monkeypatch.setenv(name, value)

@@ -238,6 +238,13 @@ def test_a_mapping_of_mcp_servers_is_read_as_a_file_is(monkeypatch: pytest.Monke
         ModelBuilder("org/a").with_mcp_config({"mcpServers": {"a": {"command": object()}}})
 
 
+def test_a_variable_that_is_not_set_is_reported_with_its_line_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text('{"mcpServers": {\n"a": {"command": "${NO_SUCH_COMMAND}"}}}')
+    with pytest.raises(ConfigError, match=r"mcp\.json:2:18: mcpServers\.a: the environment variable NO_SUCH_COMMAND"):
+        ModelBuilder("org/a").with_mcp_config(path)
+
+
 def test_no_secret_of_an_mcp_server_is_shown() -> None:
     builder = ModelBuilder("org/a").with_mcp_server("a", url="https://example.org", headers={"X-Key": "hush"})
     assert "hush" not in repr(builder) + repr(builder.mcp()) + repr(builder.config())
