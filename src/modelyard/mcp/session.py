@@ -203,6 +203,7 @@ class Session:
         import mcp_types as types
         from mcp.shared.exceptions import MCPError
         from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+        from pydantic import ValidationError
 
         session = self._client.session
         try:
@@ -216,7 +217,9 @@ class Session:
         except MCPError as error:
             if _is_of_connection(error):
                 raise SessionLost(_message(error)) from None
-            # Any answer is a sign of life.
+            # Any answer is a sign of life, also one that cannot be read.
+        except ValidationError:
+            pass
 
     async def follow_changes(self) -> None:
         """Set ``changed`` when the server of a newer protocol says that its tools have changed, until a cancel.

@@ -1,12 +1,17 @@
-"""A session follows the changes of its server's tools."""
+"""A session follows the changes of its server's tools, and asks whether it lives."""
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
+import mcp_types as types
 import pytest
 from mcp.client.subscriptions import SubscriptionLost
+from mcp.shared.exceptions import MCPError
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
 from modelyard.mcp import session
+from modelyard.mcp.lost import SessionLost
 from modelyard.mcp.session import Session
 
 
@@ -45,3 +50,35 @@ async def test_changes_between_two_subscriptions_are_not_missed(end, monkeypatch
         await changed.wait()
     following.cancel()
     await asyncio.wait((following,), timeout=10)
+
+
+def answering(list_tools):
+    """A session with a server of the newer protocol, which is asked for its tools as a sign of life."""
+    client = SimpleNamespace(
+        session=SimpleNamespace(list_tools=list_tools), protocol_version=min(MODERN_PROTOCOL_VERSIONS)
+    )
+    return Session("test", client, asyncio.Event())
+
+
+@pytest.mark.parametrize("answer", ["unreadable", "error", "list"])
+async def test_any_answer_is_a_sign_of_life(answer):
+    async def list_tools(**_):
+        if answer == "error":
+            raise MCPError(types.METHOD_NOT_FOUND, "Method not found")
+        return types.ListToolsResult.model_validate({"tools": "none" if answer == "unreadable" else []})
+
+    await answering(list_tools).check()
+
+
+async def test_no_answer_is_the_end_of_a_session(monkeypatch):
+    monkeypatch.setattr(session, "PING_S", 0.05)
+
+    async def closed(**_):
+        raise MCPError(types.CONNECTION_CLOSED, "Connection closed")
+
+    async def silent(**_):
+        await asyncio.Event().wait()
+
+    for list_tools, why in ((closed, "Connection closed"), (silent, "it does not answer in time")):
+        with pytest.raises(SessionLost, match=why):
+            await answering(list_tools).check()
