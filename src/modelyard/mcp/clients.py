@@ -14,7 +14,6 @@ from modelyard.mcp.limits import CallLimits
 from modelyard.mcp.naming import ToolKey, tool_names
 from modelyard.mcp.results import failed
 from modelyard.mcp.session import ListedTool
-from modelyard.mcp.transports.open import OpenTransport, transport_of
 from modelyard.yard.requests.context import Caller
 
 READ_RESOURCE: Final = "read_resource"
@@ -26,15 +25,10 @@ class McpClients:
 
     Args:
         config: the configuration. Servers are connected after ``start``.
-        open_transport: opens a transport to a server; tests pass another one.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        open_transport: OpenTransport = transport_of,
-    ) -> None:
-        self._config, self._open_transport = config, open_transport
+    def __init__(self, config: Config) -> None:
+        self._config = config
         self._connections: dict[str, Connection] = {}
         self._places = asyncio.Semaphore(config.mcp.max_concurrent_calls)
         self._tools: tuple[ServerTool, ...] | None = None
@@ -139,7 +133,7 @@ class McpClients:
             self._places,
             None if own is None else asyncio.Semaphore(own),
         )
-        return Connection(server, limits, self._on_change, self._open_transport)
+        return Connection(server, limits, self._on_change)
 
 
 def _bounds(mcp: Mcp) -> tuple[object, ...]:

@@ -21,7 +21,7 @@ from modelyard.mcp.results import failed
 from modelyard.mcp.secrets import secrets_of
 from modelyard.mcp.session import ListedTool, Session, open_session
 from modelyard.mcp.transports import child
-from modelyard.mcp.transports.open import OpenTransport, transport_of
+from modelyard.mcp.transports.open import transport_of
 
 logger = logging.getLogger(__name__)
 
@@ -73,22 +73,15 @@ class Connection:
         server: how it is reached.
         limits: bounds of its calls.
         on_change: is called when its tools, or its state, have changed.
-        open_transport: opens a transport to it.
 
     Attributes:
         tools: those that models may call, while it is connected.
     """
 
-    def __init__(
-        self,
-        server: McpServer,
-        limits: CallLimits,
-        on_change: Callable[[], None],
-        open_transport: OpenTransport = transport_of,
-    ) -> None:
+    def __init__(self, server: McpServer, limits: CallLimits, on_change: Callable[[], None]) -> None:
         self.server = server
         self.tools: tuple[ListedTool, ...] = ()
-        self._limits, self._on_change, self._open_transport = limits, on_change, open_transport
+        self._limits, self._on_change = limits, on_change
         self._state: State = "connecting" if server.enabled else "disabled"
         self._reason, self._title = "", ""
         self._secrets = secrets_of(server)
@@ -221,8 +214,7 @@ class Connection:
         """Connect, and return when the connection is lost."""
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(CONNECT_S) as limit:
-            transport = self._open_transport(self.server)
-            async with open_session(self.server.name, transport, self._on_transport_error) as session:
+            async with open_session(self.server.name, transport_of(self.server), self._on_transport_error) as session:
                 listed = await session.list_tools()
                 limit.reschedule(None)
                 self._connect_s = round(loop.time() - began, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass
 
 
@@ -27,8 +27,5 @@ class CallLimits:
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
         """Enter when a call may run: first within its server, so that calls that wait there take no common place."""
-        async with AsyncExitStack() as stack:
-            if self.own_places is not None:
-                await stack.enter_async_context(self.own_places)
-            await stack.enter_async_context(self.places)
+        async with self.own_places or nullcontext(), self.places:
             yield

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
+from modelyard.config.hosts import is_address
 from modelyard.config.mcp import sound_prefix
 from modelyard.errors import InvalidRequest
 from modelyard.mcp.bounded_call import bounded_call
@@ -78,14 +79,14 @@ async def connect_for_request(
     """
     host = _checked_host(server, config.mcp, param)
     headers = _checked_headers(server, param)
-    connection = _RequestConnection(server, headers, is_local_allowed=_is_machine(host))
+    connection = _RequestConnection(server, headers, config.mcp, is_local_allowed=_is_machine(host))
     try:
         listed = await connection.open()
-    except (SessionLost, OSError) as error:
+    except SessionLost as error:
         # The reason is shown without the URL, which may hold a token.
         raise InvalidRequest(f"The MCP server {_label(server)} cannot be used: {error}.", param) from None
     try:
-        yield _tools(server, config.mcp, connection, listed, taken)
+        yield _tools(server, connection, listed, taken)
     finally:
         await connection.close()
 
@@ -131,8 +132,6 @@ def _matches(host: str, pattern: str) -> bool:
 
 def _is_machine(host: str) -> bool:
     """Whether an allowed host is this very machine or an IP address: one that the operator lists may be private."""
-    from modelyard.config.hosts import is_address
-
     return host == _LOCAL or is_address(host)
 
 
@@ -167,8 +166,8 @@ def _label(server: RequestServer) -> str:
 class _RequestConnection:
     """A session in a task of its own: who uses it may come and go, while the SDK's contexts are of one task."""
 
-    def __init__(self, server: RequestServer, headers: Mapping[str, str], *, is_local_allowed: bool) -> None:
-        self._server, self._headers, self._is_local_allowed = server, headers, is_local_allowed
+    def __init__(self, server: RequestServer, headers: Mapping[str, str], mcp: Mcp, *, is_local_allowed: bool) -> None:
+        self._server, self._headers, self._mcp, self._is_local_allowed = server, headers, mcp, is_local_allowed
         self._secrets = hidden((*headers.values(), server.authorization or "", server.url))
         self._opened: asyncio.Future[tuple[ListedTool, ...]] = asyncio.get_running_loop().create_future()
         self._done = asyncio.Event()
@@ -200,13 +199,13 @@ class _RequestConnection:
             task.cancel()
             await asyncio.wait((task,), timeout=CLOSE_S)
 
-    async def call(self, own_name: str, mcp: Mcp, arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
+    async def call(self, own_name: str, arguments: Mapping[str, Any], report: ReportProgress) -> ToolResult:
         """Call a tool. What goes wrong is a result with ``is_error``."""
         label, session = _label(self._server), self._session
         if session is None:
             return failed(f"The MCP server {label} is not connected any more.")
-        result = session.call(own_name, arguments, report, mcp.max_result)
-        return await bounded_call(label, mcp.tool_timeout, self._secrets, result)
+        result = session.call(own_name, arguments, report, self._mcp.max_result)
+        return await bounded_call(label, self._mcp.tool_timeout, self._secrets, result)
 
     async def _run(self) -> None:
         from modelyard.mcp.transports.http import http_transport
@@ -241,7 +240,6 @@ class _RequestConnection:
 
 def _tools(
     server: RequestServer,
-    mcp: Mcp,
     connection: _RequestConnection,
     listed: tuple[ListedTool, ...],
     taken: Collection[str],
@@ -250,6 +248,6 @@ def _tools(
     prefix = sound_prefix(server.label)
     names = tool_names([ToolKey(server.label, prefix, tool.own_name) for tool in offered], taken)
     return tuple(
-        tool.offered_as(name, server.label, partial(connection.call, tool.own_name, mcp))
+        tool.offered_as(name, server.label, partial(connection.call, tool.own_name))
         for name, tool in zip(names, offered, strict=True)
     )

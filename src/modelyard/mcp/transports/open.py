@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING
 
@@ -11,12 +10,9 @@ from modelyard.config import McpServer
 if TYPE_CHECKING:
     from mcp.client._transport import TransportStreams
 
-OpenTransport = Callable[[McpServer], "AbstractAsyncContextManager[TransportStreams]"]
-"""Opens a transport to a server; each call opens another one."""
-
 
 def transport_of(server: McpServer) -> AbstractAsyncContextManager[TransportStreams]:
-    """Return the transport to a server. The SDK, and what it imports, is imported here."""
+    """Return a transport to a server, not yet entered. The SDK, and what it imports, is imported here."""
     from modelyard.mcp.transports.http import http_transport, sse_transport
     from modelyard.mcp.transports.stdio import stdio_transport
     from modelyard.mcp.transports.websocket import websocket_transport
