@@ -11,6 +11,8 @@ MAX_CELLS: Final = 72
 
 _TAB: Final = "    "
 _LEAD_CELLS: Final = 24
+# Characters on either side of the mark's start that may be shown. A JSON file may be one line of a megabyte.
+_NEAR_CHARS: Final = 4 * MAX_CELLS
 # Longer lists are of something else than keys, and each problem looks through the lines above.
 _MAX_LINES_ABOVE: Final = 2000
 _SECRET_KEY: Final = (
@@ -40,7 +42,9 @@ def excerpt(
     """
     cuts = [cut for cut in (hidden_from, _secret_start(lines, line - 1)) if cut is not None]
     text, start, length = _without_secret(lines[line - 1], min(cuts, default=None), column - 1, length)
-    shown, indent, width = _window([_shown(character) for character in text], start, length)
+    begin = max(0, start - _NEAR_CHARS)
+    near = [_shown(character) for character in text[begin : start + _NEAR_CHARS]]
+    shown, indent, width = _window(near, start - begin, length)
     gutter = " " * len(str(line))
     marked = (f"{gutter} |", f"{line} | {shown}".rstrip(), f"{gutter} | {' ' * indent}{'^' * width}")
     return "\n".join((*marked, *(f"{gutter} = {note}" for note in notes)))

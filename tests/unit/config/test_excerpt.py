@@ -3,6 +3,7 @@
 import pytest
 from rich.cells import cell_len
 
+from modelyard.config import excerpt as excerpts
 from modelyard.config.excerpt import MAX_CELLS, excerpt
 
 
@@ -33,6 +34,17 @@ def test_a_long_line_is_cut_around_the_mark():
     assert text.endswith("…")
     assert line[mark.index("^") :].startswith("VALUE")
     assert mark.count("^") == 5
+
+
+@pytest.mark.parametrize("wide", ["a", "名"])
+@pytest.mark.parametrize("before", [0, 50, 10_000])
+@pytest.mark.parametrize("after", [0, 50, 10_000])
+@pytest.mark.parametrize("length", [1, 60, 10_000])
+def test_a_line_of_any_length_is_cut_in_the_same_way(monkeypatch, wide, before, after, length):
+    line = wide * before + "V" * length + wide * after
+    found = shown(line, before + 1, length)
+    monkeypatch.setattr(excerpts, "_NEAR_CHARS", len(line))
+    assert found == shown(line, before + 1, length)
 
 
 def test_what_moves_the_cursor_is_not_shown():
