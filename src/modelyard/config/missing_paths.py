@@ -7,7 +7,7 @@ from pathlib import Path
 from shutil import which
 
 from modelyard.config.hub import PATH_SOURCE
-from modelyard.config.mcp import Mcp
+from modelyard.config.mcp import Mcp, McpServer
 from modelyard.config.model import Model
 from modelyard.config.schema import Config
 from modelyard.config.tables import label
@@ -57,9 +57,14 @@ def _of_mcp(mcp: Mcp) -> Iterator[ConfigProblem]:
         where = f"MCP server {shown(server.name)}"
         if server.cwd is not None and not is_folder(server.cwd):
             yield ConfigProblem(f"cwd does not exist: there is no folder {server.cwd}.", table=where)
-        elif server.enabled and server.command is not None and which(server.command) is None:
+        elif server.enabled and server.command is not None and which(server.command, path=_search_path(server)) is None:
             message = f"command {shown(server.command)} is not a program of this machine."
             yield ConfigProblem(message, "Install it, or write its whole path.", table=where)
+
+
+def _search_path(server: McpServer) -> str | None:
+    """Return the PATH on which the program of a server is looked for, where it has one of its own."""
+    return next((value.get_secret_value() for name, value in server.env if name == "PATH"), None)
 
 
 def _of_server(config: Config) -> Iterator[ConfigProblem]:

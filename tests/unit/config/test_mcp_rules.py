@@ -181,6 +181,14 @@ def test_hosts_that_requests_may_name_are_names(host):
         validate_config({"models": [SMOL], "mcp": {"allow_request_servers": [host]}})
 
 
+def test_a_program_is_looked_for_on_the_path_that_its_server_has(tmp_path):
+    (tmp_path / "own").touch(mode=0o700)
+    with_path = {"name": "a", "command": "own", "env": {"PATH": str(tmp_path)}}
+    models = [{"model_id": "org/smol"}]
+    assert missing_paths(config(with_path, models=models)) == []
+    assert len(missing_paths(config({**with_path, "env": {}}, models=models))) == 1
+
+
 def test_programs_and_folders_of_servers_that_are_missing_are_found():
     found = missing_paths(
         config(
