@@ -87,26 +87,17 @@ def _about_url(number: int, server: McpServer, url: str) -> Iterator[tuple[str, 
 
 def clashing_servers(mcp: Mcp) -> list[ConfigProblem]:
     """Require that each server has a name of its own, and a prefix of its own where it has one."""
-    return [
-        *_clashes([server.name for server in mcp.servers], "name", "The name", "Give each its own."),
-        *_clashes(
-            # A server that is not connected has no tools; those that have the same name clash anyway.
-            [server.prefix if server.enabled else "" for server in _with_first_names(mcp.servers)],
-            "tool_prefix",
-            "The tool_prefix",
-            "Set another tool_prefix for one of them.",
-        ),
+    names = [server.name for server in mcp.servers]
+    first = {name: index for index, name in reversed(list(enumerate(names)))}
+    # A server that is not connected has no tools; those that have the same name clash anyway.
+    prefixes = [
+        server.prefix if server.enabled and first[server.name] == index else ""
+        for index, server in enumerate(mcp.servers)
     ]
-
-
-def _with_first_names(servers: Sequence[McpServer]) -> list[McpServer]:
-    """Return the servers, with one that is switched off in place of each whose name an earlier one has."""
-    seen: set[str] = set()
-    kept = []
-    for server in servers:
-        kept.append(server.model_copy(update={"enabled": server.enabled and server.name not in seen}))
-        seen.add(server.name)
-    return kept
+    return [
+        *_clashes(names, "name", "The name", "Give each its own."),
+        *_clashes(prefixes, "tool_prefix", "The tool_prefix", "Set another tool_prefix for one of them."),
+    ]
 
 
 def _clashes(values: Sequence[str], key: str, what: str, hint: str) -> list[ConfigProblem]:
