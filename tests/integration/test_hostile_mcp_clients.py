@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
-import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,18 +19,13 @@ from modelyard.api.mcp.transport import Transport
 from modelyard.config import validate_config
 from modelyard.protocol.requests import Cancel, Submit
 from support.gguf_writer import tiny_model, write
+from support.mcp_clients import resident_bytes
 from support.scripted_engines import ScriptedEngines
 from support.server import WAIT_S, RunningServer, serving
 
 HEADERS = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
 # What the allocator keeps of the requests: 8 MiB were measured.
 MAX_GROWTH_BYTES = 60 << 20
-
-
-def resident_bytes() -> int:
-    """The memory of this process, which serves."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
 
 
 def request(number: int, method: str, **params: Any) -> dict[str, Any]:

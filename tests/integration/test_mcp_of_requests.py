@@ -17,6 +17,7 @@ import pytest
 
 from modelyard.config import AccessKey
 from modelyard.config.key_rules import digest_of
+from support.mcp_clients import free_port
 from support.scripted_server import ScriptedServer, call, scripted_server
 
 SERVER = """
@@ -42,19 +43,23 @@ WAIT_S = 60.0
 UNFINISHED = ("queued", "in_progress")
 
 
+def listens(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        return True
+    return False
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     """The URL of a server of fastmcp."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [sys.executable, "-c", SERVER, str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     try:
         deadline = time.monotonic() + WAIT_S
-        while time.monotonic() < deadline:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-                break
+        while not listens(port):
+            assert time.monotonic() < deadline, "the server has not started in time"
             time.sleep(0.05)
         yield f"http://127.0.0.1:{port}/mcp"
     finally:
