@@ -122,6 +122,19 @@ async def test_a_call_whose_server_dies_fails_at_once_and_later_ones_go_on():
         assert (await tool.run({"a": 2}, lambda _: None)).text == '{"a": 2}'
 
 
+async def test_calls_that_wait_for_a_lost_connection_hold_up_no_other_server(monkeypatch):
+    monkeypatch.setattr(connection, "delay_s", lambda *_: 3600)
+    servers = raw_server(name="a"), raw_server(name="b")
+    async with connected(*servers, max_concurrent_calls=1) as clients:
+        tools = {tool.name: tool for tool in clients.all_tools()}
+        await tools["a_crash"].run({}, lambda _: None)
+        waiting = asyncio.create_task(tools["a_echo"].run({}, lambda _: None))
+        await until(lambda: running(clients) == 1)
+        assert (await tools["b_echo"].run({}, lambda _: None)).text == "{}"
+        assert not waiting.done()
+        waiting.cancel()
+
+
 async def test_a_flood_is_an_error_of_its_call_and_takes_no_memory():
     async with connected(raw_server()) as clients:
         await call(clients, "big")

@@ -160,6 +160,8 @@ class Connection:
         Raises:
             SessionLost: the connection was lost meanwhile.
         """
+        # Wait without a place: calls of other servers need it.
+        await self._connected_session()
         async with self._limits.place():
             session = await self._connected_session()
             if session is None:
