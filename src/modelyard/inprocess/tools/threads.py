@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import contextvars
 import threading
-from collections import deque
 from collections.abc import Callable
 from typing import Final, TypeVar
 
@@ -29,15 +28,14 @@ class FunctionThreads:
     """
 
     def __init__(self, max_threads: int = MAX_THREADS) -> None:
-        self._free = max_threads
-        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._places = asyncio.Semaphore(max_threads)
 
     async def run(self, function: Callable[[], _T], name: str) -> _T | Raised:
         """Run ``function`` on a thread with this name, in the caller's context, and return what it returns or raises.
 
         A cancelled call returns at once; the function runs on, and nobody reads its result.
         """
-        await self._place()
+        await self._places.acquire()
         loop = asyncio.get_running_loop()
         ended: asyncio.Future[_T | Raised] = loop.create_future()
         context = contextvars.copy_context()
@@ -46,40 +44,16 @@ class FunctionThreads:
             outcome = caught(lambda: context.run(function))
             # The event loop may be closed by now.
             with contextlib.suppress(RuntimeError):
-                loop.call_soon_threadsafe(self._end, ended, outcome)
+                loop.call_soon_threadsafe(end, outcome)
+
+        def end(outcome: _T | Raised) -> None:
+            self._places.release()
+            if not ended.done():
+                ended.set_result(outcome)
 
         try:
             threading.Thread(target=run, name=name, daemon=True).start()
         except BaseException:
-            self._leave()
+            self._places.release()
             raise
         return await ended
-
-    async def _place(self) -> None:
-        """Wait until fewer than ``max_threads`` functions run, in the order of the calls."""
-        if self._free and not self._waiting:
-            self._free -= 1
-            return
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if place.done() and not place.cancelled():
-                self._leave()
-            else:
-                self._waiting.remove(place)
-            raise
-
-    def _leave(self) -> None:
-        while self._waiting:
-            place = self._waiting.popleft()
-            if not place.done():
-                place.set_result(None)
-                return
-        self._free += 1
-
-    def _end(self, ended: asyncio.Future[_T], outcome: _T) -> None:
-        self._leave()
-        if not ended.done():
-            ended.set_result(outcome)
