@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field
 
 from modelyard.errors import InvalidRequest
-from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
+from modelyard.inprocess.tools.callables import is_async
+from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.parameters import ArgumentsRefused
 
 

@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
-from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
+from modelyard.inprocess.tools.callables import is_async
+from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.outcome import Raised, caught, caught_async
 from modelyard.inprocess.tools.parameters import ArgumentsRefused
 from modelyard.inprocess.tools.results import ResultRefused, bounded, exception_text, result_text

@@ -6,10 +6,10 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any, Final, cast
 
 from modelyard.errors import InvalidRequest
+from modelyard.inprocess.tools.callables import routine_of, unwrapped
 from modelyard.inprocess.tools.docstrings import read_docstring
 from modelyard.inprocess.tools.parameters import Function, Parameters, read_parameters
 
@@ -111,35 +111,22 @@ def _checked_name(function: object, given: str | None) -> str:
 
 
 def _own_name(function: Callable[..., Any]) -> str:
-    while isinstance(function, partial):
-        function = function.func
+    function = unwrapped(function)
     return getattr(function, "__name__", type(function).__name__)
 
 
 def _docstring(function: Callable[..., Any]) -> str | None:
-    while isinstance(function, partial):
-        function = function.func
+    function = unwrapped(function)
     if inspect.isroutine(function):
         return inspect.getdoc(function)
-    called = inspect.getdoc(type(function).__call__)
+    called = inspect.getdoc(routine_of(function))
     # Every class that can be called has this docstring, unless its method has one of its own.
     return inspect.getdoc(function) if called in (None, "Call self as a function.") else called
 
 
 def _check_function(function: Callable[..., Any], name: str) -> None:
-    called = function
-    while isinstance(called, partial):
-        called = called.func
-    called = called if inspect.isroutine(called) else type(called).__call__
+    called = routine_of(function)
     if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
         raise InvalidRequest(
             f"The tool '{name}' is a generator, which has no single result. Return a text or a list.", "tools"
         )
-
-
-def is_async(function: Callable[..., Any]) -> bool:
-    """Whether calls of ``function`` are awaited."""
-    while isinstance(function, partial):
-        function = function.func
-    called = function if inspect.isroutine(function) else type(function).__call__
-    return inspect.iscoroutinefunction(called)

@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_python
 
 from modelyard.errors import InvalidRequest
+from modelyard.inprocess.tools.callables import routine_of
 from modelyard.inprocess.tools.plain_schema import plain_schema
 
 MAX_PROBLEMS: Final = 5
@@ -118,7 +119,7 @@ def read_parameters(function: Function, name: str, described: Mapping[str, str])
     fields: dict[str, tuple[Any, FieldInfo]] = {}
     parameters: list[_Parameter] = []
     for index, parameter in enumerate(each for each in signature.parameters.values() if each.name not in given):
-        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+        if parameter.kind in _VARIABLE:
             raise InvalidRequest(
                 f"The tool '{name}' takes {_VARIABLE[parameter.kind]}{parameter.name}, which a JSON schema cannot "
                 "describe. Name each of its parameters, or take a list or a dict.",
@@ -140,12 +141,8 @@ def read_parameters(function: Function, name: str, described: Mapping[str, str])
 
 def _hints(function: Function, name: str) -> dict[str, Any]:
     """Return the annotations of a function, as types."""
-    while isinstance(function, partial):
-        function = function.func
-    if not inspect.isroutine(function):
-        function = type(function).__call__
     try:
-        return get_type_hints(function, include_extras=True)
+        return get_type_hints(routine_of(function), include_extras=True)
     except NameError as unknown:
         raise InvalidRequest(
             f"An annotation of the tool '{name}' names what its module does not: {unknown}. Annotations that are "

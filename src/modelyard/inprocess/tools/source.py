@@ -13,8 +13,9 @@ from modelyard.agent.approvals import Decision, PendingApproval
 from modelyard.agent.calls import arguments_of
 from modelyard.agent.tools import ServerTool, ToolSource
 from modelyard.inprocess.tools.approval import ToolApproval
+from modelyard.inprocess.tools.callables import is_async
 from modelyard.inprocess.tools.calls import DEFAULT_RESULT_BYTES, FunctionCalls
-from modelyard.inprocess.tools.function_tool import FunctionTool, is_async
+from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.outcome import Raised
 from modelyard.inprocess.tools.threads import FunctionThreads
 
