@@ -82,6 +82,8 @@ class CallRunner:
         """
         if not calls:
             return
+        if self.closing.is_set():
+            raise ShuttingDown
         for running in calls:
             yield CallBegan(running)
         news = _News()

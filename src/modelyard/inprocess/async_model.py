@@ -131,7 +131,6 @@ class AsyncModel(AsyncRequests):
         """
         if not self._is_closed:
             self._is_closed = True
-            self._toolbox.close()
             await _close(self._yard, self._mcp, timeout_s)
 
     async def __aenter__(self) -> Self:

@@ -246,6 +246,16 @@ async def test_a_call_ends_when_the_server_stops(stage: Stage, *, is_guarded: bo
     assert stage.agent.approvals.pending(None, sees_all=True) == []
 
 
+async def test_no_call_begins_once_the_server_stops(stage: Stage) -> None:
+    gate = Gate()
+    stage.tools = [server_tool("gate", gate)]
+    stage.answers = [[call("calc_gate")]]
+    stage.yard.closing.set()
+    with pytest.raises(ShuttingDown):
+        await stage.events()
+    assert gate.started == 0
+
+
 async def test_calls_of_one_turn_are_bounded(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("modelyard.agent.loop.MAX_CALLS_OF_TURN", 2)
     assert [result.text for result in await stage.results(SUM, SUM, SUM, SUM)] == ["3", "3"]

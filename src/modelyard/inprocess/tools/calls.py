@@ -22,8 +22,6 @@ PROGRAM: Final = "program"
 DEFAULT_RESULT_BYTES: Final = 64 * 1024
 """Bound of a result where the configuration says none."""
 
-_CLOSED: Final = ToolResult("The tool was not called, or did not return, as its program ends.", is_error=True)
-
 logger = logging.getLogger(__name__)
 
 
@@ -39,15 +37,6 @@ class FunctionCalls:
         self._threads, self._max_result_bytes = threads, max_result_bytes
         # An event loop keeps weak references only to its tasks.
         self._running: set[asyncio.Task[Any]] = set()
-        self._bounds: set[asyncio.Timeout] = set()
-        self._is_closed = False
-
-    def close(self) -> None:
-        """Give up the calls that run: each gets an error as its result, and so do later ones. Idempotent."""
-        self._is_closed = True
-        for bound in self._bounds:
-            if not bound.expired():
-                bound.reschedule(0)
 
     def server_tool(self, tool: FunctionTool) -> ServerTool:
         """Return a function as a tool that an agent runs."""
@@ -66,20 +55,12 @@ class FunctionCalls:
         )
 
     async def _result(self, tool: FunctionTool, arguments: Mapping[str, Any]) -> ToolResult:
-        if self._is_closed:
-            return _CLOSED
-        bound = asyncio.timeout(tool.timeout_s)
         try:
-            async with bound:
-                self._bounds.add(bound)
+            async with asyncio.timeout(tool.timeout_s):
                 outcome = await self._outcome(tool, arguments)
         except TimeoutError:
-            if self._is_closed:
-                return _CLOSED
             logger.warning("Tool %s did not return within %g s", tool.name, tool.timeout_s)
             return ToolResult(f"The tool did not return within {tool.timeout_s:g} seconds.", is_error=True)
-        finally:
-            self._bounds.discard(bound)
         if not isinstance(outcome, Raised):
             text, is_cut = bounded(outcome, self._max_result_bytes)
             return ToolResult(text, is_cut=is_cut)

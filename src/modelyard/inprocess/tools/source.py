@@ -61,10 +61,6 @@ class ModelToolbox:
             return tuple(tools)
         return tuple(replace(tool, needs_approval=True) for tool in tools)
 
-    def close(self) -> None:
-        """Give up the calls of functions that run; a function on a thread runs on until it returns. Idempotent."""
-        self._calls.close()
-
     async def _decide(self, pending: PendingApproval) -> Decision:
         """Decide about a call as the program does; where it does not, wait for somebody who does."""
         approve = self.program.approve(pending.model)
