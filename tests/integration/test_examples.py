@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,7 @@ def test_the_python_of_the_documents_runs(
         for program in programs(page):
             if "base_url" not in program:
                 exec(compile(on_local_models(program, drawn_weights), page, "exec", dont_inherit=True), names)
+        assert "modelyard" not in {thread.name for thread in threading.enumerate()}, f"{page} leaves a model open"
     assert capsys.readouterr().out.strip()
 
 

@@ -52,9 +52,8 @@ WAIT_S = 20.0
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
-    before = set(threading.enumerate())
     yield
-    assert not [thread for thread in set(threading.enumerate()) - before if thread.name == "modelyard"]
+    assert not [thread for thread in threading.enumerate() if thread.name == "modelyard"]
 
 
 def two(tiny: Callable[[], ModelBuilder]) -> MultiModelBuilder:
