@@ -15,12 +15,13 @@ from modelyard.agent.request import AgentRequest
 from modelyard.api.openai.chat import chat_requests
 from modelyard.api.openai.chat_agent_encoder import event_object
 from modelyard.api.openai.chunks import Identity
-from modelyard.api.openai.message import delta_object, logprobs_object
+from modelyard.api.openai.message import delta_object
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.serving.agent_encoder import RoundJoints
-from modelyard.inprocess.choices import Accepting
+from modelyard.inprocess.choices import Accepting, take_logprobs
+from modelyard.inprocess.side_by_side import cancel, side_by_side
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
@@ -57,8 +58,11 @@ async def agent_chunk_fields(
         for writer, begun in zip(writers, first, strict=True):
             for fields in writer.fields(begun):
                 yield fields
-        async with aclosing(_merged(answers)) as events:
+        events: AsyncGenerator[tuple[int, AgentEvent | None]] = side_by_side(answers, _next)
+        async with aclosing(events):
             async for index, event in events:
+                if event is None:
+                    continue
                 chunks = list(writers[index].fields(event))
                 if isinstance(event, AnswerEnded):
                     finished[index] = event.finished
@@ -78,38 +82,11 @@ async def _begun(answers: Sequence[_Events], first: list[AgentEvent]) -> None:
             assert event is not None
             first.append(event)
     finally:
-        await _cancelled(reading)
-
-
-async def _merged(answers: Sequence[_Events]) -> AsyncGenerator[tuple[int, AgentEvent]]:
-    """Yield the events of all answers as they happen, each with the index of its answer."""
-    if len(answers) == 1:
-        async for only in answers[0]:
-            yield 0, only
-        return
-    reading = {index: asyncio.create_task(_next(answer)) for index, answer in enumerate(answers)}
-    try:
-        while reading:
-            await asyncio.wait(reading.values(), return_when=asyncio.FIRST_COMPLETED)
-            for index, task in [(index, task) for index, task in reading.items() if task.done()]:
-                event = task.result()
-                if event is None:
-                    del reading[index]
-                    continue
-                reading[index] = asyncio.create_task(_next(answers[index]))
-                yield index, event
-    finally:
-        await _cancelled(list(reading.values()))
+        await cancel(reading)
 
 
 async def _next(answer: _Events) -> AgentEvent | None:
     return await anext(answer, None)
-
-
-async def _cancelled(tasks: Sequence[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _AgentWriter:
@@ -123,31 +100,32 @@ class _AgentWriter:
 
     def __init__(self, body: ChatCompletionRequest, identity: Identity, index: int) -> None:
         self._body, self._identity, self._index = body, identity, index
-        self._has_logprobs = bool(body.logprobs)
         self._joints = RoundJoints()
         self._generation: TokenStream | None = None
 
     def fields(self, event: AgentEvent) -> Iterator[dict[str, Any]]:
         """Yield the fields of the chunks of an event; the first event begins a round."""
         match event:
-            case RoundBegan(_, generation) if self._generation is None:
-                self._generation, self._common = generation, self._identity.of(generation)
-                yield self._chunk({"role": "assistant", "content": ""})
             case RoundBegan(_, generation):
-                # What the last round has left.
-                if (logprobs := self._logprobs()) is not None:
-                    yield self._chunk({}, logprobs=logprobs)
+                if self._generation is None:
+                    self._common = self._identity.of(generation)
+                    yield self._chunk({"role": "assistant", "content": ""})
+                else:
+                    self._joints.next_round()
+                    # What the last round has left.
+                    if (logprobs := take_logprobs(self._body, self._generation)) is not None:
+                        yield self._chunk({}, logprobs=logprobs)
                 self._generation = generation
-                self._joints.next_round()
             case OutputArrived(deltas, generation):
                 if progress := take_progress(generation):
                     yield {**self._chunk({}), "prompt_progress": progress}
                 for delta in map(delta_object, map(self._joints.joined, deltas)):
                     if delta is not None:
-                        yield self._timed(self._chunk(delta, logprobs=self._logprobs()), generation)
+                        logprobs = take_logprobs(self._body, generation)
+                        yield self._timed(self._chunk(delta, logprobs=logprobs), generation)
             case AnswerEnded(finished, calls_client, generation):
                 reason = "tool_calls" if calls_client else finished.reason
-                last = self._chunk({}, finish_reason=reason, logprobs=self._logprobs())
+                last = self._chunk({}, finish_reason=reason, logprobs=take_logprobs(self._body, generation))
                 yield {**last, "timings": timings_object(generation)}
             case _:
                 name, value = event_object(event)
@@ -158,11 +136,3 @@ class _AgentWriter:
 
     def _timed(self, chunk: dict[str, Any], generation: TokenStream) -> dict[str, Any]:
         return {**chunk, "timings": timings_object(generation)} if self._body.timings_per_token else chunk
-
-    def _logprobs(self) -> Mapping[str, Any] | None:
-        """Return the log-probabilities of the tokens since the last chunk that had any."""
-        generation = self._generation
-        if not self._has_logprobs or generation is None or not generation.logprobs:
-            return None
-        logprobs, generation.logprobs = generation.logprobs, []
-        return logprobs_object(logprobs, as_ids=bool(self._body.return_tokens_as_token_ids))

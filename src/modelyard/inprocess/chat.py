@@ -15,13 +15,13 @@ from modelyard.agent.tools import ServerTool
 from modelyard.api.media.load import MediaLoader
 from modelyard.api.openai.chat import agent_choices, chat_agent_request, chat_choices, chat_server_tools
 from modelyard.api.openai.chunks import Identity
-from modelyard.api.openai.message import delta_object, logprobs_object
+from modelyard.api.openai.message import delta_object
 from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
 from modelyard.api.serving.agent import whole_agent_answer
 from modelyard.api.serving.streaming import whole_answer
 from modelyard.inprocess.agent_chunks import agent_chunk_fields
 from modelyard.inprocess.answers import ChatCompletion, ChatCompletionChunk
-from modelyard.inprocess.choices import Accepting, chunk_fields
+from modelyard.inprocess.choices import Accepting, chunk_fields, take_logprobs
 from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.source import ModelToolbox
 from modelyard.protocol.deltas import Delta
@@ -133,10 +133,9 @@ class Chats:
 
 class _ChatWriter:
     def __init__(self, body: ChatCompletionRequest, generation: TokenStream, chat: Chat, index: int) -> None:
-        self._generation, self._index, self._has_logprobs = generation, index, bool(body.logprobs)
-        self._as_ids = bool(body.return_tokens_as_token_ids)
+        self._body, self._generation, self._index = body, generation, index
         self._reader = OutputReader(generation, chat)
-        self._is_bare = self._reader.is_plain and not self._has_logprobs
+        self._is_bare = self._reader.is_plain and not body.logprobs
 
     def opening(self) -> Iterator[Mapping[str, Any]]:
         yield {"index": self._index, "delta": {"role": "assistant", "content": ""}}
@@ -153,17 +152,10 @@ class _ChatWriter:
             "index": self._index,
             "delta": {},
             "finish_reason": "tool_calls" if self._reader.ends_with_calls(finished) else finished.reason,
-            "logprobs": self._logprobs(),
+            "logprobs": take_logprobs(self._body, self._generation),
         }
 
     def _written(self, deltas: Sequence[Delta]) -> Iterator[Mapping[str, Any]]:
         for delta in map(delta_object, deltas):
             if delta is not None:
-                yield {"index": self._index, "delta": delta, "logprobs": self._logprobs()}
-
-    def _logprobs(self) -> Mapping[str, Any] | None:
-        """Return the log-probabilities of the tokens since the last chunk that had any."""
-        if not self._has_logprobs or not self._generation.logprobs:
-            return None
-        logprobs, self._generation.logprobs = self._generation.logprobs, []
-        return logprobs_object(logprobs, as_ids=self._as_ids)
+                yield {"index": self._index, "delta": delta, "logprobs": take_logprobs(self._body, self._generation)}

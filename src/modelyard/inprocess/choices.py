@@ -5,14 +5,16 @@ Hot path: ``chunk_fields`` yields once a chunk, whose text is everything that ha
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, aclosing
 from typing import Any, Protocol
 
 from modelyard.api.openai.chunks import Identity
+from modelyard.api.openai.message import logprobs_object
+from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
+from modelyard.inprocess.side_by_side import side_by_side
 from modelyard.protocol.events import Finished
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.requests.token_stream import TokenStream
@@ -69,7 +71,7 @@ async def chunk_fields(
             for choice in writer.opening():
                 yield {**common, "choices": [choice]}
         finished: dict[int, Finished] = {}
-        async with aclosing(_texts(generations)) as texts:
+        async with aclosing(side_by_side(generations, _next)) as texts:
             async for index, text in texts:
                 if progress := take_progress(generations[index]):
                     choice = {"index": index, "text": "", "delta": {}}
@@ -97,30 +99,6 @@ async def _accepted(generations: Sequence[TokenStream]) -> None:
         await generation.accepted()
 
 
-async def _texts(generations: Sequence[TokenStream]) -> AsyncGenerator[tuple[int, str | None]]:
-    """Yield the texts of all generations as they arrive, each with the index of its generation; None marks its end."""
-    if len(generations) == 1:
-        while (text := await _next(generations[0])) is not None:
-            yield 0, text
-        yield 0, None
-        return
-    reading = {index: asyncio.create_task(_next(generation)) for index, generation in enumerate(generations)}
-    try:
-        while reading:
-            await asyncio.wait(reading.values(), return_when=asyncio.FIRST_COMPLETED)
-            for index, task in [(index, task) for index, task in reading.items() if task.done()]:
-                piece = task.result()
-                if piece is None:
-                    del reading[index]
-                else:
-                    reading[index] = asyncio.create_task(_next(generations[index]))
-                yield index, piece
-    finally:
-        for task in reading.values():
-            task.cancel()
-        await asyncio.gather(*reading.values(), return_exceptions=True)
-
-
 async def _next(generation: TokenStream) -> str | None:
     """Return the text that has arrived, "" where there is news of the prompt alone; None at the end."""
     taken: list[str] = []
@@ -132,3 +110,11 @@ async def _next(generation: TokenStream) -> str | None:
 
     await generation.until(has_news)
     return "".join(taken) if taken or not generation.is_over else None
+
+
+def take_logprobs(body: ChatCompletionRequest, generation: TokenStream) -> Mapping[str, Any] | None:
+    """Return the log-probabilities of the tokens since the last call; None: there are none, or none were asked for."""
+    if not body.logprobs or not generation.logprobs:
+        return None
+    logprobs, generation.logprobs = generation.logprobs, []
+    return logprobs_object(logprobs, as_ids=bool(body.return_tokens_as_token_ids))
