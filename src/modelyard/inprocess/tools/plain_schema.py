@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 MAX_NODES: Final = 4096
@@ -44,15 +44,18 @@ def _without_titles(schema: Any) -> Any:
         return [_without_titles(each) for each in schema]
     if not isinstance(schema, Mapping):
         return schema
-    plain: dict[str, Any] = {}
+    return _with_parts({key: value for key, value in schema.items() if key not in _LEFT_OUT}, _without_titles)
+
+
+def _with_parts(schema: Mapping[str, Any], replaced: Callable[[Any], Any]) -> dict[str, Any]:
+    """Return ``schema`` with each schema or list of schemas directly within it replaced."""
+    parts: dict[str, Any] = {}
     for key, value in schema.items():
-        if key in _LEFT_OUT:
-            continue
         if key in _MAPS:
-            plain[key] = {name: _without_titles(each) for name, each in value.items()}
+            parts[key] = {name: replaced(each) for name, each in value.items()}
         else:
-            plain[key] = value if key in _DATA else _without_titles(value)
-    return plain
+            parts[key] = value if key in _DATA else replaced(value)
+    return parts
 
 
 class _Inlining:
@@ -76,10 +79,4 @@ class _Inlining:
             beside = {key: value for key, value in schema.items() if key != "$ref"}
             schema = {**self._definitions[name], **beside}
             within = (*within, name)
-        plain: dict[str, Any] = {}
-        for key, value in schema.items():
-            if key in _MAPS:
-                plain[key] = {name: self.schema(each, within) for name, each in value.items()}
-            else:
-                plain[key] = value if key in _DATA else self.schema(value, within)
-        return plain
+        return _with_parts(schema, lambda each: self.schema(each, within))
