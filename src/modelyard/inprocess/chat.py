@@ -13,10 +13,16 @@ from typing import Any
 from modelyard.agent.request import AgentRequest
 from modelyard.agent.tools import ServerTool
 from modelyard.api.media.load import MediaLoader
-from modelyard.api.openai.chat import agent_choices, chat_agent_request, chat_choices, chat_server_tools
+from modelyard.api.openai.chat import (
+    agent_choices,
+    chat_agent_request,
+    chat_choices,
+    chat_requests,
+    chat_server_tools,
+)
 from modelyard.api.openai.chunks import Identity
 from modelyard.api.openai.message import delta_object
-from modelyard.api.openai.schema import ChatCompletionRequest, choices_of
+from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.serving.agent import whole_agent_answer
 from modelyard.api.serving.streaming import whole_answer
 from modelyard.inprocess.agent_chunks import agent_chunk_fields
@@ -113,7 +119,7 @@ class Chats:
             assert isinstance(prompt, Chat)
             fields = chunk_fields(
                 self._yard,
-                choices_of(request, body.choices),
+                chat_requests(body, request),
                 Identity("chatcmpl"),
                 lambda generation, index: _ChatWriter(body, generation, prompt, index),
                 accepting,
