@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.requests import ChatRequest
-from modelyard.inprocess.tools.function_tool import FunctionTool, to_function_tool
+from modelyard.inprocess.tools.function_tool import FunctionTool, to_function_tool, tool_name
 from modelyard.inprocess.tools.program_tools import twice
 
 # What ``tool_choice`` can say beside the name of a tool.
@@ -61,7 +61,7 @@ def _taken(values: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[FunctionToo
             del kept["tools"]
     choice = values.get("tool_choice")
     if _is_function(choice):
-        choice = to_function_tool(choice).name
+        choice = tool_name(choice)
     if isinstance(choice, str) and choice not in _CHOICES:
         kept["tool_choice"] = {"type": "function", "function": {"name": choice}}
     return kept, functions

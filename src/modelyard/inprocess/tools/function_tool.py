@@ -85,6 +85,15 @@ class FunctionTool:
         return f"FunctionTool({self.name})"
 
 
+def tool_name(function: object) -> str:
+    """Return the name of the tool that ``function``, or a FunctionTool, is.
+
+    Raises:
+        InvalidRequest: it has no name that a tool can have.
+    """
+    return function.name if isinstance(function, FunctionTool) else _checked_name(function, None)
+
+
 def to_function_tool(function: object) -> FunctionTool:
     """Return ``function``, or a FunctionTool, as a FunctionTool.
 
