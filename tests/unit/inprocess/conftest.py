@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,3 +24,9 @@ def engines() -> Iterator[ScriptedEngines]:
 def tiny(tmp_path: Path) -> Callable[[], ModelBuilder]:
     path = write(tmp_path / "tiny.gguf", tiny_model())
     return lambda: ModelBuilder(path)
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    assert not [thread for thread in threading.enumerate() if thread.name == "modelyard"]
