@@ -32,6 +32,7 @@ METHODS: Final[Mapping[str, str]] = {
     "max_batch_size": "with_max_num_seqs",
     "max_edge": "with_max_edge",
     "max_seq_len": "with_max_seq_len",
+    "max_tool_rounds": "with_max_tool_rounds",
     "mlock": "with_mlock",
     "mmap": "with_mmap",
     "mmproj": "with_mmproj",
@@ -66,6 +67,7 @@ _BUILDERS: Final = {
 }
 
 _MODEL: Final = re.compile(r"\[\[?models(?:\.\w+)?\]\]?(?: of model)? (\d+ \('[^']*'\))")
+_SERVER: Final = re.compile(r"\[\[mcp\.servers\]\] (?:\d+ \()?('[^']*'|\d+)")
 _TABLE: Final = re.compile(r" (?:in|under|of) \[+[\w.]+\]+")
 _KIND: Final = re.compile(r"\b[Ss]et kind = '(text|multimodal|embedding)'")
 _BARE: Final = re.compile(r"(?<![\w/.'\"(-])(\w+)(?: = | )?('[^']*'|true\b)?(?![\w/'\"(-]|\.\w)")
@@ -94,8 +96,16 @@ def worded(problem: ConfigProblem, *, several: bool) -> ConfigProblem:
         return _unknown_argument(problem)
     named = {key: call for at in (problem.location, *problem.related) for key, call in _calls(at)}
     message, hint = (_with_calls(text, named) for text in (problem.message, problem.hint))
-    model = _MODEL.match(problem.table)
-    return replace(problem, message=message, hint=hint, table=f"model {model[1]}" if several and model else "")
+    place = _server(problem)
+    if several and (model := _MODEL.match(problem.table)):
+        place = f"model {model[1]}"
+    return replace(problem, message=message, hint=hint, table=place)
+
+
+def _server(problem: ConfigProblem) -> str:
+    """Return the MCP server that a problem is about, by its name or, without one, its number; "" if it is none."""
+    server = _SERVER.match(problem.table)
+    return f"MCP server {server[1]}" if server else ""
 
 
 def _calls(location: Location) -> Iterator[tuple[str, str]]:
@@ -115,7 +125,7 @@ def _calls(location: Location) -> Iterator[tuple[str, str]]:
 def _unknown_argument(problem: ConfigProblem) -> ConfigProblem:
     """Return the problem of a keyword that a method does not have."""
     *tables, key = problem.location
-    method = _TABLES.get(str(tables[-1]) if tables else "", "The builder")
+    method = _server(problem) or _TABLES.get(str(tables[-1]) if tables else "", "The builder")
     own = METHODS.get(str(key))
     hint = f"Use {own}." if own else "" if "[" in problem.hint else problem.hint
     return replace(problem, message=f"{method} takes no '{key}'.", hint=hint, table="")
@@ -129,6 +139,7 @@ def _with_calls(text: str, named: Mapping[str, str]) -> str:
         named: the keys that the problem is about, with their calls.
     """
     text = _MODEL.sub(r"model \1", text)
+    text = text.replace("more than one of [[mcp.servers]]", "more than one MCP server")
     text = _TABLE.sub("", text)
     text = _KIND.sub(lambda match: f"use {_BUILDERS[match[1]]}", text)
     text = text.replace("text in quotes", "text").replace("a path in quotes", "a path")

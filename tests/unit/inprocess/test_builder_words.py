@@ -57,6 +57,18 @@ WRONG: list[tuple[Callable[[], Buildable], str]] = [
     (lambda: several().with_token_source("x"), "with_token_source takes cache, env:VARIABLE"),
     (lambda: several().add_model(model()), "model 1 ('org/a') and model 2 ('org/a'). Add them with add_model_with_"),
     (lambda: several().add_model(ModelBuilder("org/b").with_isq("q99")), "model 2 ('org/b'): with_isq('q99')"),
+    (lambda: model().with_max_tool_rounds(0), "with_max_tool_rounds takes a whole number from 1 to 256, not 0."),
+    (lambda: model().with_mcp_server("a"), "TextModelBuilder: MCP server 'a': it has neither command nor url."),
+    (lambda: model().with_mcp_server("a", comand="b"), "MCP server 'a' takes no 'comand'. Did you mean 'command'?"),
+    (lambda: model().with_mcp_server(None, command="b"), "MCP server 1: name must be"),  # type: ignore[arg-type]
+    (
+        lambda: model().with_mcp_server("a", command="b").with_mcp_server("a", command="c"),
+        "TextModelBuilder: The name 'a' belongs to more than one MCP server. Give each its own.",
+    ),
+    (
+        lambda: several().with_mcp_server("a", command="b", approval="once"),
+        "MultiModelBuilder: MCP server 'a': approval must be",
+    ),
 ]
 
 
@@ -69,6 +81,7 @@ def test_a_problem_names_the_method(wrong: Callable[[], Buildable], said: str) -
     assert "[[" not in text
     assert "[models" not in text
     assert "[runtime" not in text
+    assert "[mcp" not in text
 
 
 def test_a_model_whose_files_are_unusable_is_named_in_the_words_of_its_builder(tmp_path: Path) -> None:
@@ -80,7 +93,7 @@ def test_a_model_whose_files_are_unusable_is_named_in_the_words_of_its_builder(t
 
 def test_every_key_that_a_method_stands_for_exists_and_the_method_too() -> None:
     tables = ((), ("models",), ("models", "device"), ("models", "quantization"), ("models", "format"), ("memory",))
-    known = {key for table in (*tables, ("hub",), ("models", "multimodal")) for key in keys(table)}
+    known = {key for table in (*tables, ("hub",), ("models", "multimodal"), ("server",)) for key in keys(table)}
     assert set(METHODS) <= known
     builders = (MultimodalModelBuilder, MultiModelBuilder)
     assert all(any(hasattr(builder, method) for builder in builders) for method in METHODS.values())
