@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from modelyard.agent.agent import Agent
 from modelyard.agent.approvals import Decision, PendingApproval
@@ -17,7 +16,7 @@ from modelyard.inprocess.tools.callables import is_async
 from modelyard.inprocess.tools.calls import DEFAULT_RESULT_BYTES, FunctionCalls
 from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.outcome import Raised
-from modelyard.inprocess.tools.threads import FunctionThreads
+from modelyard.inprocess.tools.runner import FunctionRunner
 
 if TYPE_CHECKING:
     from modelyard.inprocess.tools.program_tools import ProgramTools
@@ -47,8 +46,8 @@ class ModelToolbox:
         max_result_bytes: int = DEFAULT_RESULT_BYTES,
     ) -> None:
         self.program = program
-        self._calls = FunctionCalls(FunctionThreads(), max_result_bytes)
-        self._approval_threads = FunctionThreads(MAX_APPROVAL_THREADS)
+        self._calls = FunctionCalls(FunctionRunner(), max_result_bytes)
+        self._approvals = FunctionRunner(MAX_APPROVAL_THREADS)
         self.agent = Agent.of((_Functions(self), *(_Approved(source, self) for source in others)), self._decide)
 
     def server_tools(self, functions: Iterable[FunctionTool], model: str) -> tuple[ServerTool, ...]:
@@ -70,17 +69,7 @@ class ModelToolbox:
             raise AssertionError("nothing sets the event")
         call, tool = pending.running.call, pending.running.tool
         asked = ToolApproval(tool.name, tool.server, arguments_of(call.arguments), pending.model)
-        decided: Any
-        try:
-            if is_async(approve):
-                decided = approve(asked)
-            else:
-                decided = await self._approval_threads.run(lambda: approve(asked), "approval")
-            if inspect.isawaitable(decided):
-                decided = await decided
-        except (SystemExit, KeyboardInterrupt) as ended:
-            # Either would end the event loop.
-            decided = Raised(ended)
+        decided = await self._approvals.run(lambda: approve(asked), "approval", is_async=is_async(approve))
         if isinstance(decided, Raised):
             raise RuntimeError("the function that approves calls has failed") from decided.exception  # noqa: TRY004
         return _decision(decided)

@@ -22,7 +22,7 @@ from modelyard.agent.tools import ServerTool, ToolResult
 from modelyard.inprocess.tools.calls import FunctionCalls
 from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.results import MAX_ERROR_CHARS, ResultRefused, bounded, result_text
-from modelyard.inprocess.tools.threads import FunctionThreads
+from modelyard.inprocess.tools.runner import FunctionRunner
 
 WAIT_S = 20.0
 SHORT_S = 0.05
@@ -49,7 +49,7 @@ class Plain:
 def server_tool(function: Callable[..., Any], *, threads: int = 4, **settings: Any) -> ServerTool:
     """A function as an agent runs it."""
     tool = FunctionTool(function, **{"name": "tool", **settings})
-    return FunctionCalls(FunctionThreads(threads)).server_tool(tool)
+    return FunctionCalls(FunctionRunner(threads)).server_tool(tool)
 
 
 async def call(function: Callable[..., Any], **settings: Any) -> ToolResult:
@@ -322,7 +322,7 @@ def test_a_result_is_cut_and_says_so(text: str, limit: int, expected: str, is_cu
 
 
 async def test_a_long_result_of_a_function_is_cut() -> None:
-    tool = FunctionCalls(FunctionThreads(), max_result_bytes=1000).server_tool(
+    tool = FunctionCalls(FunctionRunner(), max_result_bytes=1000).server_tool(
         FunctionTool(lambda: "x" * 10_000_000, name="long")
     )
     result = await tool.run({}, lambda _: None)

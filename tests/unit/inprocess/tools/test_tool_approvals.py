@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
+import pytest
 
 from modelyard import FunctionTool, ModelBuilder, MultiModelBuilder, ToolApproval, start_server
 from support.program_tools import Build, weather
@@ -69,6 +71,19 @@ def test_approvals_may_be_asynchronous_and_belong_to_one_model(
     assert waiting.tool["name"] == "weather"
     phases = [each.agentic_tool_call_progress.phase for each in chunks if each.agentic_tool_call_progress]
     assert phases == ["calling", "denied", "complete"]
+
+
+@pytest.mark.parametrize("fault", [ValueError("broken"), SystemExit(3), asyncio.CancelledError("of its own")])
+def test_an_asynchronous_approval_that_fails_denies_the_call_at_once(
+    tiny: Callable[[], ModelBuilder], build: Build, fault: BaseException
+) -> None:
+    async def approve(approval: ToolApproval) -> bool:
+        raise fault
+
+    model = build(tiny().with_tools([weather]).with_tool_approval(approve))
+    (made,) = model.send_chat_request("How is Rome?").agentic_tool_calls or []
+    assert made.is_error
+    assert "its approval failed" in made.result
 
 
 def test_an_approval_runs_on_a_thread_of_its_own(tiny: Callable[[], ModelBuilder], build: Build) -> None:
