@@ -88,8 +88,8 @@ class ApprovalChange:
     state: ApprovalState
 
 
-Decide = Callable[[PendingApproval], Awaitable[Decision]]
-"""Decides about a call. Its failure counts as a denial."""
+Decide = Callable[[PendingApproval], Awaitable[Decision | None]]
+"""Decides about a call; None: it leaves the decision to others. Its failure counts as a denial."""
 
 
 class ApprovalDesk:
@@ -180,7 +180,8 @@ class ApprovalDesk:
             logger.error("a call of %s (%s) is denied: its approval raised %s", name, server, type(fault).__name__)
             logger.debug("where the approval of %s (%s) raised it", name, server, exc_info=True)
             decision = Decision(is_approved=False, message="its approval failed")
-        self._settle(pending, decision)
+        if decision is not None:
+            self._settle(pending, decision)
 
     def _settle(self, pending: PendingApproval, decision: Decision) -> None:
         """Let the first decision count."""

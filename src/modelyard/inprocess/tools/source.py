@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -60,13 +59,11 @@ class ModelToolbox:
             return tuple(tools)
         return tuple(replace(tool, needs_approval=True) for tool in tools)
 
-    async def _decide(self, pending: PendingApproval) -> Decision:
-        """Decide about a call as the program does; where it does not, wait for somebody who does."""
+    async def _decide(self, pending: PendingApproval) -> Decision | None:
+        """Decide about a call as the program does; None: it leaves the decision to others."""
         approve = self.program.approve(pending.model)
         if approve is None:
-            # The desk cancels the wait when the call is decided, or its time is over.
-            await asyncio.Event().wait()
-            raise AssertionError("nothing sets the event")
+            return None
         call, tool = pending.running.call, pending.running.tool
         asked = ToolApproval(tool.name, tool.server, arguments_of(call.arguments), pending.model)
         decided = await self._approvals.run(lambda: approve(asked), "approval", is_async=is_async(approve))
