@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
+from modelyard.agent.result_text import bounded_result, joined
 from modelyard.agent.tools import ToolResult
 from modelyard.system.quantities import size_text
 
@@ -29,43 +30,23 @@ def result_of(result: CallToolResult, limit: int) -> ToolResult:
     """
     is_error = bool(result.is_error)
     parts = _texts(result.content)
-    text, size = _joined(parts, limit)
+    text, size = joined(parts, limit)
     if not size and result.structured_content is not None:
-        text, size = _joined(iter((json.dumps(result.structured_content, ensure_ascii=False),)), limit)
+        text, size = joined((json.dumps(result.structured_content, ensure_ascii=False),), limit)
     if not text.strip():
         text = _FAILED if is_error else _EMPTY
-    return _bounded(text, size, limit, is_error=is_error)
+    return bounded_result(text, size, limit, is_error=is_error)
 
 
 def resource_result_of(result: ReadResourceResult, limit: int) -> ToolResult:
     """Return what was read of a resource, at most ``limit`` bytes of it."""
-    text, size = _joined((_resource_text(each) for each in result.contents), limit)
-    return _bounded(text if text.strip() else "(The resource is empty.)", size, limit, is_error=False)
+    text, size = joined((_resource_text(each) for each in result.contents), limit)
+    return bounded_result(text if text.strip() else "(The resource is empty.)", size, limit, is_error=False)
 
 
 def failed(why: str) -> ToolResult:
     """Return the result of a call that could not be made, or was given up: a sentence for the model."""
     return ToolResult(why, is_error=True)
-
-
-def _bounded(text: str, size: int, limit: int, *, is_error: bool) -> ToolResult:
-    if size <= limit:
-        return ToolResult(text, is_error)
-    note = f"\n\n[The result was cut here: it has {size} bytes, and {limit} are the limit.]"
-    return ToolResult(text + note, is_error, is_cut=True)
-
-
-def _joined(parts: Iterator[str], limit: int) -> tuple[str, int]:
-    """Return texts as paragraphs, cut to ``limit`` bytes, and the size of the whole in bytes."""
-    kept: list[bytes] = []
-    size = 0
-    for part in parts:
-        # Text that is no UTF-8 cannot be sent on, and a tokenizer may take NUL for an end.
-        encoded = part.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace")
-        encoded = b"\n" + encoded if size else encoded
-        kept.append(encoded[: max(0, limit - size)])
-        size += len(encoded)
-    return b"".join(kept).decode("utf-8", "ignore"), size
 
 
 def _texts(blocks: Sequence[ContentBlock]) -> Iterator[str]:

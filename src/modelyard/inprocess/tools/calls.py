@@ -8,12 +8,13 @@ import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
+from modelyard.agent.result_text import bounded_result, joined
 from modelyard.agent.tools import ReportProgress, ServerTool, ToolResult
 from modelyard.inprocess.tools.callables import is_async
 from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.outcome import Raised, caught
 from modelyard.inprocess.tools.parameters import ArgumentsRefused
-from modelyard.inprocess.tools.results import ResultRefused, bounded, exception_text, result_text
+from modelyard.inprocess.tools.results import ResultRefused, exception_text, result_text
 from modelyard.inprocess.tools.runner import FunctionRunner
 
 PROGRAM: Final = "program"
@@ -60,13 +61,16 @@ class FunctionCalls:
             logger.warning("Tool %s did not return within %g s", tool.name, tool.timeout_s)
             return ToolResult(f"The tool did not return within {tool.timeout_s:g} seconds.", is_error=True)
         if not isinstance(outcome, Raised):
-            text, is_cut = bounded(outcome, self._max_result_bytes)
-            return ToolResult(text, is_cut=is_cut)
+            return self._bounded(outcome)
         raised = outcome.exception
         if isinstance(raised, ArgumentsRefused | ResultRefused):
-            return ToolResult(bounded(str(raised), self._max_result_bytes)[0], is_error=True)
+            return self._bounded(str(raised), is_error=True)
         logger.warning("Tool %s raised %s", tool.name, type(raised).__name__, exc_info=raised)
-        return ToolResult(bounded(exception_text(raised), self._max_result_bytes)[0], is_error=True)
+        return self._bounded(exception_text(raised), is_error=True)
+
+    def _bounded(self, text: str, *, is_error: bool = False) -> ToolResult:
+        kept, size = joined((text,), self._max_result_bytes)
+        return bounded_result(kept, size, self._max_result_bytes, is_error=is_error)
 
     async def _outcome(self, tool: FunctionTool, arguments: Mapping[str, Any]) -> str | Raised:
         """Return the text of a result, or what was raised on the way to it."""

@@ -51,22 +51,6 @@ def _named(value: Any) -> str:
     return f"<{type(value).__qualname__}>"
 
 
-def bounded(text: str, limit: int) -> tuple[str, bool]:
-    """Return a text that a model can read, and whether it was cut, which it says then.
-
-    What is no UTF-8 is replaced, and so are null characters, which a tokenizer may take for the end of a text.
-
-    Args:
-        text: the text.
-        limit: its bytes in UTF-8.
-    """
-    encoded = text.replace("\0", "\N{REPLACEMENT CHARACTER}").encode("utf-8", "replace")
-    if len(encoded) <= limit:
-        return encoded.decode(), False
-    cut = encoded[:limit].decode("utf-8", "ignore")
-    return f"{cut}\n\n[The result was cut here: it has {len(encoded)} bytes, and {limit} are the limit.]", True
-
-
 def exception_text(raised: BaseException) -> str:
     """Return the type and the message of an exception, without its traceback."""
     try:

@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from modelyard.agent.tools import ServerTool, ToolResult
 from modelyard.inprocess.tools.calls import FunctionCalls
 from modelyard.inprocess.tools.function_tool import FunctionTool
-from modelyard.inprocess.tools.results import MAX_ERROR_CHARS, ResultRefused, bounded, result_text
+from modelyard.inprocess.tools.results import MAX_ERROR_CHARS, ResultRefused, result_text
 from modelyard.inprocess.tools.runner import FunctionRunner
 
 WAIT_S = 20.0
@@ -306,19 +306,6 @@ async def test_a_thread_that_hangs_does_not_hold_up_the_end_of_the_process(hangs
     await call(hangs, timeout_s=SHORT_S)
     (thread,) = [each for each in threading.enumerate() if each.name == "tool"]
     assert thread.daemon
-
-
-@pytest.mark.parametrize(
-    ("text", "limit", "expected", "is_cut"),
-    [
-        ("short", 5, "short", False),
-        ("a\0b", 5, "a\N{REPLACEMENT CHARACTER}b", False),
-        ("a\ud800b", 5, "a?b", False),
-        ("ääää", 5, "ää\n\n[The result was cut here: it has 8 bytes, and 5 are the limit.]", True),
-    ],
-)
-def test_a_result_is_cut_and_says_so(text: str, limit: int, expected: str, is_cut: bool) -> None:
-    assert bounded(text, limit) == (expected, is_cut)
 
 
 async def test_a_long_result_of_a_function_is_cut() -> None:
