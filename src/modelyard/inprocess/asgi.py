@@ -18,12 +18,12 @@ from modelyard.yard.yard import Yard
 _T = TypeVar("_T")
 
 
-def in_process_app(yard: Yard, agent: Agent | None = None) -> ASGIApp:
+def in_process_app(yard: Yard, agent: Agent) -> ASGIApp:
     """Return the HTTP application on ``yard`` without API keys, for clients on the yard's event loop.
 
     Args:
         yard: the models.
-        agent: runs tools; None: there are none.
+        agent: runs the tools of the models.
     """
     return create_app(yard, is_mounted=True, agent=agent)
 

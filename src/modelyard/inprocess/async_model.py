@@ -76,7 +76,7 @@ class AsyncModel(AsyncRequests):
         self._yard = make_yard(config)
         self._mcp = McpClients(config)
         self._yard.directory.followers.append(self._mcp.reconfigure)
-        self._toolbox = ModelToolbox(tools, (self._mcp,), max_result_bytes=config.mcp.max_result)
+        self._toolbox = ModelToolbox(tools, (self._mcp,), config.mcp.max_result)
         super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress), self._toolbox)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()

@@ -52,7 +52,7 @@ class PreparedChat:
 
     body: ChatCompletionRequest
     request: Request
-    tools: tuple[ServerTool, ...] = ()
+    tools: tuple[ServerTool, ...]
 
 
 class Chats:

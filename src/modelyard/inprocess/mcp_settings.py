@@ -93,7 +93,7 @@ def merge_settings(
     added: dict[str, Mapping[str, Any]] = {}
     problems: list[str] = []
     for settings in of_models:
-        problems += [f"'{key}' of [mcp] holds for all models. Set it on {source}." for key in list(settings.keys)]
+        problems += [f"'{key}' of [mcp] holds for all models. Set it on {source}." for key in settings.keys]
         if settings.max_tool_rounds is not None:
             problems.append(f"with_max_tool_rounds holds for all models. Call it on {source}.")
         for server in settings.servers:

@@ -27,7 +27,7 @@ class RequestTools:
 
     request: ChatRequest | None
     fields: Mapping[str, Any]
-    functions: tuple[FunctionTool, ...] = ()
+    functions: tuple[FunctionTool, ...]
 
 
 def take_functions(request: ChatRequest | None, fields: Mapping[str, Any]) -> RequestTools:

@@ -20,9 +20,6 @@ from modelyard.inprocess.tools.runner import FunctionRunner
 PROGRAM: Final = "program"
 """``ServerTool.server`` of the functions of a program."""
 
-DEFAULT_RESULT_BYTES: Final = 64 * 1024
-"""Bound of a result where the configuration says none."""
-
 logger = logging.getLogger(__name__)
 
 
@@ -34,7 +31,7 @@ class FunctionCalls:
         max_result_bytes: of the text that a model reads of one result.
     """
 
-    def __init__(self, runner: FunctionRunner, max_result_bytes: int = DEFAULT_RESULT_BYTES) -> None:
+    def __init__(self, runner: FunctionRunner, max_result_bytes: int) -> None:
         self._runner, self._max_result_bytes = runner, max_result_bytes
 
     def server_tool(self, tool: FunctionTool) -> ServerTool:

@@ -12,7 +12,7 @@ from modelyard.agent.calls import arguments_of
 from modelyard.agent.tools import ServerTool, ToolSource
 from modelyard.inprocess.tools.approval import ToolApproval
 from modelyard.inprocess.tools.callables import is_async
-from modelyard.inprocess.tools.calls import DEFAULT_RESULT_BYTES, FunctionCalls
+from modelyard.inprocess.tools.calls import FunctionCalls
 from modelyard.inprocess.tools.function_tool import FunctionTool
 from modelyard.inprocess.tools.outcome import Raised
 from modelyard.inprocess.tools.runner import FunctionRunner
@@ -38,12 +38,7 @@ class ModelToolbox:
         agent: runs the tools for the answers.
     """
 
-    def __init__(
-        self,
-        program: ProgramTools,
-        others: Sequence[ToolSource] = (),
-        max_result_bytes: int = DEFAULT_RESULT_BYTES,
-    ) -> None:
+    def __init__(self, program: ProgramTools, others: Sequence[ToolSource], max_result_bytes: int) -> None:
         self.program = program
         self._calls = FunctionCalls(FunctionRunner(), max_result_bytes)
         self._approvals = FunctionRunner(MAX_APPROVAL_THREADS)

@@ -25,6 +25,7 @@ from modelyard.inprocess.tools.results import MAX_ERROR_CHARS, ResultRefused, re
 from modelyard.inprocess.tools.runner import FunctionRunner
 
 WAIT_S = 20.0
+MAX_RESULT_BYTES = 10_000
 SHORT_S = 0.05
 USER: ContextVar[str] = ContextVar("USER", default="nobody")
 
@@ -49,7 +50,7 @@ class Plain:
 def server_tool(function: Callable[..., Any], *, threads: int = 4, **settings: Any) -> ServerTool:
     """A function as an agent runs it."""
     tool = FunctionTool(function, **{"name": "tool", **settings})
-    return FunctionCalls(FunctionRunner(threads)).server_tool(tool)
+    return FunctionCalls(FunctionRunner(threads), MAX_RESULT_BYTES).server_tool(tool)
 
 
 async def call(function: Callable[..., Any], **settings: Any) -> ToolResult:
@@ -309,9 +310,6 @@ async def test_a_thread_that_hangs_does_not_hold_up_the_end_of_the_process(hangs
 
 
 async def test_a_long_result_of_a_function_is_cut() -> None:
-    tool = FunctionCalls(FunctionRunner(), max_result_bytes=1000).server_tool(
-        FunctionTool(lambda: "x" * 10_000_000, name="long")
-    )
-    result = await tool.run({}, lambda _: None)
+    result = await call(lambda: "x" * 10_000_000)
     assert result.is_cut
-    assert len(result.text) < 1100
+    assert len(result.text) < MAX_RESULT_BYTES + 100
