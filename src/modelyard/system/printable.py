@@ -20,6 +20,11 @@ def printable(text: str, limit: int | None = None) -> str:
     return f"{text[:limit]}…" if cut else text
 
 
+def shortened(text: str, limit: int) -> str:
+    """Return at most ``limit`` characters of ``text``, with a mark of the cut."""
+    return text if len(text) <= limit else f"{text[:limit]}…"
+
+
 def printable_lines(text: str) -> str:
     """Return ``text`` with its line breaks, and with everything else escaped that does not print."""
     return "\n".join(map(printable, text.split("\n")))

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from modelyard.system.printable import shortened
+
 MAX_SHOWN_CHARS = 80
 """Characters of a text that a ``repr`` shows."""
 
@@ -72,6 +74,6 @@ def _names(kind: type[Answer]) -> KeysView[str]:
     return dict.fromkeys((*kind.model_fields, *kind.model_computed_fields)).keys()
 
 
-def shortened(text: str | None) -> str | None:
+def in_repr(text: str | None) -> str | None:
     """Return ``text`` as a ``repr`` shows it: cut to ``MAX_SHOWN_CHARS``."""
-    return text if text is None or len(text) <= MAX_SHOWN_CHARS else f"{text[:MAX_SHOWN_CHARS]}…"
+    return None if text is None else shortened(text, MAX_SHOWN_CHARS)

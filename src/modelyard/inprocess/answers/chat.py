@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from modelyard.inprocess.answers.base import Answer, shortened
+from modelyard.inprocess.answers.base import Answer, in_repr
 from modelyard.inprocess.answers.notebook import RanCall, answer_html
 from modelyard.inprocess.answers.usage import CompletionUsage, PromptToken, Timings
 
@@ -31,7 +31,7 @@ class ToolCall(Answer):
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         yield "id", self.id
-        yield None, f"{self.function.name}({shortened(self.function.arguments)})"
+        yield None, f"{self.function.name}({in_repr(self.function.arguments)})"
 
 
 class ChatCompletionMessage(Answer):
@@ -55,9 +55,9 @@ class ChatCompletionMessage(Answer):
         return {"role": self.role, "content": self.content, **self.model_dump(exclude_none=True)}
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        yield "content", shortened(self.content)
+        yield "content", in_repr(self.content)
         if self.reasoning_content is not None:
-            yield "reasoning_content", shortened(self.reasoning_content)
+            yield "reasoning_content", in_repr(self.reasoning_content)
         if self.tool_calls:
             yield "tool_calls", self.tool_calls
 
@@ -115,8 +115,8 @@ class AgenticToolCall(Answer):
     duration_ms: float
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        yield None, f"{self.name}({shortened(self.arguments)})"
-        yield "result", shortened(self.result)
+        yield None, f"{self.name}({in_repr(self.arguments)})"
+        yield "result", in_repr(self.result)
         if self.is_error:
             yield "is_error", True
 

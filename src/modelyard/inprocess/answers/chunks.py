@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from modelyard.inprocess.answers.base import Answer, shortened
+from modelyard.inprocess.answers.base import Answer, in_repr
 from modelyard.inprocess.answers.chat import ChoiceLogprobs, FinishReason
 from modelyard.inprocess.answers.usage import CompletionUsage, PromptProgress, Timings
 
@@ -42,7 +42,7 @@ class ChoiceDelta(Answer):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         for name in ("role", "content", "reasoning_content", "tool_calls"):
             if (value := self[name]) is not None:
-                yield name, shortened(value) if isinstance(value, str) else value
+                yield name, in_repr(value) if isinstance(value, str) else value
 
 
 class ChunkChoice(Answer):
@@ -85,7 +85,7 @@ class AgenticToolCallProgress(Answer):
         yield None, self.tool_name
         yield "phase", self.phase
         if self.phase == "complete":
-            yield "content", shortened(str(self.data.get("content")))
+            yield "content", in_repr(str(self.data.get("content")))
 
 
 class AgenticToolApprovalRequired(Answer):

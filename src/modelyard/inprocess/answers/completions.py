@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from modelyard.inprocess.answers.base import Answer, shortened
+from modelyard.inprocess.answers.base import Answer, in_repr
 from modelyard.inprocess.answers.chat import FinishReason
 from modelyard.inprocess.answers.notebook import plain_html
 from modelyard.inprocess.answers.usage import CompletionUsage, PromptProgress, PromptToken, Timings
@@ -39,7 +39,7 @@ class CompletionChoice(Answer):
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
         if self.index:
             yield "index", self.index
-        yield None, shortened(self.text)
+        yield None, in_repr(self.text)
         if self.finish_reason is not None:
             yield "finish_reason", self.finish_reason
 

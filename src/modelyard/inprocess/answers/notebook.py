@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from modelyard.system.printable import shortened
+
 _NOTE = '<div style="opacity:.6;font-size:85%;margin-top:.5em">{}</div>'
 _PLAIN = '<pre style="white-space:pre-wrap">{}</pre>'
 
@@ -53,14 +55,10 @@ def answer_html(
 
 
 def _ran_html(ran: RanCall) -> str:
-    summary = html.escape(_cut(ran.call, MAX_SUMMARY_CHARS))
+    summary = html.escape(shortened(ran.call, MAX_SUMMARY_CHARS))
     failed = " failed" if ran.is_error else ""
-    result = _PLAIN.format(html.escape(_cut(ran.result, MAX_RESULT_CHARS)))
+    result = _PLAIN.format(html.escape(shortened(ran.result, MAX_RESULT_CHARS)))
     return f"<details><summary><code>{summary}</code>{failed}</summary>{result}</details>"
-
-
-def _cut(text: str, most: int) -> str:
-    return text if len(text) <= most else f"{text[:most]}…"
 
 
 def plain_html(text: str, note: str) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import PrivateAttr, computed_field
 
-from modelyard.inprocess.answers.base import Answer, shortened
+from modelyard.inprocess.answers.base import Answer, in_repr
 from modelyard.inprocess.answers.usage import PooledUsage
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class RankedText(Answer):
     text: str
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        yield None, shortened(self.text)
+        yield None, in_repr(self.text)
 
 
 class RankedDocument(Answer):

@@ -22,6 +22,7 @@ from pydantic_core import PydanticSerializationError, SchemaError, to_jsonable_p
 from modelyard.errors import InvalidRequest
 from modelyard.inprocess.tools.callables import routine_of
 from modelyard.inprocess.tools.plain_schema import plain_schema
+from modelyard.system.printable import shortened
 
 MAX_PROBLEMS: Final = 5
 """Problems of one call's arguments that its result lists."""
@@ -219,12 +220,9 @@ def _problems(invalid: ValidationError) -> str:
         where = ".".join(map(str, problem["loc"]))
         given = ""
         if problem["type"] not in ("missing", "extra_forbidden"):
-            given = f" (given: {_shortened(json.dumps(problem['input'], default=str, ensure_ascii=False))})"
+            value = json.dumps(problem["input"], default=str, ensure_ascii=False)
+            given = f" (given: {shortened(value, MAX_VALUE_CHARS)})"
         lines.append(f"{where}: {problem['msg']}{given}" if where else f"{problem['msg']}{given}")
     if len(problems) > MAX_PROBLEMS:
         lines.append(f"and {len(problems) - MAX_PROBLEMS} more")
     return f"The arguments are invalid. {'; '.join(lines)}."
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"

@@ -7,6 +7,8 @@ from typing import Any, Final
 
 from pydantic_core import PydanticSerializationError, to_json
 
+from modelyard.system.printable import shortened
+
 MAX_ERROR_CHARS: Final = 2000
 """Characters of an exception's message that a model reads."""
 
@@ -57,5 +59,4 @@ def exception_text(raised: BaseException) -> str:
         message = str(raised)
     except Exception:  # noqa: BLE001 (an exception of the program that cannot be shown is still named)
         message = ""
-    text = f"{type(raised).__name__}: {message}" if message else type(raised).__name__
-    return text if len(text) <= MAX_ERROR_CHARS else f"{text[:MAX_ERROR_CHARS]}…"
+    return shortened(f"{type(raised).__name__}: {message}" if message else type(raised).__name__, MAX_ERROR_CHARS)
