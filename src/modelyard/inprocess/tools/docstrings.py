@@ -18,7 +18,7 @@ _SECTIONS: Final = _PARAMETERS | frozenset(
     }
 )
 # Google: "name: text", "name (type): text", "*names: text".
-_GOOGLE_ENTRY: Final = re.compile(r"\*{0,2}(\w+)\s*(?:\([^)]*\))?\s*:\s*(.*)")
+_GOOGLE_ENTRY: Final = re.compile(r"\*{0,2}(\w+)\s*(?:\(.*?\))?\s*:\s*(.*)")
 # NumPy: "name", "name : type", "first, second : type".
 _NUMPY_ENTRY: Final = re.compile(r"(\*{0,2}\w+(?:\s*,\s*\*{0,2}\w+)*)\s*(?::.*)?")
 # reStructuredText: ":param name: text", ":param type name: text".

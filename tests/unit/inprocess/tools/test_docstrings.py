@@ -66,6 +66,11 @@ def test_three_styles_say_the_same(docstring: str) -> None:
     )
 
 
+def test_the_type_of_a_parameter_may_have_parentheses() -> None:
+    docstring = "Do.\n\nArgs:\n    x (tuple(int, int)): a pair (of two): both\n    y: b (c): d"
+    assert read_docstring(docstring).parameters == {"x": "a pair (of two): both", "y": "b (c): d"}
+
+
 def test_parameters_of_one_line_of_numpy_share_a_description() -> None:
     docstring = "Add.\n\nParameters\n----------\nx, y : int\n    A number."
     assert read_docstring(docstring).parameters == {"x": "A number.", "y": "A number."}
