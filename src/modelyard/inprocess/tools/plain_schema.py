@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -24,9 +25,10 @@ class _TooLarge(Exception):
 def plain_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     """Return a schema of pydantic without the titles that it derives from names, and without references.
 
+    Values that are no JSON, such as the default ``math.inf``, are left out: no grammar is made of a schema with them.
     Where a type contains itself, or the schema would become too large, references stay.
     """
-    untitled: dict[str, Any] = _without_titles(schema)
+    untitled: dict[str, Any] = _cleaned(schema)
     definitions = untitled.get("$defs")
     if not definitions:
         return untitled
@@ -39,12 +41,24 @@ def plain_schema(schema: Mapping[str, Any]) -> dict[str, Any]:
     return inlined
 
 
-def _without_titles(schema: Any) -> Any:
+def _cleaned(schema: Any) -> Any:
+    """Return ``schema`` without titles, and without values that are no JSON."""
     if isinstance(schema, list):
-        return [_without_titles(each) for each in schema]
+        return [_cleaned(each) for each in schema]
     if not isinstance(schema, Mapping):
         return schema
-    return _with_parts({key: value for key, value in schema.items() if key not in _LEFT_OUT}, _without_titles)
+    kept = {
+        key: value for key, value in schema.items() if key not in _LEFT_OUT and (key not in _DATA or _is_json(value))
+    }
+    return _with_parts(kept, _cleaned)
+
+
+def _is_json(value: Any) -> bool:
+    try:
+        json.dumps(value, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _with_parts(schema: Mapping[str, Any], replaced: Callable[[Any], Any]) -> dict[str, Any]:

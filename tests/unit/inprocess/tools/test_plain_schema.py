@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import Annotated, Any, Literal
@@ -60,6 +61,17 @@ def test_what_stands_beside_a_reference_goes_before_what_it_names() -> None:
 
     pet = plain_schema(schema_of(Order))["properties"]["pet"]
     assert (pet["description"], pet["default"]) == ("which one", {"kind": "cat", "title": "Tom"})
+
+
+def test_values_that_are_no_json_are_left_out() -> None:
+    properties = {
+        "most": {"type": "number", "default": math.inf},
+        "default": {"type": "array", "default": [math.nan], "examples": [[1]]},
+    }
+    assert plain_schema({"type": "object", "properties": properties}) == {
+        "type": "object",
+        "properties": {"most": {"type": "number"}, "default": {"type": "array", "examples": [[1]]}},
+    }
 
 
 def test_a_type_that_contains_itself_keeps_its_references() -> None:
