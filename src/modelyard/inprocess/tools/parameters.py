@@ -199,12 +199,14 @@ def _without_schema(
     for parameter in parameters:
         try:
             TypeAdapter(hints.get(parameter.name, Any)).json_schema()
-        except _UNUSABLE:
+        except _UNUSABLE as unusable:
             kind = hints[parameter.name]
             shown = kind.__qualname__ if isinstance(kind, type) and get_origin(kind) is None else str(kind)
             why = "has no JSON schema. Take texts, numbers, lists, dicts, dataclasses or pydantic models."
             if isinstance(error, SchemaError):
                 why = f"cannot be checked: {str(error).splitlines()[-1].strip()}"
+            elif isinstance(unusable, PydanticUserError) and unusable.code == "typed-dict-version":
+                why = "has no JSON schema before Python 3.12. Take the TypedDict of the package typing_extensions."
             return InvalidRequest(
                 f"The tool '{name}' cannot be described to a model: its parameter '{parameter.name}' has the type "
                 f"{shown.replace('typing.', '')}, which {why}",

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from enum import Enum
 from functools import lru_cache, partial, wraps
-from typing import Annotated, Any, Literal, Optional
+from typing import Annotated, Any, Literal, Optional, TypedDict
 
 import jsonschema
 import pytest
@@ -310,6 +311,20 @@ def test_what_no_tool_can_be_made_of_is_refused(function: Any, says: str) -> Non
     with pytest.raises(InvalidRequest, match=says) as refused:
         FunctionTool(function)
     assert refused.value.param == "tools"
+
+
+class City(TypedDict):
+    name: str
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic takes the TypedDict of typing")
+def test_a_typed_dict_that_python_cannot_describe_is_refused_with_one_that_it_can() -> None:
+    def visit(cities: list[City]) -> None: ...
+
+    with pytest.raises(
+        InvalidRequest, match=r"'cities' has the type list.*Take the TypedDict of the package typing_ext"
+    ):
+        FunctionTool(visit)
 
 
 def test_a_tool_can_be_named_and_described_by_hand() -> None:
