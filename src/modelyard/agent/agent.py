@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 
 from modelyard.agent.approvals import ApprovalDesk, Decide
 from modelyard.agent.counters import ToolCounters
@@ -48,13 +48,18 @@ class Agent:
         """Return a new agent with the tools of ``sources``, whose calls ``decide`` may approve."""
         return Agent(tuple(sources), ApprovalDesk(decide))
 
+    def guarded(self, tools: Iterable[ServerTool], model: str) -> dict[str, ServerTool]:
+        """Return tools of ``model`` by name; each needs an approval where all calls of the model wait for one."""
+        always = self.approvals.asks_always(model)
+        return {tool.name: replace(tool, needs_approval=True) if always else tool for tool in tools}
+
     def tools(self, model: str, caller: Caller) -> tuple[ServerTool, ...]:
         """Return the tools that ``model``, by id, may call for ``caller``; of two with one name, the first."""
         tools: dict[str, ServerTool] = {}
         for source in self.sources:
             for tool in source.tools(model, caller):
                 tools.setdefault(tool.name, tool)
-        return tuple(tools.values())
+        return tuple(self.guarded(tools.values(), model).values())
 
     def summary(self, model: str, caller: Caller) -> ToolSummary | None:
         """Return how many tools ``model``, by id, may call for ``caller``; None where there is no source of tools."""

@@ -97,10 +97,12 @@ class ApprovalDesk:
 
     Args:
         decide: is asked about every call, beside whoever decides over HTTP; the first decision counts. None: nobody.
+        asks_always: whether each call of a model, by id, waits for a decision, also where its tool needs none, and
+            where the client has approved it.
     """
 
-    def __init__(self, decide: Decide | None = None) -> None:
-        self._decide = decide
+    def __init__(self, decide: Decide | None = None, asks_always: Callable[[str], bool] = lambda _: False) -> None:
+        self._decide, self.asks_always = decide, asks_always
         self._pending: dict[str, PendingApproval] = {}
         self._news = asyncio.Event()
         self._events = Broadcaster[ApprovalChange]("the approvals of calls")

@@ -125,7 +125,8 @@ class CallRunner:
         tool = running.tool
         if (fault := fault_of(running.call.arguments)) is not None:
             return error(fault)
-        if not tool.needs_approval or tool.name in self.approved:
+        is_free = not tool.needs_approval or tool.name in self.approved
+        if is_free and not self.approvals.asks_always(self.model):
             return None
         with self.approvals.waiting(running, self.model, self.owner, self.approval_timeout_s) as pending:
             if pending is None:

@@ -103,10 +103,13 @@ async def run(yard: Yard, asked: AgentRequest, agent: Agent) -> AsyncGenerator[A
     await yard.check(asked.request.model, "text")
     caller = current_caller()
     asked = replace(asked, request=bounded(asked.request, caller.max_tokens))
+    model = yard.configured(asked.request.model).id
+    if agent.approvals.asks_always(model):
+        asked = replace(asked, tools=agent.guarded(asked.tools.values(), model), returns_approvals=False)
     names = frozenset(tool["function"]["name"] for tool in chat.tools)
     answer = _Answer(asked, chat, names.difference(asked.tools))
     runner = CallRunner(
-        yard.configured(asked.request.model).id,
+        model,
         caller.owner,
         agent.approvals,
         asked.approval_timeout_s,

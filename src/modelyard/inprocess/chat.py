@@ -79,7 +79,7 @@ class Chats:
             ModelNotFound, ModelRequired: there is no such model.
         """
         model = self._yard.configured(body.model).id
-        tools = {tool.name: tool for tool in self._toolbox.server_tools(functions, model)}
+        tools = {tool.name: tool for tool in self._toolbox.server_tools(functions)}
         for tool in self._toolbox.agent.tools(model, current_caller()):
             tools.setdefault(tool.name, tool)
         offered = chat_server_tools(body, tuple(tools.values()))

@@ -13,7 +13,7 @@ import pytest
 import pytest_asyncio
 
 from modelyard.agent.agent import Agent
-from modelyard.agent.approvals import Decision, PendingApproval
+from modelyard.agent.approvals import ApprovalDesk, Decision, PendingApproval
 from modelyard.agent.calls import fault_of
 from modelyard.agent.events import (
     AgentEvent,
@@ -410,6 +410,35 @@ class TestApprovals:
         assert [result.is_error for result in results] == [False, True]
         assert results[1].text == "This call was denied, so it was not run: once is enough"
         assert questions[0].model == "m"
+
+    async def test_a_program_may_be_asked_about_every_call(self, stage: Stage) -> None:
+        async def decide(_pending: PendingApproval) -> Decision:
+            return Decision(is_approved=False, message="never")
+
+        stage.agent = Agent((), ApprovalDesk(decide, lambda model: model == "m"))
+        # As of an MCP server that the request names. The client is not asked, and what it approved counts for nothing.
+        stage.tools = [server_tool("add", add)]
+        approved = ToolCall("c1", "calc_add", '{"a": 4}')
+        turn = {"role": "assistant", "content": "", "tool_calls": []}
+        stage.answers = [[SUM], ["Done."]]
+        decided = (DecidedCall(approved, True),)
+        events = await stage.events(stage.request(USER, turn, decided=decided, returns_approvals=True))
+        results = [event.result.text for event in events if isinstance(event, CallEnded)]
+        assert results == ["This call was denied, so it was not run: never"] * 2
+
+    async def test_an_approval_that_is_remembered_does_not_keep_a_program_from_being_asked(self, stage: Stage) -> None:
+        questions: list[PendingApproval] = []
+
+        async def decide(pending: PendingApproval) -> Decision:
+            questions.append(pending)
+            return Decision(is_approved=True, is_remembered=True)
+
+        for always, number in ((False, 1), (True, 3)):
+            stage.agent = Agent((), ApprovalDesk(decide, lambda _, always=always: always))
+            stage.tools = [server_tool("add", add, needs_approval=True)]
+            stage.answers = [[SUM], [SUM], ["Done."]]
+            await stage.events()
+            assert len(questions) == number
 
     async def test_a_function_that_fails_approves_nothing(self, stage: Stage) -> None:
         async def decide(_pending: PendingApproval) -> Decision:

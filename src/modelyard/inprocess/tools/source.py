@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from modelyard.agent.agent import Agent
-from modelyard.agent.approvals import Decision, PendingApproval
+from modelyard.agent.approvals import ApprovalDesk, Decision, PendingApproval
 from modelyard.agent.calls import arguments_of
 from modelyard.agent.tools import ServerTool, ToolSource
 from modelyard.inprocess.tools.approval import ToolApproval
@@ -42,17 +41,12 @@ class ModelToolbox:
         self.program = program
         self._calls = FunctionCalls(FunctionRunner(), max_result_bytes)
         self._approvals = FunctionRunner(MAX_APPROVAL_THREADS)
-        self.agent = Agent.of((_Functions(self), *(_Approved(source, self) for source in others)), self._decide)
+        approvals = ApprovalDesk(self._decide, lambda model: self.program.approve(model) is not None)
+        self.agent = Agent((_Functions(self), *others), approvals)
 
-    def server_tools(self, functions: Iterable[FunctionTool], model: str) -> tuple[ServerTool, ...]:
-        """Return functions as tools of ``model``, by id, which an agent runs."""
-        return self.approved([self._calls.server_tool(function) for function in functions], model)
-
-    def approved(self, tools: Sequence[ServerTool], model: str) -> tuple[ServerTool, ...]:
-        """Return tools so that each call waits for an approval, where the program approves the calls of ``model``."""
-        if self.program.approve(model) is None:
-            return tuple(tools)
-        return tuple(replace(tool, needs_approval=True) for tool in tools)
+    def server_tools(self, functions: Iterable[FunctionTool]) -> tuple[ServerTool, ...]:
+        """Return functions as tools, which an agent runs."""
+        return tuple(map(self._calls.server_tool, functions))
 
     async def _decide(self, pending: PendingApproval) -> Decision | None:
         """Decide about a call as the program does; None: it leaves the decision to others."""
@@ -77,26 +71,11 @@ class _Functions:
         """Return the functions that ``model`` may call. A key with a list of MCP servers has those alone."""
         if caller.mcp_servers is not None:
             return ()
-        return self._toolbox.server_tools(self._toolbox.program.functions(model), model)
+        return self._toolbox.server_tools(self._toolbox.program.functions(model))
 
     def connected_servers(self, model: str, caller: Caller) -> int | None:  # noqa: ARG002 (of the protocol)
         """Return None: functions are no MCP server."""
         return None
-
-
-class _Approved:
-    """A source whose tools need the approval of the program, where it approves the calls of a model."""
-
-    def __init__(self, source: ToolSource, toolbox: ModelToolbox) -> None:
-        self._source, self._toolbox = source, toolbox
-
-    def tools(self, model: str, caller: Caller) -> Sequence[ServerTool]:
-        """Return the tools of the source."""
-        return self._toolbox.approved(self._source.tools(model, caller), model)
-
-    def connected_servers(self, model: str, caller: Caller) -> int | None:
-        """Return how many MCP servers the source has connected."""
-        return self._source.connected_servers(model, caller)
 
 
 def _decision(decided: object) -> Decision:
