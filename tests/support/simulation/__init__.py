@@ -3,10 +3,12 @@
 ``run(seed)`` plays one interleaving and checks every invariant after every step. The world keeps its own books of what
 is resident, leased and kept, from the effects alone; the machine's state is only compared with them.
 
-    books       what the world knows
-    invariants  what must hold: one function each
-    world       the clock, the controller, the engines
-    deeds       what callers and operators do; a whole run
+    oracle             what the world knows
+    effect_invariants  what must hold of effects: one function each
+    step_invariants    what must hold after a step: one function each
+    world              the clock, the controller, the engines
+    actions            what callers and operators do; a whole run
+    script             one interleaving, written by hand
 """
 
 from support.simulation.actions import play, run, world_of

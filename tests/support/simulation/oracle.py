@@ -25,6 +25,9 @@ from modelyard.yard.residency.events import (
 from modelyard.yard.residency.failures import MAX_BACKOFF_S
 from modelyard.yard.residency.state import ModelPolicy, RequestId, UnloadMode, WaitPolicy
 
+# Sums of floats of the simulation and of the residency may differ by their last bits.
+ROUNDING_S = 1e-9
+
 
 @dataclass(slots=True)
 class Engine:

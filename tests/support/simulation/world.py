@@ -36,8 +36,9 @@ from modelyard.yard.residency.events import (
     WeightsLost,
 )
 from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
-from support.simulation.invariants import OF_EFFECTS, OF_STEPS, Moment
+from support.simulation.effect_invariants import OF_EFFECTS
 from support.simulation.oracle import End, Engine, Oracle, Phase, Request
+from support.simulation.step_invariants import OF_STEPS, Moment
 
 Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
