@@ -17,8 +17,6 @@ VARIABLE = "MODELYARD_BACKEND"
 # In .venv/backend, for a build that CMAKE_ARGS alone describes.
 OWN_ARGUMENTS = "CMAKE_ARGS"
 CPU_INSTEAD = f"For the CPU alone: {VARIABLE}=cpu make install"
-# In CMAKE_ARGS of a build that names the processor's features by a flag of the compilers.
-_NATIVE_BY_FLAG = "-DGGML_BACKEND_DL=ON -DGGML_NATIVE=OFF"
 
 
 class BuildRefused(Exception):
@@ -95,15 +93,17 @@ def plan_build(environment: Mapping[str, str], kept: Kept, find_facts: Callable[
             return _as_before(kept, notes)
         backend, chosen, gpus = choice.backend, f"auto {choice.backend}", choice.gpus
     what = "" if backend == "cpu" else LABELS[backend] + (f" ({' and '.join(gpus)})" if gpus else "")
-    arguments = " ".join(filter(None, (cmake_args(backend, facts), given)))
-    return Build(chosen, arguments, compiler_flags(backend, facts), what, notes)
+    own = cmake_args(backend, facts)
+    return Build(chosen, " ".join(filter(None, (own, given))), compiler_flags(own), what, notes)
 
 
 def _as_before(kept: Kept, notes: tuple[str, ...] = ()) -> Build:
     """The last build, again for a new version of llama.cpp."""
-    from modelyard.system.llama_builds import LABELS
+    from modelyard.system.llama_builds import LABELS, compiler_flags
 
     arguments = kept.cmake_args or ""
+    if kept.chosen == OWN_ARGUMENTS:
+        return Build(OWN_ARGUMENTS, arguments)
     backend = kept.chosen.split()[-1]
-    what = "" if backend in ("cpu", OWN_ARGUMENTS) else LABELS.get(backend, backend)
-    return Build(kept.chosen, arguments, "-march=native" if _NATIVE_BY_FLAG in arguments else "", what, notes)
+    what = "" if backend == "cpu" else LABELS.get(backend, backend)
+    return Build(kept.chosen, arguments, compiler_flags(arguments), what, notes)

@@ -42,10 +42,7 @@ COMPILED = "llama-cpp-python"
 CMAKE_ARGS = VENV / "cmake-args"
 BACKEND = VENV / "backend"
 
-# llama.cpp's kernels for AMX end the process with a segmentation fault on some models, and GCC before 12.4 and 13.3
-# miscompiles them (https://gcc.gnu.org/PR114098). What a processor has is compiled in unless it is ruled out.
-WITHOUT_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
-# A message of these kernels, which shows that a library has them.
+# A message of llama.cpp's kernels for AMX, which shows that a library has them.
 AMX_MARK = b"AMX is not ready to be used!"
 
 # Of each extra, what it adds to requirements.lock; torch comes after that.
@@ -241,17 +238,14 @@ def has_amx_kernels() -> bool:
 
 
 def rule_out_amx() -> None:
-    """Have compilers leave out AMX, where they know it; an older one has no kernels for it either."""
+    """Have compilers leave out llama.cpp's kernels for AMX, which crash."""
+    from modelyard.system.build_facts import knows_amx
+    from modelyard.system.llama_builds import WITHOUT_AMX
+
     for variable, compiler, language in (("CFLAGS", "CC", "c"), ("CXXFLAGS", "CXX", "c++")):
-        name = os.environ.get(compiler) or ("cc" if language == "c" else "c++")
-        command = [*name.split(), *WITHOUT_AMX.split(), "-x", language, "-E", os.devnull]
-        try:
-            knows_amx = subprocess.run(command, capture_output=True).returncode == 0
-        except OSError:
-            # pip says what is missing, if it has no wheel.
-            continue
+        command = os.environ.get(compiler) or ("cc" if language == "c" else "c++")
         flags = os.environ.get(variable, "")
-        if knows_amx and WITHOUT_AMX not in flags:
+        if WITHOUT_AMX not in flags and knows_amx(command.split(), language):
             os.environ[variable] = f"{flags} {WITHOUT_AMX}".strip()
 
 

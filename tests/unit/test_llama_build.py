@@ -61,6 +61,7 @@ def test_cmake_args_alone_are_taken_as_they_are_and_stay():
     assert planned({"CMAKE_ARGS": "-DGGML_CUDA=on"}, facts=CUDA) == Build("CMAKE_ARGS", "-DGGML_CUDA=on")
     assert planned({"CMAKE_ARGS": ""}, Kept("cuda", CUDA_ARGS), CUDA) == Build("CMAKE_ARGS", "")
     assert planned({}, Kept("CMAKE_ARGS", "-DA=1"), CUDA).cmake_args == "-DA=1"
+    assert planned({}, Kept("CMAKE_ARGS", CUDA_ARGS), CUDA) == Build("CMAKE_ARGS", CUDA_ARGS)
 
 
 def test_cmake_args_that_an_older_version_kept_were_given_by_hand():

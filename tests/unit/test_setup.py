@@ -2,7 +2,6 @@
 
 import io
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import setup_venv
 from lock_file import parse_lock
 
 from modelyard.system import build_facts
-from modelyard.system.llama_builds import BuildFacts
+from modelyard.system.llama_builds import WITHOUT_AMX, BuildFacts
 
 
 @pytest.fixture
@@ -124,22 +123,23 @@ def test_a_backend_that_cannot_be_built_is_refused_before_anything_is_compiled(m
     assert set_up == []
 
 
-def test_compilers_that_know_amx_leave_it_out(monkeypatch):
+@pytest.fixture
+def compilers(monkeypatch, tmp_path):
+    """What CC and CXX name: a C compiler that does not know the flags, and a C++ compiler that does."""
+    for variable, body in (("CC", "exit 1"), ("CXX", "echo '# 0'")):
+        program = tmp_path / variable
+        program.write_text(f"#!/bin/sh\n{body}\n")
+        program.chmod(0o755)
+        monkeypatch.setenv(variable, str(program))
+
+
+def test_compilers_that_know_amx_leave_it_out(monkeypatch, compilers):
     monkeypatch.setenv("CXXFLAGS", "-O2")
-    monkeypatch.setenv("CFLAGS", "")
-    monkeypatch.setattr(setup_venv.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 0))
+    monkeypatch.setenv("CFLAGS", "-O1")
     setup_venv.rule_out_amx()
     setup_venv.rule_out_amx()
-    assert os.environ["CFLAGS"] == setup_venv.WITHOUT_AMX
-    assert os.environ["CXXFLAGS"] == f"-O2 {setup_venv.WITHOUT_AMX}"
-
-
-def test_compilers_that_do_not_know_amx_are_given_no_flag_for_it(monkeypatch):
-    monkeypatch.setenv("CXXFLAGS", "")
-    monkeypatch.setenv("CFLAGS", "")
-    monkeypatch.setattr(setup_venv.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
-    setup_venv.rule_out_amx()
-    assert (os.environ["CFLAGS"], os.environ["CXXFLAGS"]) == ("", "")
+    assert os.environ["CFLAGS"] == "-O1"
+    assert os.environ["CXXFLAGS"] == f"-O2 {WITHOUT_AMX}"
 
 
 def test_a_wheel_with_kernels_for_amx_is_compiled_again(monkeypatch, tmp_path, set_up):

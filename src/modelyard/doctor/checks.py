@@ -114,7 +114,7 @@ def check_facts(facts: Facts) -> list[Finding]:
             facts.build,
             facts.packages.get("llama-cpp-python", ""),
             is_made_by_make=facts.is_made_by_make,
-            without_amx=_has_amx(facts),
+            without_amx=_is_amx_left_out(facts),
         ),
         _cores(facts),
         _memory(facts),
@@ -331,9 +331,12 @@ def _rebuild(facts: Facts) -> str:
     """Return the command that builds llama.cpp on this machine, for what it is built for now if that can be told."""
     built: Backend = next(iter(built_for(facts.llama)), "cpu")
     backend = choose(facts.build).backend if facts.llama.problem else built
-    return rebuild(backend, facts.build, facts.packages.get("llama-cpp-python", ""), without_amx=_has_amx(facts))
+    return rebuild(
+        backend, facts.build, facts.packages.get("llama-cpp-python", ""), without_amx=_is_amx_left_out(facts)
+    )
 
 
-def _has_amx(facts: Facts) -> bool:
-    """Whether compilers would build llama.cpp with its kernels for AMX, which crash."""
-    return "amx_int8" in facts.processor_flags or "AMX_INT8" in facts.llama.features
+def _is_amx_left_out(facts: Facts) -> bool:
+    """Whether the compiler would build llama.cpp with its kernels for AMX, which crash, and can leave them out."""
+    has_amx = "amx_int8" in facts.processor_flags or "AMX_INT8" in facts.llama.features
+    return has_amx and facts.build.knows_amx

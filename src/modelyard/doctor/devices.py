@@ -19,7 +19,7 @@ def built_for(llama: LlamaFacts) -> tuple[Backend, ...]:
 
 
 def check_devices(
-    llama: LlamaFacts, build: BuildFacts, version: str, *, is_made_by_make: bool, without_amx: bool = False
+    llama: LlamaFacts, build: BuildFacts, version: str, *, is_made_by_make: bool, without_amx: bool
 ) -> Finding:
     """Return which accelerators llama.cpp uses.
 

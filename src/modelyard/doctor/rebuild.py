@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Final
-
-from modelyard.system.llama_builds import Backend, BuildFacts, cmake_args, compiler_flags
-
-# Flags of GCC and Clang that leave out llama.cpp's kernels for AMX.
-WITHOUT_AMX: Final = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+from modelyard.system.llama_builds import WITHOUT_AMX, Backend, BuildFacts, cmake_args, compiler_flags
 
 
-def rebuild(backend: Backend, build: BuildFacts, version: str = "", *, without_amx: bool = False) -> str:
+def rebuild(backend: Backend, build: BuildFacts, version: str, *, without_amx: bool) -> str:
     """Return pip's command that builds llama-cpp-python for a backend, and for the processor of this machine.
 
     Args:
@@ -19,11 +14,12 @@ def rebuild(backend: Backend, build: BuildFacts, version: str = "", *, without_a
         version: of llama-cpp-python; "" for the newest.
         without_amx: whether kernels for AMX are left out.
     """
-    arguments = cmake_args(backend, build) or "-DGGML_NATIVE=on"
-    flags = f"{compiler_flags(backend, build)} {WITHOUT_AMX if without_amx else ''}".strip()
+    arguments = cmake_args(backend, build)
+    flags = f"{compiler_flags(arguments)} {WITHOUT_AMX if without_amx else ''}".strip()
     variables = f'CFLAGS="{flags}" CXXFLAGS="{flags}" ' if flags else ""
+    given = arguments or "-DGGML_NATIVE=on"
     pin = f"llama-cpp-python=={version}" if version else "llama-cpp-python"
     return (
-        f'{variables}CMAKE_ARGS="{arguments}" pip install --force-reinstall --no-cache-dir --no-deps '
+        f'{variables}CMAKE_ARGS="{given}" pip install --force-reinstall --no-cache-dir --no-deps '
         f"--no-binary llama-cpp-python {pin}"
     )

@@ -10,11 +10,11 @@ import platform
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from modelyard.system.llama_builds import BuildFacts, Maker, PackageManager
+from modelyard.system.llama_builds import WITHOUT_AMX, BuildFacts, Maker, PackageManager
 
 ROOT: Final = Path("/")
 TIMEOUT_S: Final = 20.0
@@ -42,8 +42,8 @@ def build_facts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) 
     hipcc = _program("hipcc", path, _rocm(root, environment) / "bin")
     sdk = environment.get("VULKAN_SDK", "")
     glslc = _program("glslc", path, Path(sdk, "bin") if sdk else None)
-    cxx = environment.get("CXX") or shutil.which("c++", path=path) or ""
-    vulkan = _preprocessed([*cxx.split(), "-x", "c++"], "vulkan/vulkan_core.h", "VK_HEADER_VERSION", sdk)
+    cxx = (environment.get("CXX") or shutil.which("c++", path=path) or "").split()
+    vulkan = _preprocessed(cxx, "c++", "vulkan/vulkan_core.h", "VK_HEADER_VERSION", sdk)
     return BuildFacts(
         system=platform.system(),
         machine=platform.machine(),
@@ -54,16 +54,27 @@ def build_facts(root: Path = ROOT, environment: Mapping[str, str] = os.environ) 
         nvcc=nvcc,
         is_nvcc_found=is_nvcc_found,
         cuda=release(_output([nvcc, "--version"])) if nvcc else (),
-        has_cublas=bool(nvcc) and _preprocessed([nvcc, "-x", "cu"], "cublas_v2.h", "CUBLAS_VER_MAJOR") is not None,
+        has_cublas=_preprocessed([nvcc] if nvcc else [], "cu", "cublas_v2.h", "CUBLAS_VER_MAJOR") is not None,
         hip=release(_output([str(Path(hipcc).with_name("hipconfig")), "--version"])) if hipcc else (),
         hip_clang=_hip_clang(hipcc) if hipcc else "",
         has_hipblas=_has_hipblas(_rocm(root, environment)),
         has_glslc=bool(glslc),
         vulkan_header=int(vulkan) if vulkan and vulkan.isdecimal() else 0,
-        has_spirv_headers=_preprocessed([*cxx.split(), "-x", "c++"], "spirv/unified1/spirv.hpp", "1", sdk) is not None,
+        has_spirv_headers=_preprocessed(cxx, "c++", "spirv/unified1/spirv.hpp", "1", sdk) is not None,
         has_icpx=shutil.which("icpx", path=path) is not None,
         has_metal_compiler=platform.system() == "Darwin" and bool(_output(["xcode-select", "-p"])),
+        knows_amx=knows_amx(cxx, "c++"),
     )
+
+
+def knows_amx(compiler: Sequence[str], language: str) -> bool:
+    """Return whether a compiler takes ``WITHOUT_AMX``; one that does not has no kernels for AMX either.
+
+    Args:
+        compiler: its command; empty where there is none.
+        language: "c" or "c++".
+    """
+    return bool(compiler) and _output([*compiler, *WITHOUT_AMX.split(), "-x", language, "-E", "-"]) != ""
 
 
 def gpu_makers(root: Path = ROOT) -> frozenset[Maker]:
@@ -148,13 +159,14 @@ def _program(name: str, path: str | None, folder: Path | None) -> str:
     return found or ""
 
 
-def _preprocessed(compiler: list[str], header: str, macro: str, sdk: str = "") -> str | None:
+def _preprocessed(compiler: Sequence[str], language: str, header: str, macro: str, sdk: str = "") -> str | None:
     """Return what a macro stands for behind a header, as the compiler finds it; None where there is no such header."""
-    if not compiler[0] or compiler[0] == "-x":
+    if not compiler:
         return None
     include = ["-I", str(Path(sdk, "include"))] if sdk else []
     program = f"#include <{header}>\nmodelyard {macro}\n"
-    found = re.search(r"^modelyard (.*)$", _output([*compiler, *include, "-E", "-"], program), re.MULTILINE)
+    output = _output([*compiler, "-x", language, *include, "-E", "-"], program)
+    found = re.search(r"^modelyard (.*)$", output, re.MULTILINE)
     return found[1].strip() if found else None
 
 

@@ -36,6 +36,11 @@ MIN_HIP: Final = (6, 1)
 # release notes, "CUDA Toolkit and Minimum Required Driver Version for CUDA Minor Version Compatibility".
 MIN_DRIVER: Final[Mapping[int, int]] = {11: 450, 12: 525, 13: 580}
 
+# llama.cpp's kernels for AMX end the process with a segmentation fault on some models, and GCC before 12.4 and 13.3
+# miscompiles them (https://gcc.gnu.org/PR114098). What a processor has is compiled in unless it is ruled out. These are
+# flags of GCC and Clang.
+WITHOUT_AMX: Final = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+
 # What serves a GPU, the best first.
 _PREFERRED: Final[Mapping[Maker, tuple[Backend, ...]]] = {
     "NVIDIA": ("cuda", "vulkan"),
@@ -50,7 +55,8 @@ _OPTIONS: Final[Mapping[Backend, str]] = {
 }  # fmt: skip
 _LOADED_AT_RUN_TIME: Final = "-DGGML_BACKEND_DL=ON"
 # On x86, GGML_NATIVE excludes GGML_BACKEND_DL. -march=native takes its place, so no feature is added by name.
-_NAMED_BY_COMPILER: Final = "-DGGML_NATIVE=OFF " + " ".join(
+_NATIVE_BY_FLAG: Final = f"{_LOADED_AT_RUN_TIME} -DGGML_NATIVE=OFF"
+_NO_FEATURE_BY_NAME: Final = " ".join(
     f"-DGGML_{feature}=OFF" for feature in ("SSE42", "AVX", "AVX2", "BMI2", "FMA", "F16C")
 )
 _X86: Final = ("x86_64", "amd64", "AMD64", "i686")
@@ -105,6 +111,7 @@ class BuildFacts:
         has_spirv_headers: whether SPIR-V's headers are there.
         has_icpx: whether oneAPI's compiler is on the path, which its environment puts there.
         has_metal_compiler: whether Xcode's command line tools are installed.
+        knows_amx: whether the C++ compiler takes ``WITHOUT_AMX``; one that does not has no kernels for AMX either.
     """
 
     system: str = "Linux"
@@ -125,6 +132,7 @@ class BuildFacts:
     has_spirv_headers: bool = False
     has_icpx: bool = False
     has_metal_compiler: bool = False
+    knows_amx: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,9 +292,8 @@ def cmake_args(backend: Backend, facts: BuildFacts) -> str:
         return "-DGGML_METAL=OFF" if facts.system == "Darwin" else ""
     if backend == "metal":
         return ""
-    options = [_OPTIONS[backend], _LOADED_AT_RUN_TIME]
-    if facts.machine in _X86:
-        options.append(_NAMED_BY_COMPILER)
+    options = [_OPTIONS[backend]]
+    options += [_NATIVE_BY_FLAG, _NO_FEATURE_BY_NAME] if facts.machine in _X86 else [_LOADED_AT_RUN_TIME]
     if backend == "cuda" and not facts.is_nvcc_found:
         options.append(f"-DCMAKE_CUDA_COMPILER={facts.nvcc}")
     if backend == "cuda" and "NVIDIA" in facts.gpus:
@@ -302,9 +309,13 @@ def serves(backend: Backend, maker: Maker) -> bool:
     return backend in _PREFERRED[maker] or (backend, maker) == ("sycl", "Intel")
 
 
-def compiler_flags(backend: Backend, facts: BuildFacts) -> str:
-    """Return what CFLAGS and CXXFLAGS need for the CPU's own part of a build; "" where llama.cpp finds it out."""
-    return "-march=native" if _LOADED_AT_RUN_TIME in cmake_args(backend, facts) and facts.machine in _X86 else ""
+def compiler_flags(arguments: str) -> str:
+    """Return what CFLAGS and CXXFLAGS need for the CPU's own part of a build; "" where llama.cpp finds it out.
+
+    Args:
+        arguments: what ``cmake_args`` returned, now or for an earlier build.
+    """
+    return "-march=native" if _NATIVE_BY_FLAG in arguments else ""
 
 
 def _version(numbers: tuple[int, ...]) -> str:

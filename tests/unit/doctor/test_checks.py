@@ -34,7 +34,7 @@ WELL = Facts(
     processor_flags=frozenset({"avx", "avx2", "fma", "sse"}),
     cores=8,
     cpu_quota=None,
-    build=BuildFacts(package_manager="apt"),
+    build=BuildFacts(package_manager="apt", knows_amx=True),
     is_made_by_make=False,
     physical_bytes=32 * GB,
     total_bytes=32 * GB,
@@ -121,6 +121,8 @@ def test_every_command_that_builds_leaves_out_kernels_for_amx_where_the_processo
     build = replace(WELL.build, gpus=frozenset({"AMD"}))
     assert "-march=native -mno-amx-tile" in noted("devices", build=build, **amx).command
     assert "amx" not in noted("devices", build=build).command
+    # GCC before 11 refuses the flags, and has no kernels for AMX.
+    assert "amx" not in noted("devices", build=replace(build, knows_amx=False), **amx).command
 
 
 def test_features_are_built_in_for_the_gpu_that_llama_cpp_was_built_for():

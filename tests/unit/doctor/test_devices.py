@@ -26,7 +26,7 @@ CUDA_TOOLKIT: dict[str, Any] = {"nvcc": "/usr/bin/nvcc", "cuda": (12, 4), "has_c
 
 def found(llama: LlamaFacts, *, is_made_by_make: bool = False, gpus: tuple[Any, ...] = (), **has: Any) -> Finding:
     build = BuildFacts(package_manager="apt", gpus=frozenset(gpus), **has)
-    return check_devices(llama, build, "0.3.36", is_made_by_make=is_made_by_make)
+    return check_devices(llama, build, "0.3.36", is_made_by_make=is_made_by_make, without_amx=False)
 
 
 def test_what_llama_cpp_was_built_for_is_told_with_the_devices_that_it_sees():

@@ -102,6 +102,13 @@ def test_vulkans_headers_are_those_that_the_compiler_finds_in_the_sdk(tmp_path: 
     assert (facts.has_glslc, facts.vulkan_header, facts.has_spirv_headers) == (True, 304, True)
 
 
+def test_a_compiler_knows_amx_where_it_takes_the_flags_that_leave_it_out(tmp_path: Path):
+    new, old = program(tmp_path / "new", 'echo "# 0"'), program(tmp_path / "old", "exit 1")
+    assert build_facts(tmp_path, {"PATH": "/usr/bin:/bin", "CXX": str(new)}).knows_amx
+    assert not build_facts(tmp_path, {"PATH": "/usr/bin:/bin", "CXX": f"{old} -pipe"}).knows_amx
+    assert not build_facts(tmp_path, {"PATH": ""}).knows_amx
+
+
 @pytest.mark.parametrize(
     ("text", "version"),
     [

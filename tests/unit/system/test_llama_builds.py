@@ -136,11 +136,11 @@ def test_a_backend_of_a_gpu_is_a_library_of_its_own_so_that_the_cpu_computes_wit
     arguments = cmake_args(backend, with_gpus(TOOLS, "NVIDIA"))
     is_apart = backend in ("cuda", "hip", "vulkan", "sycl")
     assert ("-DGGML_BACKEND_DL=ON" in arguments) is is_apart
-    assert compiler_flags(backend, TOOLS) == ("-march=native" if is_apart else "")
+    assert compiler_flags(arguments) == ("-march=native" if is_apart else "")
     # ggml refuses GGML_NATIVE beside it on x86 alone.
     arm = replace(TOOLS, machine="aarch64")
     assert "GGML_NATIVE" not in cmake_args(backend, arm)
-    assert compiler_flags(backend, arm) == ""
+    assert compiler_flags(cmake_args(backend, arm)) == ""
     assert LABELS[backend]
 
 
