@@ -24,9 +24,15 @@ _SKIPPED: Final = frozenset({
     "load", "idle_unload_seconds", "trial", "dtype", "mcp", "mcp_config", "devices", "tensor_overrides", "tensor_split",
 })  # fmt: skip
 # Keys that need an accelerator: where there is none, most values are refused.
-_OF_DEVICES: Final = frozenset({
-    "n_gpu_layers", "n_cpu_moe", "split_mode", "main_gpu", "kv_on_host",
-})  # fmt: skip
+_OF_DEVICES: Final = frozenset({"n_gpu_layers", "n_cpu_moe", "split_mode", "main_gpu", "kv_on_host"})
+# Values that are served on any machine, values that need an accelerator, and values that are refused.
+_PLACES: Final[Mapping[str, tuple[Any, ...]]] = {
+    "device_layers": (0, [], ["0:0"], 1, ["0:1"], ["0:2", "7:1"]),
+    "devices": ([], ["CUDA0"], ["cpu"]),
+    "tensor_overrides": ([], ["ffn_.*=host"], ["blk[.]1[.]=CPU", "output=host"], ["output=CUDA0"], ["(=host"]),
+    "tensor_split": ([], [3, 1], [1], [0, 0]),
+}
+_MCP_SERVER: Final = {"name": "clock", "command": "true"}
 # Whether the model is cut to what fits there is the machine's matter: a part of the lengths is short.
 _SHORT: Final = 4096
 
@@ -63,8 +69,9 @@ def _mapping(rng: random.Random, place: Place) -> dict[str, Any]:
         model["device"] = {key: value for key, value in model["device"].items() if key not in _OF_DEVICES}
     if "max_seq_len" in model["device"] and rng.random() < 0.7:
         model["device"]["max_seq_len"] = rng.randint(1, _SHORT)
+    model["device"] |= {key: rng.choice(values) for key, values in _PLACES.items() if rng.random() < 0.05}
     if rng.random() < 0.1:
-        model["device"]["device_layers"] = rng.choice((0, 1, [], ["0:1"], ["0:2", "7:1"]))
+        model["mcp"] = rng.choice(([], ["clock"], ["nobody"]))
     model["sampling"] = _table(rng, Sampling, 0.3)
     if rng.random() < 0.1:
         template = place.folder / "template.jinja"
@@ -82,7 +89,7 @@ def _mapping(rng: random.Random, place: Place) -> dict[str, Any]:
     if rng.random() < 0.15:
         models.append({"model_id": str(place.folder / "cut.gguf"), "alias": "drafting"})
         model["alias"], model["draft"] = "served", "drafting"
-    return {"runtime": runtime, "memory": memory, "models": models}
+    return {"runtime": runtime, "memory": memory, "models": models, "mcp": {"servers": [_MCP_SERVER]}}
 
 
 def _table(rng: random.Random, table: type[BaseModel], share: float) -> dict[str, Any]:
@@ -105,7 +112,8 @@ def value_of(rng: random.Random, schema: Mapping[str, Any]) -> Any:
         case "boolean":
             return rng.random() < 0.5
         case "integer":
-            low, high = int(schema.get("minimum", 0)), int(schema.get("maximum", 2**31 - 1))
+            low = int(schema.get("minimum", 0))
+            high = int(schema.get("maximum", schema.get("exclusiveMaximum", 2**31) - 1))
             near = low + int((high - low + 1) ** rng.random())
             return rng.choice((low, high, low + 1, high - 1, min(near, high), min(near, high), rng.randint(low, high)))
         case "number":

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.timeout(900)
 SAMPLES = {
     "headers": range(1, 13),
     "texts": range(1, 3),
-    "settings": range(8, 13),
+    "settings": range(1, 7),
     "messages": range(1, 7),
     "grammars": range(1, 7),
     "heads": range(1, 21),

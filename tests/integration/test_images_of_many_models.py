@@ -43,10 +43,10 @@ def model(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def look(
+def asked(
     server: RunningServer, model: str, image: bytes, words: str = "What is it?", before: str = "Look: ", **url: str
-) -> tuple[str, dict[str, Any]]:
-    """The answer, and what was used for it."""
+) -> dict[str, Any]:
+    """The whole answer about an image."""
     shown = {"type": "image_url", "image_url": {"url": data_url(image), **url}}
     content = [{"type": "text", "text": before}, shown, {"type": "text", "text": words}]
     body = {
@@ -55,11 +55,22 @@ def look(
         "temperature": 0,
         "max_tokens": 12,
         "ignore_eos": True,
+        "logprobs": True,
     }
     answer = server.post("/v1/chat/completions", body)
     assert answer.status_code == 200, answer.text
-    found = answer.json()
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def look(server: RunningServer, model: str, image: bytes, **how: str) -> tuple[str, dict[str, Any]]:
+    """The text about an image, and what was used for it."""
+    found = asked(server, model, image, **how)
     return found["choices"][0]["message"]["content"], found["usage"]
+
+
+def first_logprob(answer: dict[str, Any]) -> float:
+    return float(answer["choices"][0]["logprobs"]["content"][0]["logprob"])
 
 
 def pictures(server: RunningServer) -> dict[str, tuple[int, int]]:
@@ -124,7 +135,7 @@ def test_the_responses_api_passes_the_detail_on(server: RunningServer) -> None:
 def test_a_picture_is_encoded_once_for_all_requests(server: RunningServer, model: str) -> None:
     picture = encoded(noise(10))
     encoded_before, reused_before = pictures(server)[model]
-    first, usage = look(server, model, picture)
+    first = asked(server, model, picture)
     encoded_once, reused = pictures(server)[model]
     tiles = 5 if model in TILED else 1
     assert (encoded_once - encoded_before, reused) == (tiles, reused_before)
@@ -133,10 +144,12 @@ def test_a_picture_is_encoded_once_for_all_requests(server: RunningServer, model
     assert pictures(server)[model] == (encoded_once, reused)
     # Behind other words its cells are of no use, but what it was encoded to is.
     _, other = look(server, model, picture, before="Now look at this one: ")
-    assert other["prompt_tokens_details"]["cached_tokens"] < usage["prompt_tokens"] / 2
+    assert other["prompt_tokens_details"]["cached_tokens"] < first["usage"]["prompt_tokens"] / 2
     assert pictures(server)[model] == (encoded_once, reused + tiles)
-    # Later words may part where two are nearly equally likely: a fuller cache has other kernels on some processors.
-    assert look(server, model, picture)[0].split()[0] == first.split()[0]
+    # Texts may part where two words are nearly equally likely: a fuller cache has other kernels on some processors.
+    shown = pytest.approx(first_logprob(first), abs=0.05)
+    assert first_logprob(asked(server, model, picture)) == shown
+    assert first_logprob(asked(server, model, encoded(noise(13)))) != shown
 
 
 def test_two_requests_at_once_encode_the_same_picture_once(server: RunningServer, model: str) -> None:

@@ -106,7 +106,7 @@ def server(
         yield running
 
 
-# Streams that end when their client leaves. tests/unit/api/openai/test_server_tools.py reads them with several keys.
+# Streams that end when their client leaves: tests/integration/test_agent.py has keys that watch their own calls.
 ENDLESS = frozenset({"/v1/agent/approvals/events"})
 
 

@@ -16,7 +16,10 @@ from modelyard.protocol.suspended import SuspendedSequence
 from support.engine_driver import GREEDY, Driven, Steps
 
 GREEDY_PENALIZED = replace(PENALIZED, temperature=0.0)
+# Draws between two tokens that are about as likely, so that the last bits of logits hardly ever decide one.
+COIN = replace(SEEDED, temperature=10.0, text_bias={"a": 1000.0, "b": 1000.0})
 DRY = replace(SEEDED, dry_multiplier=1.5, dry_allowed_length=1, dry_sequence_breakers=("\n",))
+GREEDY_DRY = replace(DRY, temperature=0.0)
 SCHEMA = {
     "type": "json_schema",
     "json_schema": {
@@ -49,7 +52,8 @@ def as_after_a_death(state: SuspendedSequence) -> SuspendedSequence:
 
 
 # Without its KV state, the tokens of a sequence are computed again in one step, whose logits differ in their last bits
-# on some processors. A draw may then take another token, so that only greedy texts are compared.
+# on some processors. A draw among all tokens may then take another one, so that greedy texts are compared, and draws
+# between two tokens.
 @pytest.mark.parametrize(
     ("prompt", "sampling", "request_", "between"),
     [
@@ -57,7 +61,9 @@ def as_after_a_death(state: SuspendedSequence) -> SuspendedSequence:
         pytest.param(Text(PROMPT), SEEDED, {}, written, id="seeded", marks=pytest.mark.long),
         pytest.param(Text(PROMPT), PENALIZED, {}, written, id="penalties"),
         pytest.param(Text(PROMPT), GREEDY_PENALIZED, {}, as_after_a_death, id="greedy with penalties"),
+        pytest.param(Text(PROMPT), COIN, {}, as_after_a_death, id="draws"),
         pytest.param(Text(PROMPT), DRY, {}, written, id="dry", marks=pytest.mark.long),
+        pytest.param(Text(PROMPT), GREEDY_DRY, {}, as_after_a_death, id="greedy with dry", marks=pytest.mark.long),
         pytest.param(Text(PROMPT), PENALIZED, {"stop": NEAR_STOPS}, written, id="text held back"),
         pytest.param(
             Text("日本語"),
@@ -65,6 +71,11 @@ def as_after_a_death(state: SuspendedSequence) -> SuspendedSequence:
             {},
             written,
             id="halves of characters",
+            marks=pytest.mark.long,
+        ),
+        pytest.param(
+            *(Text("日本語"), GREEDY_PENALIZED, {}, as_after_a_death),
+            id="greedy with halves of characters",
             marks=pytest.mark.long,
         ),
         pytest.param(CHAT, SEEDED, {}, written, id="chat", marks=pytest.mark.long),
