@@ -95,10 +95,12 @@ def test_a_backend_that_does_not_exist_and_one_that_cannot_be_built_are_refused(
 def test_make_sets_up_again_where_another_build_is_asked_for(tmp_path, chosen, given, is_set_up):
     root = Path(llama_build.__file__).parents[1]
     (tmp_path / "Makefile").write_text((root / "Makefile").read_text())
-    names = ("pyproject.toml", "requirements.lock", "scripts/setup_venv.py", "scripts/lock_file.py")
-    for name in (*names, "scripts/llama_build.py", ".venv/backend", ".venv/cmake-args", ".venv/installed"):
+    sources = ("scripts/setup_venv.py", "scripts/lock_file.py", "scripts/llama_build.py")
+    facts = ("src/modelyard/system/build_facts.py", "src/modelyard/system/llama_builds.py")
+    made = (".venv/backend", ".venv/cmake-args", ".venv/installed")
+    for name in ("pyproject.toml", "requirements.lock", *sources, *facts, *made):
         path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text({".venv/backend": chosen, ".venv/cmake-args": "-DA=1"}.get(name, ""))
     environment = {"PATH": os.environ["PATH"], **given}
     done = subprocess.run(["make", "-n", "install"], cwd=tmp_path, env=environment, capture_output=True, text=True)
