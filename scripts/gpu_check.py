@@ -138,10 +138,10 @@ def llama_report() -> dict[str, Any]:
 
 
 def accelerators() -> list[Device]:
-    """Return the devices that layers can be given to: integrated ones where there are no others."""
-    found = llama_report()["devices"]
-    chosen = [each for each in found if each["kind"] == "gpu"] or [each for each in found if each["kind"] == "igpu"]
-    return [Device(each["name"], each["free_bytes"]) for each in chosen]
+    """Return the devices that layers can be given to, in the order of device_layers."""
+    report = llama_report()
+    free_bytes = {each["name"]: each["free_bytes"] for each in report["devices"]}
+    return [Device(name, free_bytes[name]) for name in report["accelerators"]]
 
 
 @contextmanager
