@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from mcp.client.streamable_http import DEFAULT_MAX_SSE_EVENT_SIZE
+
 from modelyard.api.llama_cpp import tokenize as tokens
 from modelyard.api.mcp import sessions
 from modelyard.api.media import audio, decoders, fetch, images
@@ -177,7 +179,7 @@ WORK: Final = (
 MCP: Final = (
     Bound(
         "Message of a server",
-        f"{_size(lines.MAX_MESSAGE_BYTES)}; {_size(2**20)} over server-sent events alone",
+        f"{_size(lines.MAX_MESSAGE_BYTES)}; {_size(DEFAULT_MAX_SSE_EVENT_SIZE)} over server-sent events alone",
         "an error that the model reads",
     ),
     Bound("Messages of a program, or of a WebSocket, in a second", _number(throttle.MAX_MESSAGES_PER_S), "they wait"),
