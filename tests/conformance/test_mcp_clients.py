@@ -8,11 +8,10 @@ from typing import Final
 
 import pytest
 
-from support.client_environments import INSTALL_S, npm_package
+from support.client_environments import INSTALL_S, mcp_suite, npm_package
 from support.mcp_clients import PEERS, call, connected, tools_of
 
 SERVERS_VERSION: Final = "2026.8.31"
-SUITE_VERSION: Final = "0.1.16"
 RUN_S: Final = 60
 
 APPLY: Final = ("initialize", "tools_call", "sse-retry")
@@ -59,14 +58,8 @@ async def test_the_servers_of_the_protocols_authors_are_used(tmp_path):
 @pytest.mark.timeout(INSTALL_S + RUN_S)
 @pytest.mark.parametrize("scenario", APPLY)
 def test_the_suite_for_clients_passes(scenario):
-    package = npm_package("@modelcontextprotocol/conformance", SUITE_VERSION)
-    # Without its one import that needs Node.js 22, which another command uses.
-    head, imported, rest = (package / "dist" / "index.js").read_text().partition("globSync as o,")
-    assert imported
-    program = package / "dist" / "clients_for_node_20.js"
-    program.write_text(f"{head}{rest}\nfunction o() {{ return []; }}\n")
     client = f"{sys.executable} {PEERS / 'suite_client.py'}"
-    command = ["node", program, "client", "--command", client, "--scenario", scenario]
+    command = ["node", mcp_suite(), "client", "--command", client, "--scenario", scenario]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S)
     passed = re.search(r"Passed: ([1-9]\d*)/\d+, 0 failed", ran.stderr)
     assert passed, ran.stderr[-3000:]

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pytest
 
-from support.client_environments import INSTALL_S, npm_package
+from support.client_environments import INSTALL_S, mcp_suite, npm_package
 from support.server import RunningServer
 
 RUN_S: Final = 110
@@ -73,22 +73,10 @@ DO_NOT_APPLY: Final = {
 }
 
 
-@pytest.fixture(scope="module")
-def suite() -> Path:
-    """The program of the suite, without its one import that needs Node.js 22, which another command uses."""
-    package = npm_package("@modelcontextprotocol/conformance", "0.1.16")
-    source = (package / "dist" / "index.js").read_text()
-    head, imported, rest = source.partition("globSync as o,")
-    assert imported
-    program = package / "dist" / "for_node_20.js"
-    program.write_text(f"{head}{rest}\nfunction o() {{ return []; }}\n")
-    return program
-
-
 @pytest.mark.long
 @pytest.mark.timeout(INSTALL_S + RUN_S)
-def test_the_suite_passes_as_far_as_it_applies(server: RunningServer, suite: Path) -> None:
-    command = ["node", suite, "server", "--url", f"{server.url}/mcp", "--suite", "all"]
+def test_the_suite_passes_as_far_as_it_applies(server: RunningServer) -> None:
+    command = ["node", mcp_suite(), "server", "--url", f"{server.url}/mcp", "--suite", "all"]
     ran = subprocess.run(command, capture_output=True, text=True, timeout=RUN_S)
     outcomes = dict(re.findall(r"^(?:✓|✗) ([\w-]+): (\d+ passed, \d+ failed)", ran.stdout, re.MULTILINE))
     assert set(outcomes) == APPLY | set(DO_NOT_APPLY), ran.stdout[-2000:]
