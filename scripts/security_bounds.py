@@ -7,6 +7,7 @@ from typing import Final
 
 from mcp.client.streamable_http import DEFAULT_MAX_SSE_EVENT_SIZE
 
+from modelyard.agent import approvals, calls, kept_turns, request
 from modelyard.api.llama_cpp import tokenize as tokens
 from modelyard.api.mcp import sessions
 from modelyard.api.media import audio, decoders, fetch, images
@@ -14,6 +15,7 @@ from modelyard.api.middleware import body_intake
 from modelyard.api.openai import embeddings, sampling, schema, tools
 from modelyard.api.openai.responses import background, records
 from modelyard.api.serving import bounded_items, form, json_body, request_memory
+from modelyard.api.serving import request_servers as named_servers
 from modelyard.config import bounded_read, mcp_rules
 from modelyard.engine.chat import grammar, template_processes
 from modelyard.engine.guidance import compiler, trial
@@ -176,6 +178,28 @@ WORK: Final = (
     Bound("Configuration file", _size(bounded_read.MAX_CONFIG_BYTES), "400 `config_error`"),
 )
 
+TOOLS: Final = (
+    Bound("Rounds of an answer", f"`max_tool_rounds`, {request.MAX_TOOL_ROUNDS} at most", "the model has to answer"),
+    Bound(
+        "Calls of a turn; of an answer",
+        f"{calls.MAX_CALLS_OF_TURN}; {_number(calls.MAX_CALLS_OF_ANSWER)}",
+        "they are not run, which the model reads",
+    ),
+    Bound("Arguments of a call", f"{calls.MAX_ARGUMENT_DEPTH} levels", "it is not run, which the model reads"),
+    Bound(
+        "Calls that wait for an approval; of one key",
+        f"{_number(approvals.MAX_WAITING)}; {approvals.MAX_WAITING_OF_OWNER}",
+        "they are denied",
+    ),
+    Bound("Time of an approval", "`approval_timeout`", "the call is denied"),
+    Bound(
+        "Rounds that are kept for the client's next request",
+        f"those of {_number(kept_turns.MAX_KEPT)} answers, {_size(kept_turns.MAX_KEPT_BYTES)}, "
+        f"{1 / kept_turns.OWNER_SHARE:.0%} of it for one key, {kept_turns.KEPT_S / 60:.0f} minutes",
+        "those that were not used for longest are dropped",
+    ),
+)
+
 MCP: Final = (
     Bound(
         "Message of a server",
@@ -195,6 +219,12 @@ MCP: Final = (
     Bound("Calls at a time", "`max_concurrent_calls`", "they wait, within the time of a call"),
     Bound("Time to connect", _seconds(connection.CONNECT_S), "it is tried again"),
     Bound("Time to connect a server that a request names", _seconds(request_servers.CONNECT_S), _INVALID),
+    Bound(
+        "Such servers of a request; URL and headers of one",
+        f"{named_servers.MAX_REQUEST_SERVERS}; {_number(request_servers.MAX_URL_CHARS)} characters and "
+        f"{request_servers.MAX_HEADERS}",
+        _INVALID,
+    ),
     Bound("Lines of a program's standard error in a minute", str(stderr_log.MAX_LINES_PER_MINUTE), "they are counted"),
     Bound("Servers of a configuration", str(mcp_rules.MAX_SERVERS), "400 `config_error`"),
 )
@@ -204,6 +234,7 @@ TABLES: Final[dict[str, tuple[Bound, ...]]] = {
     "Bodies": BODIES,
     "Images and sound": MEDIA,
     "Work": WORK,
+    "Tools that the server runs": TOOLS,
     "MCP servers": MCP,
 }
 
