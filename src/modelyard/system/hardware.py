@@ -13,9 +13,8 @@ CPUINFO: Final = Path("/proc/cpuinfo")
 HUGE_PAGES: Final = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 DEVICE_FILES: Final = Path("/dev")
 
-# Pattern under /dev -> maker of the accelerator. "other" counts only if no maker is found, because the driver of every
-# maker has a node under dri.
-_ACCELERATORS: Final = {"nvidia[0-9]*": "NVIDIA", "kfd": "AMD", "dri/renderD*": "other"}
+# Nodes under /dev of accelerators whose drivers are loaded: of NVIDIA, of AMD, of any maker.
+_ACCELERATORS: Final = ("nvidia[0-9]*", "kfd", "dri/renderD*")
 
 
 def processor(cpuinfo: Path = CPUINFO) -> tuple[str, frozenset[str]]:
@@ -65,10 +64,9 @@ def huge_pages(setting: Path = HUGE_PAGES) -> str:
     return text.partition("[")[2].partition("]")[0]
 
 
-def accelerators(device_files: Path = DEVICE_FILES) -> tuple[str, ...]:
-    """Return the makers of the accelerators whose drivers are loaded: "NVIDIA", "AMD", or "other"."""
-    found = [maker for pattern, maker in _ACCELERATORS.items() if any(device_files.glob(pattern))]
-    return tuple(maker for maker in found if maker != "other" or len(found) == 1)
+def has_accelerator(device_files: Path = DEVICE_FILES) -> bool:
+    """Return whether the driver of an accelerator is loaded."""
+    return any(any(device_files.glob(pattern)) for pattern in _ACCELERATORS)
 
 
 def _pairs(path: Path) -> Iterator[tuple[str, str]]:

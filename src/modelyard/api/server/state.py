@@ -13,7 +13,7 @@ from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import model_object
 from modelyard.api.services import Services
 from modelyard.config import Model
-from modelyard.system.hardware import accelerators
+from modelyard.system import hardware
 from modelyard.version import __version__
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
@@ -38,7 +38,7 @@ def server_object(
         "free_bytes": max(0, snapshot.budget_bytes - snapshot.used_bytes),
         "kept_bytes": snapshot.kept_bytes,
     }
-    has_accelerator = bool(accelerators())
+    has_accelerator = hardware.has_accelerator()
     return {
         "object": "server",
         "version": __version__,
