@@ -49,10 +49,12 @@ def check_devices(
     names = " and ".join(LABELS[backend] for backend in built)
     if found:
         lines = [f"llama.cpp was built for {names}", *_numbered(found), *rest, *map(_unused, unused)]
+        lines += [f"cannot be loaded: {_label(backend['name'])} ({backend['reason']})" for backend in llama.missing]
         return Finding("devices", label, "\n".join(lines), facts=known)
     if llama.missing:
-        why = "; ".join(str(backend["reason"]) for backend in llama.missing)
-        value = "\n".join((f"llama.cpp was built for {names}, which cannot be loaded: {why}", *rest))
+        why = "; ".join(backend["reason"] for backend in llama.missing)
+        parts = " and ".join(_label(backend["name"]) for backend in llama.missing)
+        value = "\n".join((f"llama.cpp was built for {parts}, which cannot be loaded: {why}", *rest))
         advice = (
             "The CPU computes. Install the driver and the libraries that it needs, or give the GPU to this container."
         )
@@ -74,6 +76,11 @@ def check_devices(
         return Finding("devices", label, value, "note", advised, known, command)
     value = "none; llama.cpp was built for the CPU alone, which computes all layers"
     return Finding("devices", label, "\n".join((value, *rest)), facts=known)
+
+
+def _label(name: str) -> str:
+    """Return what readers call a backend; one that is for no device has no other name than its file's."""
+    return next((LABELS[backend] for backend in BACKENDS if backend == name), name)
 
 
 def _numbered(devices: list[Mapping[str, Any]]) -> list[str]:

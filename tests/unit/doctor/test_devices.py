@@ -95,6 +95,14 @@ def test_a_backend_that_cannot_be_loaded_is_told_with_the_reason():
     assert finding.verdict == "note"
     assert finding.value.startswith(f"llama.cpp was built for CUDA, which cannot be loaded: {reason}")
     assert "driver" in finding.advice
+    blas = {"name": "blas", "reason": "libopenblas.so.0: cannot open shared object file"}
+    assert found(replace(FOR_CPU, missing=(blas,))).value.startswith("llama.cpp was built for blas, which cannot be")
+
+
+def test_a_backend_that_cannot_be_loaded_is_told_beside_the_devices_of_another():
+    finding = found(replace(FOR_CUDA, missing=({"name": "vulkan", "reason": "libvulkan.so.1: no such file"},)))
+    assert finding.verdict == "ok"
+    assert finding.value.endswith("cannot be loaded: Vulkan (libvulkan.so.1: no such file)")
 
 
 def test_a_build_for_a_gpu_that_finds_no_device_is_told():
