@@ -25,7 +25,7 @@ from ollama import _types as ollama_types
 from openai.types.chat import ChatCompletionStreamOptionsParam
 from openai.types.responses import ResponseTextConfigParam
 from openai.types.shared_params import Reasoning
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from modelyard.api.anthropic import schema as anthropic_schema
 from modelyard.api.llama_cpp.tokenize import TokenizeBody
@@ -277,6 +277,9 @@ def test_limits_and_seeds_of_other_servers_mean_what_they_mean_there() -> None:
     assert (bias.logit_bias, bias.text_bias) == ({5: 1.5}, {" word": -math.inf})
     assert request(samplers="kpt").sampling.samplers == ("top_k", "top_p", "temperature")
     assert request(samplers=["temp", "nucleus"]).sampling.samplers == ("temperature", "top_p")
+    for names in ("q", ["heat"], [None], [["temp"]]):
+        with pytest.raises(ValidationError, match="is none of the samplers"):
+            request(samplers=names)
 
 
 def test_options_of_generation_are_named_where_vectors_are_computed() -> None:

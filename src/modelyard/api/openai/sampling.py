@@ -97,9 +97,9 @@ def _sampler_names(value: Any) -> Any:
     known = _LETTERS if isinstance(value, str) else _SPELLINGS
     if not isinstance(value, str | list):
         return value
-    unknown = next((name for name in value if not isinstance(name, str) or name not in known), None)
-    if unknown is not None:
-        raise ValueError(f"'{str(unknown)[:40]}' is none of the samplers: {', '.join(SAMPLER_ORDER)}")
+    for name in value:
+        if not isinstance(name, str) or name not in known:
+            raise ValueError(f"'{str(name)[:40]}' is none of the samplers: {', '.join(SAMPLER_ORDER)}")
     return [known[name] for name in value]
 
 
