@@ -145,12 +145,6 @@ class EmbeddingsAnswer(_Settled):
     embedding: list[float]
 
 
-class PulledModel(TypedDict):
-    """The state of a model that is configured."""
-
-    status: Literal["success"]
-
-
 class OllamaErrorAnswer(TypedDict):
     """An error in Ollama's dialect."""
 

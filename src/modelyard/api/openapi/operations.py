@@ -263,7 +263,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/api/version"): Operation("Ollama", ollama.OllamaVersion),
         ("get", "/api/tags"): Operation("Ollama", ollama.ListedModels),
         ("get", "/api/ps"): Operation("Ollama", ollama.LoadedModels),
-        ("post", "/api/pull"): Operation("Ollama", ollama.PulledModel, {"model": "smollm2"}, fails=(404,)),
+        ("post", "/api/pull"): Operation(
+            "Ollama", None, {"model": "smollm2"}, Stream(LINES, '{"status":"success"}\n'), fails=(404,)
+        ),
         ("post", "/api/show"): Operation("Ollama", ollama.ShownModel, {"model": "smollm2"}, fails=(404,)),
         ("post", "/api/chat"): Operation(
             "Ollama",
