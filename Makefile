@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) scripts/setup_venv.py scripts/lock_file.py \
-	scripts/llama_build.py src/modelyard/system/build_facts.py src/modelyard/system/llama_builds.py
+	scripts/llama_build.py scripts/pip_output.py src/modelyard/system/build_facts.py src/modelyard/system/llama_builds.py
 
 .DEFAULT_GOAL := help
 N ?= 10000

@@ -16,6 +16,8 @@ BARE = BuildFacts()
 CUDA = BuildFacts(gpus=frozenset({"NVIDIA"}), nvcc="/usr/bin/nvcc", cuda=(12, 4), has_cublas=True)
 CUDA_ARGS = cmake_args("cuda", CUDA)
 NO_TOOLKIT = replace(CUDA, nvcc="")
+# Of the set-up, which runs before anything is installed.
+SCRIPTS = ("setup_venv.py", "llama_build.py", "lock_file.py", "pip_output.py")
 
 
 def planned(environment=None, kept=None, facts=BARE):
@@ -95,7 +97,7 @@ def test_a_backend_that_does_not_exist_and_one_that_cannot_be_built_are_refused(
 def test_make_sets_up_again_where_another_build_is_asked_for(tmp_path, chosen, given, is_set_up):
     root = Path(llama_build.__file__).parents[1]
     (tmp_path / "Makefile").write_text((root / "Makefile").read_text())
-    sources = ("scripts/setup_venv.py", "scripts/lock_file.py", "scripts/llama_build.py")
+    sources = [f"scripts/{name}" for name in SCRIPTS]
     facts = ("src/modelyard/system/build_facts.py", "src/modelyard/system/llama_builds.py")
     made = (".venv/backend", ".venv/cmake-args", ".venv/installed")
     for name in ("pyproject.toml", "requirements.lock", *sources, *facts, *made):
@@ -108,7 +110,7 @@ def test_make_sets_up_again_where_another_build_is_asked_for(tmp_path, chosen, g
     assert ("setup_venv.py" in done.stdout) is is_set_up
 
 
-@pytest.mark.parametrize("script", ["setup_venv.py", "llama_build.py", "lock_file.py"])
+@pytest.mark.parametrize("script", SCRIPTS)
 def test_an_old_python_can_read_what_refuses_it(script):
     source = Path(llama_build.__file__).with_name(script).read_text()
     ast.parse(source, feature_version=(3, 8))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import audit
 import lock
+import pip_output
 import pytest
 import sbom
 import setup_venv
@@ -139,7 +140,7 @@ def test_a_file_with_another_hash_is_not_installed(tmp_path, is_tampered):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (done.returncode == 0) is not is_tampered, done.stderr
     assert (target / "tiny.py").exists() is not is_tampered
-    said = next((text for pattern, text in setup_venv.ADVICE if pattern.search(done.stderr)), "")
+    said = next((text for pattern, text in pip_output.ADVICE if pattern.search(done.stderr)), "")
     assert ("not the one that was locked" in said) is is_tampered
 
 

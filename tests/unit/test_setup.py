@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+import pip_output
 import pytest
 import setup_venv
 from lock_file import parse_lock
@@ -173,7 +174,7 @@ def test_a_wheel_with_kernels_for_amx_is_compiled_again(monkeypatch, tmp_path, s
     ],
 )
 def test_a_line_of_pip_tells_the_phase(line, phase):
-    assert setup_venv.phase_of(line) == phase
+    assert pip_output.phase_of(line) == phase
 
 
 class Terminal(io.StringIO):
@@ -183,7 +184,7 @@ class Terminal(io.StringIO):
 
 def test_in_a_log_progress_is_a_line_every_so_often():
     log = io.StringIO()
-    progress = setup_venv.Progress(log, clock=0)
+    progress = pip_output.Progress(log, clock=0)
     progress.phase = "compiling"
     for second in range(61):
         progress.tick(second)
@@ -192,7 +193,7 @@ def test_in_a_log_progress_is_a_line_every_so_often():
 
 def test_on_a_terminal_progress_is_one_line_that_changes_and_goes():
     terminal = Terminal()
-    progress = setup_venv.Progress(terminal, clock=0)
+    progress = pip_output.Progress(terminal, clock=0)
     for progress.phase, second in (("one", 1), ("two", 61)):
         progress.tick(second)
     progress.clear()
@@ -206,7 +207,7 @@ def test_a_failing_pip_shows_its_last_words_the_log_and_the_way_out(tmp_path, mo
     fake.chmod(0o755)
     log = io.StringIO()
     with pytest.raises(setup_venv.SetupError) as failure:
-        setup_venv.run_pip(fake, ["-e", "."], log, setup_venv.Progress(io.StringIO(), 0))
+        setup_venv.run_pip(fake, ["-e", "."], log, pip_output.Progress(io.StringIO(), 0))
     message = str(failure.value)
     assert "fatal error: x.h" in message
     assert "[1/2]" not in message
