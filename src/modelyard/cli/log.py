@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO, Final, TextIO, cast
 
 from rich.console import Console
@@ -91,26 +91,40 @@ class ServerLog:
         self.ring = LogRing()
         self.ring.setFormatter(LineFormatter("%(message)s"))
         self._handlers: list[ConsoleHandler] = []
+        self._settings_before = ExitStack()
 
     def open(self, server: Server) -> None:
         """Write everything that is logged from now on to the console."""
         root = logging.getLogger()
-        root.setLevel(logging.INFO)
-        root.addHandler(self._handler("%(asctime)s %(levelname)s %(message)s"))
-        root.addHandler(self.ring)
+        self._set_level(root, logging.INFO)
+        self._add_handler(root, self._handler("%(asctime)s %(levelname)s %(message)s"))
+        self._add_handler(root, self.ring)
         for name in _QUIET:
-            logging.getLogger(name).setLevel(logging.WARNING)
+            self._set_level(logging.getLogger(name), logging.WARNING)
         for name in _SILENT:
-            logging.getLogger(name).setLevel(logging.CRITICAL + 1)
+            self._set_level(logging.getLogger(name), logging.CRITICAL + 1)
         if server.access_log_format == "json":
             access = logging.getLogger(ACCESS_LOGGER)
-            access.addHandler(self._handler("%(message)s"))
-            access.addHandler(self.ring)
+            self._add_handler(access, self._handler("%(message)s"))
+            self._add_handler(access, self.ring)
+            self._settings_before.callback(setattr, access, "propagate", access.propagate)
             access.propagate = False
 
     def close(self) -> None:
-        """Wait until the lines so far are shown; not for long, where nothing reads them."""
+        """Wait until the lines so far are shown, though not for long where nothing reads them; log as before ``open``.
+
+        The process may go on without a server.
+        """
         self._output.drain(MAX_DRAIN_S)
+        self._settings_before.close()
+
+    def _set_level(self, logger: logging.Logger, level: int) -> None:
+        self._settings_before.callback(logger.setLevel, logger.level)
+        logger.setLevel(level)
+
+    def _add_handler(self, logger: logging.Logger, handler: logging.Handler) -> None:
+        self._settings_before.callback(logger.removeHandler, handler)
+        logger.addHandler(handler)
 
     def _console_to(self, stream: TextIO) -> Console:
         return Console(file=cast("IO[str]", self._output.stream(stream)), highlight=False)

@@ -10,9 +10,11 @@ import pyte
 import pytest
 from rich.console import Console
 
+from modelyard.api.middleware.access_log import LOGGER as ACCESS_LOGGER
 from modelyard.cli.load_bars import LoadBars
 from modelyard.cli.loading import StepLines
-from modelyard.cli.log import ConsoleHandler, LineFormatter
+from modelyard.cli.log import ConsoleHandler, LineFormatter, ServerLog
+from modelyard.config import Server
 from modelyard.hub import Progress
 
 FORM = "%(levelname)s %(message)s"
@@ -120,3 +122,17 @@ def test_the_parts_of_a_step_have_no_lines_of_their_own() -> None:
     logged = [line for now, part in enumerate(parts) for line in lines.of({"m": Progress(part, 0.5)}, float(now))]
     assert logged == ["m: trying the file"]
     assert lines.of({"m": Progress(parts[-1], 0.5)}, 30.0) == ["m: trying the file: unloading, 50%"]
+
+
+def logging_settings() -> list[tuple[int, bool, list[logging.Handler]]]:
+    loggers = [logging.getLogger(name) for name in ("", ACCESS_LOGGER, "httpx", "mcp")]
+    return [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+
+
+def test_a_server_that_has_ended_leaves_logging_as_it_was() -> None:
+    before = logging_settings()
+    log = ServerLog()
+    log.open(Server(access_log_format="json"))
+    assert logging_settings() != before
+    log.close()
+    assert logging_settings() == before
