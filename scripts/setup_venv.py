@@ -36,6 +36,9 @@ from pip_output import ADVICE, COMPILED, Progress, minutes, phase_of
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 LOCK = ROOT / "requirements.lock"
+CMAKE_INCLUDE = ROOT / "scripts" / "llama_cpp.cmake"
+# CMake's arguments, as what builds llama-cpp-python reads them: https://scikit-build-core.readthedocs.io.
+SKBUILD_ARGS = "SKBUILD_CMAKE_ARGS"
 LOCKS = ROOT / "requirements"
 LOG = VENV / "setup.log"
 OLDEST_PYTHON = (3, 11)
@@ -127,7 +130,7 @@ def announce_compile(python: Path, version: str, build: Build) -> None:
     print(f"{COMPILED} {version} is to be installed{f', for {build.what}' if build.what else ''}.", end=" ")
     unless = "" if build.cmake_args else "unless pip has built it here before, "
     longer = ", and several times as long for a GPU" if build.what else ""
-    print(f"It is compiled now, {unless}which takes about 6 minutes on 2 cores{longer}.")
+    print(f"It is compiled now, {unless}which takes about 3 minutes on 2 cores{longer}.")
     print(f"This machine has {os.cpu_count()} cores.")
     missing = [
         language
@@ -167,6 +170,13 @@ def rule_out_amx() -> None:
         flags = os.environ.get(variable, "")
         if WITHOUT_AMX not in flags and knows_amx(command.split(), language):
             os.environ[variable] = f"{flags} {WITHOUT_AMX}".strip()
+
+
+def spare_unused_parts() -> None:
+    """Have llama.cpp compiled without what is not used, in half the time; beside CMAKE_ARGS, which users may give."""
+    arguments = [argument for argument in os.environ.get(SKBUILD_ARGS, "").split(";") if argument]
+    if not any("CMAKE_PROJECT_INCLUDE=" in argument for argument in arguments):
+        os.environ[SKBUILD_ARGS] = ";".join([*arguments, f"-DCMAKE_PROJECT_INCLUDE={CMAKE_INCLUDE}"])
 
 
 def is_to_compile(python: Path, build: Build) -> bool:
@@ -302,6 +312,7 @@ def install(extras: list[str]) -> None:
         # First, and by itself: it brings the pip that does the rest.
         run_pip(python, hashed(LOCKS / "build.lock"), log, progress)
         rule_out_amx()
+        spare_unused_parts()
         if is_to_compile(python, build):
             compile_again(python, build, log, progress)
         run_pip(python, hashed(LOCK, *dict.fromkeys(locks)), log, progress)

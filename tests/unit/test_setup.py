@@ -18,7 +18,7 @@ from modelyard.system.llama_builds import WITHOUT_AMX, BuildFacts
 def set_up(monkeypatch, tmp_path):
     """The set-up on a machine without a GPU, in a folder of its own; what pip is asked for."""
     asked = []
-    for variable in ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "MODELYARD_BACKEND"):
+    for variable in ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "MODELYARD_BACKEND", "SKBUILD_CMAKE_ARGS"):
         # Set first, so that what the set-up sets is taken back.
         monkeypatch.setenv(variable, "")
         monkeypatch.delenv(variable)
@@ -141,6 +141,16 @@ def test_compilers_that_know_amx_leave_it_out(monkeypatch, compilers):
     setup_venv.rule_out_amx()
     assert os.environ["CFLAGS"] == "-O1"
     assert os.environ["CXXFLAGS"] == f"-O2 {WITHOUT_AMX}"
+
+
+def test_what_llama_cpp_is_compiled_without_is_added_once_to_what_the_user_gives(monkeypatch):
+    monkeypatch.setenv("SKBUILD_CMAKE_ARGS", "-DGGML_RPC=ON")
+    setup_venv.spare_unused_parts()
+    setup_venv.spare_unused_parts()
+    given, included = os.environ["SKBUILD_CMAKE_ARGS"].split(";")
+    assert given == "-DGGML_RPC=ON"
+    assert included == f"-DCMAKE_PROJECT_INCLUDE={setup_venv.CMAKE_INCLUDE}"
+    assert setup_venv.CMAKE_INCLUDE.is_file()
 
 
 def test_a_wheel_with_kernels_for_amx_is_compiled_again(monkeypatch, tmp_path, set_up):
