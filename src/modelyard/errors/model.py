@@ -91,22 +91,30 @@ class ModelUnloaded(ModelyardError):
 
 
 class InsufficientMemory(ModelyardError):
-    """The model does not fit the memory budget, even if all others are unloaded."""
+    """The model does not fit the memory budget, even if all others are unloaded; that of ``device``, or of the host."""
 
     code = "insufficient_memory"
     status = 507
 
-    def __init__(self, model: str, needed_bytes: int, budget_bytes: int, pinned: Sequence[str] = ()) -> None:
-        super().__init__(model, needed_bytes, budget_bytes, pinned)
+    def __init__(
+        self, model: str, needed_bytes: int, budget_bytes: int, pinned: Sequence[str] = (), device: str = ""
+    ) -> None:
+        super().__init__(model, needed_bytes, budget_bytes, pinned, device)
         self.model, self.needed_bytes, self.budget_bytes = model, needed_bytes, budget_bytes
-        self.pinned = tuple(pinned)
+        self.pinned, self.device = tuple(pinned), device
 
     def __str__(self) -> str:
         beside = f" beside the pinned {', '.join(self.pinned)}" if self.pinned else ""
+        needed, budget = f"{self.needed_bytes / 1e6:,.0f} MB", f"{self.budget_bytes / 1e6:,.0f} MB"
+        if self.device:
+            return (
+                f"The model '{self.model}' needs {needed} of {self.device}{beside}, whose memory budget is {budget}. "
+                "Put fewer of its layers there (n_gpu_layers), give it a shorter context (max_seq_len) or fewer "
+                "sequences (max_seqs), or raise the device's budget (memory.devices)."
+            )
         return (
-            f"The model '{self.model}' needs {self.needed_bytes / 1e6:,.0f} MB{beside}, and the memory budget is "
-            f"{self.budget_bytes / 1e6:,.0f} MB. Give it a shorter context (max_seq_len) or fewer sequences "
-            "(max_seqs), or raise the memory budget (budget)."
+            f"The model '{self.model}' needs {needed}{beside}, and the memory budget is {budget}. Give it a shorter "
+            "context (max_seq_len) or fewer sequences (max_seqs), or raise the memory budget (budget)."
         )
 
 

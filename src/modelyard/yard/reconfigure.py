@@ -19,8 +19,9 @@ from modelyard.errors import ModelyardError
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, model_policy
 from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
-from modelyard.yard.residency.eviction import Fit, plan_eviction
+from modelyard.yard.residency.eviction import Fit
 from modelyard.yard.residency.state import LoadState, ModelState
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
@@ -144,7 +145,7 @@ def _how(
     if not has_engine and not old.queue:
         return "is not loaded"
     candidate = ModelState(old.policy, footprint=footprint)
-    eviction = plan_eviction(state._replace(models={**state.models, fresh: candidate}), fresh)
+    eviction = plan_load(state._replace(models={**state.models, fresh: candidate}), fresh)
     return "loads the new one first" if eviction.fit is Fit.FITS else "unloads the old one first"
 
 

@@ -257,7 +257,8 @@ METRICS: tuple[MetricSpec, ...] = (
         "Unloads: asked for, idle, to make room, over budget, retired by a new configuration, the server closes, "
         "a file of it was written over, or the engine died.",
         _per_name(
-            lambda m: m.counters.unloads, ("asked", "idle", "room", "budget", "retired", "closing", "changed", "died")
+            lambda m: m.counters.unloads,
+            ("asked", "idle", "room", "budget", "move", "retired", "closing", "changed", "died"),
         ),
     ),
     MetricSpec(

@@ -16,6 +16,7 @@ from typing import Final
 
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.hub import ModelFiles
+from modelyard.protocol.placement import ANYWHERE, Placement
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import (
@@ -41,14 +42,40 @@ PROCESS_BYTES: Final = 20 << 20
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceShare:
+    """Memory that a model takes of one device, in bytes.
+
+    Attributes:
+        pool: name of the device's memory.
+        weights_key: equal for models that share one copy of their weights.
+        weights_bytes: of tensors.
+        context_bytes: of KV cells, states and buffers.
+    """
+
+    pool: str
+    weights_key: str
+    weights_bytes: int
+    context_bytes: int
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of weights and context."""
+        return self.weights_bytes + self.context_bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Footprint:
-    """Memory that a model takes while it is loaded, in bytes.
+    """Memory that a model takes while it is loaded in one placement, in bytes: of the host, and of each device.
 
     Attributes:
         weights_key: equal for models that share one copy of their weights.
-        weights_bytes: weights and vocabulary, shared by all engines on the same files.
-        context_bytes: KV cells, compute and output buffers, which each engine has for itself.
+        weights_bytes: weights and vocabulary on the host, shared by all engines on the same files.
+        context_bytes: KV cells, compute and output buffers on the host, which each engine has for itself.
         draft_key, draft_bytes: key and bytes of the weights of its draft model; "" and 0 without one.
+        devices: what it takes of devices, its draft model included.
+        placement: where it is put.
+        token_s: seconds that a token takes in this placement, estimated from what is read for it; 0.0 where there is no
+            other placement to compare with.
     """
 
     weights_key: str
@@ -56,15 +83,28 @@ class Footprint:
     context_bytes: int
     draft_key: str = ""
     draft_bytes: int = 0
+    devices: tuple[DeviceShare, ...] = ()
+    placement: Placement = ANYWHERE
+    token_s: float = 0.0
 
     @property
     def total_bytes(self) -> int:
-        """Bytes of weights and context."""
+        """Bytes of weights and context, on the host and on devices."""
+        return self.host_bytes + sum(share.total_bytes for share in self.devices)
+
+    @property
+    def host_bytes(self) -> int:
+        """Bytes of weights and context on the host."""
         return sum(self.weights.values()) + self.context_bytes
 
     @property
+    def all_weights_bytes(self) -> int:
+        """Bytes of weights, on the host and on devices."""
+        return sum(self.weights.values()) + sum(share.weights_bytes for share in self.devices)
+
+    @property
     def weights(self) -> Mapping[str, int]:
-        """Bytes of all weights that it needs, those of a draft model included, by their keys."""
+        """Bytes of all weights that it needs on the host, those of a draft model included, by their keys."""
         weights = {self.weights_key: self.weights_bytes}
         if self.draft_key:
             weights[self.draft_key] = max(self.draft_bytes, weights.get(self.draft_key, 0))
@@ -77,6 +117,7 @@ class Footprint:
             context_bytes=self.context_bytes + draft.context_bytes,
             draft_key=draft.weights_key,
             draft_bytes=draft.weights_bytes,
+            devices=(*self.devices, *draft.devices),
         )
 
     def in_process(self) -> Footprint:
@@ -89,6 +130,9 @@ class Footprint:
             weights_key=f"process {self.weights_key}",
             context_bytes=self.context_bytes + PROCESS_BYTES,
             draft_key=f"process {self.weights_key} {self.draft_key}" if self.draft_key else "",
+            devices=tuple(
+                replace(share, weights_key=f"process {self.weights_key} {share.weights_key}") for share in self.devices
+            ),
         )
 
     def with_context(self, bytes_: int) -> Footprint:
@@ -101,6 +145,21 @@ class Footprint:
             self,
             weights_bytes=max(self.weights_bytes, weights_bytes),
             context_bytes=max(self.context_bytes, context_bytes),
+        )
+
+    def without_room(self, free: Mapping[str, int]) -> Footprint:
+        """Return the footprint raised so that it does not fit what is ``free`` of devices: an allocation there failed.
+
+        A device with a single byte more may hold it: how much was missing is not known.
+        """
+        return replace(
+            self,
+            devices=tuple(
+                replace(
+                    share, context_bytes=max(share.context_bytes, free.get(share.pool, 0) + 1 - share.weights_bytes)
+                )
+                for share in self.devices
+            ),
         )
 
 

@@ -8,14 +8,17 @@ from itertools import takewhile
 from modelyard.errors import (
     InsufficientMemory,
 )
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.residency.builder import StateBuilder
+from modelyard.yard.residency.choice import plan_load, plan_move
 from modelyard.yard.residency.events import (
     ComputeFootprint,
 )
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction
+from modelyard.yard.residency.queue import without
 from modelyard.yard.residency.state import (
     ABSENT,
-    NO_FOOTPRINT,
+    MOVE,
     LoadState,
     ModelState,
     Waiter,
@@ -36,15 +39,20 @@ def allocate(builder: StateBuilder) -> None:
             builder.set_model(name, model._replace(load_state=LoadState.SIZING))
             builder.effects.append(ComputeFootprint(name))
             continue
-        plan = plan_eviction(builder.state, name)
-        if plan.fit is Fit.NEVER:
+        plan = plan_move(builder.state, name) if _only_moves(model) else plan_load(builder.state, name)
+        if plan is None:
+            builder.set_model(name, model._replace(queue=without(model.queue, MOVE)))
+            continue
+        if model.load_state is LoadState.PARKED and not _is_where_parked(model, plan):
+            builder.free(name, suspends=False, why="it does not fit where its weights are", reason="move")
+        elif plan.fit is Fit.NEVER:
             _refuse_never(builder, name, plan)
         elif claim is None and plan.fit is Fit.FITS:
-            builder.start_load(name)
+            builder.start_load(name, plan.footprint)
         elif claim is not None:
             # Behind the claim, only loads start that take nothing from it.
-            if plan.fit is Fit.FITS and _fits_beside(builder, name, claim):
-                builder.start_load(name)
+            if plan.fit is Fit.FITS and _fits_beside(builder, name, plan, claim):
+                builder.start_load(name, plan.footprint)
         elif _may_claim(builder, name, plan):
             draining = _claim(builder, name, plan)
             if builder.models[name].load_state is not LoadState.LOADING:
@@ -100,6 +108,7 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
 
     Idle models are evicted only once no busy model is waited for.
     """
+    builder.set_model(name, builder.models[name]._replace(footprint=plan.footprint))
     may_begin_at = max((_may_go_at(builder, other) for other in plan.drains), default=-math.inf)
     if builder.state.now < may_begin_at:
         # All make room at once: one that was unloaded before the others may be would help no model.
@@ -116,8 +125,8 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
             builder.free(
                 other, suspends=False, why=why, reason="room", claimant=name, keeps_weights=other in plan.parks
             )
-        if plan_eviction(builder.state, name).fit is Fit.FITS:
-            builder.start_load(name)
+        if plan_eviction(builder.state, name, plan.footprint).fit is Fit.FITS:
+            builder.start_load(name, plan.footprint)
     return draining
 
 
@@ -150,23 +159,38 @@ def _drain(builder: StateBuilder, name: str, claimant: str, *, keeps_weights: bo
     return False
 
 
-def _fits_beside(builder: StateBuilder, name: str, claim: tuple[str, EvictionPlan]) -> bool:
-    """Whether the model still fits when the claim has been met."""
-    claimant, plan = claim
+def _only_moves(model: ModelState) -> bool:
+    """Whether nobody waits for the model, which was freed to be loaded in a faster placement."""
+    return model.first is not None and model.first.request == MOVE
+
+
+def _is_where_parked(model: ModelState, plan: EvictionPlan) -> bool:
+    return model.footprint is not None and plan.footprint.placement == model.footprint.placement
+
+
+def _fits_beside(builder: StateBuilder, name: str, plan: EvictionPlan, claim: tuple[str, EvictionPlan]) -> bool:
+    """Whether the model still fits as it is planned when the claim has been met."""
+    claimant, claimed = claim
     state = builder.state
     # ``name`` is added last, because its own parked weights may be among those that the claim frees.
-    after = {*state.resident(), claimant}.difference(plan.victims) | {name}
+    after = {*state.resident(), claimant}.difference(claimed.victims) | {name}
     alone = state.weights_alone() - {claimant, name}
-    return state.taken_bytes(after, alone) + state.kept_bytes <= state.budget_bytes
+    taken = state.taken(after, alone, instead={claimant: claimed.footprint, name: plan.footprint})
+    taken[HOST_NAME] += state.kept_bytes
+    return not state.exceeded(taken)
 
 
 def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
-    model = builder.models[name]
-    needed = (model.footprint or NO_FOOTPRINT).total_bytes
+    state, model = builder.state, builder.models[name]
     pinned = [builder.models[other].policy.name for other in plan.pinned]
-    if needed > builder.state.budget_bytes:
+    own = state.taken([name], instead={name: plan.footprint})
+    if alone := state.exceeded(own):
         pinned = []
-    builder.refuse_queue(name, InsufficientMemory(model.policy.name, needed, builder.state.budget_bytes, pinned))
+    # The first pool that is too small; beside pinned models the one that they leave too little of.
+    short = alone or state.exceeded(state.taken({name, *plan.pinned}, instead={name: plan.footprint}))
+    pool = short[0] if short else HOST_NAME
+    device = "" if pool == HOST_NAME else pool
+    builder.refuse_queue(name, InsufficientMemory(model.policy.name, own[pool], state.budget_of(pool), pinned, device))
 
 
 def _oldest(model: ModelState) -> Waiter:

@@ -8,6 +8,7 @@ from modelyard.errors import (
     ModelLoadFailed,
     ModelyardError,
 )
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import (
     Complete,
     DiscardKept,
@@ -93,14 +94,17 @@ class StateBuilder:
         self.set_model(name, model._replace(queue=without(model.queue, waiter.request)))
         self.effects.append(Complete(name, waiter.request))
 
-    def start_load(self, name: str) -> None:
-        """Load the model; its memory counts from now on."""
+    def start_load(self, name: str, footprint: Footprint) -> None:
+        """Load the model in the placement of ``footprint``; its memory counts from now on."""
         model = self.models[name]
         was_parked = model.load_state is LoadState.PARKED
         self.set_model(
-            name, model._replace(load_state=LoadState.LOADING, load_began=self.state.now, was_parked=was_parked)
+            name,
+            model._replace(
+                load_state=LoadState.LOADING, load_began=self.state.now, was_parked=was_parked, footprint=footprint
+            ),
         )
-        self.effects.append(StartLoad(name))
+        self.effects.append(StartLoad(name, footprint.placement))
 
     def free(
         self,

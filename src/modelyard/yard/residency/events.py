@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from modelyard.errors import ModelyardError
+from modelyard.protocol.placement import ANYWHERE, Placement
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.state import ModelPolicy, RequestId, UnloadMode
 
@@ -95,10 +97,16 @@ class ReloadAsked:
 
 @dataclass(frozen=True, slots=True)
 class Sized:
-    """The outcome of ComputeFootprint: the memory that the model will take."""
+    """The outcome of ComputeFootprint: the memory that the model will take.
+
+    Attributes:
+        footprint: where it computes fastest.
+        alternatives: in its other placements, the faster first.
+    """
 
     model: str
     footprint: Footprint
+    alternatives: tuple[Footprint, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,10 +125,15 @@ class EngineLoaded:
 
 @dataclass(frozen=True, slots=True)
 class EngineLoadFailed:
-    """The outcome of ComputeFootprint or StartLoad: the model does not serve, and holds no memory."""
+    """The outcome of ComputeFootprint or StartLoad: the model does not serve, and holds no memory.
+
+    Attributes:
+        lacks_device_memory: whether a device did not have the memory that was predicted.
+    """
 
     model: str
     reason: str
+    lacks_device_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +236,13 @@ class BudgetChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class DeviceBudgetsChanged:
+    """The models may take these bytes of each device from now on, by the name of its pool; of others none."""
+
+    budgets: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class CloseAsked:
     """The yard closes: every request is refused from now on, and everything is freed without waiting for leases."""
 
@@ -242,7 +262,7 @@ EngineReport = (
     | FilesReplaced
 )
 ModelEvent = RequestEvent | EngineReport | ModelRetuned | ModelRetired
-ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | Tick | CloseAsked
+ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | DeviceBudgetsChanged | Tick | CloseAsked
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,12 +274,15 @@ class ComputeFootprint:
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Load the model; the outcome is EngineLoaded, EngineLoadFailed, EngineDied or FilesReplaced."""
+    """Load the model where ``placement`` says; the outcome is EngineLoaded, EngineLoadFailed, EngineDied or
+    FilesReplaced.
+    """
 
     model: str
+    placement: Placement = ANYWHERE
 
 
-FreeReason = Literal["asked", "idle", "room", "budget", "retired", "closing", "changed"]
+FreeReason = Literal["asked", "idle", "room", "budget", "move", "retired", "closing", "changed"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,8 +295,8 @@ class Free:
         why: the cause, for the log.
         keeps_weights: whether the weights stay in memory; never for a parked model, which has nothing else.
         reason: the kind of cause, for statistics: "asked" for an unload, "idle", "room" for another model, "budget"
-            where more is used than there is, "retired" where it is no longer configured, "closing", and "changed"
-            where a file was written over, so that nothing of the model is kept anywhere.
+            where more is used than there is, "move" to a faster placement, "retired" where it is no longer configured,
+            "closing", and "changed" where a file was written over, so that nothing of the model is kept anywhere.
     """
 
     model: str

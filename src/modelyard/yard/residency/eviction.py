@@ -1,4 +1,4 @@
-"""Making room: what has to go so that a model fits the memory budget. Pure."""
+"""Making room: what has to go so that a model fits the memory budgets in one placement. Pure."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
+from modelyard.protocol.placement import HOST_NAME
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 
 # Estimates the load time of a model that was never loaded: bytes a second of a slow disk.
@@ -26,7 +28,7 @@ class Fit(Enum):
     WAITS = "waits"
     """It fits once busy models have made room, or a load that is under way has ended."""
     NEVER = "never"
-    """It does not fit the budget beside the pinned models."""
+    """It does not fit the budgets beside the pinned models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class EvictionPlan:
 
     Attributes:
         fit: whether the model can be loaded.
+        footprint: of the model, in the placement that is planned.
         frees_weights_of: parked models whose weights are freed.
         discards: unloaded models whose kept state is discarded.
         evicts: idle models that are unloaded.
@@ -45,6 +48,7 @@ class EvictionPlan:
     """
 
     fit: Fit
+    footprint: Footprint
     frees_weights_of: tuple[str, ...] = ()
     discards: tuple[str, ...] = ()
     evicts: tuple[str, ...] = ()
@@ -59,27 +63,31 @@ class EvictionPlan:
         return (*self.leaving, *self.frees_weights_of, *self.evicts, *self.drains)
 
 
-def plan_eviction(state: Residency, name: str) -> EvictionPlan:
+def plan_eviction(state: Residency, name: str, footprint: Footprint | None = None) -> EvictionPlan:
     """Return what has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
+
+    ``footprint`` is that of the placement which it is to have; None: of its last one.
 
     Victims are taken in the order of what it costs to have them back: weights of parked models, state kept of unloaded
     models, idle models by ``eviction_rank``, busy models. The weights of an evicted model stay where there is room for
     them. A model that is loading or pinned is never a victim.
     """
-    demand = _Demand(state, name)
+    footprint = footprint or state.models[name].footprint or NO_FOOTPRINT
+    demand = _Demand(state, name, footprint)
     if not demand.fits_beside(demand.pinned, ()):
-        return EvictionPlan(Fit.NEVER, pinned=demand.pinned)
+        return EvictionPlan(Fit.NEVER, footprint, pinned=demand.pinned)
     if demand.fits_beside(demand.resident, demand.kept):
-        return EvictionPlan(Fit.FITS, pinned=demand.pinned)
+        return EvictionPlan(Fit.FITS, footprint, pinned=demand.pinned)
     candidates = _candidates(state, demand)
     remaining = _remaining(demand, candidates)
     if remaining is None:
         # A load is under way, and a loading model is never a victim: there is a choice again once it is over.
-        return EvictionPlan(Fit.WAITS, leaving=demand.leaving, pinned=demand.pinned)
+        return EvictionPlan(Fit.WAITS, footprint, leaving=demand.leaving, pinned=demand.pinned)
     evicts = tuple(other for other in candidates.idle if other not in remaining.models)
     drains = tuple(other for other in candidates.busy if other not in remaining.models)
     return EvictionPlan(
         Fit.WAITS if drains or demand.leaving else Fit.EVICTS,
+        footprint,
         frees_weights_of=tuple(other for other in candidates.parked if other not in remaining.models),
         discards=tuple(other for other in candidates.discardable if other not in remaining.kept),
         evicts=evicts,
@@ -101,7 +109,7 @@ class _Demand:
         kept: bytes of host memory that outlived unloads, by model, in a stable order.
     """
 
-    def __init__(self, state: Residency, name: str) -> None:
+    def __init__(self, state: Residency, name: str, footprint: Footprint) -> None:
         models = state.models
         self.name = name
         self.resident = tuple(other for other in state.resident() if other != name)
@@ -111,12 +119,16 @@ class _Demand:
         )
         self.kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
         self._state = state
+        self._footprint = {name: footprint}
         self._weights_alone = state.weights_alone() - {name}
 
     def fits_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> bool:
-        """Whether the model fits the budget beside other models, the kept state of some, and weights alone of some."""
-        taken = self._state.taken_bytes({*models, *parked, self.name}, self._weights_alone.union(parked))
-        return taken + sum(self.kept[other] for other in kept) <= self._state.budget_bytes
+        """Whether the model fits the budgets beside other models, the kept state of some, and weights alone of some."""
+        taken = self._state.taken(
+            {*models, *parked, self.name}, self._weights_alone.union(parked), instead=self._footprint
+        )
+        taken[HOST_NAME] += sum(self.kept[other] for other in kept)
+        return not self._state.exceeded(taken)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,21 +241,26 @@ def eviction_rank(model: ModelState) -> tuple[float, int]:
     if model.is_retired:
         return -math.inf, 0
     size = (model.footprint or NO_FOOTPRINT).total_bytes
-    return model.last_used + RELOAD_WEIGHT_S * _cold_load_seconds(model), -size
+    return model.last_used + RELOAD_WEIGHT_S * cold_load_seconds(model), -size
 
 
 def load_seconds(model: ModelState) -> float:
     """Return how long the next load of the model takes: as last measured, or estimated from its size."""
-    if model.load_state is LoadState.PARKED and model.wake_s is not None:
-        return model.wake_s
-    return _cold_load_seconds(model)
+    if model.load_state is LoadState.PARKED:
+        return wake_seconds(model)
+    return cold_load_seconds(model)
 
 
-def _cold_load_seconds(model: ModelState) -> float:
+def wake_seconds(model: ModelState) -> float:
+    """Return how long a load takes that finds the weights parked."""
+    return cold_load_seconds(model) if model.wake_s is None else model.wake_s
+
+
+def cold_load_seconds(model: ModelState) -> float:
     """Return how long a load takes when no weights are parked, which is the cost of giving the weights up."""
     if model.load_s is not None:
         return model.load_s
-    return 1.0 + sum((model.footprint or NO_FOOTPRINT).weights.values()) / READ_BYTES_PER_S
+    return 1.0 + (model.footprint or NO_FOOTPRINT).all_weights_bytes / READ_BYTES_PER_S
 
 
 def keepable_bytes(state: Residency, victim: str, claimant: str | None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.builder import StateBuilder, load_failure
 from modelyard.yard.residency.state import LoadState, ModelState
 
@@ -19,6 +20,8 @@ def fail(builder: StateBuilder, name: str, model: ModelState, reason: str) -> No
     failed = emptied(model, LoadState.FAILED)._replace(
         # The files may be others by the next attempt.
         footprint=None,
+        choices=(),
+        has_fallen_back=False,
         reason=reason,
         failures=model.failures + 1,
         retry_at=builder.state.now + backoff,
@@ -40,7 +43,31 @@ def emptied(model: ModelState, load_state: LoadState) -> ModelState:
         was_serving=False,
         is_stale=False,
         footprint=None if model.is_stale else model.footprint,
+        choices=() if model.is_stale else model.choices,
     )
+
+
+def may_fall_back(model: ModelState) -> bool:
+    """Whether a load that failed for memory of a device is tried once more, in another placement."""
+    uses_devices = model.footprint is not None and bool(model.footprint.devices)
+    is_loading = model.load_state is LoadState.LOADING
+    return is_loading and uses_devices and len(model.choices) > 1 and not model.has_fallen_back
+
+
+def fall_back(builder: StateBuilder, name: str, model: ModelState) -> None:
+    """Have the model loaded elsewhere: where it failed it counts as larger than what was free there."""
+    assert model.footprint is not None
+    state = builder.state
+    others = state.taken([other for other in state.resident() if other != name], state.weights_alone() - {name})
+    free = {share.pool: state.budget_of(share.pool) - others.get(share.pool, 0) for share in model.footprint.devices}
+    corrected = with_corrected(model, model.footprint.without_room(free))
+    builder.set_model(name, emptied(corrected, LoadState.UNLOADED)._replace(has_fallen_back=True))
+
+
+def with_corrected(model: ModelState, footprint: Footprint) -> ModelState:
+    """Return the model with the footprint of its present placement replaced."""
+    choices = tuple(footprint if each.placement == footprint.placement else each for each in model.choices)
+    return model._replace(footprint=footprint, choices=choices)
 
 
 def was_sound(model: ModelState, now: float) -> bool:

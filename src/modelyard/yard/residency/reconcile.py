@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 from modelyard.errors import (
     ModelBusy,
@@ -13,6 +14,7 @@ from modelyard.errors import (
 from modelyard.system.quantities import duration_text
 from modelyard.yard.residency.allocation import allocate
 from modelyard.yard.residency.builder import StateBuilder, load_failure
+from modelyard.yard.residency.choice import faster_placement
 from modelyard.yard.residency.events import (
     Grant,
     Remove,
@@ -20,6 +22,7 @@ from modelyard.yard.residency.events import (
 from modelyard.yard.residency.eviction import load_seconds
 from modelyard.yard.residency.queue import enqueued, without
 from modelyard.yard.residency.state import (
+    MOVE,
     LoadState,
     ModelState,
     UnloadMode,
@@ -27,12 +30,16 @@ from modelyard.yard.residency.state import (
     WaitKind,
 )
 
+IDLE_BEFORE_MOVE_S = 5.0
+"""Seconds after its last request after which a model may be moved: the next request often follows at once."""
+
 
 def reconcile(builder: StateBuilder) -> None:
     """Serve every queue as far as possible, and make room for the models that are waited for."""
     _serve_queues(builder)
     _unload_idle(builder)
     _relieve(builder)
+    _move(builder)
     if all(_is_settled(builder.models[name]) for name in builder.active):
         # The usual case: nearly every event of a server whose models are loaded ends here.
         return
@@ -44,6 +51,7 @@ def reconcile(builder: StateBuilder) -> None:
     # Once more: a parked model whose last request was refused is unused now, and may be what exceeds the budget.
     _unload_idle(builder)
     _relieve(builder)
+    _move(builder)
 
 
 def _is_settled(model: ModelState) -> bool:
@@ -129,23 +137,48 @@ def _unload_idle(builder: StateBuilder) -> None:
 
 
 def _relieve(builder: StateBuilder) -> None:
-    """Bring memory use back under the budget, where a load took more than predicted or the budget shrank."""
+    """Bring memory use back under the budgets, where a load took more than predicted or a budget shrank."""
     state = builder.state
-    if state.used_bytes <= state.budget_bytes:
+    if not state.exceeded(state.used):
         return
     kept = [name for name in sorted(state.active) if builder.models[name].kept_bytes]
     for name in sorted(kept, key=lambda name: builder.models[name].last_used):
         if state.used_bytes > state.budget_bytes and builder.models[name].load_state is not LoadState.FREEING:
             builder.discard_kept(name)
-    while state.used_bytes > state.budget_bytes:
+    while exceeded := state.exceeded(state.used):
         staying = [n for n in state.resident() if builder.models[n].load_state is not LoadState.FREEING]
-        movable = [n for n in staying if builder.models[n].is_unused and not builder.models[n].policy.is_pinned]
-        if not movable or state.taken_bytes(staying, state.weights_alone()) <= state.budget_bytes:
+        still = state.exceeded(state.taken(staying, state.weights_alone()))
+        movable = [
+            n
+            for n in staying
+            if builder.models[n].is_unused
+            and not builder.models[n].policy.is_pinned
+            and any(state.taken([n]).get(pool) for pool in exceeded)
+        ]
+        if not movable or not still:
             return
         first = min(
             movable, key=lambda n: (builder.models[n].load_state is not LoadState.PARKED, builder.models[n].last_used)
         )
         builder.free(first, suspends=False, why="more memory is used than the budget has", reason="budget")
+
+
+def _move(builder: StateBuilder) -> None:
+    """Move unused models to faster placements that have room now. Only while no model waits for memory."""
+    state = builder.state
+    if state.is_closing or any(builder.models[name].is_waited_for for name in builder.active):
+        return
+    for name in sorted(builder.active):
+        model = builder.models[name]
+        if len(model.choices) < 2 or not model.is_idle or model.is_retired:
+            continue
+        if state.now < model.last_used + IDLE_BEFORE_MOVE_S:
+            builder.due.append(model.last_used + IDLE_BEFORE_MOVE_S)
+        elif faster_placement(state, name) is not None:
+            load = builder.waiter(WaitKind.LOAD, MOVE, priority=-sys.maxsize)
+            builder.free(name, suspends=False, why="a faster placement has room", reason="move")
+            model = builder.models[name]
+            builder.set_model(name, model._replace(queue=enqueued(model.queue, load)))
 
 
 def _expire(builder: StateBuilder) -> bool:

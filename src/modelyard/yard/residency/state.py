@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, NewType
 
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
 
 RequestId = NewType("RequestId", int)
@@ -22,6 +23,8 @@ _NO_LEASES: Mapping[RequestId, int] = {}
 _NO_HOLDS: Mapping[RequestId, Hold] = {}
 _NO_DEATHS: Mapping[RequestId, int] = {}
 _NO_POISON: Mapping[str, float] = {}
+_NO_BUDGETS: Mapping[str, int] = {}
+_NO_FOOTPRINTS: Mapping[str, Footprint] = {}
 
 
 class LoadState(Enum):
@@ -37,6 +40,9 @@ class LoadState(Enum):
     """Only its weights are in memory: to serve again, it needs a context."""
     FAILED = "failed"
 
+
+MOVE = RequestId(-1)
+"""The number of a load that moves a model to a faster placement: nobody has asked for it."""
 
 # The states in which a model takes memory: from the effect that starts a load to the event that ends a free.
 RESIDENT = frozenset({LoadState.LOADING, LoadState.LOADED, LoadState.FREEING, LoadState.PARKED})
@@ -177,7 +183,10 @@ class ModelState(NamedTuple):
     Attributes:
         policy: how it is configured.
         load_state: where its weights are.
-        footprint: memory that it takes, predicted or measured; None until its files were read.
+        footprint: memory that it takes where it was put last, or else would be put first, predicted or measured; None
+            until its files were read.
+        choices: its footprints in all placements that it may have, the fastest first; () until its files were read.
+        has_fallen_back: whether its load failed for memory of a device, and no load has ended since.
         queue: who waits for something.
         leases: requests that the model is serving, with their priorities.
         holds: by request that has ended: those whose answers go on with a further request.
@@ -209,6 +218,8 @@ class ModelState(NamedTuple):
     policy: ModelPolicy
     load_state: LoadState = LoadState.UNLOADED
     footprint: Footprint | None = None
+    choices: tuple[Footprint, ...] = ()
+    has_fallen_back: bool = False
     queue: tuple[Waiter, ...] = ()
     leases: Mapping[RequestId, int] = _NO_LEASES
     holds: Mapping[RequestId, Hold] = _NO_HOLDS
@@ -283,6 +294,14 @@ class ModelState(NamedTuple):
         return next((waiter for waiter in self.queue if not waiter.does_not_trigger_load), None)
 
     @property
+    def is_waited_for(self) -> bool:
+        """Whether it is to be loaded as soon as there is memory for it."""
+        if self.load_state not in ABSENT:
+            return False
+        first = self.first
+        return first is not None and first.wants_load
+
+    @property
     def urgency(self) -> int:
         """The highest priority of its leases, holds and waiting requests; without any, the lowest number."""
         waiting = [waiter.priority for waiter in self.queue if waiter.wants_load and not waiter.does_not_trigger_load]
@@ -307,7 +326,8 @@ class Residency(NamedTuple):
 
     Attributes:
         models: by name.
-        budget_bytes: memory that they may take together.
+        budget_bytes: memory of the host that they may take together.
+        device_budgets: memory that they may take together of each device, by the name of its pool.
         policy: the bounds of waiting.
         now: the time of the last Tick, in seconds.
         due_at: when the next Tick can change something by itself; infinite: none can.
@@ -319,6 +339,7 @@ class Residency(NamedTuple):
 
     models: Mapping[str, ModelState]
     budget_bytes: int
+    device_budgets: Mapping[str, int] = _NO_BUDGETS
     policy: WaitPolicy = WaitPolicy()
     now: float = 0.0
     due_at: float = math.inf
@@ -328,10 +349,16 @@ class Residency(NamedTuple):
     poison: Mapping[str, float] = _NO_POISON
 
     @classmethod
-    def of(cls, models: Mapping[str, ModelPolicy], budget_bytes: int, policy: WaitPolicy | None = None) -> Residency:
+    def of(
+        cls,
+        models: Mapping[str, ModelPolicy],
+        budget_bytes: int,
+        policy: WaitPolicy | None = None,
+        device_budgets: Mapping[str, int] = _NO_BUDGETS,
+    ) -> Residency:
         """Return the state in which all ``models`` are unloaded."""
         states = {name: ModelState(each, idle_unload_s=each.idle_unload_s) for name, each in models.items()}
-        return cls(states, budget_bytes, policy or WaitPolicy())
+        return cls(states, budget_bytes, device_budgets, policy or WaitPolicy())
 
     def resident(self) -> list[str]:
         """Return the models that take memory, in a stable order."""
@@ -341,19 +368,49 @@ class Residency(NamedTuple):
         """Return the models that take memory for their weights alone."""
         return {name for name in self.active if self.models[name].has_only_weights}
 
-    def taken_bytes(self, names: Iterable[str], weights_alone: AbstractSet[str] = frozenset()) -> int:
-        """Return the bytes that ``names`` take together when they are resident; shared weights count once.
+    def taken(
+        self,
+        names: Iterable[str],
+        weights_alone: AbstractSet[str] = frozenset(),
+        instead: Mapping[str, Footprint] = _NO_FOOTPRINTS,
+    ) -> dict[str, int]:
+        """Return the bytes that ``names`` take together of each pool when they are resident; shared weights count once.
 
-        Models that are in ``weights_alone`` take nothing beside their weights.
+        Args:
+            names: of models.
+            weights_alone: models that take nothing beside their weights.
+            instead: footprints that count in place of those in the state.
         """
-        weights: dict[str, int] = {}
-        context = 0
+        host_weights: dict[str, int] = {}
+        device_weights: dict[tuple[str, str], int] = {}
+        taken = {HOST_NAME: 0}
         for name in names:
-            footprint = self.models[name].footprint or NO_FOOTPRINT
-            context += 0 if name in weights_alone else footprint.context_bytes
+            footprint = instead.get(name) or self.models[name].footprint or NO_FOOTPRINT
+            has_context = name not in weights_alone
+            if has_context:
+                taken[HOST_NAME] += footprint.context_bytes
             for key, size in footprint.weights.items():
-                weights[key] = max(weights.get(key, 0), size)
-        return context + sum(weights.values())
+                host_weights[key] = max(host_weights.get(key, 0), size)
+            for share in footprint.devices:
+                taken[share.pool] = taken.get(share.pool, 0) + (share.context_bytes if has_context else 0)
+                on_device = share.pool, share.weights_key
+                device_weights[on_device] = max(device_weights.get(on_device, 0), share.weights_bytes)
+        taken[HOST_NAME] += sum(host_weights.values())
+        for (pool, _), size in device_weights.items():
+            taken[pool] += size
+        return taken
+
+    def taken_bytes(self, names: Iterable[str], weights_alone: AbstractSet[str] = frozenset()) -> int:
+        """Return the bytes of the host that ``names`` take together; see ``taken``."""
+        return self.taken(names, weights_alone)[HOST_NAME]
+
+    def budget_of(self, pool: str) -> int:
+        """Return the bytes that models may take of a pool; 0 for a device that is gone."""
+        return self.budget_bytes if pool == HOST_NAME else self.device_budgets.get(pool, 0)
+
+    def exceeded(self, taken: Mapping[str, int]) -> list[str]:
+        """Return the pools whose budgets ``taken`` exceeds."""
+        return [pool for pool, size in taken.items() if size > self.budget_of(pool)]
 
     @property
     def kept_bytes(self) -> int:
@@ -361,6 +418,13 @@ class Residency(NamedTuple):
         return sum(self.models[name].kept_bytes for name in self.active)
 
     @property
+    def used(self) -> dict[str, int]:
+        """All bytes that count against the budgets now, by pool."""
+        used = self.taken(self.resident(), self.weights_alone())
+        used[HOST_NAME] += self.kept_bytes
+        return used
+
+    @property
     def used_bytes(self) -> int:
-        """All bytes that count against the budget now."""
-        return self.taken_bytes(self.resident(), self.weights_alone()) + self.kept_bytes
+        """All bytes of the host that count against its budget now."""
+        return self.used[HOST_NAME]

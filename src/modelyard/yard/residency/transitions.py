@@ -17,6 +17,7 @@ from modelyard.yard.residency.deaths import begin_to_die, die, outlived
 from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
+    DeviceBudgetsChanged,
     EngineDied,
     EngineDying,
     EngineFreed,
@@ -42,7 +43,7 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
     WeightsLost,
 )
-from modelyard.yard.residency.failures import fail, was_sound
+from modelyard.yard.residency.failures import fail, fall_back, may_fall_back, was_sound, with_corrected
 from modelyard.yard.residency.queue import enqueued, requeued, without
 from modelyard.yard.residency.state import (
     Hold,
@@ -67,6 +68,8 @@ def apply_event(builder: StateBuilder, event: ResidencyEvent) -> None:
                 builder.state = builder.state._replace(poison=poison)
         case BudgetChanged(budget):
             builder.state = builder.state._replace(budget_bytes=budget)
+        case DeviceBudgetsChanged(budgets):
+            builder.state = builder.state._replace(device_budgets=budgets)
         case ModelAdded(name, policy):
             builder.set_model(name, ModelState(policy, idle_unload_s=policy.idle_unload_s))
         case CloseAsked():
@@ -126,16 +129,20 @@ def _apply_request_event(builder: StateBuilder, model: ModelState, event: Reques
 def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineReport) -> None:
     name = event.model
     match event:
-        case Sized(_, footprint):
+        case Sized(_, footprint, alternatives):
             if model.load_state is LoadState.SIZING:
                 model = model._replace(load_state=LoadState.UNLOADED)
-            builder.set_model(name, model if model.is_resident else model._replace(footprint=footprint))
+            if not model.is_resident:
+                model = model._replace(footprint=footprint, choices=(footprint, *alternatives))
+            builder.set_model(name, model)
         case EngineLoaded():
             _loaded(builder, model, event)
         case EngineDying():
             begin_to_die(builder, model, event)
         case EngineDied(_, reason):
             die(builder, name, model, reason)
+        case EngineLoadFailed(_, _, True) if may_fall_back(model):
+            fall_back(builder, name, model)
         case EngineLoadFailed(_, reason):
             fail(builder, name, model, reason)
         case WeightsLost():
@@ -229,10 +236,12 @@ def _loaded(builder: StateBuilder, model: ModelState, event: EngineLoaded) -> No
         return
     now = builder.state.now
     took_s = now - model.load_began
+    if event.measured is not None:
+        model = with_corrected(model, event.measured)
     model = model._replace(
         load_state=LoadState.LOADED,
         reason="",
-        footprint=event.measured or model.footprint,
+        has_fallen_back=False,
         prefix_bytes=0,
         loaded_at=now,
         last_used=now,

@@ -7,8 +7,9 @@ import logging
 
 from modelyard.system.quantities import size_text
 from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.events import Sized
-from modelyard.yard.residency.eviction import Fit, plan_eviction
+from modelyard.yard.residency.eviction import Fit
 from modelyard.yard.runtime.controller import LifecycleController
 
 logger = logging.getLogger(__name__)
@@ -19,7 +20,7 @@ def load_what_fits(controller: LifecycleController, footprints: dict[str, Footpr
     loads = []
     for name, footprint in footprints.items():
         controller.feed(Sized(name, footprint))
-        if plan_eviction(controller.state, name).fit is Fit.FITS:
+        if plan_load(controller.state, name).fit is Fit.FITS:
             loads.append(controller.reload(name))
         else:
             logger.warning(

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from modelyard.system.quantities import count_text, duration_text, part_text, size_text
+from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.events import Free
-from modelyard.yard.residency.eviction import Fit, load_seconds, plan_eviction
+from modelyard.yard.residency.eviction import Fit, load_seconds
 from modelyard.yard.residency.state import ABSENT, NO_FOOTPRINT, LoadState, ModelState, Residency
 
 
@@ -63,7 +64,7 @@ def waits(state: Residency, reported: Collection[str]) -> dict[str, str]:
     for name in state.active:
         if name in reported or not is_waiting(state.models[name]):
             continue
-        plan = plan_eviction(state, name)
+        plan = plan_load(state, name)
         movable = set(state.resident()) - set(plan.leaving) - {name}
         busy = [*plan.drains, *(n for n in sorted(movable) if state.models[n].load_state is LoadState.LOADING)]
         if plan.fit is Fit.WAITS and busy:

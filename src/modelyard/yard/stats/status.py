@@ -13,7 +13,8 @@ from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.protocol.prompts import Sampling
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
-from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds, plan_eviction
+from modelyard.yard.residency.choice import plan_load
+from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
 
 Status = Literal["loaded", "unloaded", "reloading"]
@@ -209,7 +210,7 @@ class Plan:
 def plan(state: Residency, name: str) -> Plan:
     """Return what a load of ``name``, whose footprint is known, would do now. Pure."""
     model = state.models[name]
-    eviction = plan_eviction(state, name)
+    eviction = plan_load(state, name)
     outcome = eviction.fit.value
     if model.load_state is LoadState.LOADED:
         outcome = "loaded"
