@@ -10,13 +10,13 @@ of several shards, the prediction is the larger of the possible ones.
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.hub import ModelFiles
-from modelyard.protocol.placement import ANYWHERE, Placement
+from modelyard.protocol.placement import ANYWHERE, HOST_NAME, Placement
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import (
@@ -161,6 +161,35 @@ class Footprint:
                 for share in self.devices
             ),
         )
+
+
+def taken_together(footprints: Iterable[tuple[Footprint, bool]]) -> dict[str, int]:
+    """Return the bytes that models take together of the host and of each device; shared weights count once.
+
+    Args:
+        footprints: of models, each with whether it takes its context, too, and not its weights alone.
+    """
+    context_bytes = 0
+    host_weights: dict[str, int] = {}
+    device_weights: dict[tuple[str, str], int] = {}
+    taken = {HOST_NAME: 0}
+    # No method is called for a model without devices: each step of a server adds up all that are loaded.
+    for footprint, has_context in footprints:
+        if has_context:
+            context_bytes += footprint.context_bytes
+        key, size = footprint.weights_key, footprint.weights_bytes
+        if size > host_weights.get(key, -1):
+            host_weights[key] = size
+        if footprint.draft_key and footprint.draft_bytes > host_weights.get(footprint.draft_key, -1):
+            host_weights[footprint.draft_key] = footprint.draft_bytes
+        for share in footprint.devices:
+            taken[share.pool] = taken.get(share.pool, 0) + (share.context_bytes if has_context else 0)
+            on_device = share.pool, share.weights_key
+            device_weights[on_device] = max(device_weights.get(on_device, 0), share.weights_bytes)
+    taken[HOST_NAME] = context_bytes + sum(host_weights.values())
+    for (pool, _), size in device_weights.items():
+        taken[pool] += size
+    return taken
 
 
 def _identity(stamp: FileStamp) -> str:

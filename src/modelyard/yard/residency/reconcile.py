@@ -166,7 +166,11 @@ def _relieve(builder: StateBuilder) -> None:
 def _move(builder: StateBuilder) -> None:
     """Move unused models to faster placements that have room now. Only while no model waits for memory."""
     state = builder.state
-    if state.is_closing or any(builder.models[name].is_waited_for for name in builder.active):
+    if (
+        state.is_closing
+        or not state.device_budgets
+        or any(builder.models[name].is_waited_for for name in builder.active)
+    ):
         return
     for name in sorted(builder.active):
         model = builder.models[name]

@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple, NewType
 
 from modelyard.protocol.placement import HOST_NAME
-from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.memory.footprint import Footprint, taken_together
 
 RequestId = NewType("RequestId", int)
 
@@ -381,24 +381,14 @@ class Residency(NamedTuple):
             weights_alone: models that take nothing beside their weights.
             instead: footprints that count in place of those in the state.
         """
-        host_weights: dict[str, int] = {}
-        device_weights: dict[tuple[str, str], int] = {}
-        taken = {HOST_NAME: 0}
-        for name in names:
-            footprint = instead.get(name) or self.models[name].footprint or NO_FOOTPRINT
-            has_context = name not in weights_alone
-            if has_context:
-                taken[HOST_NAME] += footprint.context_bytes
-            for key, size in footprint.weights.items():
-                host_weights[key] = max(host_weights.get(key, 0), size)
-            for share in footprint.devices:
-                taken[share.pool] = taken.get(share.pool, 0) + (share.context_bytes if has_context else 0)
-                on_device = share.pool, share.weights_key
-                device_weights[on_device] = max(device_weights.get(on_device, 0), share.weights_bytes)
-        taken[HOST_NAME] += sum(host_weights.values())
-        for (pool, _), size in device_weights.items():
-            taken[pool] += size
-        return taken
+        models = self.models
+        return taken_together(
+            (
+                (instead.get(name) if instead else None) or models[name].footprint or NO_FOOTPRINT,
+                name not in weights_alone,
+            )
+            for name in names
+        )
 
     def taken_bytes(self, names: Iterable[str], weights_alone: AbstractSet[str] = frozenset()) -> int:
         """Return the bytes of the host that ``names`` take together; see ``taken``."""
