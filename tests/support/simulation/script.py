@@ -35,7 +35,8 @@ class Script:
         names: of its models.
         max_requests: of each model.
         is_sized: their files were looked at already.
-        footprints: of models that are of another size.
+        footprints: of models that are of another size; several are those of their placements, the fastest first.
+        devices: budgets of devices, by their names.
         traits: of each model, by name; what is not given is plain.
     """
 
@@ -45,20 +46,28 @@ class Script:
         fit: float = 1.0,
         max_requests: int = 8,
         is_sized: bool = True,
-        footprints: Mapping[str, Footprint] | None = None,
+        footprints: Mapping[str, Footprint | Sequence[Footprint]] | None = None,
+        devices: Mapping[str, int] | None = None,
         **traits: Mapping[str, Any],
     ) -> None:
         all_traits = {name: ModelPolicy(name, max_requests, **traits.get(name, {})) for name in names}
-        self.state = Residency.of(all_traits, int(fit * BIG), POLICY)
-        self.footprints = {name: Footprint(name, 60, 40) for name in names} | dict(footprints or {})
+        self.state = Residency.of(all_traits, int(fit * BIG), POLICY, devices or {})
+        given = dict(footprints or {})
+        self.choices = {name: _several(given.get(name, Footprint(name, 60, 40))) for name in names}
+        self.footprints = {name: choices[0] for name, choices in self.choices.items()}
         if is_sized:
             for name in names:
-                self(Sized(name, self.footprints[name]))
+                self.size(name)
 
     def __call__(self, event: ResidencyEvent) -> list[Effect]:
         """Feed an event; the effects."""
         self.state, effects = step(self.state, event)
         return effects
+
+    def size(self, name: str) -> list[Effect]:
+        """The files of a model were read; the effects."""
+        first, *others = self.choices[name]
+        return self(Sized(name, first, tuple(others)))
 
     def model(self, name: str) -> ModelState:
         return self.state.models[name]
@@ -73,14 +82,15 @@ class Script:
             effects += self(Tick(self.state.due_at))
         return effects + self(Tick(end))
 
-    def load(self, name: str, request: int) -> None:
-        """A request for a model that is not there, and its load."""
-        assert self(RequestArrived(name, RequestId(request))) == [StartLoad(name)]
+    def load(self, name: str, request: int, choice: Footprint | None = None) -> None:
+        """A request for a model that is not there, and its load, in the placement of ``choice``; else the fastest."""
+        placement = (choice or self.choices[name][0]).placement
+        assert self(RequestArrived(name, RequestId(request))) == [StartLoad(name, placement)]
         assert self(EngineLoaded(name)) == [Grant(name, RequestId(request))]
 
-    def idle(self, name: str, request: int = 900) -> None:
+    def idle(self, name: str, request: int = 900, choice: Footprint | None = None) -> None:
         """A model that is there, and that nobody uses."""
-        self.load(name, request)
+        self.load(name, request, choice)
         assert self(RequestEnded(name, RequestId(request))) == []
 
     def suspended(self, name: str, kept_bytes: int = 0, prefix_bytes: int = 0) -> list[Effect]:
@@ -89,6 +99,10 @@ class Script:
         for request in list(self.model(name).leases):
             effects += self(RequestSuspended(name, request, kept_bytes))
         return effects + self(EngineFreed(name, prefix_bytes))
+
+
+def _several(footprints: Footprint | Sequence[Footprint]) -> tuple[Footprint, ...]:
+    return (footprints,) if isinstance(footprints, Footprint) else tuple(footprints)
 
 
 def frees(effects: Sequence[Effect]) -> list[tuple[str, bool]]:

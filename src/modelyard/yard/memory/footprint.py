@@ -147,20 +147,20 @@ class Footprint:
             context_bytes=max(self.context_bytes, context_bytes),
         )
 
-    def without_room(self, free: Mapping[str, int]) -> Footprint:
-        """Return the footprint raised so that it does not fit what is ``free`` of devices: an allocation there failed.
+    def without_room(self, spare: Mapping[str, int]) -> Footprint:
+        """Return the footprint raised so that it does not fit its devices: an allocation failed there.
 
         A device with a single byte more may hold it: how much was missing is not known.
+
+        Args:
+            spare: bytes that were left of each device beside everything there, this footprint included.
         """
-        return replace(
-            self,
-            devices=tuple(
-                replace(
-                    share, context_bytes=max(share.context_bytes, free.get(share.pool, 0) + 1 - share.weights_bytes)
-                )
-                for share in self.devices
-            ),
+        missing = {pool: max(0, size + 1) for pool, size in spare.items()}
+        # The first share of a device is raised, because a draft model may have a second one.
+        devices = tuple(
+            replace(share, context_bytes=share.context_bytes + missing.pop(share.pool, 0)) for share in self.devices
         )
+        return replace(self, devices=devices)
 
 
 def taken_together(footprints: Iterable[tuple[Footprint, bool]]) -> dict[str, int]:

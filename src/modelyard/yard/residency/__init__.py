@@ -16,6 +16,10 @@ one queue. Two rules decide what is loaded and freed on request:
    idle models, then from busy ones that have been loaded long enough. Models that are loading or pinned stay, and more
    urgent ones until the waiter has waited for ``WaitPolicy.patience_s``.
 
+A model that may be put in several placements is loaded in the one that costs least time with what has to go for it
+(``choice``). A load that a device lacks memory for is tried once more in another placement (``failures``). An unused
+model moves to a faster placement that has room, which delays nobody (``reconcile._move``).
+
 Besides, models are freed that have been idle for too long (``reconcile._unload_idle``), that a smaller budget has no
 room for (``reconcile._relieve``), that were retired, or whose files were written over (``changed_files``).
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from itertools import takewhile
 
 from modelyard.errors import (
@@ -32,6 +33,9 @@ def allocate(builder: StateBuilder) -> None:
     waiting = _waiting(builder)
     for name in waiting:
         model = builder.models[name]
+        if model.only_moves:
+            _end_move(builder, name)
+            continue
         if model.load_state not in ABSENT:
             # Its parked weights have just been freed for another model.
             continue
@@ -39,10 +43,7 @@ def allocate(builder: StateBuilder) -> None:
             builder.set_model(name, model._replace(load_state=LoadState.SIZING))
             builder.effects.append(ComputeFootprint(name))
             continue
-        plan = plan_move(builder.state, name) if _only_moves(model) else plan_load(builder.state, name)
-        if plan is None:
-            builder.set_model(name, model._replace(queue=without(model.queue, MOVE)))
-            continue
+        plan = plan_load(builder.state, name)
         if model.load_state is LoadState.PARKED and not _is_where_parked(model, plan):
             builder.free(name, suspends=False, why="it does not fit where its weights are", reason="move")
         elif plan.fit is Fit.NEVER:
@@ -86,6 +87,8 @@ def _rank(builder: StateBuilder, name: str) -> tuple[bool, int, int]:
     """Return the rank of the model among those that are waited for; the lowest is the most urgent."""
     model = builder.models[name]
     oldest = _oldest(model)
+    if model.only_moves:
+        return True, sys.maxsize, oldest.order
     if _is_out_of_patience(builder, name):
         return False, 0, oldest.order
     builder.due.append(oldest.since + builder.state.policy.patience_s)
@@ -108,7 +111,6 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
 
     Idle models are evicted only once no busy model is waited for.
     """
-    builder.set_model(name, builder.models[name]._replace(footprint=plan.footprint))
     may_begin_at = max((_may_go_at(builder, other) for other in plan.drains), default=-math.inf)
     if builder.state.now < may_begin_at:
         # All make room at once: one that was unloaded before the others may be would help no model.
@@ -116,14 +118,20 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
         return set()
     if any(_would_return(builder, other, name) for other in plan.drains):
         return set()
-    draining = {other for other in plan.drains if _drain(builder, other, name, keeps_weights=other in plan.parks)}
+    draining = {other for other in plan.drains if _drain(builder, other, name, plan)}
     if all(builder.models[other].load_state is LoadState.FREEING for other in plan.drains):
         for other in plan.discards:
             builder.discard_kept(other)
         why = f"to make room for {builder.models[name].policy.name}"
         for other in (*plan.frees_weights_of, *plan.evicts):
             builder.free(
-                other, suspends=False, why=why, reason="room", claimant=name, keeps_weights=other in plan.parks
+                other,
+                suspends=False,
+                why=why,
+                reason="room",
+                claimant=name,
+                claimed=plan.footprint,
+                keeps_weights=other in plan.parks,
             )
         if plan_eviction(builder.state, name, plan.footprint).fit is Fit.FITS:
             builder.start_load(name, plan.footprint)
@@ -146,7 +154,7 @@ def _may_go_at(builder: StateBuilder, name: str) -> float:
     return model.loaded_at if model.is_retired else model.loaded_at + stays_s
 
 
-def _drain(builder: StateBuilder, name: str, claimant: str, *, keeps_weights: bool) -> bool:
+def _drain(builder: StateBuilder, name: str, claimant: str, plan: EvictionPlan) -> bool:
     """Have a busy model make room; return whether it drains, and is not freed yet."""
     model, policy, now = builder.models[name], builder.state.policy, builder.state.now
     since = now if model.draining_since is None else model.draining_since
@@ -155,13 +163,33 @@ def _drain(builder: StateBuilder, name: str, claimant: str, *, keeps_weights: bo
         builder.set_model(name, model._replace(draining_since=since))
         return True
     why = f"to make room for {builder.models[claimant].policy.name}"
-    builder.free(name, suspends=True, why=why, reason="room", claimant=claimant, keeps_weights=keeps_weights)
+    keeps_weights = name in plan.parks
+    builder.free(
+        name,
+        suspends=True,
+        why=why,
+        reason="room",
+        claimant=claimant,
+        claimed=plan.footprint,
+        keeps_weights=keeps_weights,
+    )
     return False
 
 
-def _only_moves(model: ModelState) -> bool:
-    """Whether nobody waits for the model, which was freed to be loaded in a faster placement."""
-    return model.first is not None and model.first.request == MOVE
+def _end_move(builder: StateBuilder, name: str) -> None:
+    """Load a moving model in the fastest placement that has room, unless anybody waits for memory by now.
+
+    A move ranks behind all waiters, so that those who fit have been served. Where it cannot end at once, the model
+    stays unloaded: a move that waited would take what others wait for.
+    """
+    model = builder.models[name]
+    plan = None
+    if not any(builder.models[other].is_waited_for for other in builder.active) and not model.is_retired:
+        plan = plan_move(builder.state, name)
+    if plan is None:
+        builder.set_model(name, model._replace(queue=without(model.queue, MOVE)))
+    else:
+        builder.start_load(name, plan.footprint)
 
 
 def _is_where_parked(model: ModelState, plan: EvictionPlan) -> bool:
@@ -177,7 +205,8 @@ def _fits_beside(builder: StateBuilder, name: str, plan: EvictionPlan, claim: tu
     alone = state.weights_alone() - {claimant, name}
     taken = state.taken(after, alone, instead={claimant: claimed.footprint, name: plan.footprint})
     taken[HOST_NAME] += state.kept_bytes
-    return not state.exceeded(taken)
+    own = {HOST_NAME, *(share.pool for share in plan.footprint.devices)}
+    return own.isdisjoint(state.exceeded(taken))
 
 
 def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
@@ -187,7 +216,8 @@ def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
     if alone := state.exceeded(own):
         pinned = []
     # The first pool that is too small; beside pinned models the one that they leave too little of.
-    short = alone or state.exceeded(state.taken({name, *plan.pinned}, instead={name: plan.footprint}))
+    beside_pinned = state.taken({name, *plan.pinned}, state.weights_alone() - {name}, {name: plan.footprint})
+    short = alone or [pool for pool in state.exceeded(beside_pinned) if pool in own]
     pool = short[0] if short else HOST_NAME
     device = "" if pool == HOST_NAME else pool
     builder.refuse_queue(name, InsufficientMemory(model.policy.name, own[pool], state.budget_of(pool), pinned, device))
@@ -197,7 +227,10 @@ def _oldest(model: ModelState) -> Waiter:
     """Return the waiter that has waited longest of those that a load would serve.
 
     Waiters behind an unload do not count: for them the model would take back memory that it has just given to a younger
-    request, and serve other requests with it.
+    request, and serve other requests with it. The move of the model counts only where there is no other waiter.
     """
     served = takewhile(lambda waiter: waiter.wants_load, model.queue)
-    return min((waiter for waiter in served if not waiter.does_not_trigger_load), key=lambda waiter: waiter.order)
+    return min(
+        (waiter for waiter in served if not waiter.does_not_trigger_load),
+        key=lambda waiter: (waiter.request == MOVE, waiter.order),
+    )

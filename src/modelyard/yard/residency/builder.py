@@ -8,6 +8,7 @@ from modelyard.errors import (
     ModelLoadFailed,
     ModelyardError,
 )
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.events import (
     Complete,
@@ -18,9 +19,9 @@ from modelyard.yard.residency.events import (
     Reject,
     StartLoad,
 )
-from modelyard.yard.residency.eviction import keepable_bytes
 from modelyard.yard.residency.queue import without
 from modelyard.yard.residency.state import (
+    MOVE,
     LoadState,
     ModelState,
     RequestId,
@@ -82,7 +83,8 @@ class StateBuilder:
 
     def reject(self, name: str, request: RequestId, error: ModelyardError) -> None:
         """Refuse a request, an unload or a reload that is in no queue."""
-        self.effects.append(Reject(name, request, error))
+        if request != MOVE:
+            self.effects.append(Reject(name, request, error))
 
     def poison(self, content: str, seconds: float) -> None:
         """Refuse requests of this content from now on, for some seconds."""
@@ -92,7 +94,8 @@ class StateBuilder:
     def complete(self, name: str, model: ModelState, waiter: Waiter) -> None:
         """Take an unload or reload that is done out of the queue of its model."""
         self.set_model(name, model._replace(queue=without(model.queue, waiter.request)))
-        self.effects.append(Complete(name, waiter.request))
+        if waiter.request != MOVE:
+            self.effects.append(Complete(name, waiter.request))
 
     def start_load(self, name: str, footprint: Footprint) -> None:
         """Load the model in the placement of ``footprint``; its memory counts from now on."""
@@ -114,17 +117,22 @@ class StateBuilder:
         why: str,
         reason: FreeReason,
         claimant: str | None = None,
+        claimed: Footprint | None = None,
         keeps_weights: bool = False,
     ) -> None:
-        """Free the model; its memory counts until it is freed. ``claimant`` is the model that it makes room for."""
+        """Free the model, which ends a move of it; its memory counts until it is freed.
+
+        ``claimant`` is the model that it makes room for, which takes ``claimed``; None: its present footprint.
+        """
         was_parked = self.models[name].load_state is LoadState.PARKED
         # A parked model keeps its prompts already; after a close nothing is kept.
         is_kept = not was_parked and not self.state.is_closing and reason != "changed"
-        keep_bytes = keepable_bytes(self.state, name, claimant) if is_kept else 0
+        keep_bytes = _keepable_bytes(self.state, name, claimant, claimed) if is_kept else 0
         self.set_model(
             name,
             self.models[name]._replace(
                 load_state=LoadState.FREEING,
+                queue=without(self.models[name].queue, MOVE),
                 reason="",
                 was_serving=False,
                 promised_bytes=keep_bytes,
@@ -152,7 +160,9 @@ class StateBuilder:
                 remaining.append(waiter)
             else:
                 self.effects.append(Complete(name, waiter.request))
-        self.set_model(name, model._replace(queue=tuple(remaining)))
+        # A forced unload that is done leaves no hold, as everywhere.
+        is_forced = any(waiter.mode is UnloadMode.FORCE for waiter in model.queue if waiter not in remaining)
+        self.set_model(name, model._replace(queue=tuple(remaining), holds={} if is_forced else model.holds))
 
 
 def _with_deaths_of_present(model: ModelState) -> ModelState:
@@ -167,3 +177,16 @@ def load_failure(builder: StateBuilder, model: ModelState) -> ModelLoadFailed:
     """Return the error that says why the model failed, and when it is tried again."""
     retry_s = max(1, math.ceil(model.retry_at - builder.state.now))
     return ModelLoadFailed(model.policy.name, model.reason, retry_s)
+
+
+def _keepable_bytes(state: Residency, victim: str, claimant: str | None, claimed: Footprint | None = None) -> int:
+    """Return the host memory that may be kept for ``victim`` when it is freed, never exceeding the budget.
+
+    Its state is saved while it is still resident, and stays in memory while ``claimant`` loads, which takes
+    ``claimed``; None: its present footprint.
+    """
+    others, alone = [name for name in state.resident() if name != victim], state.weights_alone()
+    after = others if claimant is None else {*others, claimant}
+    instead = {} if claimant is None or claimed is None else {claimant: claimed}
+    peak = max(state.taken_bytes([*others, victim], alone), state.taken(after, alone - {claimant}, instead)[HOST_NAME])
+    return max(0, state.budget_bytes - state.kept_bytes - peak)

@@ -33,7 +33,14 @@ def replaced(builder: StateBuilder, model: ModelState, event: FilesReplaced) -> 
 
 def refreshed(model: ModelState) -> ModelState:
     """Return the model, unloaded, as one whose files were never read."""
-    return model._replace(load_state=LoadState.UNLOADED, footprint=None, choices=(), was_parked=False, is_stale=False)
+    return model._replace(
+        load_state=LoadState.UNLOADED,
+        footprint=None,
+        choices=(),
+        has_fallen_back=False,
+        was_parked=False,
+        is_stale=False,
+    )
 
 
 def _end_started(builder: StateBuilder, name: str, model: ModelState, file: str) -> None:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from itertools import takewhile
+from typing import NamedTuple
 
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.eviction import (
@@ -10,9 +14,9 @@ from modelyard.yard.residency.eviction import (
     Fit,
     cold_load_seconds,
     plan_eviction,
-    wake_seconds,
+    room_seconds,
 )
-from modelyard.yard.residency.state import LoadState, Residency
+from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 
 NOMINAL_TOKENS = 1000
 """Tokens that a model is assumed to compute between two loads: what a slower placement costs."""
@@ -25,13 +29,13 @@ def plan_load(state: Residency, name: str) -> EvictionPlan:
     its weights are, unless it does not fit there any longer.
     """
     model = state.models[name]
-    present = plan_eviction(state, name)
     choices = model.choices
-    is_parked_well = model.load_state is LoadState.PARKED and present.fit is not Fit.NEVER
-    if len(choices) < 2 or is_parked_well:
+    if len(choices) < 2:
+        return plan_eviction(state, name)
+    if model.load_state is LoadState.PARKED and (present := plan_eviction(state, name)).fit is not Fit.NEVER:
         return present
     fastest_s = min(choice.token_s for choice in choices)
-    best, least_s = present, float("inf")
+    best, least_s = None, math.inf
     for plan in _plans(state, name, choices):
         cost_s = placing_seconds(state, plan, fastest_s)
         if cost_s < least_s:
@@ -39,7 +43,7 @@ def plan_load(state: Residency, name: str) -> EvictionPlan:
         if plan.fit is Fit.FITS:
             # Those behind it are slower, and can save nothing.
             break
-    return best
+    return best or plan_eviction(state, name)
 
 
 def _plans(state: Residency, name: str, choices: Iterable[Footprint]) -> Iterable[EvictionPlan]:
@@ -57,19 +61,7 @@ def placing_seconds(state: Residency, plan: EvictionPlan, fastest_s: float) -> f
         plan: of a placement that fits the budgets.
         fastest_s: seconds that a token takes in the fastest placement.
     """
-    models, policy = state.models, state.policy
-    slowness_s = NOMINAL_TOKENS * (plan.footprint.token_s - fastest_s)
-    reload_s = sum(
-        wake_seconds(models[other]) if other in plan.parks else cold_load_seconds(models[other])
-        for other in (*plan.evicts, *plan.drains)
-    )
-    reload_s += sum(cold_load_seconds(models[other]) for other in plan.frees_weights_of)
-    wait_s = 0.0
-    if plan.drains:
-        wait_s = policy.min_residency_s + policy.drain_s
-    elif plan.fit is Fit.WAITS:
-        wait_s = policy.drain_s
-    return slowness_s + reload_s + wait_s
+    return NOMINAL_TOKENS * (plan.footprint.token_s - fastest_s) + room_seconds(state, plan)
 
 
 def plan_move(state: Residency, name: str) -> EvictionPlan | None:
@@ -77,19 +69,79 @@ def plan_move(state: Residency, name: str) -> EvictionPlan | None:
     return next((plan for plan in _plans(state, name, state.models[name].choices) if plan.fit is Fit.FITS), None)
 
 
-def faster_placement(state: Residency, name: str) -> Footprint | None:
-    """Return the placement that a loaded, unused model should move to, once it has given its memory back; None: none.
+def gains_by_moving(model: ModelState) -> bool:
+    """Whether the model would save more time in its fastest placement than the move there takes, twice over."""
+    return model.footprint is not None and _saves_enough(model, model.footprint, model.choices[0])
 
-    It must fit without anything else going, and save more time than the move takes, twice over.
+
+def best_move(state: Residency, names: Iterable[str]) -> tuple[str, Footprint] | None:
+    """Return the model that gains most by a faster placement, and that placement; None where there is none.
+
+    Args:
+        state: of all models.
+        names: of loaded, unused models with several placements. Their memory is given back before they are loaded in
+            another one, which has to fit without anything else going.
     """
+    best: tuple[str, Footprint] | None = None
+    most_saved_s, room = 0.0, None
+    for name in names:
+        model = state.models[name]
+        present = model.footprint
+        if present is None or not gains_by_moving(model):
+            continue
+        room = room or _Room.of(state)
+        choice = _move_of(state, name, present, room)
+        if choice is not None and present.token_s - choice.token_s > most_saved_s:
+            best, most_saved_s = (name, choice), present.token_s - choice.token_s
+    return best
+
+
+def _move_of(state: Residency, name: str, present: Footprint, room: _Room) -> Footprint | None:
+    """Return the fastest placement that has room, of those that save enough; None where there is none."""
     model = state.models[name]
-    if model.footprint is None or len(model.choices) < 2:
-        return None
-    present_s = model.footprint.token_s
-    for choice in model.choices:
-        if choice.token_s >= present_s:
-            return None
-        saved_s = NOMINAL_TOKENS * (present_s - choice.token_s)
-        if saved_s > 2 * cold_load_seconds(model) and plan_eviction(state, name, choice).fit is Fit.FITS:
-            return choice
-    return None
+    worthwhile = takewhile(lambda choice: _saves_enough(model, present, choice), model.choices)
+    return next(
+        (
+            choice
+            for choice in worthwhile
+            if room.may_hold(choice, present) and plan_eviction(state, name, choice).fit is Fit.FITS
+        ),
+        None,
+    )
+
+
+def _saves_enough(model: ModelState, present: Footprint, choice: Footprint) -> bool:
+    saved_s = NOMINAL_TOKENS * (present.token_s - choice.token_s)
+    return saved_s > 2 * cold_load_seconds(model)
+
+
+class _Room(NamedTuple):
+    """What is free of each device: a cheap test that rules most moves out in each step of a server.
+
+    Attributes:
+        free: bytes by pool.
+        weights: pools and keys of the weights that are on devices.
+    """
+
+    free: Mapping[str, int]
+    weights: AbstractSet[tuple[str, str]]
+
+    @classmethod
+    def of(cls, state: Residency) -> _Room:
+        resident = state.resident()
+        taken = state.taken(resident, state.weights_alone())
+        footprints = (state.models[name].footprint or NO_FOOTPRINT for name in resident)
+        return cls(
+            {pool: size - taken.get(pool, 0) for pool, size in state.device_budgets.items()},
+            {(share.pool, share.weights_key) for footprint in footprints for share in footprint.devices},
+        )
+
+    def may_hold(self, choice: Footprint, present: Footprint) -> bool:
+        """Whether the devices may hold ``choice`` once ``present`` is given back; the host is not looked at."""
+        free = dict(self.free)
+        for share in present.devices:
+            free[share.pool] = free.get(share.pool, 0) + share.total_bytes
+        for share in choice.devices:
+            is_there = (share.pool, share.weights_key) in self.weights
+            free[share.pool] = free.get(share.pool, 0) - share.context_bytes - (0 if is_there else share.weights_bytes)
+        return all(free[share.pool] >= 0 for share in choice.devices)

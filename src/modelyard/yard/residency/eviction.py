@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from modelyard.protocol.placement import HOST_NAME
@@ -45,6 +45,7 @@ class EvictionPlan:
         parks: models of ``evicts`` and ``drains`` whose weights can stay in memory.
         leaving: models whose unload has begun already, and is waited for.
         pinned: models that stay in any case.
+        awaits_load: whether nothing can be planned until a load has ended that is under way.
     """
 
     fit: Fit
@@ -56,6 +57,7 @@ class EvictionPlan:
     parks: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
+    awaits_load: bool = False
 
     @property
     def victims(self) -> tuple[str, ...]:
@@ -82,17 +84,20 @@ def plan_eviction(state: Residency, name: str, footprint: Footprint | None = Non
     remaining = _remaining(demand, candidates)
     if remaining is None:
         # A load is under way, and a loading model is never a victim: there is a choice again once it is over.
-        return EvictionPlan(Fit.WAITS, footprint, leaving=demand.leaving, pinned=demand.pinned)
-    evicts = tuple(other for other in candidates.idle if other not in remaining.models)
+        return EvictionPlan(Fit.WAITS, footprint, leaving=demand.leaving, pinned=demand.pinned, awaits_load=True)
+    return _plan(demand, candidates, _with_weights(state, demand, candidates, remaining))
+
+
+def _plan(demand: _Demand, candidates: _Candidates, remaining: _Remaining) -> EvictionPlan:
     drains = tuple(other for other in candidates.busy if other not in remaining.models)
     return EvictionPlan(
         Fit.WAITS if drains or demand.leaving else Fit.EVICTS,
-        footprint,
+        demand.footprint,
         frees_weights_of=tuple(other for other in candidates.parked if other not in remaining.models),
         discards=tuple(other for other in candidates.discardable if other not in remaining.kept),
-        evicts=evicts,
+        evicts=tuple(other for other in candidates.idle if other not in remaining.models),
         drains=drains,
-        parks=_parkable(state, demand, remaining, (*evicts, *drains)),
+        parks=remaining.weights,
         leaving=demand.leaving,
         pinned=demand.pinned,
     )
@@ -102,33 +107,39 @@ class _Demand:
     """A model that is to be loaded, and what takes memory beside it.
 
     Attributes:
-        name: the model.
+        name, footprint: the model, in the placement that it is to have.
         resident: all other models that take memory, in a stable order.
         pinned: those of them that stay in any case.
         leaving: those of them whose unload has begun.
         kept: bytes of host memory that outlived unloads, by model, in a stable order.
+        pools: those that the model takes memory of. What others exceed elsewhere is no obstacle.
     """
 
     def __init__(self, state: Residency, name: str, footprint: Footprint) -> None:
         models = state.models
-        self.name = name
+        self.name, self.footprint = name, footprint
         self.resident = tuple(other for other in state.resident() if other != name)
         self.leaving = tuple(other for other in self.resident if is_leaving(models[other]))
         self.pinned = tuple(
             other for other in self.resident if models[other].policy.is_pinned and not is_leaving(models[other])
         )
         self.kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
+        self.pools = {HOST_NAME, *(share.pool for share in footprint.devices)}
         self._state = state
-        self._footprint = {name: footprint}
+        self._instead = {name: footprint}
         self._weights_alone = state.weights_alone() - {name}
 
     def fits_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> bool:
         """Whether the model fits the budgets beside other models, the kept state of some, and weights alone of some."""
+        return not self.exceeded_beside(models, kept, parked)
+
+    def exceeded_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> list[str]:
+        """Return the pools that are too small for the model beside what ``fits_beside`` names."""
         taken = self._state.taken(
-            {*models, *parked, self.name}, self._weights_alone.union(parked), instead=self._footprint
+            {*models, *parked, self.name}, self._weights_alone.union(parked), instead=self._instead
         )
         taken[HOST_NAME] += sum(self.kept[other] for other in kept)
-        return not self._state.exceeded(taken)
+        return [pool for pool in self._state.exceeded(taken) if pool in self.pools]
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,10 +186,11 @@ def _candidates(state: Residency, demand: _Demand) -> _Candidates:
 
 @dataclass(frozen=True, slots=True)
 class _Remaining:
-    """What stays beside the model that is to be loaded: models, and models whose kept state stays."""
+    """What stays beside the model that is to be loaded: models, kept state of models, and weights of victims."""
 
     models: set[str]
     kept: set[str]
+    weights: tuple[str, ...] = ()
 
 
 def _remaining(demand: _Demand, candidates: _Candidates) -> _Remaining | None:
@@ -210,15 +222,15 @@ def _remaining(demand: _Demand, candidates: _Candidates) -> _Remaining | None:
     return _Remaining(models, kept)
 
 
-def _parkable(state: Residency, demand: _Demand, remaining: _Remaining, victims: Sequence[str]) -> tuple[str, ...]:
-    """Return the victims whose weights can stay in memory; the last victim is the first choice."""
+def _with_weights(state: Residency, demand: _Demand, candidates: _Candidates, remaining: _Remaining) -> _Remaining:
+    """Return what can stay with the weights of the victims that can stay, too; the last victim is the first choice."""
     parked: list[str] = []
-    for other in reversed(victims):
-        if not state.models[other].is_retired and demand.fits_beside(
-            remaining.models, remaining.kept, (*parked, other)
-        ):
+    for other in reversed((*candidates.idle, *candidates.busy)):
+        if other in remaining.models or state.models[other].is_retired:
+            continue
+        if demand.fits_beside(remaining.models, remaining.kept, (*parked, other)):
             parked.append(other)
-    return tuple(parked)
+    return replace(remaining, weights=tuple(parked))
 
 
 def is_leaving(model: ModelState) -> bool:
@@ -244,6 +256,38 @@ def eviction_rank(model: ModelState) -> tuple[float, int]:
     return model.last_used + RELOAD_WEIGHT_S * cold_load_seconds(model), -size
 
 
+def room_seconds(state: Residency, plan: EvictionPlan) -> float:
+    """Return what the room of a plan costs: the time of waiting for it, and that of having back what goes.
+
+    The end of a free that has begun is not waited for long. So a plan costs no more once it is carried out in part, and
+    what went for it did not go for nothing.
+    """
+    models = state.models
+    victims = (*plan.evicts, *plan.drains)
+    seconds = sum(reload_seconds(models[other], has_weights=other in plan.parks) for other in victims)
+    seconds += sum(reload_seconds(models[other], has_weights=False) for other in plan.frees_weights_of)
+    if plan.drains or plan.awaits_load or _is_busy(state, plan.leaving):
+        seconds += _drain_seconds(state)
+    return seconds
+
+
+def _is_busy(state: Residency, leaving: Iterable[str]) -> bool:
+    """Whether any of the models whose unload has begun still serves."""
+    return any(state.models[other].load_state is LoadState.LOADED for other in leaving)
+
+
+def _drain_seconds(state: Residency) -> float:
+    """Return how long a busy model is assumed to be waited for."""
+    return state.policy.min_residency_s + state.policy.drain_s
+
+
+def reload_seconds(model: ModelState, *, has_weights: bool) -> float:
+    """Return how long it takes to have a victim again, of which the weights are parked or not; a retired one never."""
+    if model.is_retired:
+        return 0.0
+    return wake_seconds(model) if has_weights else cold_load_seconds(model)
+
+
 def load_seconds(model: ModelState) -> float:
     """Return how long the next load of the model takes: as last measured, or estimated from its size."""
     if model.load_state is LoadState.PARKED:
@@ -261,14 +305,3 @@ def cold_load_seconds(model: ModelState) -> float:
     if model.load_s is not None:
         return model.load_s
     return 1.0 + (model.footprint or NO_FOOTPRINT).all_weights_bytes / READ_BYTES_PER_S
-
-
-def keepable_bytes(state: Residency, victim: str, claimant: str | None) -> int:
-    """Return the host memory that may be kept for ``victim`` when it is freed, never exceeding the budget.
-
-    Its state is saved while it is still resident, and stays in memory while ``claimant`` loads.
-    """
-    others, alone = [name for name in state.resident() if name != victim], state.weights_alone()
-    after = others if claimant is None else {*others, claimant}
-    peak = max(state.taken_bytes([*others, victim], alone), state.taken_bytes(after, alone - {claimant}))
-    return max(0, state.budget_bytes - state.kept_bytes - peak)

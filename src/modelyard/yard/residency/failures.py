@@ -6,6 +6,8 @@ import math
 
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.builder import StateBuilder, load_failure
+from modelyard.yard.residency.choice import plan_load
+from modelyard.yard.residency.eviction import Fit
 from modelyard.yard.residency.state import LoadState, ModelState
 
 FIRST_BACKOFF_S = 1.0
@@ -44,6 +46,7 @@ def emptied(model: ModelState, load_state: LoadState) -> ModelState:
         is_stale=False,
         footprint=None if model.is_stale else model.footprint,
         choices=() if model.is_stale else model.choices,
+        has_fallen_back=model.has_fallen_back and not model.is_stale,
     )
 
 
@@ -54,14 +57,19 @@ def may_fall_back(model: ModelState) -> bool:
     return is_loading and uses_devices and len(model.choices) > 1 and not model.has_fallen_back
 
 
-def fall_back(builder: StateBuilder, name: str, model: ModelState) -> None:
-    """Have the model loaded elsewhere: where it failed it counts as larger than what was free there."""
+def fall_back(builder: StateBuilder, name: str, model: ModelState, reason: str) -> None:
+    """Have the model loaded elsewhere: where it failed it counts as larger than what was free there.
+
+    It fails, for ``reason``, where it fits nowhere else.
+    """
     assert model.footprint is not None
     state = builder.state
-    others = state.taken([other for other in state.resident() if other != name], state.weights_alone() - {name})
-    free = {share.pool: state.budget_of(share.pool) - others.get(share.pool, 0) for share in model.footprint.devices}
-    corrected = with_corrected(model, model.footprint.without_room(free))
+    taken = state.taken(state.resident(), state.weights_alone() - {name})
+    spare = {share.pool: state.budget_of(share.pool) - taken[share.pool] for share in model.footprint.devices}
+    corrected = with_corrected(model, model.footprint.without_room(spare))
     builder.set_model(name, emptied(corrected, LoadState.UNLOADED)._replace(has_fallen_back=True))
+    if plan_load(builder.state, name).fit is Fit.NEVER:
+        fail(builder, name, model, reason)
 
 
 def with_corrected(model: ModelState, footprint: Footprint) -> ModelState:

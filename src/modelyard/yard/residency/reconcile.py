@@ -14,7 +14,7 @@ from modelyard.errors import (
 from modelyard.system.quantities import duration_text
 from modelyard.yard.residency.allocation import allocate
 from modelyard.yard.residency.builder import StateBuilder, load_failure
-from modelyard.yard.residency.choice import faster_placement
+from modelyard.yard.residency.choice import best_move, gains_by_moving
 from modelyard.yard.residency.events import (
     Grant,
     Remove,
@@ -145,7 +145,7 @@ def _relieve(builder: StateBuilder) -> None:
     for name in sorted(kept, key=lambda name: builder.models[name].last_used):
         if state.used_bytes > state.budget_bytes and builder.models[name].load_state is not LoadState.FREEING:
             builder.discard_kept(name)
-    while exceeded := state.exceeded(state.used):
+    while state.exceeded(state.used):
         staying = [n for n in state.resident() if builder.models[n].load_state is not LoadState.FREEING]
         still = state.exceeded(state.taken(staying, state.weights_alone()))
         movable = [
@@ -153,7 +153,7 @@ def _relieve(builder: StateBuilder) -> None:
             for n in staying
             if builder.models[n].is_unused
             and not builder.models[n].policy.is_pinned
-            and any(state.taken([n]).get(pool) for pool in exceeded)
+            and any(state.taken([n]).get(pool) for pool in still)
         ]
         if not movable or not still:
             return
@@ -164,25 +164,34 @@ def _relieve(builder: StateBuilder) -> None:
 
 
 def _move(builder: StateBuilder) -> None:
-    """Move unused models to faster placements that have room now. Only while no model waits for memory."""
+    """Begin to move the unused model that gains most by a faster placement that has room now.
+
+    Only while nobody waits for memory, and one at a time, because a model that is being freed holds no room in its next
+    placement. A pinned model stays where it is: while it moves, others may take its memory.
+    """
     state = builder.state
-    if (
-        state.is_closing
-        or not state.device_budgets
-        or any(builder.models[name].is_waited_for for name in builder.active)
-    ):
+    if state.is_closing or not state.device_budgets:
         return
+    movable: list[str] = []
     for name in sorted(builder.active):
         model = builder.models[name]
-        if len(model.choices) < 2 or not model.is_idle or model.is_retired:
+        if model.is_waited_for or (model.only_moves and model.load_state is not LoadState.LOADING):
+            return
+        if len(model.choices) < 2 or not model.is_idle or model.is_retired or model.policy.is_pinned:
             continue
-        if state.now < model.last_used + IDLE_BEFORE_MOVE_S:
+        if state.now >= model.last_used + IDLE_BEFORE_MOVE_S:
+            movable.append(name)
+        elif gains_by_moving(model):
             builder.due.append(model.last_used + IDLE_BEFORE_MOVE_S)
-        elif faster_placement(state, name) is not None:
-            load = builder.waiter(WaitKind.LOAD, MOVE, priority=-sys.maxsize)
-            builder.free(name, suspends=False, why="a faster placement has room", reason="move")
-            model = builder.models[name]
-            builder.set_model(name, model._replace(queue=enqueued(model.queue, load)))
+    move = best_move(state, movable)
+    if move is not None:
+        name, footprint = move
+        load = builder.waiter(WaitKind.LOAD, MOVE, priority=-sys.maxsize, wait_s=math.inf)
+        builder.free(
+            name, suspends=False, why="a faster placement has room", reason="move", claimant=name, claimed=footprint
+        )
+        model = builder.models[name]
+        builder.set_model(name, model._replace(queue=enqueued(model.queue, load)))
 
 
 def _expire(builder: StateBuilder) -> bool:
@@ -199,7 +208,7 @@ def _expire(builder: StateBuilder) -> bool:
             builder.reject(name, waiter.request, _too_late(builder, model, waiter))
             model = builder.models[name]
             if waiter.until == waiter.since and not any(
-                o.wants_load and not o.does_not_trigger_load for o in model.queue
+                o.wants_load and not o.does_not_trigger_load and o.request != MOVE for o in model.queue
             ):
                 # A client that does not wait is expected to try again: its request triggers a load like a reload.
                 load = builder.waiter(WaitKind.LOAD, waiter.request, priority=waiter.priority)

@@ -295,11 +295,16 @@ class ModelState(NamedTuple):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether it is to be loaded as soon as there is memory for it."""
-        if self.load_state not in ABSENT:
+        """Whether it has no memory, and somebody waits until it is loaded; its own move does not count."""
+        if not self.queue or self.load_state in (LoadState.LOADED, LoadState.LOADING):
             return False
         first = self.first
-        return first is not None and first.wants_load
+        return first is not None and first.wants_load and first.request != MOVE
+
+    @property
+    def only_moves(self) -> bool:
+        """Whether it was freed to be loaded in a faster placement, and nobody waits for it."""
+        return bool(self.queue) and all(waiter.request == MOVE for waiter in self.queue)
 
     @property
     def urgency(self) -> int:

@@ -46,6 +46,7 @@ from modelyard.yard.residency.events import (
 from modelyard.yard.residency.failures import fail, fall_back, may_fall_back, was_sound, with_corrected
 from modelyard.yard.residency.queue import enqueued, requeued, without
 from modelyard.yard.residency.state import (
+    MOVE,
     Hold,
     LoadState,
     ModelState,
@@ -119,6 +120,7 @@ def _apply_request_event(builder: StateBuilder, model: ModelState, event: Reques
             if request in model.suspects:
                 builder.set_model(name, model._replace(suspects=model.suspects - {request}))
         case UnloadAsked(_, request, mode):
+            model = model._replace(queue=without(model.queue, MOVE))
             _enqueue_operation(builder, name, model, builder.waiter(WaitKind.UNLOAD, request, mode=mode))
         case ReloadAsked(_, request):  # pragma: no branch (mypy knows that it is the last one)
             model = model._replace(idle_unload_s=model.policy.idle_unload_s)
@@ -141,8 +143,8 @@ def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineR
             begin_to_die(builder, model, event)
         case EngineDied(_, reason):
             die(builder, name, model, reason)
-        case EngineLoadFailed(_, _, True) if may_fall_back(model):
-            fall_back(builder, name, model)
+        case EngineLoadFailed(_, reason, True) if may_fall_back(model):
+            fall_back(builder, name, model, reason)
         case EngineLoadFailed(_, reason):
             fail(builder, name, model, reason)
         case WeightsLost():
@@ -244,7 +246,7 @@ def _loaded(builder: StateBuilder, model: ModelState, event: EngineLoaded) -> No
         has_fallen_back=False,
         prefix_bytes=0,
         loaded_at=now,
-        last_used=now,
+        last_used=model.last_used if model.only_moves else now,
         load_s=model.load_s if model.was_parked else took_s,
         wake_s=took_s if model.was_parked else model.wake_s,
         was_parked=False,
