@@ -6,9 +6,11 @@ is resident, leased and kept, from the effects alone; the machine's state is onl
     oracle             what the world knows
     effect_invariants  what must hold of effects: one function each
     step_invariants    what must hold after a step: one function each
+    pools              devices, and what must hold of them
     world              the clock, the controller, the engines
     actions            what callers and operators do; a whole run
     script             one interleaving, written by hand
+    placed             models on devices, for scripts
 """
 
 from support.simulation.actions import play, run, world_of

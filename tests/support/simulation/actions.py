@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.residency import step as real_step
 from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
+    DeviceBudgetsChanged,
     ModelAdded,
     ModelRetired,
     ModelRetuned,
@@ -79,6 +81,7 @@ def unload(world: World, model: str, mode: UnloadMode) -> None:
     """An operator wants a model's memory back."""
     number = world.new_request()
     world.oracle.callers[number] = Caller(model, world.now, mode)
+    world.oracle.moving.discard(model)
     for request in world.oracle.requests.values():
         request.behind_drain = request.behind_drain or request.model == model
     world.feed(UnloadAsked(model, number, mode))
@@ -110,9 +113,22 @@ def add(world: World, name: str) -> None:
 
 
 def change_budget(world: World, budget: int) -> None:
-    world.oracle.is_excused = True
-    world.oracle.budget = budget
+    world.oracle.excused.add(HOST_NAME)
+    world.oracle.budgets[HOST_NAME] = budget
     world.feed(BudgetChanged(budget))
+
+
+def change_devices(world: World) -> None:
+    """Another program takes or gives memory of a device, or the device is lost or found."""
+    budgets = {pool: size for pool, size in world.oracle.budgets.items() if pool != HOST_NAME}
+    set_devices(world, world.devices.changed(budgets))
+
+
+def set_devices(world: World, changed: dict[str, int]) -> None:
+    """The devices have these budgets from now on."""
+    world.oracle.excused.update(world.devices.pools)
+    world.oracle.budgets = {HOST_NAME: world.oracle.budget, **changed}
+    world.feed(DeviceBudgetsChanged(changed))
 
 
 def close(world: World) -> None:
@@ -182,6 +198,9 @@ def act(world: World) -> None:
     if not models:
         add(world, f"n{world.new_request()}")
         return
+    if world.devices.pools and not world.is_fair and world.devices.rng.random() < 0.1:
+        change_devices(world)
+        return
     actions = FAIR_DEEDS if world.is_fair else DEEDS
     (action,) = world.rng.choices(list(actions), list(actions.values()))
     action(world, world.rng.choice(models))
@@ -205,7 +224,26 @@ def finish(world: World) -> None:
     world.pass_time(math.inf)
     check_rest(world)
     if not world.oracle.is_closing:
+        if world.devices.pools and offered(world):
+            # Models are loaded while all devices are gone. Room comes up: they move, until all is at rest again.
+            set_devices(world, {})
+            check_service(world)
+            set_devices(world, world.devices.roomy())
+            disturb(world)
+            world.pass_time(math.inf)
+            check_rest(world)
         check_service(world)
+
+
+def disturb(world: World) -> None:
+    """Requests arrive and devices change while models move."""
+    rng = world.devices.rng
+    for _ in range(rng.choice((0, 2, 4))):
+        world.pass_time(world.now + rng.choice((0.1, 0.3, 5.2)))
+        if not world.is_fair and rng.random() < 0.5:
+            change_devices(world)
+        for model in rng.sample(offered(world), rng.randint(1, len(offered(world)))):
+            arrive(world, model)
 
 
 def check_rest(world: World) -> None:

@@ -20,6 +20,7 @@ from modelyard.errors import (
     QueueFull,
     ShuttingDown,
 )
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.residency.deaths import MAX_DEATHS_SURVIVED
 from modelyard.yard.residency.events import (
     Abort,
@@ -33,7 +34,8 @@ from modelyard.yard.residency.events import (
     StartLoad,
 )
 from modelyard.yard.residency.state import UnloadMode
-from support.simulation.oracle import ROUNDING_S, Oracle, Phase, least_stay_s, taken
+from support.simulation.oracle import ROUNDING_S, Oracle, Phase, exceeded, least_stay_s, taken
+from support.simulation.pools import OF_POOLS
 
 # Sizes and loads
 
@@ -53,14 +55,17 @@ def is_loaded_once(oracle: Oracle, effect: StartLoad) -> str | None:
 
 def load_fits(oracle: Oracle, effect: StartLoad) -> str | None:
     # Without the excuses: whatever was measured or lowered, a new load has to fit.
-    needed = oracle.used(loading=effect.model)
-    return None if needed <= oracle.budget else f"the load of {effect.model} makes it {needed} of {oracle.budget}"
+    footprint = oracle.choice(effect.model, effect.placement)
+    needed = oracle.used(effect.model, footprint)
+    is_short = oracle.short(footprint, needed)
+    return f"the load of {effect.model} makes it {needed} of {oracle.budgets}" if is_short else None
 
 
 def load_is_wanted(oracle: Oracle, effect: StartLoad) -> str | None:
     if oracle.is_closing:
         return f"{effect.model} is loaded although everything closes"
-    return None if oracle.is_wanted(effect.model) else f"{effect.model} is loaded for nobody"
+    is_wanted = oracle.is_wanted(effect.model) or effect.model in oracle.moving
+    return None if is_wanted else f"{effect.model} is loaded for nobody"
 
 
 def no_load_overtakes_an_unload(oracle: Oracle, effect: StartLoad) -> str | None:
@@ -74,13 +79,16 @@ def nobody_takes_back_what_was_given_up(oracle: Oracle, effect: StartLoad) -> st
     request = None if oldest is None else oracle.requests.get(oldest)
     if not oracle.is_fair or request is None or request.phase is Phase.LEASED or request.since > since:
         return None
-    if request.model in oracle.engines or request.behind_drain or request.model not in oracle.footprints:
+    if request.model in oracle.engines or request.behind_drain or request.model not in oracle.choices:
         return None
     staying = [engine.footprint for engine in oracle.engines.values() if not engine.is_freeing]
-    both = [oracle.footprints[effect.model], oracle.footprints[request.model]]
-    if taken([*staying, *both]) + oracle.kept() <= oracle.budget:
-        # Others have gone too meanwhile: it takes nothing from it.
-        return None
+    own = oracle.choice(effect.model, effect.placement)
+    for choice in oracle.choices[request.model]:
+        both = taken([*staying, own, choice])
+        both[HOST_NAME] += oracle.kept()
+        if not oracle.short(choice, both):
+            # Others have gone too meanwhile: it takes nothing from it.
+            return None
     return f"{effect.model} made room for {oldest}, which still waits for {request.model}, and is loaded again"
 
 
@@ -104,6 +112,9 @@ def only_loaded_or_parked_models_are_freed(oracle: Oracle, effect: Free) -> str 
 
 def pinned_models_stay(oracle: Oracle, effect: Free) -> str | None:
     if not oracle.traits[effect.model].is_pinned or _is_explicit(oracle, effect.model):
+        return None
+    if effect.reason == "move" and effect.model in oracle.parked:
+        # It is loaded elsewhere at once.
         return None
     return f"{effect.model} is pinned and freed: {effect.why}"
 
@@ -132,7 +143,8 @@ def busy_models_have_their_time(oracle: Oracle, effect: Free) -> str | None:
 
 def frees_have_a_reason(oracle: Oracle, effect: Free) -> str | None:
     model = effect.model
-    if _is_explicit(oracle, model) or oracle.used() > oracle.budget:
+    if _is_explicit(oracle, model) or exceeded(oracle.used(), oracle.budgets) or effect.reason == "move":
+        # Moves have reasons of their own.
         return None
     is_used = bool(oracle.of(model, Phase.LEASED)) or model in oracle.holds.values()
     if oracle.now >= oracle.used_at[model] + oracle.idle_s[model][0] - ROUNDING_S and not is_used:
@@ -142,7 +154,7 @@ def frees_have_a_reason(oracle: Oracle, effect: Free) -> str | None:
 
 
 def what_is_kept_fits(oracle: Oracle, effect: Free) -> str | None:
-    peak = oracle.used() + effect.keep_bytes
+    peak = oracle.used()[HOST_NAME] + effect.keep_bytes
     if effect.keep_bytes and peak > oracle.budget:
         return f"{effect.model} may keep {effect.keep_bytes}, which makes it {peak} of {oracle.budget}"
     return None
@@ -222,9 +234,8 @@ def rejections_are_true(oracle: Oracle, effect: Reject) -> str | None:
         case ModelLoadFailed():
             is_true = model in oracle.failed
         case InsufficientMemory():
-            pinned = [e.footprint for m, e in oracle.engines.items() if oracle.traits[m].is_pinned and not e.is_freeing]
-            parked = [w.footprint for m, w in oracle.parked.items() if oracle.traits[m].is_pinned and not w.is_freeing]
-            is_true = taken([*pinned, oracle.footprints[model]], parked) > oracle.budget
+            short = [oracle.short_beside_pinned(model, each) for each in oracle.choices[model]]
+            is_true = all(short) and any((error.device or HOST_NAME) in pools for pools in short)
         case ModelUnloaded():
             goes_on = request is not None and request.continues
             is_forced = UnloadMode.FORCE in oracle.asked_modes(model) or request is None or request.lost_hold
@@ -263,6 +274,7 @@ OF_EFFECTS: dict[type, tuple[Callable[[Oracle, Any], str | None], ...]] = {
         load_is_wanted,
         no_load_overtakes_an_unload,
         nobody_takes_back_what_was_given_up,
+        *OF_POOLS[StartLoad],
     ),
     Free: (
         only_loaded_or_parked_models_are_freed,
@@ -272,6 +284,7 @@ OF_EFFECTS: dict[type, tuple[Callable[[Oracle, Any], str | None], ...]] = {
         frees_have_a_reason,
         what_is_kept_fits,
         nothing_is_kept_of_what_was_written_over,
+        *OF_POOLS[Free],
     ),
     Grant: (grants_are_to_those_who_wait, suspects_are_computed_alone_and_nobody_else),
     Blame: (only_those_are_blamed_that_were_active_in_two_deaths,),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import NamedTuple
 
+from modelyard.protocol.placement import HOST_NAME, Placement
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.deaths import MAX_DEATHS_IN_ROW, MAX_DEATHS_WHILE_LOADING, POISON_S
 from modelyard.yard.residency.events import (
@@ -20,10 +22,11 @@ from modelyard.yard.residency.events import (
     Grant,
     Reject,
     Remove,
+    ResidencyEvent,
     StartLoad,
 )
 from modelyard.yard.residency.failures import MAX_BACKOFF_S
-from modelyard.yard.residency.state import ModelPolicy, RequestId, UnloadMode, WaitPolicy
+from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
 
 # Sums of floats of the simulation and of the residency may differ by their last bits.
 ROUNDING_S = 1e-9
@@ -121,12 +124,26 @@ class Caller:
     mode: UnloadMode | None
 
 
+class Moment(NamedTuple):
+    """One step of the machine; ``used``: bytes of each pool afterwards, by the books."""
+
+    before: Residency
+    event: ResidencyEvent
+    after: Residency
+    effects: Sequence[Effect]
+    used: Mapping[str, int]
+
+
 @dataclass
 class Oracle:
     """All that the world knows.
 
     Attributes:
-        footprints: of models whose files were looked at, and what was measured since.
+        budgets: bytes of each pool.
+        choices: footprints of models whose files were looked at, in all placements, and what was measured since.
+        moving: models that were freed to be loaded elsewhere.
+        moves: of models since anything happened in the world but moves.
+        fallen: models whose load failed for memory of a device, and none has ended since.
         parked: models of which the weights are there, and no engine.
         ends: of requests, once they have one.
         warm: requests that did not wait: they were refused, but their loads go on under their names.
@@ -142,18 +159,21 @@ class Oracle:
         gave_way: busy models that were freed, and the oldest of those that waited, with the beginning of its wait.
         holds: requests that have ended and whose answers go on, with their models.
         stale: models whose files were written over while they, or their parked weights, were mapped.
-        is_excused: more may be used than the budget has: a load took more than predicted, or the budget was lowered.
+        excused: pools of which more may be used than there is: a load took more than predicted, or the budget shrank.
     """
 
     policy: WaitPolicy
     is_fair: bool = False
-    budget: int = 0
+    budgets: dict[str, int] = field(default_factory=dict)
     now: float = 0.0
     step: int = 0
     traits: dict[str, ModelPolicy] = field(default_factory=dict)
     retired: set[str] = field(default_factory=set)
     sizing: set[str] = field(default_factory=set)
-    footprints: dict[str, Footprint] = field(default_factory=dict)
+    choices: dict[str, tuple[Footprint, ...]] = field(default_factory=dict)
+    moving: set[str] = field(default_factory=set)
+    moves: int = 0
+    fallen: set[str] = field(default_factory=set)
     engines: dict[str, Engine] = field(default_factory=dict)
     parked: dict[str, Weights] = field(default_factory=dict)
     requests: dict[RequestId, Request] = field(default_factory=dict)
@@ -174,16 +194,65 @@ class Oracle:
     stale: set[str] = field(default_factory=set)
     gave_way: dict[str, tuple[RequestId, float] | None] = field(default_factory=dict)
     holds: dict[RequestId, str] = field(default_factory=dict)
-    is_excused: bool = False
+    excused: set[str] = field(default_factory=set)
     is_closing: bool = False
 
     # Questions
 
-    def used(self, loading: str | None = None) -> int:
-        """Bytes that count against the budget, also when ``loading`` is loaded beside what is there."""
+    @property
+    def budget(self) -> int:
+        """Bytes of the host."""
+        return self.budgets[HOST_NAME]
+
+    def choice(self, model: str, placement: Placement) -> Footprint:
+        """The footprint of a model in a placement; the fastest where it does not have that one."""
+        choices = self.choices[model]
+        return next((choice for choice in choices if choice.placement == placement), choices[0])
+
+    def used(self, loading: str | None = None, footprint: Footprint | None = None) -> dict[str, int]:
+        """Bytes that count against the budgets, also when ``loading`` is loaded beside what is there."""
         engines = [engine.footprint for engine in self.engines.values()]
-        engines += [] if loading is None else [self.footprints[loading]]
-        return taken(engines, (w.footprint for name, w in self.parked.items() if name != loading)) + self.kept()
+        engines += [] if footprint is None else [footprint]
+        used = taken(engines, (w.footprint for name, w in self.parked.items() if name != loading))
+        used[HOST_NAME] += self.kept()
+        return used
+
+    def used_instead(self, model: str, footprint: Footprint) -> dict[str, int]:
+        """Bytes that count against the budgets when the engine of a model has another footprint."""
+        engines = [engine.footprint for name, engine in self.engines.items() if name != model]
+        used = taken([*engines, footprint], (weights.footprint for weights in self.parked.values()))
+        used[HOST_NAME] += self.kept()
+        return used
+
+    def short_beside_pinned(self, model: str, footprint: Footprint) -> list[str]:
+        """The pools that a model takes of, and that are too small for it together with all that is pinned and stays."""
+        # A model that is retired is not pinned any longer.
+        pinned = {name for name, traits in self.traits.items() if traits.is_pinned} - self.retired - {model}
+        engines = [e.footprint for name, e in self.engines.items() if name in pinned and not e.is_freeing]
+        parked = [w.footprint for name, w in self.parked.items() if name in pinned and not w.is_freeing]
+        return self.short(footprint, taken([*engines, footprint], parked))
+
+    def short(self, footprint: Footprint, used: Mapping[str, int]) -> list[str]:
+        """The pools of which more is used than there is, of those that are taken of: others are no obstacle to it."""
+        return [pool for pool in exceeded(used, self.budgets) if pool in taken([footprint])]
+
+    def fits_somewhere(self, model: str) -> bool:
+        """Whether a placement of the model fits beside what is pinned."""
+        return not all(self.short_beside_pinned(model, each) for each in self.choices[model])
+
+    def lacks_memory(self, model: str) -> bool:
+        """Whether anybody waits for a model that has no memory to serve from yet; its own move does not count."""
+        engine = self.engines.get(model)
+        # What was suspended by an unload waits until others load the model.
+        _, last = self.unloads.get(model, (0, None))
+        is_waited_for = any(caller.model == model and caller.mode is None for caller in self.callers.values()) or any(
+            request.model == model
+            and request.phase is not Phase.LEASED
+            and not (last is UnloadMode.SUSPEND and (request.phase is Phase.SUSPENDED or request.continues))
+            for request in self.requests.values()
+        )
+        # Who stands behind an unload waits for that first.
+        return is_waited_for and not self.asked_modes(model) and (engine is None or engine.is_freeing)
 
     def kept(self) -> int:
         """Bytes of what outlived engines, but for weights, and of what may yet outlive them."""
@@ -231,8 +300,8 @@ class Oracle:
         match effect:
             case ComputeFootprint(model):
                 self.sizing.add(model)
-            case StartLoad(model):
-                self.engines[model] = Engine(self.footprints[model], self.now)
+            case StartLoad(model, placement):
+                self.engines[model] = Engine(self.choice(model, placement), self.now)
                 self.parked.pop(model, None)
                 self.gave_way.clear()
             case Free(model) if model in self.sizing:
@@ -242,6 +311,11 @@ class Oracle:
             case Free(model, _, keep_bytes, _, keeps_weights):
                 engine = self.engines[model]
                 engine.is_freeing, engine.keep_left, engine.keeps_weights = True, keep_bytes, keeps_weights
+                if effect.reason == "move":
+                    self.moving.add(model)
+                    self.moves += 1
+                else:
+                    self.moving.discard(model)
                 self.gave_way[model] = self.oldest_elsewhere(model) if self.of(model, Phase.LEASED) else None
             case DiscardKept(model):
                 self.prefixes.pop(model, None)
@@ -304,14 +378,45 @@ class Oracle:
 
     def loaded(self, model: str, measured: Footprint | None) -> None:
         engine = self.engines[model]
-        engine.loaded_at = self.used_at[model] = self.now
+        engine.loaded_at = self.now
+        if model not in self.moving or self.is_wanted(model):
+            self.used_at[model] = self.now
+        self.moving.discard(model)
+        self.fallen.discard(model)
         self.load_deaths.pop(model, None)
         # What was kept is in the engine's own memory again.
         self.prefixes.pop(model, None)
         self.failed.discard(model)
         if measured is not None:
-            engine.footprint = self.footprints[model] = measured
-            self.is_excused = True
+            engine.footprint = measured
+            self.correct(model, measured)
+            self.excused.update(taken([measured]))
+
+    def correct(self, model: str, footprint: Footprint) -> None:
+        """A model takes other bytes in one placement than was known."""
+        self.choices[model] = tuple(
+            footprint if each.placement == footprint.placement else each for each in self.choices[model]
+        )
+
+    def lacked(self, model: str) -> bool:
+        """The load of a model fails for memory of a device; whether it is loaded elsewhere."""
+        footprint, used = self.engines[model].footprint, self.used()
+        self.gone(model)
+        may_fall_back = len(self.choices[model]) > 1 and model not in self.fallen
+        self.fallen ^= {model}
+        if not may_fall_back:
+            self.fallen.discard(model)
+            return False
+        shares = list(footprint.devices)
+        for pool in {share.pool for share in shares}:
+            at = next(index for index, share in enumerate(shares) if share.pool == pool)
+            missing = max(0, self.budgets.get(pool, 0) - used[pool] + 1)
+            shares[at] = replace(shares[at], context_bytes=shares[at].context_bytes + missing)
+        self.correct(model, replace(footprint, devices=tuple(shares)))
+        if self.fits_somewhere(model):
+            return True
+        self.fallen.discard(model)
+        return False
 
     def begin_to_die(self, model: str, active: Iterable[RequestId]) -> None:
         """The engine of a model dies while it computes ``active``, all of which hold leases of it."""
@@ -362,16 +467,26 @@ class Oracle:
         self.idle_s[model] = (idle_s, idle_s)
 
 
-def taken(engines: Iterable[Footprint], parked: Iterable[Footprint] = ()) -> int:
-    """What engines and parked weights take together; weights that several share count once."""
-    weights: dict[str, int] = {}
-    context = 0
-    for footprint, size in [(f, f.context_bytes) for f in engines] + [(f, 0) for f in parked]:
-        context += size
-        weights[footprint.weights_key] = max(weights.get(footprint.weights_key, 0), footprint.weights_bytes)
+def taken(engines: Iterable[Footprint], parked: Iterable[Footprint] = ()) -> dict[str, int]:
+    """What engines and parked weights take together of each pool; weights that several share count once."""
+    weights: dict[tuple[str, str], int] = {}
+    taken = {HOST_NAME: 0}
+    for footprint, has_context in [(f, True) for f in engines] + [(f, False) for f in parked]:
+        parts = [(HOST_NAME, footprint.weights_key, footprint.weights_bytes, footprint.context_bytes)]
         if footprint.draft_key:
-            weights[footprint.draft_key] = max(weights.get(footprint.draft_key, 0), footprint.draft_bytes)
-    return context + sum(weights.values())
+            parts.append((HOST_NAME, footprint.draft_key, footprint.draft_bytes, 0))
+        parts += [(s.pool, s.weights_key, s.weights_bytes, s.context_bytes) for s in footprint.devices]
+        for pool, key, size, context in parts:
+            weights[pool, key] = max(weights.get((pool, key), 0), size)
+            taken[pool] = taken.get(pool, 0) + (context if has_context else 0)
+    for (pool, _), size in weights.items():
+        taken[pool] += size
+    return taken
+
+
+def exceeded(used: Mapping[str, int], budgets: Mapping[str, int]) -> list[str]:
+    """The pools of which more is used than there is."""
+    return [pool for pool, size in used.items() if size > budgets.get(pool, 0)]
 
 
 def least_stay_s(policy: WaitPolicy, engine: Engine) -> float:

@@ -5,16 +5,15 @@ They return what is wrong, or None.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 from modelyard.errors import (
     ModelLoadFailed,
     ModelLoading,
 )
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.residency.deaths import MAX_DEATHS_SURVIVED
 from modelyard.yard.residency.events import (
-    Effect,
     EngineDied,
     EngineDying,
     EngineLoadFailed,
@@ -22,35 +21,25 @@ from modelyard.yard.residency.events import (
     FilesWrittenOver,
     Reject,
     RequestArrived,
-    ResidencyEvent,
 )
-from modelyard.yard.residency.state import ABSENT, LoadState, Residency, WaitKind
-from support.simulation.oracle import ROUNDING_S, Oracle, Phase
-
-
-class Moment(NamedTuple):
-    """One step of the machine; ``used``: bytes afterwards, by the books."""
-
-    before: Residency
-    event: ResidencyEvent
-    after: Residency
-    effects: Sequence[Effect]
-    used: int
+from modelyard.yard.residency.state import ABSENT, MOVE, LoadState, WaitKind
+from support.simulation.oracle import ROUNDING_S, Moment, Oracle, Phase, exceeded
+from support.simulation.pools import OF_POOL_STEPS
 
 
 def memory_is_within_the_budget(oracle: Oracle, moment: Moment) -> str | None:
-    if moment.used <= oracle.budget:
-        oracle.is_excused = False
-        return None
-    return None if oracle.is_excused else f"{moment.used} are used of a budget of {oracle.budget}"
+    over = exceeded(moment.used, oracle.budgets)
+    oracle.excused.intersection_update(over)
+    wrong = [pool for pool in over if pool not in oracle.excused]
+    return f"{moment.used} are used of budgets of {oracle.budgets}" if wrong else None
 
 
 def the_machine_counts_what_is_used(oracle: Oracle, moment: Moment) -> str | None:
     if oracle.is_closing:
         # Nothing is loaded any more: nobody counts.
         return None
-    counted = moment.after.used_bytes
-    return None if moment.used == counted else f"{moment.used} are used, and the machine counts {counted}"
+    used, counted = moment.used[HOST_NAME], moment.after.used_bytes
+    return None if used == counted else f"{used} are used, and the machine counts {counted}"
 
 
 def the_machine_knows_what_is_resident(oracle: Oracle, moment: Moment) -> str | None:
@@ -89,7 +78,8 @@ def the_machine_knows_who_waits(oracle: Oracle, moment: Moment) -> str | None:
     for name in moment.after.active:
         model = moment.after.models[name]
         leased.update(dict.fromkeys(model.leases, name))
-        waiting.update({wish.request: name for wish in model.queue if wish.request not in oracle.warm})
+        known = oracle.warm if name not in oracle.moving else {*oracle.warm, MOVE}
+        waiting.update({wish.request: name for wish in model.queue if wish.request not in known})
     expected = {r: request.model for r, request in oracle.requests.items() if request.phase is not Phase.LEASED}
     expected.update({r: caller.model for r, caller in oracle.callers.items()})
     if waiting != expected:
@@ -215,10 +205,13 @@ def the_only_model_that_is_wanted_is_loaded_where_it_fits(oracle: Oracle, moment
         and (first := moment.after.models[name].first) is not None
         and first.kind is not WaitKind.UNLOAD
     ]
-    if len(absent) != 1 or absent[0] not in oracle.footprints:
+    if len(absent) != 1 or absent[0] not in oracle.choices:
         return None
-    needed = oracle.used(loading=absent[0])
-    return None if needed > oracle.budget else f"{absent[0]} is wanted and fits, and nothing is done"
+    name, parked = absent[0], oracle.parked.get(absent[0])
+    # A slower placement may be left for one that takes longer to get.
+    fastest = oracle.choices[name][0] if parked is None else parked.footprint
+    fits = not oracle.short(fastest, oracle.used(name, fastest))
+    return f"{name} is wanted and fits, and nothing is done" if fits else None
 
 
 def idle_models_go(oracle: Oracle, moment: Moment) -> str | None:
@@ -241,7 +234,7 @@ def failures_disturb_nobody_else(oracle: Oracle, moment: Moment) -> str | None:
         if name == moment.event.model or before.load_state is not LoadState.LOADED or name not in moment.after.models:
             continue
         after = moment.after.models[name]
-        if after.load_state is LoadState.LOADED:
+        if after.load_state is LoadState.LOADED or name in oracle.moving:
             continue
         # Its memory may be what somebody else waited for, who then needs that of idle models too.
         if before.leases or not any(oracle.is_wanted(other) for other in moment.after.models):
@@ -277,4 +270,5 @@ OF_STEPS: tuple[Callable[[Oracle, Moment], str | None], ...] = (
     the_only_model_that_is_wanted_is_loaded_where_it_fits,
     idle_models_go,
     due_is_not_past,
+    *OF_POOL_STEPS,
 )

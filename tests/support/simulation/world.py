@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable, MutableSequence
 from dataclasses import replace
 
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step as real_step
 from modelyard.yard.residency.events import (
@@ -37,8 +38,9 @@ from modelyard.yard.residency.events import (
 )
 from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
 from support.simulation.effect_invariants import OF_EFFECTS
-from support.simulation.oracle import End, Engine, Oracle, Phase, Request
-from support.simulation.step_invariants import OF_STEPS, Moment
+from support.simulation.oracle import End, Engine, Moment, Oracle, Phase, Request
+from support.simulation.pools import Devices
+from support.simulation.step_invariants import OF_STEPS
 
 Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
@@ -79,7 +81,7 @@ class World:
         self.rng = random.Random(seed)
         self.trace: MutableSequence[tuple[float, ResidencyEvent | Effect]] = [] if is_traced else deque(maxlen=TRACED)
         self.oracle = Oracle(POLICY, is_fair=is_fair)
-        self.swaps = 0
+        self.swaps = self.moved = self.fell_back = 0
         self.longest_wait = 0.0
         self.names = 0
         self.is_ending = False
@@ -87,15 +89,18 @@ class World:
         self.is_cursed = not is_fair and self.rng.random() < 0.25
         self._outcomes: list[tuple[float, int, Callable[[], None]]] = []
         # What a model's files say, before anybody has looked.
-        self.files: dict[str, Footprint] = {}
+        self.files: dict[str, tuple[Footprint, ...]] = {}
+        self.devices = Devices(seed, is_fair=is_fair)
         # Timers and threads are late in a real process, by so much at most.
         self.lag_s = self.rng.choice((0.0, 0.0, 0.3))
         for name in "abcdef"[: self.rng.randint(2 if is_fair else 1, 6)]:
             self.invent(name)
-        sizes = [footprint.total_bytes for footprint in self.files.values()]
+        sizes = [choices[-1].total_bytes for choices in self.files.values()]
         least = max(sizes) if is_fair else min(sizes) // 2
-        self.oracle.budget = self.rng.randint(least, max(least, sum(sizes)) + 20)
-        self.state = Residency.of(self.oracle.traits, self.oracle.budget, POLICY)
+        budget = self.rng.randint(least, max(least, sum(sizes)) + 20)
+        device_budgets = self.devices.budgets(self.files.values())
+        self.oracle.budgets = {HOST_NAME: budget, **device_budgets}
+        self.state = Residency.of(self.oracle.traits, budget, POLICY, device_budgets)
 
     @property
     def now(self) -> float:
@@ -115,9 +120,13 @@ class World:
 
     def invent(self, name: str) -> None:
         """A new model, with files and traits."""
-        self.files[name] = self.new_footprint(name)
+        self.files[name] = self.new_files(name)
         self.oracle.traits[name] = self.new_traits(name)
         self.oracle.stays(name, self.oracle.traits[name].idle_unload_s)
+
+    def new_files(self, name: str) -> tuple[Footprint, ...]:
+        """What the files of a model say: its footprints, the fastest first."""
+        return self.devices.choices(self.new_footprint(name))
 
     def new_footprint(self, name: str) -> Footprint:
         key = name if self.is_fair else self.rng.choice(("x", "y", name, name))
@@ -177,6 +186,8 @@ class World:
 
     def _step(self, event: ResidencyEvent) -> None:
         self.oracle.step += 1
+        if not isinstance(event, Tick | EngineFreed | EngineLoaded):
+            self.oracle.moves = 0
         self.trace.append((self.now, event))
         if self.steps > MAX_STEPS:
             self.fail("the_world_comes_to_rest", f"{MAX_STEPS} steps, and it goes on")
@@ -187,6 +198,8 @@ class World:
         for effect in effects:
             self.trace.append((self.now, effect))
             self._run(effect)
+        # A move that finds no room is given up, and has no engine then.
+        self.oracle.moving &= self.oracle.engines.keys()
         moment = Moment(before, event, self.state, effects, self.oracle.used())
         for invariant in OF_STEPS:
             wrong = invariant(self.oracle, moment)
@@ -217,6 +230,7 @@ class World:
             case Free(model) if model in self.oracle.parked:
                 self.later(MAX_FREE_S, lambda: self._dropped(model))
             case Free():
+                self.moved += effect.reason == "move"
                 self._free(effect, self.oracle.engines[effect.model], leased)
             case Grant(_, request):
                 if effect.alone or (self.is_cursed and self.rng.random() < 0.5):
@@ -234,13 +248,17 @@ class World:
             self.oracle.failed.add(model)
             self.feed(EngineLoadFailed(model, "no such file"))
         else:
-            self.oracle.footprints[model] = self.files[model]
-            self.feed(Sized(model, self.files[model]))
+            self.oracle.choices[model] = self.files[model]
+            self.oracle.fallen.discard(model)
+            self.feed(Sized(model, self.files[model][0], self.files[model][1:]))
 
     def _load(self, model: str, engine: Engine) -> None:
         fate = 0.0 if self.is_fair else self.rng.random()
         if self.is_cursed and self.rng.random() < 0.2:
             fate = 0.95
+        if self.devices.lacks_memory(engine.footprint):
+            self.later(MAX_LOAD_S, lambda: self._lacked(model, engine))
+            return
         # Not at once: a load that takes no time at all is freed at once in turn, and nobody would see a swap.
         if fate < 0.85:
             slowness = SLOWNESS if 0.5 < fate < 0.55 else 1.0
@@ -257,10 +275,21 @@ class World:
         measured = None
         if is_measured:
             context = round(engine.footprint.context_bytes * self.rng.uniform(0.9, 1.1))
-            measured = replace(engine.footprint, context_bytes=context)
+            measured = self.devices.measured(replace(engine.footprint, context_bytes=context))
         self.oracle.loaded(model, measured)
         engine.is_isolated = self.rng.random() < 0.7
         self.feed(EngineLoaded(model, measured, engine.is_isolated))
+
+    def _lacked(self, model: str, engine: Engine) -> None:
+        """A device does not have what was predicted."""
+        if self.oracle.engines.get(model) is not engine or engine.is_freeing:
+            return
+        if self.oracle.lacked(model):
+            self.fell_back += 1
+            self.oracle.failed.discard(model)
+        else:
+            self.oracle.failed.add(model)
+        self.feed(EngineLoadFailed(model, "no memory", lacks_device_memory=True))
 
     def _failed(self, model: str, engine: Engine, reason: str | None) -> None:
         if self.oracle.engines.get(model) is not engine or engine.is_freeing:
@@ -271,9 +300,10 @@ class World:
             return
         self.oracle.gone(model)
         self.oracle.failed.add(model)
+        self.oracle.fallen.discard(model)
         # The files may be others the next time.
         if self.rng.random() < 0.2:
-            self.files[model] = self.new_footprint(model)
+            self.files[model] = self.new_files(model)
         self.feed(EngineLoadFailed(model, reason))
 
     def _replaced(self, model: str, engine: Engine) -> None:
@@ -282,14 +312,14 @@ class World:
             return
         prefix = self.oracle.prefixes.get(model, 0)
         self.oracle.gone(model, prefix)
-        self.files[model] = self.new_footprint(model)
+        self.files[model] = self.new_files(model)
         self.feed(FilesReplaced(model, "file"))
 
     def write_over(self, model: str) -> None:
         """The files of a model change under whatever has them mapped."""
         if model in self.oracle.engines or model in self.oracle.parked:
             self.oracle.stale.add(model)
-        self.files[model] = self.new_footprint(model)
+        self.files[model] = self.new_files(model)
         self.feed(FilesWrittenOver(model, "file"))
 
     def _free(self, effect: Free, engine: Engine, leased: list[RequestId]) -> None:
@@ -473,11 +503,13 @@ class World:
     def picture(self) -> str:
         """The last events, the machine's state and the world's."""
         lines = [f"  {now:9.3f} {what}" for now, what in list(self.trace)[-TRACED:]]
-        lines.append(f"  state: budget {self.state.budget_bytes}, due at {self.state.due_at}")
+        lines.append(
+            f"  state: budget {self.state.budget_bytes} {dict(self.state.device_budgets)}, due at {self.state.due_at}"
+        )
         for name, model in sorted(self.state.models.items()):
             lines.append(f"    {name}: {model}")
         oracle = self.oracle
-        lines.append(f"  world: at {self.now:.3f}, {oracle.used()} used of {oracle.budget}")
+        lines.append(f"  world: at {self.now:.3f}, {oracle.used()} used of {oracle.budgets}")
         lines += [f"    engine of {name}: {engine}" for name, engine in oracle.engines.items()]
         lines += [f"    request {number}: {request}" for number, request in oracle.requests.items()]
         lines += [f"    caller {number}: {caller}" for number, caller in oracle.callers.items()]

@@ -17,12 +17,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
-from modelyard.yard.residency import allocation, eviction, step
+from modelyard.protocol.placement import Placement
+from modelyard.yard.residency import allocation, eviction, failures, reconcile, step, transitions
 from modelyard.yard.residency.events import (
     Abort,
     Blame,
     Complete,
     ComputeFootprint,
+    DeviceBudgetsChanged,
     DiscardKept,
     EngineDied,
     EngineDying,
@@ -39,8 +41,10 @@ from modelyard.yard.residency.events import (
     Tick,
     WeightsLost,
 )
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState, ModelState, RequestId, UnloadMode
 from support.simulation import Violation, World, actions, run, world_of
+from support.simulation.oracle import Phase, Request
+from support.simulation.pools import moves_delay_nobody
 
 RUNS = 200
 MAX_TO_CATCH = 400
@@ -202,6 +206,14 @@ class Deeds(RuleBasedStateMachine):
     @rule(share=st.floats(0.3, 2.0))
     def change_budget(self, share):
         actions.change_budget(self.world, round(self.world.oracle.budget * share) + 1)
+
+    def has_devices(self):
+        return self.is_free() and bool(self.world.devices.pools)
+
+    @precondition(has_devices)
+    @rule()
+    def change_devices(self):
+        actions.change_devices(self.world)
 
     @precondition(is_free)
     @rule()
@@ -393,6 +405,28 @@ def changes_what_it_is_given(state, event):
     return after, effects
 
 
+def knows_no_budget_of_devices(state, event):
+    after, effects = step(state._replace(device_budgets=dict.fromkeys(state.device_budgets, 10**9)), event)
+    return after._replace(device_budgets=state.device_budgets), effects
+
+
+def ignores_devices_that_change(state, event):
+    if isinstance(event, DeviceBudgetsChanged):
+        return state._replace(device_budgets=event.budgets), []
+    return step(state, event)
+
+
+def loads_elsewhere(state, event):
+    after, effects = step(state, event)
+    elsewhere = Placement(devices=("nowhere",))
+    return after, [replace(e, placement=elsewhere) if isinstance(e, StartLoad) else e for e in effects]
+
+
+def frees_for_budgets_that_nothing_exceeds(state, event):
+    after, effects = step(state, event)
+    return after, [replace(e, reason="budget") if isinstance(e, Free) and e.reason == "room" else e for e in effects]
+
+
 def is_never_the_same(state, event):
     after, effects = step(state, event)
     is_never_the_same.steps += 1
@@ -466,6 +500,16 @@ BROKEN = {
     "takes replaced files for a failure": (takes_replaced_files_for_a_failure, {"rejections_are_true"}),
     "grants after the end": (grants_after_the_end, {"grants_are_to_those_who_wait"}),
     "loses what is suspended": (loses_what_is_suspended, {"the_machine_knows_who_waits"}),
+    "knows no budget of devices": (knows_no_budget_of_devices, {"load_fits"}),
+    "ignores devices that change": (
+        ignores_devices_that_change,
+        {"unused_models_go_where_a_budget_is_exceeded"},
+    ),
+    "loads elsewhere": (loads_elsewhere, {"loads_are_where_the_model_may_be"}),
+    "frees for budgets that nothing exceeds": (
+        frees_for_budgets_that_nothing_exceeds,
+        {"what_goes_for_a_budget_helps_it"},
+    ),
     "changes what it is given": (changes_what_it_is_given, {"steps_are_pure"}),
     "is never the same": (is_never_the_same, {"steps_are_repeatable"}),
 }
@@ -505,3 +549,86 @@ def test_a_rule_that_is_dropped_starves_somebody_or_swaps_for_nothing(monkeypatc
     monkeypatch.setattr(module, name, broken)
     violation = first_violation(lambda seed: actions.play(World(seed, is_fair=True)))
     assert violation.invariant in {"nobody_starves", "nobody_takes_back_what_was_given_up"}
+
+
+def first_move(state, names):
+    """A move of the first model, whether or not its placement is faster."""
+    return next(((name, state.models[name].choices[-1]) for name in names), None)
+
+
+def slowest_that_fits(state, name):
+    plans = [eviction.plan_eviction(state, name, each) for each in reversed(state.models[name].choices)]
+    return next((plan for plan in plans if plan.fit is eviction.Fit.FITS), None)
+
+
+PLACES = {
+    "models move while others wait for memory": (
+        *(ModelState, "is_waited_for", property(lambda model: False)),
+        {"moves_are_of_unused_models_to_better_places", "moves_delay_nobody"},
+    ),
+    "models move to slower places": (
+        *(reconcile, "best_move", first_move),
+        {"moves_are_of_unused_models_to_better_places"},
+    ),
+    "models move without an end": (allocation, "plan_move", slowest_that_fits, {"moves_come_to_an_end"}),
+    "parked models wake elsewhere": (
+        *(allocation, "_is_where_parked", lambda model, plan: True),
+        {"loads_are_where_the_model_may_be"},
+    ),
+    "parked models wake nowhere": (
+        *(allocation, "_is_where_parked", lambda model, plan: False),
+        {"moves_are_of_unused_models_to_better_places"},
+    ),
+    "loads never fall back": (transitions, "may_fall_back", lambda model: False, {"a_load_falls_back_once"}),
+    "loads fall back without an end": (
+        *(transitions, "may_fall_back", lambda model: model.load_state is LoadState.LOADING),
+        {"a_load_falls_back_once"},
+    ),
+    "what a device lacked is not remembered": (
+        *(failures, "with_corrected", lambda model, footprint: model),
+        {"load_fits", "the_machine_counts_what_is_used_of_devices", "a_load_falls_back_once"},
+    ),
+    "what was measured is not remembered": (
+        *(transitions, "with_corrected", lambda model, footprint: model),
+        {"the_machine_counts_what_is_used_of_devices"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("where", "name", "broken", "invariants"), PLACES.values(), ids=PLACES.keys())
+def test_a_rule_of_placements_that_is_dropped_is_noticed(monkeypatch, where, name, broken, invariants):
+    monkeypatch.setattr(where, name, broken)
+    noticed = set()
+    for seed in range(MAX_TO_CATCH):
+        try:
+            run(seed)
+        except Violation as violation:
+            noticed.add(violation.invariant)
+            if violation.invariant in invariants:
+                return
+    pytest.fail(f"noticed by {sorted(noticed)} alone")
+
+
+def test_a_move_that_delays_somebody_is_noticed():
+    # Worlds hardly ever come to it: a request arrives while a model is being freed, and waits for a busy one.
+    world = World(0, is_fair=True)
+    oracle, name, other = world.oracle, *sorted(world.oracle.traits)[:2]
+    oracle.moving.add(name)
+    ends = StartLoad(name)
+    assert moves_delay_nobody(oracle, ends) is None
+    oracle.requests[RequestId(1)] = Request(other, Phase.WAITING, 0.0, 1.0)
+    assert other in moves_delay_nobody(oracle, ends)
+    oracle.requests[RequestId(2)] = Request(name, Phase.WAITING, 0.0, 1.0)
+    assert moves_delay_nobody(oracle, ends) is None
+
+
+def test_about_half_of_the_worlds_have_devices_and_models_move_and_fall_back_there():
+    worlds = [run(seed) for seed in range(60)]
+    with_devices = [world for world in worlds if world.devices.pools]
+    assert 20 <= len(with_devices) <= 40
+    assert {len(world.devices.pools) for world in with_devices} == {1, 2, 3}
+    kinds = {len(choices) for world in with_devices for choices in world.files.values()}
+    assert kinds == {1, 2, 3, 4}
+    assert sum(world.moved for world in worlds) > 10
+    assert sum(world.fell_back for world in worlds) > 10
+    assert not any(world.moved or world.fell_back for world in worlds if not world.devices.pools)
