@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import product
 
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
@@ -13,6 +14,12 @@ from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, 
 
 # Estimates the load time of a model that was never loaded: bytes a second of a slow disk.
 READ_BYTES_PER_S = 500e6
+
+# Models among which all combinations of victims are compared, which takes some milliseconds at most.
+MAX_SEARCHED = 4
+
+# The least recently used models go unless others take less time to have back, by this factor.
+MAX_DEARER = 1.2
 
 # Seconds of idleness that weigh as much as one second of load time.
 RELOAD_WEIGHT_S = 30.0
@@ -85,7 +92,8 @@ def plan_eviction(state: Residency, name: str, footprint: Footprint | None = Non
     if remaining is None:
         # A load is under way, and a loading model is never a victim: there is a choice again once it is over.
         return EvictionPlan(Fit.WAITS, footprint, leaving=demand.leaving, pinned=demand.pinned, awaits_load=True)
-    return _plan(demand, candidates, _with_weights(state, demand, candidates, remaining))
+    plan = _plan(demand, candidates, _with_weights(state, demand, candidates, remaining))
+    return _cheaper(state, demand, candidates, plan) if state.device_budgets else plan
 
 
 def _plan(demand: _Demand, candidates: _Candidates, remaining: _Remaining) -> EvictionPlan:
@@ -231,6 +239,85 @@ def _with_weights(state: Residency, demand: _Demand, candidates: _Candidates, re
         if demand.fits_beside(remaining.models, remaining.kept, (*parked, other)):
             parked.append(other)
     return replace(remaining, weights=tuple(parked))
+
+
+def _cheaper(state: Residency, demand: _Demand, candidates: _Candidates, plan: EvictionPlan) -> EvictionPlan:
+    """Return a plan with other victims, if it takes MAX_DEARER times as long to have those of ``plan`` again.
+
+    On several devices the least recently used models may be many that give little where it is needed. All combinations
+    are compared where few models can help, else two other orders. Busy models stay unless ``plan`` drains some, and
+    then those that are more urgent than its own stay.
+    """
+    models, least_s = state.models, room_seconds(state, plan) / MAX_DEARER
+    if least_s == 0.0:
+        return plan
+    most_urgent = max((models[other].urgency for other in plan.drains), default=-math.inf)
+    busy = [other for other in candidates.busy if models[other].urgency <= most_urgent]
+    staying = set(demand.resident) - set(demand.leaving)
+    short = demand.exceeded_beside(staying, ())
+    given = {other: sum(state.taken([other]).get(pool, 0) for pool in short) for other in staying}
+    helpful = [other for other in (*candidates.parked, *candidates.idle, *busy) if given[other]]
+    if len(helpful) <= MAX_SEARCHED:
+        found = _search(state, demand, candidates, helpful, least_s)
+        return plan if found is None else _plan(demand, candidates, found)
+    for order in (
+        lambda other: reload_seconds(models[other], has_weights=False),
+        lambda other: reload_seconds(models[other], has_weights=False) / max(1, given[other]),
+    ):
+        ordered = _Candidates(
+            sorted(candidates.parked, key=order), candidates.discardable, sorted(candidates.idle, key=order), busy
+        )
+        remaining = _remaining(demand, ordered)
+        # Whatever ``plan`` evicts may go here, too.
+        assert remaining is not None
+        other_plan = _plan(demand, ordered, _with_weights(state, demand, ordered, remaining))
+        if (seconds := room_seconds(state, other_plan)) < least_s:
+            plan, least_s = other_plan, seconds
+    return plan
+
+
+class _Fate(Enum):
+    """What becomes of a model in one combination of victims."""
+
+    STAYS = "stays"
+    PARKS = "parks"
+    GOES = "goes"
+
+
+_Option = tuple[float, str, _Fate]
+"""Seconds that it takes to have a model again, its name, and what becomes of it."""
+
+
+def _search(
+    state: Residency, demand: _Demand, candidates: _Candidates, helpful: Sequence[str], below_s: float
+) -> _Remaining | None:
+    """Return what stays with the victims among ``helpful`` that cost least; None where none cost under ``below_s``."""
+    models = state.models
+    options: list[list[_Option]] = []
+    for other in helpful:
+        model = models[other]
+        fates = [(0.0, other, _Fate.STAYS), (reload_seconds(model, has_weights=False), other, _Fate.GOES)]
+        if model.load_state is LoadState.LOADED and not model.is_retired:
+            fates.append((reload_seconds(model, has_weights=True), other, _Fate.PARKS))
+        options.append(fates)
+    wait_s, is_waited_for = _drain_seconds(state), _is_busy(state, demand.leaving)
+    ranked: list[tuple[float, int, int, tuple[_Option, ...]]] = []
+    for index, combination in enumerate(product(*options)):
+        drains = any(fate is not _Fate.STAYS and other in candidates.busy for _, other, fate in combination)
+        cost_s = sum(seconds for seconds, _, _ in combination) + (wait_s if drains or is_waited_for else 0.0)
+        if cost_s < below_s:
+            ranked.append((cost_s, sum(fate is _Fate.GOES for _, _, fate in combination), index, combination))
+    for *_, combination in sorted(ranked):
+        weights = tuple(other for _, other, fate in combination if fate is _Fate.PARKS)
+        victims = {other for _, other, fate in combination if fate is not _Fate.STAYS}
+        staying = set(demand.resident) - set(demand.leaving) - victims
+        if demand.fits_beside(staying, (), weights):
+            kept: set[str] = set()
+            for other in reversed(candidates.discardable):
+                if demand.fits_beside(staying, {*kept, other}, weights):
+                    kept.add(other)
+            return _Remaining(staying, kept, weights)
+    return None
 
 
 def is_leaving(model: ModelState) -> bool:

@@ -120,6 +120,15 @@ def test_of_many_idle_models_those_go_that_take_memory_where_it_is_needed():
     assert frees(script(RequestArrived("d", 1))) == [("b", False)]
 
 
+def test_one_idle_model_goes_instead_of_three_whose_loads_cost_more_together():
+    choices = {name: (on("g0", name, 25),) for name in "abc"} | {"d": (on("g0", "d", 75),), "e": (on("g0", "e", 75),)}
+    script = yard("a", "b", "c", "d", "e", devices={"g0": 150}, **choices)
+    for name in "abcd":
+        idle(script, name, choices[name][0], load_s=4.0 if name == "d" else 3.0)
+    # By last use alone, the three that were used first would go.
+    assert frees(script(RequestArrived("e", 1))) == [("d", False)]
+
+
 def test_a_retired_model_goes_before_one_that_is_used_again_at_no_cost():
     choices = {name: (on("g0", name, 40),) for name in "abc"}
     script = yard("a", "b", "c", **choices)
