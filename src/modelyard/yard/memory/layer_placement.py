@@ -39,11 +39,17 @@ class LayerPlacement:
     """
 
     def __init__(self, header: GgufHeader, placement: Placement) -> None:
-        self._header = header
         self._placement = placement
         self._overrides = [(re.compile(pattern), place) for pattern, place in overrides_of(placement)]
         # Layers of prediction heads count where layers are divided, although they are not loaded.
         self._layers = header.block_count
+        self._computed = layer_count(header)
+        self._known: dict[int, str] = {}
+
+    @property
+    def has_patterns(self) -> bool:
+        """Whether tensors of one layer may be on several devices by patterns of names, other than experts."""
+        return bool(self._placement.tensor_overrides)
 
     @cached_property
     def devices(self) -> Sequence[str]:
@@ -67,7 +73,12 @@ class LayerPlacement:
 
     def layer(self, number: int) -> str:
         """Return the device of a layer; ``layer_count`` is the number of the output."""
-        number = self._layers if number >= layer_count(self._header) else number
+        if (known := self._known.get(number)) is None:
+            known = self._known[number] = self._device_of(number)
+        return known
+
+    def _device_of(self, number: int) -> str:
+        number = self._layers if number >= self._computed else number
         first = self._layers + 1 - self.gpu_layers
         if number < first or not self.devices:
             return HOST_NAME
@@ -86,12 +97,16 @@ class LayerPlacement:
                 return place
         match = _LAYER.match(name)
         if match is None:
-            return HOST_NAME if _INPUTS.match(name) and not is_output else self.layer(layer_count(self._header))
+            return HOST_NAME if _INPUTS.match(name) and not is_output else self.layer(self._computed)
         return self.layer(int(match[1]))
 
     def cache(self, number: int) -> str:
         """Return the device of a layer's KV cache or state."""
         return HOST_NAME if self._placement.kv_on_host else self.layer(number)
+
+    def experts(self, number: int) -> str:
+        """Return the device of a layer's experts; of a layer without experts, where they would be."""
+        return self.tensor(f"blk.{number}.ffn_up_exps.weight")
 
     def operation(self, tensor: StepTensor) -> str:
         """Return the device that computes a tensor of a step."""
@@ -100,7 +115,7 @@ class LayerPlacement:
         if tensor.part == "attention":
             return self.cache(tensor.layer)
         if tensor.part == "experts":
-            return self.tensor(f"blk.{tensor.layer}.ffn_up_exps.weight")
+            return self.experts(tensor.layer)
         return self.layer(tensor.layer)
 
     @property

@@ -11,18 +11,107 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.protocol.placement import HOST_NAME, DeviceBytes, PlacedBytes, Placement
 from modelyard.yard.memory.cache_bytes import KvType, context_cells, kv_bytes_by_layer, state_bytes_by_layer
 from modelyard.yard.memory.layer_placement import LayerPlacement
-from modelyard.yard.memory.layer_shapes import is_computed, vocabulary_size
+from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.placed_step import bytes_by_device
+from modelyard.yard.memory.placed_weights import ModelWeights
+from modelyard.yard.memory.step_buffer import StepGraph
 from modelyard.yard.memory.step_bytes import ONE_RESERVED, output_bytes
 from modelyard.yard.memory.step_graph import step_graph
 from modelyard.yard.memory.step_operations import Step
-from modelyard.yard.memory.weight_bytes import is_repacked
+
+
+class PlacedModel:
+    """One model in any placement: it keeps what is the same in all of them, which takes most of the time.
+
+    Args:
+        header: of the model, in one file.
+        step: that llama.cpp reserves buffers for.
+        cache_bytes: of the KV cells and states of each layer.
+        output_bytes: of the buffer that logits are copied to.
+        processor: as ``platform.machine`` calls it.
+    """
+
+    def __init__(
+        self,
+        header: GgufHeader,
+        step: Step,
+        cache_bytes: Sequence[int],
+        output_bytes: int,
+        processor: str = platform.machine(),
+    ) -> None:
+        self.header = header
+        self.weights = ModelWeights(header, processor)
+        self.cache_bytes = cache_bytes
+        self._output_bytes = output_bytes
+        self._computes: dict[tuple[tuple[str, ...], bool], Mapping[str, int]] = {}
+        self._step = step
+
+    @cached_property
+    def _graph(self) -> StepGraph:
+        return step_graph(self.header, self._step, vocabulary_size(self.header), has_all_layers=True)
+
+    def bytes_of(self, placement: Placement) -> PlacedBytes:
+        """Return the bytes of the buffers that llama.cpp allocates on each device, and on the host as "host".
+
+        Args:
+            placement: with names of devices, as ``engine.placing.resolve`` returns it, and with parts for several.
+        """
+        layers = LayerPlacement(self.header, placement)
+        weights = self.weights.by_device(layers)
+        cache: Counter[str] = Counter()
+        for number, size in enumerate(self.cache_bytes):
+            cache[layers.cache(number)] += size
+        compute = self._compute_bytes(layers)
+        names = dict.fromkeys((*weights, *cache, *compute, HOST_NAME))
+        return {
+            name: DeviceBytes(
+                weights.get(name, 0),
+                cache.get(name, 0),
+                compute.get(name, 0),
+                self._output_bytes if name == HOST_NAME else 0,
+            )
+            for name in names
+        }
+
+    def _compute_bytes(self, layers: LayerPlacement) -> Mapping[str, int]:
+        """Return the bytes of the compute buffers, found out once for placements that differ in names of devices."""
+        places = [layers.operation(tensor) for tensor in self._graph.tensors]
+        names = list(dict.fromkeys((HOST_NAME, *places)))
+        number = {name: str(at) for at, name in enumerate(names)}
+        key = tuple(number[place] for place in places), layers.is_pipeline
+        if (found := self._computes.get(key)) is None:
+            found = self._computes[key] = bytes_by_device(
+                self._graph, key[0], number[HOST_NAME], is_pipeline=layers.is_pipeline
+            )
+        return {name: found[number[name]] for name in names if number[name] in found}
+
+
+def text_model(
+    header: GgufHeader,
+    *,
+    context_length: int | None,
+    sequences: int,
+    batch_tokens: int,
+    kv_type: KvType = "f16",
+    flash_attn: bool | None = None,
+    processor: str = platform.machine(),
+) -> PlacedModel:
+    """Return a model that generates text; the parameters are those of ``footprint.predict``."""
+    cells = context_cells(header, context_length)
+    return PlacedModel(
+        header,
+        _reserved(header, cells, sequences, batch_tokens, has_flash_attention=flash_attn is not False),
+        cache_by_layer(header, cells, sequences, kv_type),
+        output_bytes(header, sequences),
+        processor,
+    )
 
 
 def placed_bytes(
@@ -36,58 +125,24 @@ def placed_bytes(
     flash_attn: bool | None = None,
     processor: str = platform.machine(),
 ) -> PlacedBytes:
-    """Return the bytes of the buffers that llama.cpp allocates on each device, and on the host as "host".
-
-    Args:
-        header: of the model, in one file.
-        placement: with names of devices, as ``engine.placing.resolve`` returns it, and with parts for several.
-        context_length, sequences, batch_tokens, kv_type, flash_attn, processor: as in ``footprint.predict``.
-    """
-    layers = LayerPlacement(header, placement)
-    weights = _weights(header, layers, processor)
-    cells = context_cells(header, context_length)
-    cache: Counter[str] = Counter()
-    for sizes in (kv_bytes_by_layer(header, cells, kv_type), state_bytes_by_layer(header, sequences)):
-        for number, size in enumerate(sizes):
-            cache[layers.cache(number)] += size
-    compute = bytes_by_device(
-        step_graph(
-            header,
-            _reserved(header, cells, sequences, batch_tokens, has_flash_attention=flash_attn is not False),
-            vocabulary_size(header),
-            has_all_layers=True,
-        ),
-        layers.operation,
-        HOST_NAME,
-        is_pipeline=layers.is_pipeline,
-    )
-    names = dict.fromkeys((*weights, *cache, *compute, HOST_NAME))
-    return {
-        name: DeviceBytes(
-            weights.get(name, 0),
-            cache.get(name, 0),
-            compute.get(name, 0),
-            output_bytes(header, sequences) if name == HOST_NAME else 0,
-        )
-        for name in names
-    }
+    """Return the bytes of the buffers that llama.cpp allocates for a model that generates text in one placement."""
+    return text_model(
+        header,
+        context_length=context_length,
+        sequences=sequences,
+        batch_tokens=batch_tokens,
+        kv_type=kv_type,
+        flash_attn=flash_attn,
+        processor=processor,
+    ).bytes_of(placement)
 
 
-def _weights(header: GgufHeader, layers: LayerPlacement, processor: str) -> Mapping[str, int]:
-    sums: Counter[str] = Counter()
-    names = {tensor.name for tensor in header.tensors}
-    is_tied = header.split[1] == 1 and "output.weight" not in names
-    for tensor in header.tensors:
-        if not is_computed(header, tensor.name):
-            continue
-        place = layers.tensor(tensor.name)
-        sums[place] += tensor.size_bytes
-        if tensor.name == "token_embd.weight" and is_tied:
-            # Embeddings that also serve as the output matrix are kept twice, unless both are in the same buffer.
-            output = layers.tensor(tensor.name, is_output=True)
-            if output != place or (place == HOST_NAME and is_repacked(tensor, processor, is_tied=True)):
-                sums[output] += tensor.size_bytes
-    return sums
+def cache_by_layer(header: GgufHeader, cells: int, sequences: int, kv_type: KvType) -> Sequence[int]:
+    """Return the bytes of KV cells and recurrent states of each layer, in their order."""
+    sizes = list(state_bytes_by_layer(header, sequences))
+    for number, size in enumerate(kv_bytes_by_layer(header, cells, kv_type)):
+        sizes[number] += size
+    return sizes
 
 
 def _reserved(header: GgufHeader, cells: int, sequences: int, batch_tokens: int, *, has_flash_attention: bool) -> Step:

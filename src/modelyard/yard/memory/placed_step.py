@@ -10,29 +10,27 @@ Source: llama.cpp, ggml/src/ggml-backend.cpp, ggml_backend_sched_split_graph, as
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
-from modelyard.yard.memory.step_buffer import Node, StepGraph, StepTensor, place
+from modelyard.yard.memory.step_buffer import Node, StepGraph, place
 
 # Steps that are computed at once where several devices form a pipeline. Source: GGML_SCHED_MAX_COPIES.
 COPIES: Final = 4
 
 
-def bytes_by_device(
-    graph: StepGraph, device_of: Callable[[StepTensor], str], host: str, *, is_pipeline: bool
-) -> Mapping[str, int]:
+def bytes_by_device(graph: StepGraph, places: Sequence[str], host: str, *, is_pipeline: bool) -> Mapping[str, int]:
     """Return the bytes of the compute buffer of each device.
 
     Args:
         graph: the operations of the step that buffers are reserved for.
-        device_of: the device that computes a tensor.
+        places: the devices that compute its tensors, in their order.
         host: the device that inputs are filled in on.
         is_pipeline: whether several devices compute different steps at the same time; inputs and whatever crosses
             between devices then has four places, which nothing else takes.
     """
     inputs = graph.inputs
-    devices = [host if at in inputs else device_of(tensor) for at, tensor in enumerate(graph.tensors)]
+    devices = [host if at in inputs else device for at, device in enumerate(places)]
     nodes, permanent = _nodes(graph, devices, is_pipeline=is_pipeline)
     sizes = Counter(permanent)
     for device, size in place(nodes)[1].items():

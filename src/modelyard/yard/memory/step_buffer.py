@@ -158,7 +158,8 @@ def place(nodes: Sequence[Node]) -> tuple[list[int], Mapping[str, int]]:
     spaces: dict[str, _Space] = {}
     for number, node in enumerate(nodes):
         reused = next((old for old in node.reusable if _may_reuse(nodes, number, old, last_reader, held)), None)
-        space = spaces.setdefault(node.device, _Space())
+        if (space := spaces.get(node.device)) is None:
+            space = spaces[node.device] = _Space()
         if reused is None:
             places.append(space.take(node.size_bytes))
         else:
