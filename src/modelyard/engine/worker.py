@@ -22,7 +22,7 @@ from modelyard.engine.pooling.loop import PoolingLoop
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
-from modelyard.errors import UnusableModel
+from modelyard.errors import OutOfDeviceMemory, UnusableModel
 from modelyard.protocol.events import (
     Cancelled,
     Died,
@@ -104,7 +104,8 @@ def run_engine(
         stop = loop.serve()
         last = Stopped(loop.shutdown(stop), loaded.park() if stop.park else None)
     except UnusableModel as refused:
-        last = _return_undelivered(inbox, publish) if is_stopping() else LoadFailed(str(refused))
+        failed = LoadFailed(str(refused), isinstance(refused, OutOfDeviceMemory))
+        last = _return_undelivered(inbox, publish) if is_stopping() else failed
     except Exception as failure:
         # Any error ends this engine, and only this engine.
         logger.exception("The engine of %s failed", settings.name)

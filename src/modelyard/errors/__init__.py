@@ -5,6 +5,7 @@
     │   └── UnusableModels          its files of models are missing, damaged or not supported
     ├── UnusableModel               files of a model are missing, damaged or not supported
     │   ├── ConversionFailed        llama.cpp cannot convert the files
+    │   ├── OutOfDeviceMemory       a device cannot allocate what a model needs
     │   └── RepositoryUnavailable   a repository of the hub is missing, gated, unreachable, or not cached while offline
     ├── PortUnavailable             the address cannot be listened on
     ├── LlamaCppUnusable            the installed llama.cpp cannot be loaded
@@ -145,6 +146,7 @@ from modelyard.errors.server import (
 from modelyard.errors.startup import (
     ConversionFailed,
     LlamaCppUnusable,
+    OutOfDeviceMemory,
     PortUnavailable,
     RepositoryUnavailable,
     UnusableModel,
@@ -194,6 +196,7 @@ __all__ = [
     "NoFreeSlot",
     "NotModelyard",
     "OriginNotAllowed",
+    "OutOfDeviceMemory",
     "OutOfMemory",
     "PermissionDenied",
     "PortUnavailable",

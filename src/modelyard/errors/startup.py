@@ -18,6 +18,12 @@ class UnusableModel(MessageError):
     code = "unusable_model"
 
 
+class OutOfDeviceMemory(UnusableModel):
+    """A device could not allocate what a model needs there."""
+
+    code = "out_of_device_memory"
+
+
 class ConversionFailed(UnusableModel):
     """llama.cpp's converter or quantiser does not support the files; the machine is not at fault."""
 

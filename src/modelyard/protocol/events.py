@@ -41,9 +41,13 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class LoadFailed:
-    """The engine could not load its model. It has freed its memory, and its thread ends."""
+    """The engine could not load its model. It has freed its memory, and its thread ends.
+
+    lacks_device_memory: whether a device could not allocate what the model needs there.
+    """
 
     reason: str
+    lacks_device_memory: bool = False
 
 
 @dataclass(frozen=True, slots=True)

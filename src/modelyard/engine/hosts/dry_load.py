@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from modelyard.engine.hosts.last_words import how_it_ended
@@ -27,7 +27,11 @@ WALL_S: Final = 120.0
 
 
 def run_dry_load(
-    settings: EngineSettings, *, wall_s: float = WALL_S, program: Sequence[str] = PROGRAM
+    settings: EngineSettings,
+    *,
+    goes_on: Callable[[], bool] = lambda: True,
+    wall_s: float = WALL_S,
+    program: Sequence[str] = PROGRAM,
 ) -> PlacedBytes | None:
     """Return what a model takes of each device, and of the host; None where llama.cpp cannot tell on this system.
 
@@ -36,18 +40,19 @@ def run_dry_load(
     Args:
         settings: of the engine. With several devices its placement must say how they divide the model, which otherwise
             depends on what is free: see ``engine.placing``.
+        goes_on: called ten times a second; if it returns False the process is ended.
         wall_s: limit of the wall-clock time.
         program: arguments of the interpreter that runs it.
 
     Raises:
-        UnusableModel: llama.cpp cannot load the model there, or the time ran out.
+        UnusableModel: llama.cpp cannot load the model there, the time ran out, or it was ended.
     """
     outcome: Mapping[str, Any] = {}
 
     def on_report(facts: dict[str, Any]) -> bool:
         nonlocal outcome
         outcome = facts or outcome
-        return True
+        return goes_on()
 
     ended = run_reporting(program, os.environ, on_report, pickle.dumps(settings), wall_s=wall_s)
     if "failure" in outcome:

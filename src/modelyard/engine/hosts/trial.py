@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from modelyard.engine.hosts.last_words import last_words
 from modelyard.engine.hosts.trial_task import TrialTask
-from modelyard.errors import UnusableModel
+from modelyard.errors import OutOfDeviceMemory, UnusableModel
 from modelyard.system.reporting_process import Ended, run_reporting
 
 PROGRAM: Final = ("-m", "modelyard.engine.hosts.trial_program")
@@ -45,6 +45,7 @@ def run_trial(
 
     Raises:
         TrialFailed: the model does not load, ends its process, does not end, or yields nonsense.
+        OutOfDeviceMemory: a device could not allocate what the model needs there.
         UnusableModel: memory or time ran out, the trial was cancelled, or the system ended its process.
     """
     step = "starting"
@@ -76,7 +77,7 @@ def _judge(step: str, outcome: Mapping[str, Any], ended: Ended) -> None:
     if "failure" in outcome:
         failure = str(outcome["failure"])
         if _MEMORY_FAILURE.search(failure):
-            raise UnusableModel(failure)
+            raise (OutOfDeviceMemory if outcome.get("lacks_device_memory") else UnusableModel)(failure)
         raise TrialFailed(failure if step in _LOAD_STEPS else f"In its trial, with {step}, {failure}.")
     if status == -signal.SIGXCPU:
         raise TrialFailed(f"llama.cpp does not come to an end with {step}. {_ADVICE}")

@@ -60,7 +60,15 @@ _GREEDY: Final = Sampling(temperature=0.0)
 
 
 class Failure(Exception):
-    """The model cannot be served; the message is the reason."""
+    """The model cannot be served; the message is the reason.
+
+    Attributes:
+        lacks_device_memory: whether a device could not allocate what the model needs there.
+    """
+
+    def __init__(self, reason: str, *, lacks_device_memory: bool = False) -> None:
+        super().__init__(reason)
+        self.lacks_device_memory = lacks_device_memory
 
 
 class _NoTemplates:
@@ -201,8 +209,8 @@ class Trial:
     def _next_event(self) -> Event:
         event = self._events.get()
         match event:
-            case LoadFailed(reason):
-                raise Failure(reason)
+            case LoadFailed(reason, lacks_device_memory):
+                raise Failure(reason, lacks_device_memory=lacks_device_memory)
             case Died(reason):
                 raise Failure(reason)
             case Failed(_, EngineError()):
@@ -260,7 +268,7 @@ def main() -> int:
     try:
         Trial(task).run()
     except Failure as failure:
-        report(failure=str(failure))
+        report(failure=str(failure), lacks_device_memory=failure.lacks_device_memory)
     else:
         report(passed=True)
     return 0

@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from modelyard.engine.llama.context_limits import ContextLimits
-from modelyard.engine.llama.library import lib, log, reason
+from modelyard.engine.llama.library import lib, log
 from modelyard.engine.llama.log_lines import buffer_bytes
 from modelyard.engine.llama.model import Model
-from modelyard.engine.llama.placing import allocated_by_device
-from modelyard.errors import UnusableModel
+from modelyard.engine.llama.placing import allocated_by_device, load_failure
 from modelyard.protocol.placement import DeviceBytes
 
 KvType: TypeAlias = Literal["f16", "q8_0"]
@@ -75,7 +74,7 @@ def create_context(model: Model, params: Any, length: int) -> CreatedContext:
     log.clear()
     pointer = lib.llama_init_from_model(model.pointer, params)
     if not pointer:
-        raise UnusableModel(f"llama.cpp cannot make a context of {length} tokens: {reason()}")
+        raise load_failure(f"llama.cpp cannot make a context of {length} tokens", model.placement)
     # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
     allocated = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
     return CreatedContext(pointer, allocated, allocated_by_device(log.buffers, model.placement))

@@ -10,6 +10,8 @@ from modelyard.protocol.placement import HOST_NAME, DeviceBytes, added
 
 _BUFFER: Final = re.compile(r"(\S+)\s+(?:DSV4 \w+ )?(\w+) buffer size = *([\d.]+) MiB")
 
+_NOT_ALLOCATED: Final = re.compile(r"(?:failed|unable) to allocate (\S+) buffer")
+
 # Kind of a buffer in the log -> the attribute of ``DeviceBytes``.
 _ATTRIBUTES: Final[Mapping[str, str]] = {
     "model": "weights",
@@ -48,6 +50,20 @@ def buffers_of(lines: Iterable[str], devices: Mapping[str, str]) -> dict[str, De
         {_device(match[1], devices): DeviceBytes(**{_ATTRIBUTES[match[2]]: round(float(match[3]) * 2**20)})}
         for match in found
     )
+
+
+def failed_allocations(lines: Iterable[str], devices: Mapping[str, str]) -> list[str]:
+    """Return the devices that did not have the memory for a buffer, by llama.cpp's errors; host memory is no device's.
+
+    Args:
+        lines: errors in llama.cpp's log.
+        devices: as for ``buffers_of``.
+
+    Source: llama.cpp, ggml/src/ggml-alloc.c, alloc_tensor_range and ggml_gallocr_reserve_n_impl; src/llama-model.cpp,
+    "unable to allocate".
+    """
+    names = [_device(match[1], devices) for line in lines if (match := _NOT_ALLOCATED.search(line))]
+    return [name for name in dict.fromkeys(names) if name != HOST_NAME]
 
 
 def _device(buffer: str, devices: Mapping[str, str]) -> str:

@@ -17,12 +17,11 @@ from typing import Any, Final, NamedTuple, Protocol
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.engine.llama.deep_stack import call_on_deep_stack
 from modelyard.engine.llama.devices import has_amx_kernels
-from modelyard.engine.llama.library import lib, log, reason, start
+from modelyard.engine.llama.library import lib, log, start
 from modelyard.engine.llama.log_lines import buffer_bytes
 from modelyard.engine.llama.long_runs import has_long_run, uncommon_characters
-from modelyard.engine.llama.placing import allocated_by_device, set_placement
+from modelyard.engine.llama.placing import allocated_by_device, load_failure, set_placement
 from modelyard.engine.llama.special_tokens import SpecialToken, special_tokens
-from modelyard.errors import UnusableModel
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.protocol.prompts import Sampling
 
@@ -119,7 +118,7 @@ class Weights:
             self.pointer = lib.llama_model_load_from_splits(names, len(paths), params)
         del arrays
         if not self.pointer:
-            raise UnusableModel(f"llama.cpp cannot load {paths[0].name}: {reason()}")
+            raise load_failure(f"llama.cpp cannot load {paths[0].name}", placement)
         self.placement = placement
         self.allocated_bytes = buffer_bytes(log.buffers, "model")
         self.device_bytes = allocated_by_device(log.buffers, placement)

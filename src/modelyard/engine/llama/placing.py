@@ -8,9 +8,10 @@ from typing import Any, Final
 
 from modelyard.engine.llama.backends import backends, missing_backends
 from modelyard.engine.llama.devices import buffer_name, buffer_type, device_pointer, devices
-from modelyard.engine.llama.library import lib
-from modelyard.engine.llama.log_lines import buffers_of
+from modelyard.engine.llama.library import lib, log, reason
+from modelyard.engine.llama.log_lines import buffers_of, failed_allocations
 from modelyard.engine.placing import REMOTE, LlamaDevice, overrides_of, resolve
+from modelyard.errors import OutOfDeviceMemory, UnusableModel
 from modelyard.protocol.placement import HOST_NAME, DeviceBytes, Placement, SplitMode
 from modelyard.system.llama_builds import GGML_NAMES
 
@@ -105,6 +106,21 @@ def _load_mode(placement: Placement) -> int:
     return int(lib.LLAMA_LOAD_MODE_MMAP if placement.mmap else lib.LLAMA_LOAD_MODE_NONE)
 
 
+def load_failure(what: str, placement: Placement) -> UnusableModel:
+    """Return the error for a call of llama.cpp that failed, with its reason; OutOfDeviceMemory if that is what it says.
+
+    Args:
+        what: could not be done.
+        placement: of the model.
+    """
+    failed = failed_allocations(log.errors, _buffers(placement))
+    return (OutOfDeviceMemory if failed else UnusableModel)(f"{what}: {reason()}")
+
+
 def allocated_by_device(lines: Iterable[str], placement: Placement) -> dict[str, DeviceBytes]:
     """Return what llama.cpp allocated on each device of the placement and on the host, by lines of its log."""
-    return buffers_of(lines, {buffer_name(name): name for name in placement.devices or ()})
+    return buffers_of(lines, _buffers(placement))
+
+
+def _buffers(placement: Placement) -> dict[str, str]:
+    return {buffer_name(name): name for name in placement.devices or ()}

@@ -21,7 +21,7 @@ def of(path: Path, **settings: object) -> EngineSettings:
     return EngineSettings("tiny", (path,), "F32", **chosen)  # type: ignore[arg-type]
 
 
-def run(program: str, **options: float) -> object:
+def run(program: str, **options: object) -> object:
     return run_dry_load(of(Path("tiny.gguf")), program=("-c", program), **options)  # type: ignore[arg-type]
 
 
@@ -61,6 +61,11 @@ def test_where_llama_cpp_cannot_tell_nothing_is_known() -> None:
 def test_a_plan_that_takes_too_long_is_given_up() -> None:
     with pytest.raises(UnusableModel, match="within 0 s"):
         run("import time; time.sleep(60)", wall_s=0.0)
+
+
+def test_a_plan_that_is_given_up_ends_at_once() -> None:
+    with pytest.raises(UnusableModel, match="was ended by SIGKILL"):
+        run("import time; time.sleep(60)", goes_on=lambda: False)
 
 
 def test_sizes_are_read_by_device() -> None:

@@ -11,7 +11,7 @@ import pytest
 from modelyard.engine.hosts.trial import TrialFailed, run_trial
 from modelyard.engine.hosts.trial_task import EXACT_BYTES, TrialLimits, TrialTask, trial_of
 from modelyard.engine.settings import EngineSettings
-from modelyard.errors import UnusableModel
+from modelyard.errors import OutOfDeviceMemory, UnusableModel
 
 SETTINGS = EngineSettings("small", (Path("small.gguf"),), "Q4_0")
 BEGIN = """
@@ -47,6 +47,14 @@ def test_what_ends_its_process_is_told_with_llama_cpps_last_words() -> None:
         "llama.cpp ends its process with a prompt of one token: ggml.c:4304: GGML_ASSERT(c->type == GGML_TYPE_F32) "
         "failed. The file is damaged, or of a kind that llama.cpp does not compute. Use another file of this model."
     )
+
+
+def test_a_device_without_memory_may_have_some_another_time() -> None:
+    with pytest.raises(OutOfDeviceMemory, match="failed to allocate CUDA0"):
+        run("say(failure='failed to allocate CUDA0 buffer', lacks_device_memory=True)")
+    with pytest.raises(UnusableModel) as failed:
+        run("say(failure='failed to allocate CPU buffer', lacks_device_memory=False)")
+    assert type(failed.value) is UnusableModel
 
 
 def test_a_signal_without_words_is_named() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of
+from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of, failed_allocations
 from modelyard.protocol.placement import DeviceBytes
 
 MIB = 2**20
@@ -68,3 +68,13 @@ def test_buffers_belong_to_the_device_that_they_are_named_after_else_to_the_host
         "RPC1": DeviceBytes(kv=MIB),
         "MTL0": DeviceBytes(compute=2 * MIB),
     }
+
+
+def test_a_buffer_that_could_not_be_allocated_is_of_a_device_or_of_the_host() -> None:
+    devices = {"CUDA0": "CUDA0", "RPC0[127.0.0.1:50052]": "RPC0"}
+    weights = "alloc_tensor_range: failed to allocate CUDA0 buffer of size 4293918720"
+    compute = "ggml_gallocr_reserve_n_impl: failed to allocate RPC0[127.0.0.1:50052] buffer of size 1018"
+    host = "llama_model_load: error loading model: unable to allocate CPU_REPACK buffer"
+    assert failed_allocations([weights, compute, weights], devices) == ["CUDA0", "RPC0"]
+    assert failed_allocations([host, "graph_reserve: failed to allocate compute buffers"], devices) == []
+    assert failed_allocations([], {}) == []
