@@ -10,13 +10,14 @@ of several shards, the prediction is the larger of the possible ones.
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, TypeAlias
 
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.hub import ModelFiles
-from modelyard.protocol.placement import ANYWHERE, HOST_NAME, Placement
+from modelyard.protocol.placement import ANYWHERE, HOST_NAME, DeviceBytes, PlacedBytes, Placement
 from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import (
@@ -34,11 +35,14 @@ from modelyard.yard.memory.weight_bytes import repacked_bytes, tensor_bytes, voc
 # What an engine takes beside its tensors and buffers: structures of graphs, its thread, Python objects.
 ENGINE_BYTES: Final = 8_000_000
 
-# A projector with its buffers, in sizes of its file.
+# A projector with its buffers, in sizes of its file. The buffers are those of one image of the projector's own size.
+# They differ most between projectors, and are assumed to be as large as the weights.
 PROJECTOR_PARTS: Final = 2
 
 # What a process for an engine takes beside what the engine takes on a thread. Measured: docs/performance.md.
 PROCESS_BYTES: Final = 20 << 20
+
+_NO_BYTES: Final[Mapping[str, DeviceBytes]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,13 +143,66 @@ class Footprint:
         """Return the footprint with at least ``bytes_`` beside the weights."""
         return replace(self, context_bytes=max(self.context_bytes, bytes_))
 
-    def corrected(self, weights_bytes: int, context_bytes: int) -> Footprint:
-        """Return the footprint, raised to what was allocated for the weights, and for KV cells and outputs."""
+    def corrected(
+        self, weights_bytes: int, context_bytes: int, devices: Mapping[str, DeviceBytes] = _NO_BYTES
+    ) -> Footprint:
+        """Return the footprint, raised to what was allocated for the weights, and for KV cells and outputs.
+
+        Args:
+            weights_bytes, context_bytes: on the host; the weights without those of a draft model.
+            devices: on devices, by the name of the pool; the weights without those of a draft model.
+        """
+        shares = self.devices
+        for pool, taken in devices.items():
+            if not any(share.pool == pool for share in shares):
+                shares = (*shares, DeviceShare(pool, self.weights_key, 0, 0))
+            # The first share of a device is that of the model itself, unless its draft model alone is there.
+            first = next(share for share in shares if share.pool == pool)
+            others_bytes = sum(share.context_bytes for share in shares if share.pool == pool and share is not first)
+            raised = replace(
+                first,
+                weights_bytes=max(first.weights_bytes, taken.weights),
+                context_bytes=max(first.context_bytes, taken.total - taken.weights - others_bytes),
+            )
+            shares = tuple(raised if share is first else share for share in shares)
         return replace(
             self,
             weights_bytes=max(self.weights_bytes, weights_bytes),
             context_bytes=max(self.context_bytes, context_bytes),
+            devices=shares,
         )
+
+    def measured(
+        self, weights_bytes: int, context_bytes: int, allocated: PlacedBytes, pools: Collection[str]
+    ) -> Footprint:
+        """Return the footprint, raised to what an engine has reported.
+
+        Args:
+            weights_bytes, context_bytes: of weights, and of KV cells and outputs, wherever they are.
+            allocated: by device; the weights without those of a draft model.
+            pools: devices that have memory of their own; all others share the host's.
+        """
+        devices = {name: taken for name, taken in allocated.items() if name in pools}
+        # Where a projector is on a device, its bytes are a part of ``context_bytes`` alone.
+        on_devices = sum(taken.weights for taken in devices.values())
+        others = [taken for name, taken in allocated.items() if name not in pools]
+        if devices:
+            weights_bytes, context_bytes = weights_bytes - on_devices, sum(taken.kv + taken.output for taken in others)
+        return self.corrected(weights_bytes, context_bytes, devices)
+
+    def exceeds(self, other: Footprint) -> bool:
+        """Whether it takes more of a device than ``other``."""
+        taken: Counter[str] = Counter()
+        for share in self.devices:
+            taken[share.pool] += share.total_bytes
+        for share in other.devices:
+            taken[share.pool] -= share.total_bytes
+        return any(size > 0 for size in taken.values())
+
+    @property
+    def tokens_per_s(self) -> float | None:
+        """Tokens that it is expected to compute in a second, one after the other; None where that was not estimated."""
+        return 1 / self.token_s if self.token_s else None
 
     def without_room(self, spare: Mapping[str, int]) -> Footprint:
         """Return the footprint raised so that it does not fit its devices: an allocation failed there.
@@ -192,8 +249,34 @@ def taken_together(footprints: Iterable[tuple[Footprint, bool]]) -> dict[str, in
     return taken
 
 
+Choices: TypeAlias = tuple[Footprint, ...]
+"""Footprints of a model in all placements that it may have, the fastest first; never empty."""
+
+
 def _identity(stamp: FileStamp) -> str:
     return f"{stamp.device}:{stamp.inode} {stamp.modified_ns}"
+
+
+@dataclass(frozen=True, slots=True)
+class ContextBytes:
+    """Memory that a context takes on the host where all of the model is there, in bytes.
+
+    Attributes:
+        cache: KV cells and recurrent states.
+        compute: results of a step.
+        projector: a projector with its buffers.
+        others: what stays on the host wherever layers are: outputs, samplers, graphs, idle prefixes.
+    """
+
+    cache: int
+    compute: int
+    projector: int
+    others: int
+
+    @property
+    def total(self) -> int:
+        """Bytes of all."""
+        return self.cache + self.compute + self.projector + self.others
 
 
 def predict(
@@ -223,17 +306,39 @@ def predict(
         processor: as ``platform.machine`` names it.
         threads: threads that compute; None: as many as engines have.
     """
+    parts = context_parts(
+        files,
+        context_length=context_length,
+        running=running,
+        sequences=sequences,
+        batch_tokens=batch_tokens,
+        kv_type=kv_type,
+        flash_attn=flash_attn,
+        parks=parks,
+        threads=threads,
+    )
+    return footprint(files, parts.total, processor)
+
+
+def context_parts(
+    files: ModelFiles,
+    *,
+    context_length: int | None,
+    running: int,
+    sequences: int,
+    batch_tokens: int,
+    kv_type: KvType = "f16",
+    flash_attn: bool | None = None,
+    parks: bool = True,
+    threads: int | None = None,
+) -> ContextBytes:
+    """Return the memory that a context of the model takes; the parameters are those of ``predict``."""
     header = files.header
     threads = usable_cores() if threads is None else threads
     cells = context_cells(header, context_length)
-    return footprint(
-        files,
-        kv_bytes(header, cells, kv_type)
-        + state_bytes(header, sequences)
-        + (parked_bytes(header, cells, sequences, kv_type) if parks else 0)
-        + output_bytes(header, sequences)
-        + sampler_bytes(header, running)
-        + compute_bytes(
+    return ContextBytes(
+        cache=kv_bytes(header, cells, kv_type) + state_bytes(header, sequences),
+        compute=compute_bytes(
             header,
             cells,
             tokens=batch_tokens,
@@ -243,12 +348,15 @@ def predict(
             outputs=running if has_state(header) else sequences,
             has_flash_attention=flash_attn is not False,
             has_embeddings=bool(files.projector_bytes),
-        )
+        ),
+        projector=PROJECTOR_PARTS * files.projector_bytes,
+        others=(parked_bytes(header, cells, sequences, kv_type) if parks else 0)
+        + output_bytes(header, sequences)
+        + sampler_bytes(header, running)
         + graph_bytes(header, batch_tokens)
         + work_bytes(header, batch_tokens, threads)
         + cell_bytes(header, cells)
-        + vision_bytes(files),
-        processor,
+        + (KEPT_EMBEDDINGS_BYTES if files.projector_bytes else 0),
     )
 
 
@@ -262,12 +370,3 @@ def footprint(files: ModelFiles, context_bytes: int, processor: str = platform.m
         weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
         context_bytes=context_bytes + ENGINE_BYTES,
     )
-
-
-def vision_bytes(files: ModelFiles) -> int:
-    """Return the bytes of a projector with its buffers and with the embeddings that are kept; 0 without one.
-
-    The buffers are those of one image of the projector's own size. They differ most between projectors, and are assumed
-    to be as large as the weights.
-    """
-    return PROJECTOR_PARTS * files.projector_bytes + KEPT_EMBEDDINGS_BYTES if files.projector_bytes else 0

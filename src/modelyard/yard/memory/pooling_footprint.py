@@ -3,20 +3,40 @@
 from __future__ import annotations
 
 import platform
+from dataclasses import dataclass
 
 from modelyard.engine.pooling.shape import embedding_shape
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub import GgufHeader, ModelFiles
 from modelyard.system.cores import usable_cores
 from modelyard.yard.memory.cache_bytes import CONTEXT_STEP, KvType, cell_bytes, kv_bytes, state_bytes
-from modelyard.yard.memory.footprint import Footprint, footprint
-from modelyard.yard.memory.layer_shapes import vocabulary_size
+from modelyard.yard.memory.footprint import ContextBytes, Footprint, footprint
+from modelyard.yard.memory.layer_shapes import layer_count, vocabulary_size
+from modelyard.yard.memory.placed_footprint import PlacedModel, cache_by_layer
 from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, work_bytes
+from modelyard.yard.memory.step_operations import Step
 
 _F32 = 4
 
 # Source: llama.cpp, include/llama.h, enum llama_pooling_type.
 _NONE, _LAST = 0, 3
+
+
+@dataclass(frozen=True, slots=True)
+class PooledStep:
+    """How much an embedding model computes at once, and what its context takes on the host.
+
+    Attributes:
+        step: that buffers are reserved for.
+        cells: of the KV cache; 0 for an encoder, which has none.
+        output_bytes: of logits and embeddings.
+        context: all that its context takes, the outputs included.
+    """
+
+    step: Step
+    cells: int
+    output_bytes: int
+    context: ContextBytes
 
 
 def predict_embedder(
@@ -29,44 +49,68 @@ def predict_embedder(
     flash_attn: bool | None = None,
     processor: str = platform.machine(),
 ) -> Footprint:
-    """Return the memory that the embedding model in ``files`` will take; the parameters are those of ``predict``.
+    """Return the memory that the embedding model in ``files`` will take; the parameters are those of ``predict``."""
+    pooled = pooled_step(
+        files.header,
+        context_length=context_length,
+        sequences=sequences,
+        batch_tokens=batch_tokens,
+        kv_type=kv_type,
+        flash_attn=flash_attn,
+    )
+    return footprint(files, pooled.context.total, processor)
+
+
+def pooled_model(header: GgufHeader, pooled: PooledStep, sequences: int, kv_type: KvType = "f16") -> PlacedModel:
+    """Return an embedding model that computes such steps, in any placement."""
+    cache = cache_by_layer(header, pooled.cells, sequences, kv_type) if pooled.cells else [0] * layer_count(header)
+    return PlacedModel(header, pooled.step, cache, pooled.output_bytes)
+
+
+def pooled_step(
+    header: GgufHeader,
+    *,
+    context_length: int | None,
+    sequences: int,
+    batch_tokens: int,
+    kv_type: KvType = "f16",
+    flash_attn: bool | None = None,
+) -> PooledStep:
+    """Return the steps of an embedding model; the parameters are those of ``predict``.
 
     llama.cpp allocates and touches logits of every token of a step. Decoders also compute them, which takes as much
     again. Encoders have no KV cache.
 
     Source: llama.cpp, src/llama-context.cpp, output_reserve, encode, and decode ("all tokens are output").
     """
-    header = files.header
     trained = header.context_length or DEFAULT_CONTEXT
     shape = embedding_shape(trained, context_length, batch_tokens, is_whole=_is_whole(header))
-    step = shape.step_tokens
+    tokens = shape.step_tokens
     width = header.metadata.get(f"{header.architecture}.embedding_length")
-    outputs = step * (vocabulary_size(header) + (width if isinstance(width, int) else 0)) * _F32
+    outputs = tokens * (vocabulary_size(header) + (width if isinstance(width, int) else 0)) * _F32
     has_flash_attention = flash_attn is not False
     if header.is_encoder:
-        computing = compute_bytes(
-            header, step, tokens=step, running=1, sequences=1, outputs=0, has_flash_attention=has_flash_attention
+        compute = compute_bytes(
+            header, tokens, tokens=tokens, running=1, sequences=1, outputs=0, has_flash_attention=has_flash_attention
         )
-        return footprint(files, outputs + computing + _graph_and_work_bytes(header, step), processor)
+        step = Step(tokens, tokens, 1, 0, has_flash_attention)
+        return PooledStep(
+            step, 0, outputs, ContextBytes(0, compute, 0, outputs + _graph_and_work_bytes(header, tokens))
+        )
     cells = -(-max(shape.longest, batch_tokens) // CONTEXT_STEP) * CONTEXT_STEP
-    return footprint(
-        files,
-        kv_bytes(header, cells, kv_type)
-        + state_bytes(header, sequences)
-        + outputs
-        + compute_bytes(
-            header,
-            cells,
-            tokens=step,
-            running=sequences,
-            sequences=sequences,
-            outputs=step,
-            has_flash_attention=has_flash_attention,
-        )
-        + _graph_and_work_bytes(header, step)
-        + cell_bytes(header, cells),
-        processor,
+    compute = compute_bytes(
+        header,
+        cells,
+        tokens=tokens,
+        running=sequences,
+        sequences=sequences,
+        outputs=tokens,
+        has_flash_attention=has_flash_attention,
     )
+    cache = kv_bytes(header, cells, kv_type) + state_bytes(header, sequences)
+    others = outputs + _graph_and_work_bytes(header, tokens) + cell_bytes(header, cells)
+    step = Step(cells, -(-tokens // sequences) * sequences, sequences, tokens, has_flash_attention)
+    return PooledStep(step, cells, outputs, ContextBytes(cache, compute, 0, others))
 
 
 def _graph_and_work_bytes(header: GgufHeader, step: int) -> int:
