@@ -52,11 +52,11 @@ def prepare(mapping: Mapping[str, Any]) -> Prepared:
 
 
 async def _prepare(factory: EngineFactory) -> Prepared:
-    footprint = (await factory.check([_NAME]))[_NAME]
+    (footprint,) = (await factory.check([_NAME]))[_NAME]
     if footprint.total_bytes > BUDGET_BYTES:
         raise UnusableModel(f"It takes {footprint.total_bytes} bytes.")
     try:
-        await factory.make(_NAME, lambda _: None)
+        await factory.make(_NAME, lambda _: None, footprint.placement)
         raise AssertionError("the factory made no engine")
     except _Captured as captured:
         settings = captured.settings

@@ -93,9 +93,9 @@ def test_many_requests_for_an_unloaded_model_cause_one_load(server: RunningServe
         factory = server.yard.factory
         make = factory.make
 
-        async def counting(model: str, publish: object) -> object:
+        async def counting(model: str, publish: object, placement: object) -> object:
             loads.append(model)
-            return await make(model, publish)
+            return await make(model, publish, placement)
 
         factory.make = counting
 

@@ -53,9 +53,9 @@ def loads_of(server: RunningServer) -> list[str]:
         factory = server.yard.factory
         make = factory.make
 
-        async def counting(model: str, publish: Any) -> Any:
+        async def counting(model: str, publish: Any, placement: Any) -> Any:
             loads.append(model)
-            return await make(model, publish)
+            return await make(model, publish, placement)
 
         factory.make = counting  # type: ignore[method-assign]
 

@@ -51,10 +51,11 @@ from modelyard.protocol.events import (
 )
 from modelyard.protocol.messages import Message, Restore, Resume
 from modelyard.protocol.model_info import ModelProfile
+from modelyard.protocol.placement import Placement
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Cancel, Stop, Submit, Tokenize
 from modelyard.protocol.values import FinishReason, OutputFormat, SequenceId, Usage
-from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.memory.footprint import Choices, Footprint
 
 MAX_WAIT_S = 20.0
 # Longer than anybody waits, so that a test sees a hang as one without an end.
@@ -170,9 +171,9 @@ class ScriptedEngine:
         """The load succeeds."""
         self._inbox.put(lambda: [LoadProgress(1.0), Loaded(profile_of(self.name))])
 
-    def fail_load(self, reason: str) -> None:
+    def fail_load(self, reason: str, *, lacks_device_memory: bool = False) -> None:
         """The load fails; the thread ends."""
-        self._inbox.put(lambda: self._end([LoadFailed(reason)]))
+        self._inbox.put(lambda: self._end([LoadFailed(reason, lacks_device_memory)]))
 
     def say(self, *texts: str, to: int | None = None, ids: tuple[int, ...] = (7,)) -> None:
         """Tokens of one sequence, or of all that run; one step, so published at once."""
@@ -357,11 +358,11 @@ class ScriptedEngines:
         self._made: list[ScriptedEngine] = []
         self._making = threading.Condition()
 
-    async def size(self, model: str) -> Footprint:
+    async def size(self, model: str) -> Choices:
         """For a LifecycleController."""
-        return Footprint(model, MODEL_BYTES, CONTEXT_BYTES)
+        return (Footprint(model, MODEL_BYTES, CONTEXT_BYTES),)
 
-    async def make(self, model: str, publish: Publish) -> ScriptedEngine:
+    async def make(self, model: str, publish: Publish, _placement: Placement) -> ScriptedEngine:
         """For a LifecycleController."""
         return self._make(model, publish)
 

@@ -85,12 +85,12 @@ class ModelListing:
         state = self._controller.state
         if state.models[key].footprint is None:
             try:
-                footprint = await self._factory.estimate(key)
+                choices = await self._factory.estimate(key)
             except UnusableModel as unusable:
                 failed = ModelLoadFailed(model, str(unusable))
                 raise self._directory.caller().visible_error(failed) from unusable
             state = self._controller.state
-            models = {**state.models, key: state.models[key]._replace(footprint=footprint)}
+            models = {**state.models, key: state.models[key]._replace(footprint=choices[0], choices=choices)}
             state = state._replace(models=models)
         return plan(state._replace(now=time.monotonic()), key).visible_to(self._directory.caller())
 

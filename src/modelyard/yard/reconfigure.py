@@ -18,7 +18,7 @@ from modelyard.config.diff import ConfigDiff, diff
 from modelyard.errors import ModelyardError
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, model_policy
-from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
 from modelyard.yard.residency.eviction import Fit
@@ -110,7 +110,7 @@ async def reconfigure(
     for name in fresh.values():
         spec = factory.specs[name]
         controller.feed(ModelAdded(name, model_policy(config, spec.model)))
-        controller.feed(Sized(name, footprints[name]))
+        controller.feed(Sized(name, footprints[name][0], footprints[name][1:]))
     for model in changes.retuned:
         name = directory.residency_names[model]
         factory.specs[name] = ModelSpec(config, models[model])
@@ -135,16 +135,14 @@ async def reconfigure(
     return Reconfiguration(changes, how, failed)
 
 
-def _how(
-    directory: ModelDirectory, controller: LifecycleController, model: str, fresh: str, footprint: Footprint
-) -> How:
+def _how(directory: ModelDirectory, controller: LifecycleController, model: str, fresh: str, choices: Choices) -> How:
     """Return in which order a changed model is replaced: the new one first, where there is memory for both."""
     state = controller.state
     old = state.models[directory.residency_names[model]]
     has_engine = old.is_resident and old.load_state is not LoadState.PARKED
     if not has_engine and not old.queue:
         return "is not loaded"
-    candidate = ModelState(old.policy, footprint=footprint)
+    candidate = ModelState(old.policy, footprint=choices[0], choices=choices)
     eviction = plan_load(state._replace(models={**state.models, fresh: candidate}), fresh)
     return "loads the new one first" if eviction.fit is Fit.FITS else "unloads the old one first"
 

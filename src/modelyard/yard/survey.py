@@ -38,7 +38,7 @@ class FileSurvey:
                     # It was removed meanwhile.
                     return
                 try:
-                    self.estimates[name] = await self._factory.estimate(name, is_offline=True)
+                    self.estimates[name] = (await self._factory.estimate(name, is_offline=True))[0]
                     self.states[name] = "here"
                 except RepositoryUnavailable as unavailable:
                     # One that is here, but derives from a repository that is not, is downloaded from there.

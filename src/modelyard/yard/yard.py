@@ -96,9 +96,9 @@ class Yard:
         self.available_bytes = available_bytes()
         budget = self.factory.budget_bytes = memory_budget(self.config, self.available_bytes)
         footprints = await self.factory.check(startup)
-        for name, footprint in footprints.items():
-            if footprint.total_bytes > budget:
-                raise InsufficientMemory(name, footprint.total_bytes, budget)
+        for name, choices in footprints.items():
+            if (least_bytes := min(choice.host_bytes for choice in choices)) > budget:
+                raise InsufficientMemory(name, least_bytes, budget)
         policies = {model.id: model_policy(self.config, model) for model in self.config.models}
         controller = LifecycleController(
             Residency.of(policies, budget, self._policy), self.factory, self.factory.discard

@@ -8,6 +8,7 @@ from typing import Any
 from modelyard.config import validate_config
 from modelyard.hub import Stores
 from modelyard.hub.sources.huggingface import Hub
+from modelyard.yard.memory.footprint import Choices, Footprint
 from modelyard.yard.survey import FileSurvey
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
@@ -20,9 +21,10 @@ async def test_a_model_that_is_removed_meanwhile_is_not_looked_into() -> None:
     class Factory:
         specs = dict.fromkeys(("a", "b", "c"))
 
-        async def estimate(self, name: str, *, is_offline: bool) -> None:
+        async def estimate(self, name: str, *, is_offline: bool) -> Choices:
             looked.append(name)
             self.specs.pop("c", None)
+            return (Footprint(name, 1, 1),)
 
     factory: Any = Factory()
     assert await FileSurvey(factory).look_into(("a", "b", "c")) == {}

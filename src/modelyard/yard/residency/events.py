@@ -206,6 +206,18 @@ class FilesReplaced:
 
 
 @dataclass(frozen=True, slots=True)
+class Outgrown:
+    """The outcome of StartLoad: nothing was loaded, because the model takes more there than it was sized with.
+
+    Attributes:
+        footprint: of the model in the placement that it was to be loaded in.
+    """
+
+    model: str
+    footprint: Footprint
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAdded:
     """A model was added to the configuration."""
 
@@ -260,6 +272,7 @@ EngineReport = (
     | WeightsLost
     | FilesWrittenOver
     | FilesReplaced
+    | Outgrown
 )
 ModelEvent = RequestEvent | EngineReport | ModelRetuned | ModelRetired
 ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | DeviceBudgetsChanged | Tick | CloseAsked
@@ -274,8 +287,8 @@ class ComputeFootprint:
 
 @dataclass(frozen=True, slots=True)
 class StartLoad:
-    """Load the model where ``placement`` says; the outcome is EngineLoaded, EngineLoadFailed, EngineDied or
-    FilesReplaced.
+    """Load the model where ``placement`` says; the outcome is EngineLoaded, EngineLoadFailed, EngineDied,
+    FilesReplaced or Outgrown.
     """
 
     model: str

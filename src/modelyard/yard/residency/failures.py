@@ -72,6 +72,14 @@ def fall_back(builder: StateBuilder, name: str, model: ModelState, reason: str) 
         fail(builder, name, model, reason)
 
 
+def outgrow(builder: StateBuilder, name: str, model: ModelState, footprint: Footprint) -> None:
+    """Have it decided again where the model is loaded, by what it takes in the placement of ``footprint``."""
+    if model.load_state is LoadState.LOADING:
+        # What was kept of its prompts is not read yet, and stays for the next load.
+        unloaded = emptied(with_corrected(model, footprint), LoadState.UNLOADED)
+        builder.set_model(name, unloaded._replace(prefix_bytes=model.prefix_bytes))
+
+
 def with_corrected(model: ModelState, footprint: Footprint) -> ModelState:
     """Return the model with the footprint of its present placement replaced."""
     choices = tuple(footprint if each.placement == footprint.placement else each for each in model.choices)

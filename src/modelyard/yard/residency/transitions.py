@@ -31,6 +31,7 @@ from modelyard.yard.residency.events import (
     ModelEvent,
     ModelRetired,
     ModelRetuned,
+    Outgrown,
     ReloadAsked,
     RequestArrived,
     RequestCleared,
@@ -43,7 +44,7 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
     WeightsLost,
 )
-from modelyard.yard.residency.failures import fail, fall_back, may_fall_back, was_sound, with_corrected
+from modelyard.yard.residency.failures import fail, fall_back, may_fall_back, outgrow, was_sound, with_corrected
 from modelyard.yard.residency.queue import enqueued, requeued, without
 from modelyard.yard.residency.state import (
     MOVE,
@@ -143,6 +144,8 @@ def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineR
             begin_to_die(builder, model, event)
         case EngineDied(_, reason):
             die(builder, name, model, reason)
+        case Outgrown(_, footprint):
+            outgrow(builder, name, model, footprint)
         case EngineLoadFailed(_, reason, True) if may_fall_back(model):
             fall_back(builder, name, model, reason)
         case EngineLoadFailed(_, reason):

@@ -281,11 +281,11 @@ class LifecycleController:
                     caller.set_result(None)
             case events.ComputeFootprint(model):
                 self._engines.size(model)
-            case events.StartLoad(model):
+            case events.StartLoad(model, placement):
                 self.load_progress[model] = 0.0
                 self.counters[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
                 logger.info("%s", log_lines.loading(self.state, model))
-                self._engines.load(model)
+                self._engines.load(model, placement)
             case events.Free(model, suspends, keep_bytes, _, keeps_weights, reason):
                 logger.info("%s", log_lines.freeing(self.state, effect))
                 self.counters[self._display_name(model)].unloads[reason] += 1
@@ -360,9 +360,9 @@ class LifecycleController:
                     self.feed(events.EngineLoaded(model, self._measured(model, profile), profile.is_isolated))
                     if model in self.state.models:
                         logger.info("%s", log_lines.loaded(self.state, model, took_s))
-                case LoadFailed(reason):
+                case LoadFailed(reason, lacks_device_memory):
                     self._discard_engine(model)
-                    self._engines.conclude(events.EngineLoadFailed(model, reason))
+                    self._engines.conclude(events.EngineLoadFailed(model, reason, lacks_device_memory))
                 case Dying(reason, active):
                     self._on_dying(model, reason, active)
                 case Died(reason):
@@ -399,8 +399,12 @@ class LifecycleController:
         self.feed(events.EngineDying(model, reason, contents))
 
     def _measured(self, model: str, profile: ModelProfile) -> Footprint | None:
-        predicted = self.state.models[model].footprint
-        return None if predicted is None else predicted.corrected(profile.weights_bytes, profile.context_bytes)
+        state = self.state.models[model]
+        if state.footprint is None:
+            return None
+        # Devices that share the host's memory have a share in no footprint.
+        pools = {share.pool for each in (state.footprint, *state.choices) for share in each.devices}
+        return state.footprint.measured(profile.weights_bytes, profile.context_bytes, dict(profile.device_bytes), pools)
 
     def _display_name(self, model: str) -> str:
         """Return the id of ``model`` as users know it; the model may have been removed with its last event."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from modelyard.config import effective_cpu, isolation_of
-from modelyard.engine.hosts.trial_task import TrialTask, trial_of
+from modelyard.engine.hosts.trial_task import TrialTask
+from modelyard.engine.placing import LlamaDevice
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel, UnusableModels
 from modelyard.hub import (
@@ -25,13 +26,14 @@ from modelyard.hub import (
     Stores,
 )
 from modelyard.protocol.events import Publish
-from modelyard.system.cores import usable_cores
+from modelyard.protocol.placement import Placement
 from modelyard.system.file_stamp import FileStamp, first_changed
-from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.memory.layer_shapes import vocabulary_size
+from modelyard.yard.memory.footprint import Choices, Footprint
+from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
-from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced
+from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, ModelOutgrown
 from modelyard.yard.runtime.isolation import Host
+from modelyard.yard.runtime.model_choices import choices_of, draft_placement
 from modelyard.yard.runtime.model_files import ModelFileProvider
 from modelyard.yard.runtime.model_spec import (
     ModelSpec,
@@ -40,9 +42,10 @@ from modelyard.yard.runtime.model_spec import (
     engine_settings,
     file_request,
     footprint_of,
-    trial_bytes,
+    trial_tasks,
 )
 from modelyard.yard.runtime.placements import needs_devices, placement_of
+from modelyard.yard.runtime.trial_footprints import with_trials
 from modelyard.yard.runtime.trials import Trials
 
 if TYPE_CHECKING:
@@ -65,7 +68,8 @@ class EngineFactory:
     Attributes:
         specs: the models that are known.
         files: finds and prepares their files.
-        budget_bytes: memory that all models may take together.
+        budget_bytes: memory of the host that all models may take together.
+        devices: those of the machine, with their memory; () without accelerators.
     """
 
     def __init__(
@@ -75,14 +79,17 @@ class EngineFactory:
         self.specs: dict[str, ModelSpec] = {}
         self.files = ModelFileProvider(stores or Stores())
         self.budget_bytes = 0
+        self.devices: tuple[LlamaDevice, ...] = ()
         self._make_handle = make_engine
         # Scripted engines have no files to try.
         self._trials = Trials() if make_engine is None else None
+        self._dry_loads = DryLoads() if make_engine is None else None
         self._hosts: EngineHosts | None = None
         self._making_hosts = threading.Lock()
         # Files that were sized, kept until the load: a header with 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, SpecFiles] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
+        self._choices_of: dict[str, Choices] = {}
         # How often, in a row, files were replaced between sizing and load.
         self._replaced: dict[str, int] = {}
         self._kinds: dict[str, Kind] = {}
@@ -90,8 +97,8 @@ class EngineFactory:
         self._warnings: dict[str, tuple[str, ...]] = {}
         self._facts: dict[str, HeaderFacts] = {}
 
-    async def check(self, names: list[str]) -> dict[str, Footprint]:
-        """Return the footprints of all ``names``.
+    async def check(self, names: list[str]) -> dict[str, Choices]:
+        """Return the footprints of all ``names``, in each placement that they may have.
 
         Raises:
             ConfigError: files of some of them are missing or unusable, or a known model is assigned a device that does
@@ -137,8 +144,8 @@ class EngineFactory:
         """Return what the header of the model's file tells of it; None until its files were read."""
         return self._facts.get(model)
 
-    async def size(self, model: str) -> Footprint:
-        """Return the memory that the model will take.
+    async def size(self, model: str) -> Choices:
+        """Return the memory that the model will take, in each placement that it may have.
 
         Raises:
             UnusableModel: its files are missing or unusable.
@@ -160,7 +167,7 @@ class EngineFactory:
             raise self._without_path(model, unusable) from unusable
         self._note(model, files)
 
-    async def estimate(self, model: str, *, is_offline: bool = False) -> Footprint:
+    async def estimate(self, model: str, *, is_offline: bool = False) -> Choices:
         """Return about what the model will take, also where its files are not on this machine. Prepares nothing.
 
         Args:
@@ -180,14 +187,15 @@ class EngineFactory:
         except UnusableModel as unusable:
             raise (unusable if is_offline else self._without_path(model, unusable)) from unusable
         self._note(model, files)
-        return await asyncio.to_thread(self._footprint, spec, files)
+        return await asyncio.to_thread(self._choices, spec, files)
 
-    async def make(self, model: str, publish: Publish) -> EngineHandle:
-        """Return an engine of the model, not yet started.
+    async def make(self, model: str, publish: Publish, placement: Placement) -> EngineHandle:
+        """Return an engine of the model in ``placement``, not yet started.
 
         Raises:
             UnusableModel: its files are missing or unusable, or are replaced again and again.
             ModelFilesReplaced: the files are not those that were sized.
+            ModelOutgrown: the model takes more there than it was sized with.
         """
         spec = self.specs[model]
         try:
@@ -198,9 +206,11 @@ class EngineFactory:
             raise self._without_path(model, unusable) from unusable
         await self._check_sized(model, files)
         self._note(model, files)
-        settings = await asyncio.to_thread(engine_settings, spec, files)
+        settings = await asyncio.to_thread(self._settings, spec, files, placement)
+        if self._dry_loads is not None and self.devices and placement.devices:
+            await self._plan(model, files, settings, self._dry_loads)
         if self._trials is not None and spec.config.runtime.trial:
-            for task, _ in self._trial_tasks(files, settings):
+            for task, _ in trial_tasks(files, settings):
                 await self._try(model, self._trials, task)
         if self._make_handle is not None:
             return self._make_handle(settings, publish)
@@ -235,28 +245,21 @@ class EngineFactory:
         finally:
             self.files.progress.pop(model, None)
 
-    @staticmethod
-    def _trial_tasks(files: SpecFiles, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
-        """Return the trials that precede an engine of ``settings``: of the model, and of its draft model."""
-        tried = [(files.model, settings)]
-        if files.draft is not None:
-            draft = replace(
-                settings, paths=files.draft.paths, name=settings.draft_name, placement=settings.draft_placement
-            )
-            tried.append((files.draft, draft))
-        return [
-            (
-                trial_of(
-                    each,
-                    file_bytes=model.size_bytes,
-                    trained_context=model.header.context_length,
-                    vocabulary_size=vocabulary_size(model.header),
-                    cores=usable_cores(),
-                ),
-                model,
-            )
-            for model, each in tried
-        ]
+    async def _plan(self, model: str, files: SpecFiles, settings: EngineSettings, dry_loads: DryLoads) -> None:
+        """Have llama.cpp plan a load, unless it was planned before.
+
+        Raises:
+            ModelOutgrown: the model takes more than it was sized with.
+        """
+        if await dry_loads.find(settings) is None:
+            return
+        sized, placement = self._choices_of.get(model, ()), settings.placement
+        planned = await self._with_trials(self.specs[model], files)
+        before = next((each for each in sized if each.placement == placement), None)
+        after = next((each for each in planned if each.placement == placement), None)
+        if before is not None and after is not None and after.exceeds(before):
+            self._checked[model], self._choices_of[model] = files, planned
+            raise ModelOutgrown(after)
 
     def _misplaced(self) -> list[str]:
         """Return one problem for each known model that is put on a device that does not exist."""
@@ -279,6 +282,7 @@ class EngineFactory:
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._sized.pop(model, None)
+        self._choices_of.pop(model, None)
         self._replaced.pop(model, None)
         self._kinds.pop(model, None)
         self._modalities.pop(model, None)
@@ -296,27 +300,43 @@ class EngineFactory:
         if (spec := self.specs.get(model)) is not None:
             self._facts[model] = header_facts(files.model, spec.model)
 
-    async def _size(self, name: str) -> Footprint:
+    async def _size(self, name: str) -> Choices:
         spec = self.specs[name]
         files = self._checked[name] = await self._files(spec, partial(self.files.get, name))
         self._sized[name] = files.stamps
         self._note(name, files)
+        choices = self._choices_of[name] = await self._with_trials(spec, files)
+        return choices
+
+    async def _with_trials(self, spec: ModelSpec, files: SpecFiles) -> Choices:
+        """Return the footprints of a model, with what trials take that precede its engine."""
         # On another thread, because it takes ten milliseconds or more, which would delay streams.
-        footprint = await asyncio.to_thread(self._footprint, spec, files)
+        choices = await asyncio.to_thread(self._choices, spec, files)
         if await asyncio.to_thread(self._isolates, spec, files.model.paths):
             self._engine_hosts().prepare_process()
-            footprint = footprint.in_process()
+            choices = tuple(each.in_process() for each in choices)
         if self._trials is None or not spec.config.runtime.trial:
-            return footprint
+            return choices
         settings = await asyncio.to_thread(engine_settings, spec, files)
-        for task, tried in self._trial_tasks(files, settings):
-            if not await self._trials.is_known(task):
-                # The trial takes memory before the engine does. The budget bounds what counts for it, so that a model
-                # that fits only just is still tried, with nothing else loaded.
-                free_bytes = self.budget_bytes - (footprint.total_bytes - footprint.context_bytes)
-                taken_bytes = await asyncio.to_thread(trial_bytes, task, tried)
-                footprint = footprint.with_context(min(taken_bytes, free_bytes))
-        return footprint
+        place = partial(self._placed, settings, spec, files)
+        return await with_trials(choices, files, place, self._trials, self.budget_bytes)
+
+    def _choices(self, spec: ModelSpec, files: SpecFiles) -> Choices:
+        if self._dry_loads is None or not self.devices:
+            return choices_of(spec, files, self.devices)
+        settings, dry_loads = engine_settings(spec, files), self._dry_loads
+        return choices_of(
+            spec, files, self.devices, lambda placement: dry_loads.known(replace(settings, placement=placement))
+        )
+
+    def _settings(self, spec: ModelSpec, files: SpecFiles, placement: Placement) -> EngineSettings:
+        return self._placed(engine_settings(spec, files), spec, files, placement)
+
+    def _placed(
+        self, settings: EngineSettings, spec: ModelSpec, files: SpecFiles, placement: Placement
+    ) -> EngineSettings:
+        where = draft_placement(spec, files, placement, self.devices)
+        return replace(settings, placement=placement, draft_placement=where)
 
     async def _files(
         self, spec: ModelSpec, find: Callable[[FileRequest, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]

@@ -11,12 +11,13 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from modelyard.errors import ModelyardError
+from modelyard.errors import ModelyardError, OutOfDeviceMemory
 from modelyard.protocol.events import Event, Publish
 from modelyard.protocol.messages import Restore
+from modelyard.protocol.placement import Placement
 from modelyard.protocol.requests import Stop
 from modelyard.yard.residency import events
-from modelyard.yard.runtime.interfaces import EngineHandle, EngineSource, ModelFilesReplaced
+from modelyard.yard.runtime.interfaces import EngineHandle, EngineSource, ModelFilesReplaced, ModelOutgrown
 
 if TYPE_CHECKING:
     from modelyard.protocol.events import HeldWeights
@@ -36,8 +37,8 @@ class EngineSupervisor:
     Args:
         factory: sizes models and makes their engines.
         receive: called with a model, and the events that its engine has published with one step.
-        report: called with the outcome for a model: Sized, EngineFreed, EngineLoadFailed, EngineDied, FilesReplaced or
-            WeightsLost.
+        report: called with the outcome for a model: Sized, EngineFreed, EngineLoadFailed, EngineDied, FilesReplaced,
+            Outgrown or WeightsLost.
 
     Attributes:
         engines: by model, from the start of their threads to their last events.
@@ -68,9 +69,9 @@ class EngineSupervisor:
         """Begin to size ``model``."""
         self._tasks[model] = self._loop.create_task(self._size(model), name=f"size {model}")
 
-    def load(self, model: str) -> None:
-        """Begin to make and start an engine for ``model``."""
-        self._tasks[model] = self._loop.create_task(self._load(model), name=f"load {model}")
+    def load(self, model: str, placement: Placement) -> None:
+        """Begin to make and start an engine for ``model`` in ``placement``."""
+        self._tasks[model] = self._loop.create_task(self._load(model, placement), name=f"load {model}")
 
     def free(self, model: str, stop: Stop) -> None:
         """Stop the engine of ``model``, or cancel the task that sizes or loads it."""
@@ -114,7 +115,12 @@ class EngineSupervisor:
             self._report(freed)
 
     def conclude(
-        self, event: events.EngineFreed | events.EngineLoadFailed | events.EngineDied | events.FilesReplaced
+        self,
+        event: events.EngineFreed
+        | events.EngineLoadFailed
+        | events.EngineDied
+        | events.FilesReplaced
+        | events.Outgrown,
     ) -> None:
         """Report the end of a model once its parked weights are free, too."""
         parked = self._parked.pop(event.model, None)
@@ -131,18 +137,18 @@ class EngineSupervisor:
         self._report(event)
 
     async def _size(self, model: str) -> None:
-        footprint = await self._attempt(model, self._factory.size(model))
-        if footprint is not None:
-            self._report(events.Sized(model, footprint))
+        choices = await self._attempt(model, self._factory.size(model))
+        if choices is not None:
+            self._report(events.Sized(model, choices[0], choices[1:]))
 
-    async def _load(self, model: str) -> None:
-        engine = await self._attempt(model, self._start(model))
+    async def _load(self, model: str, placement: Placement) -> None:
+        engine = await self._attempt(model, self._start(model, placement))
         if engine is not None:
             # The engine's first events come through the event loop, and so after this line.
             self.engines[model] = engine
 
-    async def _start(self, model: str) -> EngineHandle:
-        engine = await self._factory.make(model, self._publisher(model))
+    async def _start(self, model: str, placement: Placement) -> EngineHandle:
+        engine = await self._factory.make(model, self._publisher(model), placement)
         kept = self._kept.pop(model, None)
         if kept is not None:
             engine.send(Restore(kept))
@@ -151,13 +157,15 @@ class EngineSupervisor:
 
     async def _attempt(self, model: str, work: Awaitable[_T]) -> _T | None:
         """Return the result of ``work``; None where it fails, which fails the load."""
-        outcome: events.EngineLoadFailed | events.FilesReplaced
+        outcome: events.EngineLoadFailed | events.FilesReplaced | events.Outgrown
         try:
             return await work
         except ModelFilesReplaced as replaced:
             outcome = events.FilesReplaced(model, replaced.file)
+        except ModelOutgrown as outgrown:
+            outcome = events.Outgrown(model, outgrown.footprint)
         except ModelyardError as error:
-            outcome = events.EngineLoadFailed(model, str(error))
+            outcome = events.EngineLoadFailed(model, str(error), isinstance(error, OutOfDeviceMemory))
         except Exception as failure:
             # A load that ends without an outcome would leave its callers waiting for ever.
             logger.exception("The load of %s failed", model)

@@ -6,7 +6,8 @@ from typing import Protocol
 
 from modelyard.protocol.events import Publish
 from modelyard.protocol.messages import Message
-from modelyard.yard.memory.footprint import Footprint
+from modelyard.protocol.placement import Placement
+from modelyard.yard.memory.footprint import Choices, Footprint
 
 
 class EngineHandle(Protocol):
@@ -34,15 +35,30 @@ class ModelFilesReplaced(Exception):
         self.file = file
 
 
+class ModelOutgrown(Exception):
+    """A model takes more of a device than it was sized with, so where it is put has to be decided again.
+
+    Raised once at most for the same files, settings and placement.
+
+    Attributes:
+        footprint: of the model in the placement that it was to be loaded in.
+    """
+
+    def __init__(self, footprint: Footprint) -> None:
+        super().__init__(footprint)
+        self.footprint = footprint
+
+
 class EngineSource(Protocol):
     """Makes engines. An error of either method fails the load, with its text as the reason."""
 
-    async def size(self, model: str) -> Footprint:
-        """Return the memory that the model will take."""
+    async def size(self, model: str) -> Choices:
+        """Return the memory that the model will take, in each placement that it may have."""
 
-    async def make(self, model: str, publish: Publish) -> EngineHandle:
-        """Return an engine of the model, not yet started.
+    async def make(self, model: str, publish: Publish, placement: Placement) -> EngineHandle:
+        """Return an engine of the model in ``placement``, not yet started.
 
         Raises:
             ModelFilesReplaced: the files are not those that were sized.
+            ModelOutgrown: the model takes more there than it was sized with.
         """

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from modelyard.config import Config, Model, running_at_once
-from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask
+from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS, EngineSettings
 from modelyard.hub import POOLED_KINDS, FilePlan, FileRequest, ModelFiles, Stores, plan_files
 from modelyard.hub.select.gguf import check_tag
 from modelyard.protocol.placement import ON_HOST
 from modelyard.protocol.prompts import Sampling
+from modelyard.system.cores import usable_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.footprint import Footprint, predict
+from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
 from modelyard.yard.runtime.placements import placement_of
 
@@ -34,6 +36,11 @@ class SpecFiles:
 
     model: ModelFiles
     draft: ModelFiles | None
+
+    @property
+    def all(self) -> tuple[ModelFiles, ...]:
+        """The files of each model that is loaded."""
+        return (self.model,) if self.draft is None else (self.model, self.draft)
 
     @property
     def stamps(self) -> tuple[FileStamp, ...]:
@@ -73,6 +80,27 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     return footprint.drafted_by(
         predict_context(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
     )
+
+
+def trial_tasks(files: SpecFiles, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
+    """Return the trials that precede an engine of ``settings``: of the model, and of its draft model."""
+    tried = [(files.model, settings)]
+    if files.draft is not None:
+        draft = replace(settings, paths=files.draft.paths, name=settings.draft_name, placement=settings.draft_placement)
+        tried.append((files.draft, draft))
+    return [
+        (
+            trial_of(
+                each,
+                file_bytes=model.size_bytes,
+                trained_context=model.header.context_length,
+                vocabulary_size=vocabulary_size(model.header),
+                cores=usable_cores(),
+            ),
+            model,
+        )
+        for model, each in tried
+    ]
 
 
 def trial_bytes(task: TrialTask, files: ModelFiles) -> int:

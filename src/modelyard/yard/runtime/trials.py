@@ -22,6 +22,7 @@ from modelyard.engine.hosts.trial import TrialFailed, run_trial
 from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.errors import UnusableModel
 from modelyard.hub.sources.llama_converter import engine_build, engine_version
+from modelyard.protocol.placement import ANYWHERE, Placement
 from modelyard.system.file_digest import contents_digest
 from modelyard.system.private_files import read_private, write_private
 
@@ -163,7 +164,8 @@ def _trial_state(task: TrialTask) -> _TrialState:
     with _readable():
         stats = [path.stat() for path in task.settings.paths]
     # llama.cpp depends on neither the name of a model nor its chat template.
-    settings = replace(task.settings, name="", chat_template=None)
+    placement = tried_placement(task.settings.placement)
+    settings = replace(task.settings, name="", chat_template=None, placement=placement, draft_placement=ANYWHERE)
     return replace(task, settings=settings), tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
 
 
@@ -196,6 +198,24 @@ def trial_key(task: TrialTask) -> str:
         "batch_tokens": settings.batch_tokens,
         "max_seqs": settings.max_seqs,
         "repacks": task.repacks,
-        "placement": str(settings.placement),
+        "placement": str(tried_placement(settings.placement)),
     }
     return hashlib.blake2b(json.dumps(facts).encode(), digest_size=16).hexdigest()
+
+
+def tried_placement(placement: Placement) -> Placement:
+    """Return what a trial depends on of a placement: the kinds of devices that compute, not how many layers each has.
+
+    Otherwise a model would be tried again in each placement that it ever gets.
+    """
+    if not placement.devices:
+        return placement
+    kinds = sorted({name.rstrip("0123456789") for name in placement.devices})
+    return replace(
+        placement,
+        devices=tuple(kinds),
+        gpu_layers=None,
+        split=(),
+        main_device=0,
+        cpu_moe_layers=min(1, placement.cpu_moe_layers),
+    )

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,7 @@ from modelyard.engine.hosts.trial import TrialFailed
 from modelyard.engine.hosts.trial_task import TrialLimits, TrialTask
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
+from modelyard.protocol.placement import Placement
 from modelyard.yard.runtime import trials
 from modelyard.yard.runtime.trials import TrialRecords, Trials, trial_key
 
@@ -89,6 +91,18 @@ def test_another_file_other_settings_or_a_changed_file_are_other_trials(task: Tr
     path.write_bytes(b"Weights")
     os.utime(path, ns=(1, 1))
     assert trial_key(task) != key
+
+
+def test_placements_on_the_same_kinds_of_devices_have_one_trial(task: TrialTask) -> None:
+    def key(**placement: Any) -> str:
+        return trial_key(replace(task, settings=replace(task.settings, placement=Placement(**placement))))
+
+    whole = key(devices=("CUDA0",))
+    assert whole == key(devices=("CUDA1",)) == key(devices=("CUDA0", "CUDA1"), split=(1.0, 2.0), main_device=1)
+    assert whole == key(devices=("CUDA0",), gpu_layers=3)
+    others = [key(devices=("Vulkan0",)), key(devices=()), key(), key(devices=("CUDA0",), cpu_moe_layers=3)]
+    assert len({whole, *others}) == 5
+    assert key(devices=("CUDA0",), cpu_moe_layers=3) == key(devices=("CUDA0",), cpu_moe_layers=7)
 
 
 def test_another_build_of_the_same_llama_cpp_tries_a_file_again(
