@@ -142,7 +142,7 @@ class Device(Table):
     tensor_split: _List[Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]] = Field(
         default=(),
         max_length=MAX_DEVICES,
-        description="Part of the model on each accelerator, such as `[3, 1]`. Unset: by their free memory.",
+        description="Part of the model on each accelerator, such as `[3, 1]`. Unset: by their memory.",
     )
     main_gpu: int | None = Field(
         default=None,
