@@ -19,6 +19,7 @@ from modelyard.engine.llama.devices import device_pointer
 from modelyard.engine.llama.library import lib, log, mtmd, reason
 from modelyard.engine.llama.log_lines import buffer_bytes
 from modelyard.engine.llama.model import Model
+from modelyard.engine.llama.placing import load_failure
 from modelyard.errors import InvalidRequest, UnusableModel
 from modelyard.protocol.prompts import Audio, Media
 
@@ -127,7 +128,7 @@ class Projector:
         log.clear()
         self._pointer = mtmd.mtmd_init_from_file(bytes(path), model.pointer, params)
         if not self._pointer:
-            raise UnusableModel(f"llama.cpp cannot load the projector {path.name}: {reason()}")
+            raise load_failure(f"llama.cpp cannot load the projector {path.name}", model.placement)
         self.compute_bytes = buffer_bytes(log.buffers, "compute")
         self._width = int(lib.llama_model_n_embd_inp(model.pointer))
         self._vocab_size = model.vocab_size
