@@ -10,7 +10,7 @@ from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.placement import Placement
 from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.runtime.model_spec import SpecFiles, trial_bytes, trial_tasks
-from modelyard.yard.runtime.trials import Trials
+from modelyard.yard.runtime.trials import Trials, tried_placement
 
 
 async def with_trials(
@@ -34,11 +34,16 @@ async def with_trials(
         UnusableModel: a file cannot be read.
     """
     bytes_of: dict[tuple[Path, ...], int] = {}
+    known: dict[tuple[tuple[Path, ...], Placement], bool] = {}
     tried = []
     for choice in choices:
         footprint = choice
         for task, model in trial_tasks(files, settings_in(choice.placement)):
-            if await trials.is_known(task):
+            # Most placements have the trial of another one, and looking for a trial reads parts of the files.
+            key = model.paths, tried_placement(task.settings.placement)
+            if key not in known:
+                known[key] = await trials.is_known(task)
+            if known[key]:
                 continue
             if model.paths not in bytes_of:
                 bytes_of[model.paths] = await asyncio.to_thread(trial_bytes, task, model)
