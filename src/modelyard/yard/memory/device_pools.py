@@ -35,7 +35,7 @@ _REMOTE_SPEED: Final = Speed(400e9, 500e-6)
 
 def pool_of(device: LlamaDevice) -> str:
     """Return the name of the pool of a device's memory; "host" where it shares the machine's memory."""
-    return HOST_NAME if device.kind in ("igpu", "cpu") or device.backend in _UNIFIED else device.name
+    return device.name if device.kind == "gpu" and device.backend not in _UNIFIED else HOST_NAME
 
 
 def speed_of(device: LlamaDevice) -> Speed:
