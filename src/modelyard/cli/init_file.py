@@ -91,6 +91,7 @@ def _head(usable: Sequence[InspectedModel], inspection: Inspection) -> Iterator[
     yield "# What all loaded models may take together. Without it: 80 % of what is free at the start,"
     yield f"# {size(inspection.budget_bytes)} at the moment. Models that are not in use make room for others."
     yield '# budget = "50%"'
+    yield '# devices = { CUDA0 = "80%" } # of a GPU; without it: what is free there, less a reserve'
 
 
 def _block(model: InspectedModel, alias: str | None, reason: str) -> Iterator[str]:

@@ -99,6 +99,7 @@ def rule_problems(
         *rules.unfit_batch_size(config.runtime, models),
         *rules.kv_type_without_flash(config.runtime),
         *rules.processes_on_windows(config.runtime, models, sys.platform),
+        *device_rules.repeated_budgets(config.memory),
         *rules.unusable_keys(config.server),
         *rules.unusable_tls(config.server),
         *mcp_rules.same_ports(config.server),

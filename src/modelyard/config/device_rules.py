@@ -13,11 +13,36 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from modelyard.config.model import Device, Model
+    from modelyard.config.schema import Memory
 
 _KEEP_ONE: Final = "Keep one of them."
+_NAME_A_DEVICE: Final = "Name a device as `modelyard doctor` lists it, such as CUDA0."
 
 # A fault of one table: message, hint, and its keys, the one at fault first.
 _Fault = tuple[str, str, tuple[str, ...]]
+
+
+def repeated_budgets(memory: Memory) -> list[ConfigProblem]:
+    """Require that each device has one budget: names differ in more than capital letters, and none is empty."""
+    problems = []
+    first: dict[str, str] = {}
+    for name, _ in memory.devices:
+        location = ("memory", "devices", name)
+        if not name.strip():
+            problems.append(
+                ConfigProblem("devices: a name is empty.", _NAME_A_DEVICE, table="[memory]", location=location)
+            )
+        elif (other := first.setdefault(name.strip().lower(), name)) != name:
+            problems.append(
+                ConfigProblem(
+                    f"devices: {shown(other)} and {shown(name)} are the same device.",
+                    _KEEP_ONE,
+                    table="[memory]",
+                    location=location,
+                    related=(("memory", "devices", other),),
+                )
+            )
+    return problems
 
 
 def mixed_cpu(models: Mapping[int, Model]) -> list[ConfigProblem]:

@@ -15,6 +15,9 @@ _WITHOUT_ENGINE = frozenset(
     {"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id", "mcp"}
 )
 
+# Keys of [memory] that the yard applies, and no engine.
+_BUDGETS = frozenset({"budget", "devices"})
+
 # A key of [runtime] that does not affect engines: the servers of that file are in [mcp].
 _OF_MCP = "mcp_config"
 
@@ -82,7 +85,7 @@ def _engine_keys(config: Config, model: Model) -> dict[str, Any]:
     runtime = {
         f"runtime.{key}": value for key, value in dict(config.runtime).items() if key not in (*effective, _OF_MCP)
     }
-    kept = {f"memory.{key}": value for key, value in dict(config.memory).items() if key != "budget"}
+    kept = {f"memory.{key}": value for key, value in dict(config.memory).items() if key not in _BUDGETS}
     return {"model_id": model.source, **effective, **keys, **runtime, **kept}
 
 

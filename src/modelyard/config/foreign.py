@@ -62,7 +62,9 @@ _RENAMED: Final[Mapping[tuple[str, ...], str]] = {
     ("runtime", "kv_type"): "cache_type_k cache_type_v ctk ctv kv_cache_type kv_cache_dtype type_k type_v",
     ("runtime", "flash_attn"): "fa flash_attention",
     ("runtime", "max_seqs"): "max_num_seqs max_concurrent_requests",
-    ("memory", "budget"): "max_memory memory_limit gpu_memory_utilization vram max_vram memory_fraction memory_mb",
+    ("memory", "budget"): "max_memory memory_limit memory_fraction memory_mb",
+    ("memory", "devices"): "gpu_memory_utilization gpu_memory vram max_vram mem_fraction_static pa_gpu_mem "
+    "pa_gpu_mem_usage",
     ("models", "format", "mmproj"): "mm mmproj_file projector clip_model_path",
     ("models", "format", "quantized_file"): "hf_file hff",
     ("models", "quantization", "quant"): "quantize quantization_type ftype tag",

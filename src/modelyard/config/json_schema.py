@@ -31,9 +31,11 @@ _TOKENS: Final = {"type": "string", "pattern": TOKENS_PATTERN}
 _BYTES: Final = {"type": "integer", "minimum": 1}
 _TIMEOUT: Final[list[dict[str, Any]]] = [{"type": "number", "minimum": 1, "maximum": MAX_TIMEOUT_S}, _DURATION]
 
+_BUDGET: Final[list[dict[str, Any]]] = [_SIZE, _SHARE, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}]
+
 # Keys whose values are read from more types than the one that they are kept in.
 _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {
-    "budget": [_SIZE, _SHARE, {"type": "number", "exclusiveMinimum": 0, "maximum": 1}],
+    "budget": _BUDGET,
     "kv_keep_bytes": [_SIZE, _BYTES],
     "idle_unload_seconds": [{"type": "number", "minimum": 0}, _DURATION],
     "max_audio_seconds": [{"type": "number", "minimum": 1, "maximum": 14_400}, _DURATION],
@@ -94,6 +96,9 @@ def _key(name: str, schema: Mapping[str, Any]) -> dict[str, Any]:
         return {**described, "anyOf": [*_SPECIAL[name], _VARIABLE]}
     if "enum" in value or value.get("type") in ("integer", "number", "boolean"):
         return {**described, "anyOf": [value, _VARIABLE]}
+    if isinstance(values := value.get("additionalProperties"), dict) and "wording" in values:
+        # Budgets of devices, the one table whose values are read from several types.
+        value["additionalProperties"] = {"anyOf": [*_BUDGET, _VARIABLE]}
     if name in _EXAMPLES:
         value["examples"] = _EXAMPLES[name]
     return {**described, **value}

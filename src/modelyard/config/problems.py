@@ -9,7 +9,17 @@ from modelyard.config.environment import scalar_of
 from modelyard.config.foreign import FOREIGN, OTHER_TOOLS, other_tools_key
 from modelyard.config.sizes import size_hint
 from modelyard.config.tables import LISTS, TABLES, header, keys, label, place
-from modelyard.config.wording import choices, did_you_mean, expected, is_secret, is_text, items_of, shown, type_of
+from modelyard.config.wording import (
+    choices,
+    did_you_mean,
+    expected,
+    is_secret,
+    is_text,
+    items_of,
+    shown,
+    type_of,
+    values_of,
+)
 from modelyard.errors.configuration import ConfigProblem
 
 if TYPE_CHECKING:
@@ -90,6 +100,8 @@ def _about_value(path: TablePath, rest: Location, details: ErrorDetails, value: 
     is_hidden = is_secret(schema)
     if len(rest) == 1:
         return _instead(f"{key} must be {expected(schema)}", schema, value, secret=is_hidden)
+    if (values := values_of(schema)) is not None:
+        return _instead(f"{key}: {shown(rest[1])} must be {expected(values)}", values, value, secret=False)
     items = items_of(schema)
     return _instead(f"{key}: item {int(rest[1]) + 1} must be {expected(items)}", items, value, secret=is_hidden)
 

@@ -8,7 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Strict, ValidationInfo, field_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    GetPydanticSchema,
+    PlainSerializer,
+    SecretStr,
+    Strict,
+    ValidationInfo,
+    field_validator,
+)
 
 from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
@@ -20,7 +30,34 @@ from modelyard.config.model import Model, list_apart
 from modelyard.config.names import Command, Isolation, KvKeep, KvType
 from modelyard.config.paths import absolute, base_of, own_cache
 from modelyard.config.server import Server
-from modelyard.config.sizes import BUDGET_WORDING, GIB, SIZE_WORDING, read_budget, read_size
+from modelyard.config.sizes import (
+    BUDGET_WORDING,
+    DEVICE_BUDGETS_WORDING,
+    GIB,
+    SIZE_WORDING,
+    read_budget,
+    read_device_budget,
+    read_names,
+    read_size,
+)
+
+_DeviceBudget = Annotated[
+    int | float, BeforeValidator(read_device_budget), Field(json_schema_extra={"wording": BUDGET_WORDING})
+]
+# Read as a table, and kept as pairs, because a configuration is immutable.
+_DeviceBudgets = Annotated[
+    tuple[tuple[str, int | float], ...],
+    GetPydanticSchema(
+        lambda _kind, handler: handler(
+            Annotated[
+                dict[str, _DeviceBudget],
+                BeforeValidator(read_names),
+                AfterValidator(lambda budgets: tuple(budgets.items())),
+                PlainSerializer(dict),
+            ]
+        )
+    ),
+]
 
 
 class Runtime(Table):
@@ -88,6 +125,13 @@ class Memory(Table):
         json_schema_extra={"wording": BUDGET_WORDING},
         description='Memory that all loaded models may take: a size such as `"16GiB"`, or a part of the machine\'s '
         'memory such as `"50%"` or `0.5`. Unset: 80 % of what is free at the start.',
+    )
+    devices: _DeviceBudgets = Field(
+        default=(),
+        json_schema_extra={"wording": DEVICE_BUDGETS_WORDING, "default": {}},
+        description="Memory of each device that loaded models may take, by the device's name or number, as `modelyard "
+        "doctor` lists them: a size, or a part of the device's memory. Of one that is not named: what is free, less "
+        "3 % of its memory, and at least 256 MiB.",
     )
     kv_keep: KvKeep = Field(
         default="off",

@@ -10,6 +10,7 @@ GIB: Final = 2**30
 
 SIZE_WORDING: Final = 'a size such as "2GiB", or a number of bytes'
 BUDGET_WORDING: Final = 'a size such as "16GiB", a part such as "50%", or a number above 0 and at most 1'
+DEVICE_BUDGETS_WORDING: Final = 'a table of devices with their budgets, such as { CUDA0 = "20GiB", 1 = "80%" }'
 
 MAX_BYTES: Final = 2**63 - 1
 
@@ -59,6 +60,23 @@ def read_budget(value: Any) -> int | float | None:
     if percent is not None:
         return read_budget(float(percent[1]) / 100)
     return read_size(value)
+
+
+def read_device_budget(value: Any) -> int | float:
+    """Return the budget of a device that is named: the bytes of a size, or a part of the device's memory.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    budget = read_budget(value)
+    if budget is None:
+        raise ValueError(BUDGET_WORDING)
+    return budget
+
+
+def read_names(value: Any) -> Any:
+    """Return a table of devices with their numbers as text: keys of Python may be numbers, those of TOML are text."""
+    return {str(name): inner for name, inner in value.items()} if isinstance(value, dict) else value
 
 
 def size_hint(value: str, wording: str) -> str:

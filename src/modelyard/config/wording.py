@@ -53,6 +53,12 @@ def items_of(schema: Mapping[str, Any]) -> Mapping[str, Any]:
     return items
 
 
+def values_of(schema: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the schema of the values of a key that holds a table with any names; None where it holds none."""
+    values = _without_null(schema).get("additionalProperties")
+    return values if isinstance(values, Mapping) else None
+
+
 def is_secret(schema: Mapping[str, Any]) -> bool:
     """Whether the key's value, or an item of its list, must never be shown."""
     return bool(_without_null(schema.get("items", schema)).get("format") == "password")

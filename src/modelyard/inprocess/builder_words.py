@@ -114,7 +114,9 @@ def _calls(location: Location) -> Iterator[tuple[str, str]]:
     if isinstance(key, int) and tables:
         *tables, key = tables
     table = str(tables[-1]) if tables else ""
-    if table in _TABLES:
+    if tables == ["memory", "devices"]:
+        yield "devices", "with_device_budget(...)"
+    elif table in _TABLES:
         yield str(key), f"{_TABLES[table]}({key}=...)"
     elif key in METHODS:
         yield str(key), f"{METHODS[str(key)]}({'' if key in _WITHOUT_ARGUMENT else '...'})"

@@ -323,6 +323,11 @@ class MultiModelBuilder(McpBuildable):
         self._memory["budget"] = budget
         return self
 
+    def with_device_budget(self, device: str | int, budget: str | float) -> Self:
+        """Set the memory of all models together on a device, by its name or number, as ``with_memory_budget`` does."""
+        self._memory.setdefault("devices", {})[str(device)] = budget
+        return self
+
     def with_runtime(self, **keys: Any) -> Self:
         """Set keys of ``[runtime]``, such as ``prefix_cache_n``, which bound the sequences of the engines."""
         self._runtime |= keys

@@ -103,3 +103,9 @@ def test_what_a_process_cannot_change_is_compared_with_what_it_was_started_with(
     started, edited = config(SMOL, server={"port": 1}), config(SMOL, server={"port": 2})
     assert diff(edited, edited, started).server == ("port",), "it still waits for the next start"
     assert diff(edited, started, started) == NOTHING, "it was taken back"
+
+
+def test_budgets_concern_no_engine():
+    old = config(SMOL, memory={"budget": 0.5, "devices": {"CUDA0": 0.5}})
+    changes = diff(old, config(SMOL, memory={"budget": 0.5, "devices": {"CUDA0": 0.8}}))
+    assert changes == ConfigDiff((), (), {}, {}, ("devices",), ())

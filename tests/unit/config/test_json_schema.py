@@ -56,7 +56,8 @@ def test_every_key_is_described_and_keys_with_a_default_have_it():
     ],
 )
 def test_what_the_configuration_takes_the_schema_takes(line):
-    assert errors(f"memory = {{ budget = '50%', kv_keep_bytes = '2GiB' }}\n{MODEL}{line}") == []
+    memory = "{ budget = '50%', kv_keep_bytes = '2GiB', devices = { CUDA0 = '20GiB', 1 = '80%', b = 0.5 } }"
+    assert errors(f"memory = {memory}\n{MODEL}{line}") == []
 
 
 @pytest.mark.parametrize(
@@ -72,3 +73,8 @@ def test_what_the_configuration_takes_the_schema_takes(line):
 )
 def test_what_the_configuration_refuses_the_schema_refuses(line):
     assert errors(f"{MODEL}{line}")
+
+
+@pytest.mark.parametrize("budget", ["'lots'", "1.5", "-3", "5000", "true"])
+def test_what_is_no_budget_of_a_device_the_schema_refuses(budget):
+    assert errors(f"memory = {{ devices = {{ CUDA0 = {budget} }} }}\n{MODEL}")

@@ -71,7 +71,11 @@ def test_every_key_reaches_the_configuration(write):
         write("""
             command = "run"
             default_model_id = "g"
-            memory = { budget = "16GiB", kv_keep = "disk", kv_keep_bytes = "2GB", kv_dir = "kept" }
+            memory.budget = "16GiB"
+            memory.kv_keep = "disk"
+            memory.kv_keep_bytes = "2GB"
+            memory.kv_dir = "kept"
+            memory.devices.CUDA0 = 0.5
             [server]
             host = "::1"
             port = 0

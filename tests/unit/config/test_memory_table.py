@@ -59,6 +59,30 @@ def test_another_budget_is_refused_with_an_example(budget):
     assert problem({"budget": budget}) == f"[memory]: budget must be {expected}, not {shown(budget)}."
 
 
+def test_devices_have_budgets_by_name_or_number():
+    assert config({"devices": {"CUDA0": "20GiB", "1": "80%", "Vulkan0": 0.5}}).memory.devices == (
+        ("CUDA0", 20 * 2**30),
+        ("1", 0.8),
+        ("Vulkan0", 0.5),
+    )
+    assert config({"devices": {1: 0.8}}).memory.devices == (("1", 0.8),)
+    assert config().memory.devices == ()
+
+
+@pytest.mark.parametrize("budget", [0, 1.5, 5000, True, "lots", "150%", None, {}])
+def test_another_budget_of_a_device_is_refused_with_an_example(budget):
+    expected = 'a size such as "16GiB", a part such as "50%", or a number above 0 and at most 1'
+    refused = f"[memory]: devices: 'CUDA0' must be {expected}, not {shown(budget)}."
+    assert problem({"devices": {"CUDA0": budget}}) == refused
+
+
+def test_a_device_has_one_budget():
+    refused = "[memory]: devices: 'CUDA0' and 'cuda0' are the same device. Keep one of them."
+    assert problem({"devices": {"CUDA0": 0.5, "cuda0": 0.6}}) == refused
+    assert problem({"devices": {" ": 0.5}}).startswith("[memory]: devices: a name is empty. Name a device as")
+    assert problem({"devices": ["CUDA0"]}).endswith('such as { CUDA0 = "20GiB", 1 = "80%" }, not a list.')
+
+
 def test_prompts_are_kept_in_the_users_cache_unless_a_folder_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert config().memory.kv_folder == tmp_path / "modelyard" / "kv"

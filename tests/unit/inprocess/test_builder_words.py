@@ -52,6 +52,7 @@ WRONG: list[tuple[Callable[[], Buildable], str]] = [
     (lambda: MultimodalModelBuilder("org/a").with_mmproj("x"), "with_mmproj('x') must be a GGUF file"),
     (lambda: several().with_default_model("b"), "with_default_model('b') is not the id or an alias of any model."),
     (lambda: several().with_memory_budget("lots"), 'with_memory_budget takes a size such as "16GiB"'),
+    (lambda: several().with_device_budget("CUDA0", "lots"), "with_device_budget(...): 'CUDA0' must be a size"),
     (lambda: several().with_runtime(max_seqs=300), "with_runtime(max_seqs=...) must be a whole number from 1 to 256"),
     (lambda: several().with_runtime(budget=3), "with_runtime takes no 'budget'. Use with_memory_budget."),
     (lambda: several().with_token_source("x"), "with_token_source takes cache, env:VARIABLE"),
