@@ -14,6 +14,9 @@ DeviceKind: TypeAlias = Literal["cpu", "gpu", "igpu", "accel"]
 # The name of llama.cpp's backend for devices of other processes. Source: ggml-rpc.cpp, ggml_backend_rpc_reg_get_name.
 REMOTE: Final = "RPC"
 
+BACKEND_VARIABLE: Final = "GGML_BACKEND_PATH"
+"""The environment variable with the library of a further backend of llama.cpp."""
+
 # Tensors of experts. Source: llama.cpp, common/common.h, LLM_FFN_EXPS_REGEX.
 _EXPERTS: Final = r"\.ffn_(up|down|gate|gate_up)_(ch|)exps"
 

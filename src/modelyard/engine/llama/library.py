@@ -6,13 +6,14 @@ import ctypes
 import os
 import threading
 from functools import cache
-from typing import Any, Final
+from typing import Any
 
 from modelyard.system.openmp import SPIN_COUNT, SPIN_VARIABLE
 
 # Set before libgomp is loaded, which reads it once.
 os.environ.setdefault(SPIN_VARIABLE, SPIN_COUNT)
 
+from modelyard.engine.placing import BACKEND_VARIABLE
 from modelyard.errors import UnusableModel
 from modelyard.llama_binding import LIBRARIES, ggml, lib, load_backends, mtmd
 
@@ -28,9 +29,6 @@ __all__ = [
     "start",
     "version",
 ]
-
-BACKEND_VARIABLE: Final = "GGML_BACKEND_PATH"
-"""The environment variable with the library of a further backend."""
 
 # Source: ggml.h, enum ggml_log_level.
 _LOG_WARNING = 3
