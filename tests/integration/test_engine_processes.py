@@ -420,6 +420,13 @@ def test_what_was_never_tried_is_isolated(smollm2: Path, tmp_path: Path) -> None
     hosts.close()
 
 
+def test_what_may_be_on_a_device_of_another_machine_is_isolated(smollm2: Path, tmp_path: Path) -> None:
+    hosts = EngineHosts(folder=tmp_path)
+    assert hosts.isolates([smollm2], "auto", is_tried=True, offloads=True, may_be_remote=True)
+    assert not hosts.isolates([smollm2], "auto", is_tried=True, offloads=True)
+    hosts.close()
+
+
 def test_a_draft_model_lives_in_the_process_of_its_target(
     smollm2: Path, processes: EngineProcesses, journal: Journal, texts: dict[int, str]
 ) -> None:

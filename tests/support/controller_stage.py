@@ -36,11 +36,24 @@ def reload(controller, model):
 class Stage:
     """A controller, and the engines that it makes; by default for the models a and b."""
 
-    def __init__(self, engines, *, make=None, size=None, models=("a", "b"), max_requests=8, budget=BUDGET, policy=None):
+    def __init__(
+        self,
+        engines,
+        *,
+        make=None,
+        size=None,
+        models=("a", "b"),
+        max_requests=8,
+        budget=BUDGET,
+        policy=None,
+        device_budgets=None,
+        refresh_devices=None,
+    ):
         self.engines = engines
-        state = Residency.of({model: ModelPolicy(model, max_requests) for model in models}, budget, policy)
+        policies = {model: ModelPolicy(model, max_requests) for model in models}
+        state = Residency.of(policies, budget, policy, device_budgets or {})
         self.factory = SimpleNamespace(size=size or engines.size, make=make or engines.make)
-        self.controller = LifecycleController(state, self.factory)
+        self.controller = LifecycleController(state, self.factory, refresh_devices=refresh_devices)
 
     def submit(self, model="a"):
         return self.controller.submit(model, lambda sequence: Submit(sequence, Text("Once")))

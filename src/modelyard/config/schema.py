@@ -101,8 +101,8 @@ class Runtime(Table):
         default="auto",
         description="Where engines run: `thread`, all in the server's process, or `process`, each in one of its own, "
         "so that one that crashes ends no other, and its requests go on (not on Windows). `auto`: in processes for a "
-        "server that uses no accelerator, else on threads. A model that crashed gets a process in any case, until it "
-        "has served for an hour, and so does one whose `trial` is switched off.",
+        "server that uses no accelerator, or may use one of another machine, else on threads. A model that crashed "
+        "gets a process in any case, until it has served for an hour, and so does one whose `trial` is switched off.",
     )
     mcp_config: Annotated[Path, Strict(False)] | None = Field(
         default=None,

@@ -24,6 +24,7 @@ from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelReti
 from modelyard.yard.residency.eviction import Fit
 from modelyard.yard.residency.state import LoadState, ModelState
 from modelyard.yard.runtime.controller import LifecycleController
+from modelyard.yard.runtime.device_watch import DeviceWatch
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.runtime.model_spec import ModelSpec
 
@@ -73,6 +74,7 @@ async def reconfigure(
     controller: LifecycleController,
     config: Config,
     available_bytes: int,
+    devices: DeviceWatch | None = None,
     *,
     dry_run: bool,
 ) -> Reconfiguration:
@@ -82,6 +84,7 @@ async def reconfigure(
         directory, factory, controller: of the yard that serves.
         config: the new configuration.
         available_bytes: memory of the machine before any model was loaded.
+        devices: those of the yard, which have accepted the configuration's budgets; None: it uses none.
         dry_run: only return what would change.
 
     Raises:
@@ -107,6 +110,8 @@ async def reconfigure(
 
     if "budget" in changes.memory:
         controller.feed(BudgetChanged(memory_budget(config, available_bytes)))
+    if devices is not None:
+        devices.configure(config.memory.devices)
     for name in fresh.values():
         spec = factory.specs[name]
         controller.feed(ModelAdded(name, model_policy(config, spec.model)))

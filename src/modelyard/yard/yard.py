@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 
 from modelyard.config import Config, Model
-from modelyard.errors import InsufficientMemory
+from modelyard.engine.hosts.device_list import may_have_accelerators
 from modelyard.hub import Modalities, Progress, Stores
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.requests import Tokenize
@@ -26,20 +27,25 @@ from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
 from modelyard.yard.requests.token_stream import TokenStream
+from modelyard.yard.residency.events import DeviceBudgetsChanged
 from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime.capabilities import Task
 from modelyard.yard.runtime.controller import LifecycleController
+from modelyard.yard.runtime.device_watch import DeviceWatch
 from modelyard.yard.runtime.engine_factory import EngineFactory, MakeEngine
 from modelyard.yard.runtime.inflight import RunningAnswer
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_spec import ModelSpec
-from modelyard.yard.runtime.startup import load_what_fits
+from modelyard.yard.runtime.placements import may_use_devices, placement_of
+from modelyard.yard.runtime.startup import load_what_fits, refuse_unfit
 from modelyard.yard.stats.broadcast import Observer
 from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.submission import RequestSubmitter, Rounds
 from modelyard.yard.survey import FileSurvey
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,7 @@ class Yard:
         policy: the bounds of waiting.
         stores: where files come from; None: as the configuration says.
         auto_host: where engines run whose models have no record of deaths, unless the configuration says.
+        devices: watches the memory of devices; None: of those of this machine, for real engines.
     """
 
     def __init__(
@@ -70,11 +77,14 @@ class Yard:
         policy: WaitPolicy | None = None,
         stores: Stores | None = None,
         auto_host: Host = "thread",
+        devices: DeviceWatch | None = None,
     ) -> None:
         self.directory = ModelDirectory(config)
         self.factory = EngineFactory(make_engine, stores or stores_of(config), auto_host)
         # Memory of the machine before any model is loaded.
         self.available_bytes = 0
+        # Scripted engines are on no device.
+        self._devices = devices or (DeviceWatch() if make_engine is None and may_have_accelerators() else None)
         self._policy = policy or WaitPolicy()
         self._created = int(time.time())
         self._survey = FileSurvey(self.factory)
@@ -86,23 +96,31 @@ class Yard:
         """Load every model that is loaded at the start, side by side, as far as the memory budget goes.
 
         Raises:
-            ConfigError: files of some of them are missing or unusable; nothing was loaded.
-            InsufficientMemory: one of them does not fit the budget by itself; nothing was loaded.
+            ConfigError: files of some of them are missing or unusable, or there is no such device; nothing was loaded.
+            InsufficientMemory: one of them does not fit the budgets by itself; nothing was loaded.
             ModelLoadFailed: one could not be loaded; the others are freed again.
         """
+        try:
+            await self._start()
+        except BaseException:
+            if self._devices is not None:
+                await self._devices.close()
+            raise
+
+    async def _start(self) -> None:
         share_one_heap()
         self.factory.specs = {model.id: ModelSpec(self.config, model) for model in self.config.models}
         startup = [model.id for model in self.config.models if model.load == "startup"]
         self.available_bytes = available_bytes()
         budget = self.factory.budget_bytes = memory_budget(self.config, self.available_bytes)
+        await self._list_devices(self.config)
+        device_budgets = {} if self._devices is None else self._devices.configure(self.config.memory.devices)
         footprints = await self.factory.check(startup)
-        for name, choices in footprints.items():
-            if (least_bytes := min(choice.host_bytes for choice in choices)) > budget:
-                raise InsufficientMemory(name, least_bytes, budget)
         policies = {model.id: model_policy(self.config, model) for model in self.config.models}
-        controller = LifecycleController(
-            Residency.of(policies, budget, self._policy), self.factory, self.factory.discard
-        )
+        state = Residency.of(policies, budget, self._policy, device_budgets)
+        refuse_unfit(state, footprints)
+        refresh = None if self._devices is None else self._devices.refresh
+        controller = LifecycleController(state, self.factory, self.factory.discard, refresh)
         self._started = _Started(
             controller,
             RequestSubmitter(self.directory, controller),
@@ -110,6 +128,7 @@ class Yard:
             ModelOperations(self.directory, self.factory, controller),
         )
         self.factory.files.on_progress = controller.preparing
+        self._follow_devices(controller)
         outcomes = await asyncio.gather(*load_what_fits(controller, footprints), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -128,6 +147,9 @@ class Yard:
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """End all requests, free every model, refuse what comes. What is not free in time is freed with the process."""
+        if self._devices is not None:
+            # First, because nothing is decided by what they have any more, and a model may wait for a reading.
+            await self._devices.close()
         if self._started is not None:
             await self._started.controller.close(timeout_s)
         self.factory.close()
@@ -411,14 +433,47 @@ class Yard:
             dry_run: only return what would be done.
 
         Raises:
-            ConfigError: files of new or changed models are missing or unusable; nothing was changed.
+            ConfigError: files of new or changed models are missing or unusable, or there is no such device; nothing was
+                changed.
         """
         async with self._reconfiguring:
+            await self._list_devices(config)
+            self._follow_devices(self.controller)
             return await reconfigure(
-                self.directory, self.factory, self.controller, config, self.available_bytes, dry_run=dry_run
+                self.directory,
+                self.factory,
+                self.controller,
+                config,
+                self.available_bytes,
+                self._devices,
+                dry_run=dry_run,
             )
 
     # Parts
+
+    async def _list_devices(self, config: Config) -> None:
+        """List the devices if a configuration may use them, and they were not listed before.
+
+        Raises:
+            ConfigError: it has a budget of a device that does not exist.
+        """
+        devices, may_use = self._devices, any(may_use_devices(placement_of(config, model)) for model in config.models)
+        if devices is not None and may_use and not devices.is_listed:
+            self.factory.devices = self.factory.known_devices = await devices.list()
+        if devices is not None and devices.found:
+            devices.check(config.memory.devices)
+        elif config.memory.devices:
+            logger.warning("The budgets in [memory.devices] have no effect: models use no devices here")
+
+    def _follow_devices(self, controller: LifecycleController) -> None:
+        if (devices := self._devices) is None:
+            return
+
+        def feed(changed: DeviceBudgetsChanged) -> None:
+            self.factory.devices = devices.found
+            controller.feed(changed)
+
+        devices.follow(lambda: controller.state, feed)
 
     @property
     def config(self) -> Config:

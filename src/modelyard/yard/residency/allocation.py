@@ -22,6 +22,7 @@ from modelyard.yard.residency.state import (
     MOVE,
     LoadState,
     ModelState,
+    Residency,
     Waiter,
 )
 
@@ -210,8 +211,12 @@ def _fits_beside(builder: StateBuilder, name: str, plan: EvictionPlan, claim: tu
 
 
 def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
-    state, model = builder.state, builder.models[name]
-    pinned = [builder.models[other].policy.name for other in plan.pinned]
+    builder.refuse_queue(name, insufficient_memory(builder.state, name, plan))
+
+
+def insufficient_memory(state: Residency, name: str, plan: EvictionPlan) -> InsufficientMemory:
+    """Return why a model cannot be loaded, by a plan that says that it never fits."""
+    pinned = [state.models[other].policy.name for other in plan.pinned]
     own = state.taken([name], instead={name: plan.footprint})
     if alone := state.exceeded(own):
         pinned = []
@@ -220,7 +225,7 @@ def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
     short = alone or [pool for pool in state.exceeded(beside_pinned) if pool in own]
     pool = short[0] if short else HOST_NAME
     device = "" if pool == HOST_NAME else pool
-    builder.refuse_queue(name, InsufficientMemory(model.policy.name, own[pool], state.budget_of(pool), pinned, device))
+    return InsufficientMemory(state.models[name].policy.name, own[pool], state.budget_of(pool), pinned, device)
 
 
 def _oldest(model: ModelState) -> Waiter:

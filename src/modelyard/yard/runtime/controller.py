@@ -7,7 +7,8 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Sequence
+from functools import partial
 
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.hub.sources.listing import Progress
@@ -53,6 +54,8 @@ class LifecycleController:
         state: all models, unloaded.
         factory: sizes models and makes their engines.
         on_removed: called with the name of a retired model once it is removed.
+        refresh_devices: returns once it was looked which devices there are, and the state has their budgets; None:
+            there are none.
 
     Attributes:
         state: the state of the residency.
@@ -64,7 +67,11 @@ class LifecycleController:
     """
 
     def __init__(
-        self, state: Residency, factory: EngineSource, on_removed: Callable[[str], None] | None = None
+        self,
+        state: Residency,
+        factory: EngineSource,
+        on_removed: Callable[[str], None] | None = None,
+        refresh_devices: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.state = state._replace(now=time.monotonic())
         self.profiles: dict[str, ModelProfile] = {}
@@ -74,7 +81,8 @@ class LifecycleController:
         self.closing = asyncio.Event()
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
-        self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event)
+        self._refresh_devices = refresh_devices
+        self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event, self._devices_of)
         self._inflight = InflightRequests(self.counters, self.feed, lambda: self.state.is_closing)
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
         self._events: deque[events.ResidencyEvent] = deque()
@@ -319,6 +327,17 @@ class LifecycleController:
             what = after_death(self.state, model)
             logger.warning("The engine of %s died (%s): %s", model.policy.name, event.reason, what)
         self._note_freed()
+
+    def _devices_of(self, model: str) -> Callable[[], Awaitable[bool]] | None:
+        """Return what tells whether a device is gone that ``model`` is on; None where it is on the host alone."""
+        state = self.state.models.get(model)
+        if self._refresh_devices is None or state is None or state.footprint is None or not state.footprint.devices:
+            return None
+        return partial(self._are_gone, {share.pool for share in state.footprint.devices}, self._refresh_devices)
+
+    async def _are_gone(self, pools: set[str], refresh: Callable[[], Awaitable[None]]) -> bool:
+        await refresh()
+        return not pools <= self.state.device_budgets.keys()
 
     def _count_death(self, model: str) -> None:
         state, counters = self.state.models.get(model), self.counters[self._display_name(model)]

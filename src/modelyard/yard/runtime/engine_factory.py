@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard.config import effective_cpu, isolation_of
 from modelyard.engine.hosts.trial_task import TrialTask
-from modelyard.engine.placing import LlamaDevice
+from modelyard.engine.placing import LlamaDevice, resolve
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel, UnusableModels
 from modelyard.hub import (
@@ -44,7 +44,7 @@ from modelyard.yard.runtime.model_spec import (
     footprint_of,
     trial_tasks,
 )
-from modelyard.yard.runtime.placements import needs_devices, placement_of
+from modelyard.yard.runtime.placements import may_be_remote, needs_devices, placement_of
 from modelyard.yard.runtime.trial_footprints import with_trials
 from modelyard.yard.runtime.trials import Trials
 
@@ -69,7 +69,8 @@ class EngineFactory:
         specs: the models that are known.
         files: finds and prepares their files.
         budget_bytes: memory of the host that all models may take together.
-        devices: those of the machine, with their memory; () without accelerators.
+        devices: all devices of the machine, as they were last listed; () without accelerators. Set before ``check``.
+        known_devices: all devices that were listed at the start, some of which may be gone; () where none were.
     """
 
     def __init__(
@@ -80,6 +81,7 @@ class EngineFactory:
         self.files = ModelFileProvider(stores or Stores())
         self.budget_bytes = 0
         self.devices: tuple[LlamaDevice, ...] = ()
+        self.known_devices: tuple[LlamaDevice, ...] = ()
         self._make_handle = make_engine
         # Scripted engines have no files to try.
         self._trials = Trials() if make_engine is None else None
@@ -268,11 +270,14 @@ class EngineFactory:
             placement = placement_of(spec.config, spec.model)
             if not needs_devices(placement):
                 continue
-            # Imported here, because it loads llama.cpp.
-            from modelyard.engine.llama import resolve_here
-
             try:
-                resolve_here(placement)
+                if self.known_devices:
+                    resolve(placement, self.known_devices)
+                else:
+                    # Imported here, because it loads llama.cpp.
+                    from modelyard.engine.llama import resolve_here
+
+                    resolve_here(placement)
             except UnusableModel as unusable:
                 problems.append(f"model '{spec.model.id}': {unusable}")
         return problems
@@ -378,7 +383,11 @@ class EngineFactory:
         isolation, is_tried = isolation_of(spec.config, spec.model), spec.config.runtime.trial
         try:
             return self._engine_hosts().isolates(
-                paths, isolation, is_tried=is_tried, offloads=not effective_cpu(spec.config.models)
+                paths,
+                isolation,
+                is_tried=is_tried,
+                offloads=not effective_cpu(spec.config.models),
+                may_be_remote=may_be_remote(placement_of(spec.config, spec.model), self.devices),
             )
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error

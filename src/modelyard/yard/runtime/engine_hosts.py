@@ -82,7 +82,15 @@ class EngineHosts:
         for backend in missing_backends():
             logger.warning("%s", backend)
 
-    def isolates(self, paths: Sequence[Path], isolation: Isolation, *, is_tried: bool, offloads: bool) -> bool:
+    def isolates(
+        self,
+        paths: Sequence[Path],
+        isolation: Isolation,
+        *,
+        is_tried: bool,
+        offloads: bool,
+        may_be_remote: bool = False,
+    ) -> bool:
         """Whether the engine of a model gets a process of its own.
 
         Args:
@@ -90,6 +98,7 @@ class EngineHosts:
             isolation: as the model is configured.
             is_tried: whether its files are tried before they are served.
             offloads: whether it uses accelerators where there are any.
+            may_be_remote: whether it may be on a device of another machine.
 
         Raises:
             OSError: one of its files cannot be read.
@@ -98,7 +107,8 @@ class EngineHosts:
             return False
         record = self._records.find(contents_digest(paths)) if isolation == "auto" else None
         default = self._auto_host
-        if not is_tried:
+        if not is_tried or may_be_remote:
+            # llama.cpp ends its process when a device of another machine is gone.
             default = "process"
         elif offloads and can_offload():
             # Each process takes hundreds of megabytes of an accelerator for its own context.

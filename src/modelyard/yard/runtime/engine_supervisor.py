@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from dataclasses import replace
+from typing import TYPE_CHECKING, TypeAlias, TypeVar
 
 from modelyard.errors import ModelyardError, OutOfDeviceMemory
 from modelyard.protocol.events import Event, Publish
@@ -27,6 +28,10 @@ logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+_Outcome: TypeAlias = (
+    events.EngineFreed | events.EngineLoadFailed | events.EngineDied | events.FilesReplaced | events.Outgrown
+)
+
 # A thread exits right after its last event, so the wait for its exit is short.
 EXIT_TIMEOUT_S = 1.0
 
@@ -39,6 +44,8 @@ class EngineSupervisor:
         receive: called with a model, and the events that its engine has published with one step.
         report: called with the outcome for a model: Sized, EngineFreed, EngineLoadFailed, EngineDied, FilesReplaced,
             Outgrown or WeightsLost.
+        devices_of: returns a function for a model on devices, and None for others. The function is called before the
+            model's failure or death is reported, and returns whether one of its devices is gone.
 
     Attributes:
         engines: by model, from the start of their threads to their last events.
@@ -49,11 +56,13 @@ class EngineSupervisor:
         factory: EngineSource,
         receive: Callable[[str, Sequence[Event]], None],
         report: Callable[[events.ResidencyEvent], None],
+        devices_of: Callable[[str], Callable[[], Awaitable[bool]] | None] = lambda _model: None,
     ) -> None:
         self.engines: dict[str, EngineHandle] = {}
         self._factory = factory
         self._receive = receive
         self._report = report
+        self._devices_of = devices_of
         self._loop = asyncio.get_running_loop()
         # The task that sizes or loads a model, or frees its parked weights: one at a time for each.
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -114,15 +123,24 @@ class EngineSupervisor:
             self._parked[model] = parked
             self._report(freed)
 
-    def conclude(
-        self,
-        event: events.EngineFreed
-        | events.EngineLoadFailed
-        | events.EngineDied
-        | events.FilesReplaced
-        | events.Outgrown,
-    ) -> None:
+    def conclude(self, event: _Outcome) -> None:
         """Report the end of a model once its parked weights are free, too."""
+        is_failure = isinstance(event, events.EngineLoadFailed | events.EngineDied)
+        if is_failure and (are_gone := self._devices_of(event.model)) is not None:
+            work = self._conclude_after(are_gone, event)
+            self._tasks[event.model] = self._loop.create_task(work, name=f"look at the devices of {event.model}")
+        else:
+            self._conclude(event)
+
+    async def _conclude_after(self, are_gone: Callable[[], Awaitable[bool]], event: _Outcome) -> None:
+        """Report a failure once the residency knows of devices that are gone: the model is then loaded elsewhere."""
+        is_gone = await are_gone()
+        self._remove_current_task()
+        if is_gone and isinstance(event, events.EngineLoadFailed):
+            event = replace(event, lacks_device_memory=True)
+        self._conclude(event)
+
+    def _conclude(self, event: _Outcome) -> None:
         parked = self._parked.pop(event.model, None)
         if parked is None:
             self._report(event)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from modelyard.config import Config, Model, effective_cpu
+from modelyard.engine.placing import REMOTE, LlamaDevice
 from modelyard.protocol.placement import HOST_NAME, Placement
 
 
@@ -24,6 +27,23 @@ def placement_of(config: Config, model: Model) -> Placement:
         mlock=bool(device.mlock),
         mmap=device.mmap,
     )
+
+
+def may_use_devices(placement: Placement) -> bool:
+    """Whether the placement is another one on a machine with devices than without."""
+    return placement.uses_devices and (
+        placement.gpu_layers != 0 or any(place != HOST_NAME for _, place in placement.tensor_overrides)
+    )
+
+
+def may_be_remote(placement: Placement, found: Iterable[LlamaDevice]) -> bool:
+    """Whether a model may be on devices of other machines: their loss ends the process that uses them."""
+    if not may_use_devices(placement):
+        return False
+    remote = {device.name.lower() for device in found if device.backend == REMOTE and device.kind != "cpu"}
+    if placement.devices is None:
+        return bool(remote)
+    return any(name.lower() in remote for name in placement.devices)
 
 
 def needs_devices(placement: Placement) -> bool:

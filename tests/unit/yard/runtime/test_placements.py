@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from modelyard.config import validate_config
+from modelyard.engine.placing import LlamaDevice
 from modelyard.protocol.placement import ANYWHERE, ON_HOST, Placement
-from modelyard.yard.runtime.placements import needs_devices, placement_of
+from modelyard.yard.runtime.placements import may_be_remote, may_use_devices, needs_devices, placement_of
 
 
 def placed(**device: Any) -> Placement:
@@ -61,3 +62,38 @@ def test_cpu_of_one_model_keeps_all_on_the_host() -> None:
 )
 def test_only_what_cannot_be_without_devices_is_checked_at_the_start(device: dict[str, Any], needs: bool) -> None:
     assert needs_devices(placed(**device)) is needs
+
+
+@pytest.mark.parametrize(
+    ("device", "may"),
+    [
+        ({}, True),
+        ({"devices": ["CUDA1"]}, True),
+        ({"n_cpu_moe": 3}, True),
+        ({"cpu": True}, False),
+        ({"n_gpu_layers": 0}, False),
+        ({"n_gpu_layers": 0, "tensor_overrides": ["exps=CUDA0"]}, True),
+    ],
+)
+def test_models_that_may_use_devices_are_known_by_their_table(device: dict[str, Any], may: bool) -> None:
+    assert may_use_devices(placed(**device)) is may
+
+
+@pytest.mark.parametrize(
+    ("device", "may"),
+    [
+        ({}, True),
+        ({"devices": ["CUDA0"]}, False),
+        ({"devices": ["CUDA0", "rpc0"]}, True),
+        ({"n_gpu_layers": 0}, False),
+        ({"cpu": True}, False),
+    ],
+)
+def test_models_that_may_be_on_another_machine_are_known_by_their_devices(device: dict[str, Any], may: bool) -> None:
+    found = [
+        LlamaDevice("RPC0", "", "gpu", 1, 1, "RPC"),
+        LlamaDevice("CUDA0", "", "gpu", 1, 1, "CUDA"),
+        LlamaDevice("CPU", "", "cpu", 1, 1, "CPU"),
+    ]
+    assert may_be_remote(placed(**device), found) is may
+    assert not may_be_remote(placed(**device), found[1:])

@@ -1,0 +1,108 @@
+"""Budgets of devices in a yard: at the start, in a new configuration, and in the end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from modelyard.config import Config, validate_config
+from modelyard.errors import ConfigError
+from modelyard.yard.memory.device_budgets import reserve_bytes
+from modelyard.yard.runtime.device_watch import DeviceWatch
+from modelyard.yard.yard import Yard
+from support.gguf_writer import tiny_model, write
+from support.scripted_devices import CPU, FIRST, GIB, SECOND, WAIT_S, Reading, ScriptedReader
+from support.scripted_engines import ScriptedEngines
+
+RESERVE = reserve_bytes(24 * GIB)
+
+
+@pytest.fixture
+def engines() -> Iterator[ScriptedEngines]:
+    engines = ScriptedEngines(answer=lambda _: ["Hello"])
+    yield engines
+    assert engines.end()
+
+
+def config(folder: Path, device: dict[str, Any] | None = None, **devices: Any) -> Config:
+    model = {"model_id": str(write(folder / "tiny.gguf", tiny_model())), "alias": "a", "device": device or {}}
+    return validate_config({"memory": {"devices": devices}, "models": [{**model, "load": "on-demand"}]})
+
+
+def yard_of(config: Config, engines: ScriptedEngines, *readings: Reading) -> tuple[Yard, ScriptedReader]:
+    reader = ScriptedReader(*readings)
+    return Yard(config, engines.make_handle, devices=DeviceWatch(reader, 1000.0)), reader
+
+
+async def test_devices_have_budgets_from_the_start_on(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard, reader = yard_of(config(tmp_path, CUDA1="50%"), engines, (CPU, FIRST, SECOND))
+    await yard.start()
+    assert yard.controller.state.device_budgets == {"CUDA0": 20 * GIB - RESERVE, "CUDA1": 12 * GIB}
+    assert yard.factory.devices == (CPU, FIRST, SECOND)
+    async with asyncio.timeout(WAIT_S):
+        await yard.close()
+    assert reader.is_closed
+
+
+async def test_an_unknown_device_is_refused_at_the_start(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard, reader = yard_of(config(tmp_path, CUDA7=0.5), engines, (CPU, FIRST))
+    with pytest.raises(ConfigError, match=r"'CUDA7', which does not exist\. There are: 0 \(CUDA0\)\."):
+        await yard.start()
+    assert reader.is_closed
+
+
+async def test_a_changed_budget_is_applied_by_a_new_configuration(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard, _ = yard_of(config(tmp_path), engines, (CPU, FIRST))
+    await yard.start()
+    await yard.reload("a")
+    changed = await yard.reconfigure(config(tmp_path, CUDA0="5GiB"), dry_run=True)
+    assert changed.diff.memory == ("devices",)
+    assert yard.controller.state.device_budgets == {"CUDA0": 20 * GIB - RESERVE}
+    await yard.reconfigure(config(tmp_path, CUDA0="5GiB"))
+    assert yard.controller.state.device_budgets == {"CUDA0": 5 * GIB}
+    with pytest.raises(ConfigError, match="CUDA7"):
+        await yard.reconfigure(config(tmp_path, CUDA7="5GiB"))
+    assert yard.controller.state.device_budgets == {"CUDA0": 5 * GIB}
+    assert len(engines.of("a")) == 1, "no model is loaded again for it"
+    await yard.close()
+
+
+@pytest.mark.parametrize("device", [{"cpu": True}, {"n_gpu_layers": 0}])
+async def test_devices_that_no_model_uses_are_not_asked_for(
+    tmp_path: Path, engines: ScriptedEngines, device: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    yard, reader = yard_of(config(tmp_path, device, CUDA0=0.5), engines, (CPU, FIRST))
+    with caplog.at_level(logging.WARNING):
+        await yard.start()
+    assert reader.count == 0
+    assert yard.factory.devices == ()
+    assert "[memory.devices] have no effect" in caplog.text
+    await yard.reconfigure(config(tmp_path, CUDA0="5GiB"))
+    assert yard.controller.state.device_budgets == {"CUDA0": 5 * GIB}
+    await yard.close()
+
+
+async def test_a_device_that_is_lost_is_no_choice_any_more(tmp_path: Path, engines: ScriptedEngines) -> None:
+    watch = DeviceWatch(reader := ScriptedReader((CPU, FIRST, SECOND)), 1000.0)
+    yard = Yard(config(tmp_path), engines.make_handle, devices=watch)
+    await yard.start()
+    reader.readings.put(None)
+    reader.readings.put((CPU, FIRST))
+    async with asyncio.timeout(WAIT_S):
+        await watch.refresh()
+    assert set(yard.controller.state.device_budgets) == {"CUDA0"}
+    assert yard.factory.devices == (CPU, FIRST)
+    await yard.close()
+
+
+async def test_scripted_engines_are_on_no_devices(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    assert yard.controller.state.device_budgets == {}
+    assert yard.factory.devices == ()
+    await yard.close()
