@@ -30,6 +30,7 @@ from modelyard.llama_binding import LIBRARIES
 
 SOURCE: Final = Path(__file__).with_name("rpc_device.cpp")
 PROGRAM: Final = Path(__file__).with_name("rpc_device_program.py")
+OTHER_PROGRAM: Final = Path(__file__).with_name("device_memory_program.py")
 SERVERS_VARIABLE: Final = "MODELYARD_TEST_DEVICES"
 
 _GGML: Final = "vendor/llama.cpp/ggml/"
@@ -58,6 +59,25 @@ class RpcDevices:
             name: int.from_bytes(file.read_bytes(), sys.byteorder)
             for name, file in zip(self.names, self.used, strict=True)
         }
+
+    @contextmanager
+    def taken(self, number: int, size: int) -> Iterator[None]:
+        """Have another program take ``size`` bytes of a device."""
+        other = subprocess.Popen(
+            [sys.executable, str(OTHER_PROGRAM), self.names[number], str(size)],
+            env={**os.environ, **self.environment},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        with other:
+            try:
+                assert other.stdout is not None
+                assert other.stdout.readline().strip() == "taken"
+                yield
+            finally:
+                other.kill()
 
     def kill(self, number: int) -> None:
         """End a device, as if it fell off the bus."""
