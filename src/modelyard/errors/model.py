@@ -91,7 +91,7 @@ class ModelUnloaded(ModelyardError):
 
 
 class InsufficientMemory(ModelyardError):
-    """The model does not fit the memory budget, even if all others are unloaded; that of ``device``, or of the host."""
+    """The model does not fit the memory budget, of the host or of a device, even if all others are unloaded."""
 
     code = "insufficient_memory"
     status = 507

@@ -14,7 +14,9 @@ from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
-from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, device_bytes, leaves_in_s, memory_of, plan, stage
+from modelyard.yard.stats.device_memory import device_bytes
+from modelyard.yard.stats.placement_text import placement_of_model
+from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
 from modelyard.yard.survey import FileSurvey
 
 
@@ -92,7 +94,8 @@ class ModelListing:
             state = self._controller.state
             models = {**state.models, key: state.models[key]._replace(footprint=choices[0], choices=choices)}
             state = state._replace(models=models)
-        return plan(state._replace(now=time.monotonic()), key).visible_to(self._directory.caller())
+        planned = plan(state._replace(now=time.monotonic()), key, self._layer_count(key))
+        return planned.visible_to(self._directory.caller())
 
     def _status(self, model: Model) -> ModelStatus:
         name, controller, caller = self._directory.residency_names[model.id], self._controller, self._directory.caller()
@@ -127,7 +130,8 @@ class ModelListing:
             predicted_bytes=predicted_bytes,
             resident_bytes=memory.resident_bytes,
             shared_bytes=memory.shared_bytes,
-            device_bytes=device_bytes(profile, state.load_state),
+            device_bytes=device_bytes(controller.state, name, profile),
+            placement=placement_of_model(controller.state, state, self._layer_count(name)),
             is_pinned=state.policy.is_pinned,
             is_parked=state.load_state is LoadState.PARKED,
             load_s=state.load_s,
@@ -144,6 +148,10 @@ class ModelListing:
             license=facts.license if facts else "",
             progress=self._progress(name) if STATUS[state.load_state] == "reloading" else None,
         )
+
+    def _layer_count(self, name: str) -> int | None:
+        facts = self._factory.facts(name)
+        return facts.layer_count if facts else None
 
     def _progress(self, name: str) -> Progress | None:
         fraction = self._controller.load_progress.get(name)

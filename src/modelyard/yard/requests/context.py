@@ -115,7 +115,7 @@ class Caller:
         match error:
             case InsufficientMemory() if self.permitted_models(error.pinned) != error.pinned:
                 pinned = self.visible_names(error.pinned)
-                return InsufficientMemory(error.model, error.needed_bytes, error.budget_bytes, pinned)
+                return InsufficientMemory(error.model, error.needed_bytes, error.budget_bytes, pinned, error.device)
             case ModelLoadFailed() if (reason := self.visible_reason(error.reason)) != error.reason:
                 return ModelLoadFailed(error.model, reason, error.retry_after_s)
         return error

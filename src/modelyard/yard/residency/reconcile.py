@@ -11,6 +11,7 @@ from modelyard.errors import (
     ModelUnloaded,
     ModelyardError,
 )
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.system.quantities import duration_text
 from modelyard.yard.residency.allocation import allocate
 from modelyard.yard.residency.builder import StateBuilder, load_failure
@@ -160,7 +161,9 @@ def _relieve(builder: StateBuilder) -> None:
         first = min(
             movable, key=lambda n: (builder.models[n].load_state is not LoadState.PARKED, builder.models[n].last_used)
         )
-        builder.free(first, suspends=False, why="more memory is used than the budget has", reason="budget")
+        pool = next(pool for pool in exceeded if state.taken([first]).get(pool))
+        of = "" if pool == HOST_NAME else f" of {pool}"
+        builder.free(first, suspends=False, why=f"more memory{of} is used than the budget has", reason="budget")
 
 
 def _move(builder: StateBuilder) -> None:

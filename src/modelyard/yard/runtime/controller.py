@@ -34,6 +34,7 @@ from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import WaitOptions
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
+from modelyard.yard.residency.failures import may_fall_back
 from modelyard.yard.residency.state import LoadState, RequestId, Residency, UnloadMode
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
 from modelyard.yard.runtime.inflight import InflightRequests, RunningAnswer
@@ -319,8 +320,10 @@ class LifecycleController:
             self.counters[self._display_name(event.model)].loads["failed"] += 1
         elif isinstance(event, events.EngineDied):
             self._count_death(event.model)
+        if falls_back := isinstance(event, events.EngineLoadFailed) and self._falls_back(event):
+            logger.warning("%s", log_lines.fell_back(self.state, event.model, event.reason))
         self.feed(event)
-        if isinstance(event, events.EngineLoadFailed) and event.model in self.state.models:
+        if isinstance(event, events.EngineLoadFailed) and not falls_back and event.model in self.state.models:
             logger.error("%s", log_lines.failed(self.state, event.model, event.reason))
         if isinstance(event, events.EngineDied) and event.model in self.state.models:
             model = self.state.models[event.model]
@@ -433,6 +436,10 @@ class LifecycleController:
     def _predicted_bytes(self, model: str) -> int | None:
         footprint = self.state.models[model].footprint
         return None if footprint is None else footprint.total_bytes
+
+    def _falls_back(self, failed: events.EngineLoadFailed) -> bool:
+        model = self.state.models.get(failed.model)
+        return failed.lacks_device_memory and model is not None and may_fall_back(model)
 
     def _discard_engine(self, model: str, reason: str = "it was stopped") -> None:
         self._inflight.lose(self._engines.engines[model], reason)

@@ -12,6 +12,7 @@ from modelyard.formats.gguf.values import Value
 from modelyard.hub import POOLED_KINDS, ModelFiles
 from modelyard.protocol.prompts import Sampling
 from modelyard.yard.memory.cache_bytes import context_cells
+from modelyard.yard.memory.layer_shapes import layer_count
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class HeaderFacts:
         parameter_count: number of its weights; None where not all headers were read.
         sampling: defaults of its configuration, else those that the header recommends; None where neither has one.
         license: name of its license; "" where the header has none.
+        layer_count: layers that can be put on devices: those that are computed, and the output, which counts as one.
     """
 
     architecture: str
@@ -39,6 +41,7 @@ class HeaderFacts:
     parameter_count: int | None = None
     sampling: Sampling = field(default_factory=Sampling)
     license: str = ""
+    layer_count: int | None = None
 
 
 def header_facts(files: ModelFiles, model: Model) -> HeaderFacts:
@@ -56,6 +59,7 @@ def header_facts(files: ModelFiles, model: Model) -> HeaderFacts:
         parameter_count=files.parameter_count,
         sampling=Sampling(**model.sampling.model_dump()).over(published_sampling(partial(_number, header))),
         license=_text(header, "general.license"),
+        layer_count=layer_count(header) + 1 if header.block_count else None,
     )
 
 

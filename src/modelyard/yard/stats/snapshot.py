@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from modelyard.yard.residency.state import LoadState, ModelState, Residency
 from modelyard.yard.stats.counters import Counters, ModelCounters
+from modelyard.yard.stats.device_memory import DeviceUse, device_uses, of_devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,8 +20,9 @@ class ModelMetrics:
         is_isolated: whether its last engine ran in a process of its own.
         waiting: requests in its queue.
         running: requests in its engine.
-        resident_bytes: memory that it takes, including weights that it shares with other models.
+        resident_bytes: memory that it takes of the host and of devices, including weights that it shares with others.
         counters: what it has done since the start.
+        device_bytes: the part of ``resident_bytes`` that is memory of devices, by their names.
     """
 
     model: str
@@ -29,6 +32,7 @@ class ModelMetrics:
     running: int
     resident_bytes: int
     counters: ModelCounters
+    device_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,15 +41,17 @@ class MetricsSnapshot:
 
     Attributes:
         models: the numbers of each.
-        budget_bytes: memory that they may take together.
+        budget_bytes: memory of the host that they may take together.
         used_bytes: all bytes that count against the budget.
         kept_bytes: host memory for what outlived unloads, which is part of ``used_bytes``.
+        devices: memory of devices, by their names.
     """
 
     models: tuple[ModelMetrics, ...]
     budget_bytes: int
     used_bytes: int
     kept_bytes: int
+    devices: Mapping[str, DeviceUse] = field(default_factory=dict)
 
 
 def metrics_snapshot(state: Residency, counters: Counters) -> MetricsSnapshot:
@@ -56,6 +62,7 @@ def metrics_snapshot(state: Residency, counters: Counters) -> MetricsSnapshot:
     for name in names:
         keys = [key for key, model in state.models.items() if model.policy.name == name]
         models = [state.models[key] for key in keys]
+        taken = state.taken([key for key in keys if state.models[key].is_resident], alone)
         metrics.append(
             ModelMetrics(
                 model=name,
@@ -63,11 +70,12 @@ def metrics_snapshot(state: Residency, counters: Counters) -> MetricsSnapshot:
                 is_isolated=any(model.is_isolated for model in models),
                 waiting=sum(map(_waiting, models)),
                 running=sum(len(model.leases) for model in models),
-                resident_bytes=state.taken_bytes([key for key in keys if state.models[key].is_resident], alone),
+                resident_bytes=sum(taken.values()),
                 counters=counters[name],
+                device_bytes=of_devices(taken),
             )
         )
-    return MetricsSnapshot(tuple(metrics), state.budget_bytes, state.used_bytes, state.kept_bytes)
+    return MetricsSnapshot(tuple(metrics), state.budget_bytes, state.used_bytes, state.kept_bytes, device_uses(state))
 
 
 def _waiting(model: ModelState) -> int:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 from modelyard.hub import Kind
 from modelyard.hub.sources.listing import Progress
-from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.protocol.prompts import Sampling
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
 from modelyard.yard.residency.choice import plan_load
-from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds
+from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds, plan_eviction
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
+from modelyard.yard.stats.device_memory import device_uses, of_devices
+from modelyard.yard.stats.placement_text import text_beside_devices
 
 Status = Literal["loaded", "unloaded", "reloading"]
 
@@ -58,8 +61,10 @@ class ModelStatus:
             its files were read.
         resident_bytes: memory that it takes now: 0 for an unloaded model, the weights alone for a parked one.
         shared_bytes: the part of ``resident_bytes`` that are weights which another loaded model uses, too.
-        device_bytes: memory that it takes now of each device, by its name, as its last load measured, without a
-            projector.
+        device_bytes: memory that it takes now of each device, by its name: as its last load measured, without a
+            projector; while it is loaded or freed as predicted.
+        placement: where it is, in words, such as "CUDA0, 12 of 33 layers", or "host"; "" for a model that takes no
+            memory, and on a machine without devices.
         is_pinned: whether it is never evicted.
         is_parked: whether it is unloaded, with its weights in memory.
         load_s: seconds that its last load took; None before the first.
@@ -117,10 +122,11 @@ class ModelStatus:
     sampling: Sampling | None = None
     license: str = ""
     device_bytes: Mapping[str, int] = field(default_factory=dict)
+    placement: str = ""
 
 
 class ModelMemory(NamedTuple):
-    """Memory of one model; see the fields of these names in ``ModelStatus``."""
+    """Memory of one model, on the host and on devices; see the fields of these names in ``ModelStatus``."""
 
     predicted_bytes: int | None
     resident_bytes: int
@@ -134,20 +140,17 @@ def memory_of(state: Residency, name: str) -> ModelMemory:
         return ModelMemory(None, 0, 0)
     if not state.models[name].is_resident:
         return ModelMemory(footprint.total_bytes, 0, 0)
-    others = (state.models[other].footprint or NO_FOOTPRINT for other in state.resident() if other != name)
-    shared = {key for other in others for key in other.weights}
-    shared_bytes = sum(size for key, size in footprint.weights.items() if key in shared)
-    return ModelMemory(footprint.total_bytes, state.taken_bytes([name], state.weights_alone()), shared_bytes)
+    others = [state.models[other].footprint or NO_FOOTPRINT for other in state.resident() if other != name]
+    shared = {key for other in others for key in _weights(other)}
+    shared_bytes = sum(size for key, size in _weights(footprint).items() if key in shared)
+    resident_bytes = sum(state.taken([name], state.weights_alone()).values())
+    return ModelMemory(footprint.total_bytes, resident_bytes, shared_bytes)
 
 
-def device_bytes(profile: ModelProfile | None, load_state: LoadState) -> dict[str, int]:
-    """Return the bytes that a model takes of each device now: all of a loaded one, the weights of a parked one."""
-    if profile is None or load_state not in (LoadState.LOADED, LoadState.PARKED):
-        return {}
-    is_parked = load_state is LoadState.PARKED
-    return {
-        name: taken.weights if is_parked else taken.total for name, taken in profile.device_bytes if name != HOST_NAME
-    }
+def _weights(footprint: Footprint) -> dict[tuple[str, str], int]:
+    """Return the bytes of weights by their pool and key."""
+    on_devices = {(share.pool, share.weights_key): share.weights_bytes for share in footprint.devices}
+    return {(HOST_NAME, key): size for key, size in footprint.weights.items()} | on_devices
 
 
 def leaves_in_s(model: ModelState, now: float) -> float | None:
@@ -164,13 +167,24 @@ class Eviction:
 
     Attributes:
         model: its id.
-        bytes: memory that it gives back.
+        bytes: memory of the host that it gives back.
         why: why it is this model, as a sentence.
+        device_bytes: memory of devices that it gives back, by their names.
     """
 
     model: str
     bytes: int
     why: str
+    device_bytes: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PoolPlan:
+    """What a load needs of one device; see the fields of these names in ``Plan``."""
+
+    needed_bytes: int
+    free_bytes: int
+    budget_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,12 +195,15 @@ class Plan:
         model: its id.
         outcome: "loaded" or "loading" where nothing has to be done; else "fits" where it fits now, "evicts" where idle
             models are evicted, "waits" where busy models have to make room, or "never".
-        needed_bytes: memory that it takes beside the models that stay; weights that are parked, or that one of them
-            uses, do not count again.
-        free_bytes: memory that is free now.
-        budget_bytes: memory that all models may take together.
+        needed_bytes: memory of the host that it takes beside the models that stay; weights that are parked, or that one
+            of them uses, do not count again.
+        free_bytes: memory of the host that is free now.
+        budget_bytes: memory of the host that all models may take together.
         evicts: the models that would be evicted.
         load_s: seconds that the load takes, as last measured, else estimated.
+        devices: what it needs of each device, by its name.
+        placement: where it would be put, or is, in words; "" on a machine without devices.
+        tokens_per_s: tokens that one request is expected to get there in a second; None: not known.
     """
 
     model: str
@@ -196,6 +213,9 @@ class Plan:
     budget_bytes: int
     evicts: tuple[Eviction, ...]
     load_s: float
+    devices: Mapping[str, PoolPlan] = field(default_factory=dict)
+    placement: str = ""
+    tokens_per_s: float | None = None
 
     def visible_to(self, caller: Caller) -> Plan:
         """Return the plan as ``caller`` may see it: models that are hidden from it are one entry, without a name."""
@@ -203,35 +223,60 @@ class Plan:
         if not hidden:
             return self
         count = "one model" if len(hidden) == 1 else f"{len(hidden)} models"
-        together = Eviction(OTHER_MODELS, sum(gone.bytes for gone in hidden), f"{count} that this key may not see")
+        together = Eviction(
+            OTHER_MODELS,
+            sum(gone.bytes for gone in hidden),
+            f"{count} that this key may not see",
+            dict(sum((Counter(gone.device_bytes) for gone in hidden), Counter())),
+        )
         return replace(self, evicts=(*(gone for gone in self.evicts if caller.may_use(gone.model)), together))
 
 
-def plan(state: Residency, name: str) -> Plan:
-    """Return what a load of ``name``, whose footprint is known, would do now. Pure."""
+def plan(state: Residency, name: str, layer_count: int | None = None) -> Plan:
+    """Return what a load of ``name``, whose footprint is known, would do now. Pure.
+
+    ``layer_count`` is the number of its layers with the output; None: unknown.
+    """
     model = state.models[name]
-    eviction = plan_load(state, name)
-    outcome = eviction.fit.value
-    if model.load_state is LoadState.LOADED:
-        outcome = "loaded"
-    elif model.load_state is LoadState.LOADING:
-        outcome = "loading"
+    outcomes = {LoadState.LOADED: "loaded", LoadState.LOADING: "loading"}
+    # A model that is there stays where it is.
+    eviction = plan_eviction(state, name) if model.load_state in outcomes else plan_load(state, name)
+    footprint = eviction.footprint
+    outcome = outcomes.get(model.load_state, eviction.fit.value)
     staying = set(eviction.pinned if eviction.fit is Fit.NEVER else state.resident()) - {name}
     weights_alone = state.weights_alone() - {name}
     evicts: list[Eviction] = []
     if outcome in (Fit.EVICTS.value, Fit.WAITS.value):
         evicts = _evict(state, eviction, staying, weights_alone)
-    own = {name} if model.has_only_weights else set()
-    present_bytes = state.taken_bytes(staying | own, weights_alone | own)
+    own = {name} if model.has_only_weights and _has_weights_for(model, footprint) else set()
+    needed = _difference(
+        state.taken(staying | {name}, weights_alone, instead={name: footprint}),
+        state.taken(staying | own, weights_alone | own),
+    )
     return Plan(
         model=model.policy.name,
         outcome=outcome,
-        needed_bytes=state.taken_bytes(staying | {name}, weights_alone) - present_bytes,
+        needed_bytes=needed[HOST_NAME],
         free_bytes=max(0, state.budget_bytes - state.used_bytes),
         budget_bytes=state.budget_bytes,
         evicts=tuple(evicts),
         load_s=0.0 if outcome == "loaded" else load_seconds(model),
+        devices={
+            device: PoolPlan(needed.get(device, 0), use.free_bytes, use.budget_bytes)
+            for device, use in device_uses(state, also=needed).items()
+        },
+        placement=text_beside_devices(state, footprint.placement, layer_count),
+        tokens_per_s=1 / footprint.token_s if footprint.token_s > 0 else None,
     )
+
+
+def _has_weights_for(model: ModelState, footprint: Footprint) -> bool:
+    """Whether the weights that a parked model has in memory are those of ``footprint``."""
+    return model.footprint is not None and model.footprint.placement == footprint.placement
+
+
+def _difference(more: Mapping[str, int], less: Mapping[str, int]) -> dict[str, int]:
+    return {pool: more.get(pool, 0) - less.get(pool, 0) for pool in {**more, **less}}
 
 
 def _evict(state: Residency, eviction: EvictionPlan, staying: set[str], weights_alone: set[str]) -> list[Eviction]:
@@ -248,14 +293,14 @@ def _evict(state: Residency, eviction: EvictionPlan, staying: set[str], weights_
     }
     for other, why in whys.items():
         # Shared weights count for the last of their models that is evicted.
-        taken_bytes = state.taken_bytes(staying, weights_alone)
+        taken = state.taken(staying, weights_alone)
         if other in eviction.parks:
             weights_alone.add(other)
             why += "; its weights stay"
         else:
             staying.discard(other)
-        freed_bytes = taken_bytes - state.taken_bytes(staying, weights_alone)
-        evicts.append(Eviction(state.models[other].policy.name, freed_bytes, why))
+        freed = _difference(taken, state.taken(staying, weights_alone))
+        evicts.append(Eviction(state.models[other].policy.name, freed[HOST_NAME], why, of_devices(freed)))
     return evicts
 
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from modelyard.hub.sources.listing import Progress
 from modelyard.yard.residency.state import LoadState, ModelState, Residency
 from modelyard.yard.stats.broadcast import Broadcaster
+from modelyard.yard.stats.placement_text import placement_of_model
 
 _COMING = frozenset({LoadState.SIZING, LoadState.LOADING})
+_PLACED = frozenset({LoadState.LOADING, LoadState.LOADED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class StatusChange:
         step: what is done to its files before it loads, such as "downloading".
         restarts, last_death: how many of its engines have died, and why the last one did; None unless the change is
             the death of an engine.
+        placement: where it is loaded, in words; "" for a model that does not load or serve, and on a machine without
+            devices.
     """
 
     model: str
@@ -32,6 +36,7 @@ class StatusChange:
     step: str | None = None
     restarts: int | None = None
     last_death: str | None = None
+    placement: str = ""
 
 
 def _supersedes(before: StatusChange, change: StatusChange) -> bool:
@@ -67,7 +72,8 @@ class StatusBroadcaster(Broadcaster[StatusChange]):
                 )
                 self.publish(died)
             elif old is None or old.load_state is not new.load_state:
-                self.publish(StatusChange(new.policy.name, new.load_state, reason=new.failure))
+                placement = placement_of_model(after, new) if new.load_state in _PLACED else ""
+                self.publish(StatusChange(new.policy.name, new.load_state, reason=new.failure, placement=placement))
 
     def progress(self, model: str, fraction: float) -> None:
         """Publish the progress of the load of ``model``."""
