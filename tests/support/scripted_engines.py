@@ -118,6 +118,7 @@ class ScriptedEngine:
         loads: whether the load succeeds by itself; else it waits for ``load`` or ``fail_load``.
         answer: what it answers every sequence with, at once; None: the test speaks for it.
         output_format: how its answers are parsed; None: they are plain text.
+        profile: what it says of its model, by its name.
     """
 
     def __init__(
@@ -128,8 +129,10 @@ class ScriptedEngine:
         loads: bool = True,
         answer: Answer | None = None,
         output_format: OutputFormat | None = None,
+        profile: Callable[[str], ModelProfile] = profile_of,
     ) -> None:
         self.name = name
+        self._profile = profile
         self._output_format = output_format
         # Of an engine of a Yard.
         self.settings: EngineSettings | None = None
@@ -169,7 +172,7 @@ class ScriptedEngine:
 
     def load(self) -> None:
         """The load succeeds."""
-        self._inbox.put(lambda: [LoadProgress(1.0), Loaded(profile_of(self.name))])
+        self._inbox.put(lambda: [LoadProgress(1.0), Loaded(self._profile(self.name))])
 
     def fail_load(self, reason: str, *, lacks_device_memory: bool = False) -> None:
         """The load fails; the thread ends."""
@@ -352,9 +355,14 @@ class ScriptedEngines:
     """Makes scripted engines, and finds them again. The arguments are those of each engine."""
 
     def __init__(
-        self, *, loads: bool = True, answer: Answer | None = None, output_format: OutputFormat | None = None
+        self,
+        *,
+        loads: bool = True,
+        answer: Answer | None = None,
+        output_format: OutputFormat | None = None,
+        profile: Callable[[str], ModelProfile] = profile_of,
     ) -> None:
-        self.loads, self.answer, self.output_format = loads, answer, output_format
+        self.loads, self.answer, self.output_format, self.profile = loads, answer, output_format, profile
         self._made: list[ScriptedEngine] = []
         self._making = threading.Condition()
 
@@ -390,7 +398,14 @@ class ScriptedEngines:
         return all(engine.join(MAX_WAIT_S) for engine in self._made)
 
     def _make(self, name: str, publish: Publish, settings: EngineSettings | None = None) -> ScriptedEngine:
-        engine = ScriptedEngine(name, publish, loads=self.loads, answer=self.answer, output_format=self.output_format)
+        engine = ScriptedEngine(
+            name,
+            publish,
+            loads=self.loads,
+            answer=self.answer,
+            output_format=self.output_format,
+            profile=self.profile,
+        )
         engine.settings = settings
         with self._making:
             self._made.append(engine)

@@ -228,11 +228,13 @@ def _loaded_entry(model: ModelStatus) -> dict[str, Any]:
     # Clients require a time, also for a model that stays until another one needs its memory.
     expires = datetime.now(UTC) + timedelta(seconds=NO_EXPIRY_S if model.leaves_in_s is None else model.leaves_in_s)
     parked = {"parked": True} if model.is_parked else {}
+    device_bytes = sum(model.device_bytes.values())
     return {
         **_model_entry(model),
-        # What the model holds: Ollama's clients show it as the size of a running model.
-        "size": model.resident_bytes or model.size_bytes or 0,
-        "size_vram": sum(model.device_bytes.values()),
+        # What the model holds: Ollama's clients show it as the size of a running model, and as that of its part on the
+        # host what exceeds size_vram. What was measured of devices may exceed what counts against the budgets.
+        "size": max(model.resident_bytes or model.size_bytes or 0, device_bytes),
+        "size_vram": device_bytes,
         "expires_at": expires.isoformat().replace("+00:00", "Z"),
         "context_length": model.context_length or 0,
         **parked,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import orjson
@@ -19,7 +20,7 @@ from modelyard.api.serving.event_stream import EventStream
 from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
-from modelyard.yard.stats.status import STATUS, ModelStatus, Plan
+from modelyard.yard.stats.status import STATUS, Eviction, ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.yard import Yard
 
@@ -64,6 +65,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "memory_bytes": model.resident_bytes or None,
         "shared_bytes": model.shared_bytes or None,
         "device_bytes": dict(model.device_bytes) or None,
+        "placement": model.placement or None,
         "stage": None if model.progress is None else model.progress.step,
         "progress": None if model.progress is None else round(model.progress.fraction, 4),
         "load_seconds": None if model.load_s is None else round(model.load_s, 3),
@@ -146,16 +148,25 @@ def memory_fields(model: ModelStatus) -> dict[str, int | None]:
 
 
 def plan_object(plan: Plan) -> dict[str, Any]:
-    """Return what a load of the model would do."""
-    return {
+    """Return what a load of the model would do; fields about devices are left out on a machine without any."""
+    fields = {
         "model_id": plan.model,
         "outcome": plan.outcome,
         "needed_bytes": plan.needed_bytes,
         "free_bytes": plan.free_bytes,
         "budget_bytes": plan.budget_bytes,
-        "evicts": [{"model_id": each.model, "bytes": each.bytes, "reason": each.why} for each in plan.evicts],
+        "devices": {device: asdict(pool) for device, pool in plan.devices.items()} or None,
+        "placement": plan.placement or None,
+        "tokens_per_second": None if plan.tokens_per_s is None else round(plan.tokens_per_s, 1),
+        "evicts": [_evicted(each) for each in plan.evicts],
         "load_seconds": round(plan.load_s, 3),
     }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def _evicted(eviction: Eviction) -> dict[str, Any]:
+    evicted = {"model_id": eviction.model, "bytes": eviction.bytes, "reason": eviction.why}
+    return {**evicted, "device_bytes": dict(eviction.device_bytes)} if eviction.device_bytes else evicted
 
 
 def status_frame(model: ModelStatus) -> bytes:
@@ -170,6 +181,7 @@ def event_frame(change: StatusChange) -> bytes:
         "status": "removed" if change.load_state is None else STATUS[change.load_state],
         "stage": change.step or (None if change.load_state is None else change.load_state.value),
         "progress": None if change.progress is None else round(change.progress, 4),
+        "placement": change.placement or None,
         "error": change.reason,
         "restarts": change.restarts,
         "last_death": change.last_death,

@@ -28,6 +28,7 @@ class ModelObject(TypedDict):
     memory_bytes: NotRequired[int]
     shared_bytes: NotRequired[int]
     device_bytes: NotRequired[dict[str, int]]
+    placement: NotRequired[str]
     stage: NotRequired[str]
     progress: NotRequired[float]
     load_seconds: NotRequired[float]
@@ -58,6 +59,14 @@ class RunningModel(ModelObject):
     source: NotRequired[str]
 
 
+class DeviceMemory(TypedDict):
+    """The memory of a device."""
+
+    budget_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
 class YardMemory(TypedDict):
     """The memory of all models together."""
 
@@ -65,6 +74,7 @@ class YardMemory(TypedDict):
     used_bytes: int
     free_bytes: int
     kept_bytes: int
+    devices: NotRequired[dict[str, DeviceMemory]]
 
 
 class ServerObject(TypedDict):
@@ -117,6 +127,15 @@ class Evicted(TypedDict):
     model_id: str
     bytes: int
     reason: str
+    device_bytes: NotRequired[dict[str, int]]
+
+
+class DevicePlan(TypedDict):
+    """What a load needs of a device."""
+
+    needed_bytes: int
+    free_bytes: int
+    budget_bytes: int
 
 
 class LoadPlan(TypedDict):
@@ -127,6 +146,9 @@ class LoadPlan(TypedDict):
     needed_bytes: int
     free_bytes: int
     budget_bytes: int
+    devices: NotRequired[dict[str, DevicePlan]]
+    placement: NotRequired[str]
+    tokens_per_second: NotRequired[float]
     evicts: list[Evicted]
     load_seconds: float
 

@@ -125,6 +125,9 @@ event: status
 data: {"model_id":"smollm2","status":"loaded","stage":"loaded"}
 
 event: status
+data: {"model_id":"gemma3","status":"loaded","stage":"loaded","placement":"CUDA0"}
+
+event: status
 data: {"model_id":"smollm2","status":"reloading","stage":"loading","restarts":1,"last_death":"signal 11"}
 
 """

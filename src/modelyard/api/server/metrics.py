@@ -24,6 +24,7 @@ from modelyard.api.middleware.authorization import needs
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.version import __version__
 from modelyard.yard.stats.counters import Histogram
+from modelyard.yard.stats.device_memory import DeviceUse
 from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
 from modelyard.yard.yard import Yard
 
@@ -74,6 +75,17 @@ def _per_name(read: Callable[[ModelMetrics], Mapping[Any, int]], names: tuple[st
             yield from (((model.model, name), counts.get(name, 0)) for name in names)
 
     return samples
+
+
+def _per_device(read: Callable[[DeviceUse], int]) -> Read:
+    """Return a reader of one sample for each device."""
+    return lambda sources: [((name,), read(use)) for name, use in sources.snapshot.devices.items()]
+
+
+def _model_devices(sources: MetricSources) -> Samples:
+    """Return the bytes that each model takes of each device; zeros are included, so that no sample goes stale."""
+    for model in sources.snapshot.models:
+        yield from (((model.model, name), model.device_bytes.get(name, 0)) for name in sources.snapshot.devices)
 
 
 def _engine(name: str) -> Read:
@@ -254,8 +266,8 @@ METRICS: tuple[MetricSpec, ...] = (
         "modelyard_evictions_total",
         "counter",
         ("model", "reason"),
-        "Unloads: asked for, idle, to make room, over budget, retired by a new configuration, the server closes, "
-        "a file of it was written over, or the engine died.",
+        "Unloads: asked for, idle, to make room, over budget, to move to a faster placement, retired by a new "
+        "configuration, the server closes, a file of it was written over, or the engine died.",
         _per_name(
             lambda m: m.counters.unloads,
             ("asked", "idle", "room", "budget", "move", "retired", "closing", "changed", "died"),
@@ -293,8 +305,15 @@ METRICS: tuple[MetricSpec, ...] = (
         "modelyard_resident_bytes",
         "gauge",
         _MODEL,
-        "Memory that the model takes, including weights that it shares with other models.",
+        "Memory that the model takes of the host and of devices, including weights that it shares with other models.",
         _per_model(lambda m: m.resident_bytes),
+    ),
+    MetricSpec(
+        "modelyard_model_device_bytes",
+        "gauge",
+        ("model", "device"),
+        "Memory that the model takes of the device, including weights that it shares with other models.",
+        _model_devices,
     ),
     MetricSpec(
         "modelyard_predicted_bytes",
@@ -307,14 +326,14 @@ METRICS: tuple[MetricSpec, ...] = (
         "modelyard_memory_budget_bytes",
         "gauge",
         (),
-        "Memory budget of all models together.",
+        "Memory budget of all models together, of the host.",
         lambda sources: [((), sources.snapshot.budget_bytes)],
     ),
     MetricSpec(
         "modelyard_memory_used_bytes",
         "gauge",
         (),
-        "Memory that counts against the budget; shared weights once.",
+        "Memory of the host that counts against the budget; shared weights once.",
         lambda sources: [((), sources.snapshot.used_bytes)],
     ),
     MetricSpec(
@@ -323,6 +342,20 @@ METRICS: tuple[MetricSpec, ...] = (
         (),
         "Part of the used memory that outlives unloads: cached prompts and suspended requests.",
         lambda sources: [((), sources.snapshot.kept_bytes)],
+    ),
+    MetricSpec(
+        "modelyard_device_memory_budget_bytes",
+        "gauge",
+        ("device",),
+        "Memory of the device that all models may take together; 0 for a device that is gone.",
+        _per_device(lambda use: use.budget_bytes),
+    ),
+    MetricSpec(
+        "modelyard_device_memory_used_bytes",
+        "gauge",
+        ("device",),
+        "Memory of the device that models take; shared weights once.",
+        _per_device(lambda use: use.used_bytes),
     ),
     MetricSpec(
         "modelyard_tool_calls_total",

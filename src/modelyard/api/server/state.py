@@ -13,9 +13,11 @@ from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import model_object
 from modelyard.api.services import Services
 from modelyard.config import Model
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.system import hardware
 from modelyard.version import __version__
 from modelyard.yard.requests.context import current_caller
+from modelyard.yard.stats.device_memory import DeviceUse
 from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
 from modelyard.yard.stats.status import ModelStatus
 
@@ -32,12 +34,14 @@ def server_object(
         sees_sources: whether it may see where models come from, which may be paths.
     """
     numbers = {each.model: each for each in snapshot.models}
-    memory = {
+    memory: dict[str, Any] = {
         "budget_bytes": snapshot.budget_bytes,
         "used_bytes": snapshot.used_bytes,
         "free_bytes": max(0, snapshot.budget_bytes - snapshot.used_bytes),
         "kept_bytes": snapshot.kept_bytes,
     }
+    if snapshot.devices:
+        memory["devices"] = {name: device_object(use) for name, use in snapshot.devices.items()}
     has_accelerator = hardware.has_accelerator()
     return {
         "object": "server",
@@ -57,11 +61,16 @@ def server_object(
     }
 
 
+def device_object(use: DeviceUse) -> dict[str, int]:
+    """Return the memory of a device that models may take, and that they take."""
+    return {"budget_bytes": use.budget_bytes, "used_bytes": use.used_bytes, "free_bytes": use.free_bytes}
+
+
 def running_model(
     status: ModelStatus, model: Model, numbers: ModelMetrics | None, *, has_accelerator: bool, sees_sources: bool
 ) -> dict[str, Any]:
     """Return a model as ``GET /v1/models`` has it, with what it does at the moment; unknown fields are left out."""
-    uses_cpu = model.device.cpu or not has_accelerator
+    uses_cpu = model.device.cpu or not has_accelerator or status.placement == HOST_NAME
     fields = {
         "state": status.load_state.value,
         "running": 0 if numbers is None else numbers.running,
@@ -70,7 +79,7 @@ def running_model(
         "idle_seconds": None if status.idle_s is None else round(status.idle_s, 1),
         "unloads_after_seconds": status.unloads_after_s,
         "unloads_in_seconds": None if status.leaves_in_s is None else round(status.leaves_in_s, 1),
-        # Which part of a model an accelerator has is not known here.
+        # What is on which accelerator is said by the placement.
         "device": "cpu" if uses_cpu else None,
         "source": model.source if sees_sources else None,
     }
