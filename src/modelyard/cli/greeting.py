@@ -7,8 +7,8 @@ import logging
 import shlex
 import socket
 import textwrap
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from rich.cells import cell_len
@@ -20,6 +20,7 @@ from modelyard.config import Config, is_loopback
 from modelyard.system.printable import printable
 from modelyard.system.quantities import count_text, part_text, size_text
 from modelyard.version import __version__
+from modelyard.yard.stats.device_memory import DeviceUse
 from modelyard.yard.stats.status import ModelStatus
 
 logger = logging.getLogger(__name__)
@@ -42,11 +43,13 @@ class MemoryUse:
         used_bytes: what they take now.
         budget_bytes: what they may take.
         machine_bytes: what the machine has, or the control group of the server.
+        devices: memory of devices, by their names.
     """
 
     used_bytes: int
     budget_bytes: int
     machine_bytes: int
+    devices: Mapping[str, DeviceUse] = field(default_factory=dict)
 
 
 def greet(
@@ -73,6 +76,8 @@ def greet(
         console.print(f"and {len(models) - MAX_SHOWN} more: GET /v1/models lists all")
     console.print()
     console.print(memory_line(memory), soft_wrap=True)
+    for device_line in device_lines(memory):
+        console.print(device_line, soft_wrap=True, markup=False)
     console.print(f"Docs: {urls[0].removesuffix('/v1')}/docs", soft_wrap=True, markup=False)
     if (mcp_port := config.server.mcp_port) is not None:
         console.print(f"MCP alone: {addresses(config, mcp_port)[0]}/mcp", soft_wrap=True, markup=False)
@@ -103,6 +108,14 @@ def memory_line(memory: MemoryUse) -> str:
     """Return what the models may take of the machine's memory, and what they take."""
     budget = part_text(memory.budget_bytes, memory.machine_bytes)
     return f"Memory: {budget} for models, {size_text(memory.used_bytes)} in use"
+
+
+def device_lines(memory: MemoryUse) -> list[str]:
+    """Return what the models may take of each device, and what they take."""
+    return [
+        f"{name}: {size_text(use.budget_bytes)} for models, {size_text(use.used_bytes)} in use"
+        for name, use in memory.devices.items()
+    ]
 
 
 def _status(model: ModelStatus, *, is_on_demand: bool) -> str:

@@ -226,7 +226,7 @@ async def _survey(yard: Yard, known: Collection[str]) -> None:
 
 def _greet(console: Console, config: Config, yard: Yard, listener: socket.socket, keys: Sequence[AccessKey]) -> None:
     metrics = yard.metrics()
-    memory = MemoryUse(metrics.used_bytes, metrics.budget_bytes, total_bytes())
+    memory = MemoryUse(metrics.used_bytes, metrics.budget_bytes, total_bytes(), metrics.devices)
     greet(console, config, yard.models(), memory, listener.getsockname()[1], needs_key=bool(keys))
 
 

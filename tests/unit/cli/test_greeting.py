@@ -10,9 +10,10 @@ from dataclasses import replace
 import pytest
 from rich.console import Console
 
-from modelyard.cli.greeting import MemoryUse, addresses, curl_line, greet, memory_line, model_lines
+from modelyard.cli.greeting import MemoryUse, addresses, curl_line, device_lines, greet, memory_line, model_lines
 from modelyard.config import Config, Server, validate_config
 from modelyard.hub import Kind
+from modelyard.yard.stats.device_memory import DeviceUse
 from modelyard.yard.stats.status import ModelStatus
 
 URL = "http://localhost:1234/v1"
@@ -126,3 +127,12 @@ def test_a_model_that_cannot_be_served_is_not_the_one_to_try(capsys: pytest.Capt
     config = validate_config({"models": [{"model_id": "damaged.gguf"}, {"model_id": "usable.gguf"}]})
     greet(Console(), config, [damaged, usable], MemoryUse(0, 1, 1), 1234, needs_key=False)
     assert '"model": "usable"' in capsys.readouterr().out.replace("\n", "")
+
+
+def test_the_memory_of_each_device_is_told_and_nothing_without_any():
+    use = MemoryUse(1, 2, 3, {"CUDA0": DeviceUse(23_200_000_000, 0), "CUDA1": DeviceUse(0, 437_000_000)})
+    assert device_lines(use) == [
+        "CUDA0: 23.2 GB for models, 0 B in use",
+        "CUDA1: 0 B for models, 437 MB in use",
+    ]
+    assert device_lines(MemoryUse(1, 2, 3)) == []

@@ -18,23 +18,32 @@ def _is_time(value: object) -> bool:
 # A shape is a type, a function that tells, a text that is meant literally, or consists of shapes: {key: shape}, where
 # a missing key is None and "*" is every key, [shape] for each item, (shape, shape) for either.
 _NUMBER: Final = int | float | None
+_DEVICE_BYTES: Final = ({"*": int}, type(None))
 _MODEL: Final[Mapping[str, Any]] = {
     "id": str,
     "state": str,
     "running": int,
     "waiting": int,
     **dict.fromkeys(("aliases", "capabilities", "input_modalities", "warnings"), ([str], type(None))),
-    **dict.fromkeys(("source", "kind", "quantization", "device", "stage", "error"), str | None),
+    **dict.fromkeys(("source", "kind", "quantization", "device", "placement", "stage", "error"), str | None),
     **dict.fromkeys(("context_length", "size_bytes", "resident_bytes", "predicted_bytes", "shared_bytes"), int | None),
     **dict.fromkeys(("load_seconds", "idle_seconds", "unloads_after_seconds", "unloads_in_seconds"), _NUMBER),
     "progress": _NUMBER,
+    "device_bytes": _DEVICE_BYTES,
 }
 _LOG_LINE: Final[Mapping[str, Any]] = {"time": _is_time, "level": str, "message": str}
 _ANSWERS: Final[Mapping[str, Any]] = {
     "/v1/server": {
         "object": "server",
         "models": [_MODEL],
-        "memory": ({"used_bytes": int, "budget_bytes": int}, type(None)),
+        "memory": (
+            {
+                "used_bytes": int,
+                "budget_bytes": int,
+                "devices": ({"*": {"used_bytes": int, "budget_bytes": int}}, type(None)),
+            },
+            type(None),
+        ),
     },
     "/v1/models/plan": {
         "outcome": str,
@@ -42,7 +51,10 @@ _ANSWERS: Final[Mapping[str, Any]] = {
         "free_bytes": int,
         "budget_bytes": int,
         "load_seconds": int | float,
-        "evicts": [{"model_id": str, "bytes": int, "reason": str}],
+        "placement": str | None,
+        "tokens_per_second": _NUMBER,
+        "devices": ({"*": {"needed_bytes": int, "free_bytes": int, "budget_bytes": int}}, type(None)),
+        "evicts": [{"model_id": str, "bytes": int, "reason": str, "device_bytes": _DEVICE_BYTES}],
     },
     "/v1/config/reload": {
         "applied": bool,
@@ -57,7 +69,13 @@ _ANSWERS: Final[Mapping[str, Any]] = {
     "/v1/agent/servers": {"data": [{"name": str, "state": str, "reason": str | None}]},
 }
 _EVENTS: Final[Mapping[str, Any]] = {
-    "/v1/models/events": {"model_id": str, "status": str, "stage": str | None, "progress": _NUMBER},
+    "/v1/models/events": {
+        "model_id": str,
+        "status": str,
+        "stage": str | None,
+        "placement": str | None,
+        "progress": _NUMBER,
+    },
     "/v1/logs": _LOG_LINE,
 }
 

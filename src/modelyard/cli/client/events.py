@@ -10,6 +10,7 @@ import typer
 
 from modelyard.cli.client.choose import choose_server
 from modelyard.cli.client.follow import followed
+from modelyard.cli.client.model_words import on_place
 from modelyard.cli.client.options import JsonLinesOption, KeyFileOption, UrlOption
 from modelyard.cli.client.output import print_json_line
 from modelyard.cli.exit_codes import INTERRUPTED
@@ -49,7 +50,7 @@ class EventPrinter:
             self._shown[model] = tenth
             return f"{model}: {stage} {progress:.0%}"
         self._shown.pop(model, None)
-        text = f"{model}: {stage}"
+        text = f"{model}: {stage}{on_place(change.get('placement'))}"
         if change.get("last_death") is not None:
             text += f", its engine died: {change['last_death']} ({change.get('restarts')} since the start)"
         if change.get("error") is not None:

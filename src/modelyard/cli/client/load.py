@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelyard.cli.client.changes import Change, change_models
+from modelyard.cli.client.model_words import on_place
 from modelyard.cli.client.options import (
     JsonOption,
     KeyFileOption,
@@ -36,4 +37,4 @@ def outcome_of_load(model: Mapping[str, Any]) -> str:
     facts = [f"{size} of memory"] if size else []
     facts += [f"loaded in {took}"] if took else []
     shown = f" ({', '.join(facts)})" if facts else ""
-    return f"{model['id']} is {model['state']}{shown}."
+    return f"{model['id']} is {model['state']}{on_place(model.get('placement'))}{shown}."

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from modelyard.cli.client.output import duration
+from modelyard.protocol.placement import HOST_NAME
+from modelyard.system.quantities import size_text
 
 _STATES: Final = {"sizing": "preparing", "freeing": "unloading"}
 
@@ -43,3 +45,18 @@ def unloads(model: Mapping[str, Any]) -> str:
     if left_s is None:
         return "if evicted"
     return f"in {duration(left_s)}" if model.get("idle_seconds") is not None else f"after {duration(left_s)}"
+
+
+def place(model: Mapping[str, Any]) -> str:
+    """Return where a model is: its placement, or else the name of the only device; "" where that is not known."""
+    return str(model.get("placement") or model.get("device", "").upper())
+
+
+def on_place(placement: str | None) -> str:
+    """Return a placement behind what happens there, such as " on CUDA0"; "" for none."""
+    return f" on {'the host' if placement == HOST_NAME else placement}" if placement else ""
+
+
+def device_sizes(sizes: Mapping[str, int] | None) -> str:
+    """Return amounts of memory of devices, such as "9.1 GB of CUDA0, 2.0 GB of CUDA1"; "" for none."""
+    return ", ".join(f"{size_text(size)} of {device}" for device, size in (sizes or {}).items())

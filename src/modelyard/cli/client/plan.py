@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.connection import post
+from modelyard.cli.client.model_words import device_sizes, on_place
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json
 from modelyard.cli.messages import print_result
@@ -36,17 +37,43 @@ def plan(
 
 
 def _lines(model: str, found: Mapping[str, Any]) -> list[str]:
-    needed, free, budget = (memory(found[f"{name}_bytes"]) or "0 B" for name in ("needed", "free", "budget"))
     evicts = found["evicts"]
     took = duration(found["load_seconds"])
     gone = count_text(len(evicts), "model")
-    needs = f"{model} needs {needed}, and {free} of {budget} are free."
+    where = on_place(found.get("placement"))
+    needs = _needs(model, found)
     sentence = {
-        "loaded": f"{model} is loaded.",
-        "loading": f"{model} is being loaded.",
-        "fits": f"{needs} Its load takes about {took}.",
-        "evicts": f"{needs} It would take the place of {gone} without requests. Its load takes about {took}.",
+        "loaded": f"{model} is loaded{where}.",
+        "loading": f"{model} is being loaded{where}.",
+        "fits": f"{needs} Its load{where} takes about {took}.",
+        "evicts": f"{needs} It would take the place of {gone} without requests. Its load{where} takes about {took}.",
         "waits": f"{needs} It would wait for {gone} to make room, of which some have requests.",
         "never": f"{needs} It cannot be loaded: what is not free is pinned, or there is not enough in all.",
     }.get(found["outcome"], f"{model}: {found['outcome']}.")
-    return [sentence, *(f"  {each['model_id']}: {memory(each['bytes']) or '0 B'}, {each['reason']}" for each in evicts)]
+    speed = found.get("tokens_per_second")
+    return [
+        sentence,
+        *([f"There it computes about {speed:,.3g} tokens of an answer in a second."] if speed else []),
+        *(f"  {each['model_id']}: {_sizes(each)}, {each['reason']}" for each in evicts),
+    ]
+
+
+def _needs(model: str, found: Mapping[str, Any]) -> str:
+    devices = found.get("devices") or {}
+    if not devices:
+        return f"{model} needs {_need(found)}."
+    pools = [(name, pool) for name, pool in devices.items() if pool["needed_bytes"] > 0]
+    parts = [f"{_need(pool)} on {name}" for name, pool in pools]
+    return f"{model} needs {'; '.join((*parts, f'{_need(found)} on the host'))}."
+
+
+def _need(pool: Mapping[str, Any]) -> str:
+    needed, free, budget = (memory(pool[f"{name}_bytes"]) or "0 B" for name in ("needed", "free", "budget"))
+    return f"{needed}, and {free} of {budget} are free"
+
+
+def _sizes(evicted: Mapping[str, Any]) -> str:
+    """Return what an eviction gives back."""
+    of_devices = device_sizes(evicted.get("device_bytes"))
+    of_host = memory(evicted["bytes"]) or "0 B"
+    return f"{of_devices}, {of_host} of the host" if of_devices else of_host

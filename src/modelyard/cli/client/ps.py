@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import typer
 
 from modelyard.cli.client.choose import choose_server
-from modelyard.cli.client.model_words import context, requests, state, unloads
+from modelyard.cli.client.model_words import context, place, requests, state, unloads
 from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json, print_rows
 from modelyard.cli.messages import print_note
@@ -31,7 +31,17 @@ def ps(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOptio
         others = count_text(len(server.models), "model")
         print_note(f"No model is loaded. The server has {others}: modelyard list")
     if (total := server.state.get("memory")) is not None and models:
-        typer.echo(f"\n{memory(total['used_bytes']) or 'Nothing'} of {memory(total['budget_bytes'])} in use.", err=True)
+        typer.echo("\n" + "\n".join(_totals(total)), err=True)
+
+
+def _totals(total: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what all models take of the host, and of each device."""
+    devices = total.get("devices") or {}
+    host = " of the host" if devices else ""
+    yield f"{memory(total['used_bytes']) or 'Nothing'} of {memory(total['budget_bytes'])}{host} in use."
+    for name, device in devices.items():
+        used, budget = (memory(device[key]) for key in ("used_bytes", "budget_bytes"))
+        yield f"{used or 'Nothing'} of {budget or 'nothing'} of {name} in use."
 
 
 def is_active(model: Mapping[str, Any]) -> bool:
@@ -47,7 +57,7 @@ def _row(model: Mapping[str, Any]) -> tuple[str, ...]:
         memory(model.get("predicted_bytes")),
         requests(model),
         context(model),
-        model.get("device", "").upper(),
+        place(model),
         duration(model.get("idle_seconds")),
         unloads(model),
     )

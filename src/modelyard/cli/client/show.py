@@ -7,7 +7,7 @@ from typing import Any
 
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.find import problem_of
-from modelyard.cli.client.model_words import context, requests, state
+from modelyard.cli.client.model_words import context, device_sizes, place, requests, state
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_fields, print_json
 from modelyard.cli.model_names import one_model_name
@@ -56,7 +56,8 @@ def _fields(model: Mapping[str, Any]) -> dict[str, str]:
         "Dimensions": str(model.get("dimensions", "")),
         "Memory now": f"{now}, of which {shared} are shared" if now and shared else now,
         "Memory when loaded": memory(model.get("predicted_bytes")),
-        "Device": model.get("device", "").upper(),
+        "Device": place(model),
+        "Of devices": device_sizes(model.get("device_bytes")),
         "Requests": requests(model),
         "Idle": duration(model.get("idle_seconds")),
         "Pinned": "yes" if model.get("pinned") else "",
