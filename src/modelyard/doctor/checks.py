@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from modelyard.doctor.device_use import check_device_use
 from modelyard.doctor.devices import built_for, check_devices
 from modelyard.doctor.finding import Finding
 from modelyard.doctor.hub import HubFacts
@@ -70,6 +71,8 @@ class Facts:
         address: host and port of the server.
         address_problem: why the server cannot listen there; "" where it can.
         unsafe: unsafe settings of the configuration.
+        unused_devices: accelerators that no model of the configuration may use.
+        device_budgets: configured budgets of devices, by their names or numbers; see ``check_device_use``.
     """
 
     modelyard: str
@@ -95,6 +98,8 @@ class Facts:
     address: tuple[str, int]
     address_problem: str
     unsafe: tuple[UnsafeSetting, ...] = ()
+    unused_devices: tuple[str, ...] = ()
+    device_budgets: tuple[tuple[str, int | float], ...] = ()
 
 
 def check_facts(facts: Facts) -> list[Finding]:
@@ -116,6 +121,7 @@ def check_facts(facts: Facts) -> list[Finding]:
             is_made_by_make=facts.is_made_by_make,
             without_amx=_is_amx_left_out(facts),
         ),
+        *check_device_use(facts.llama, facts.unused_devices, facts.device_budgets),
         _cores(facts),
         _memory(facts),
         _control_group(facts),

@@ -15,6 +15,7 @@ from typing import Final
 
 from modelyard.config import Config, read_keys, read_token
 from modelyard.doctor.checks import Facts, Folder
+from modelyard.doctor.device_use import unused_devices
 from modelyard.doctor.hub import HubFacts, check_connectivity
 from modelyard.doctor.llama import probe_llama
 from modelyard.doctor.settings import MIN_KEY_CHARS, FileMode, UnsafeSetting, unsafe_settings
@@ -39,13 +40,14 @@ def collect_facts(config: Config, file: Path | None = None) -> Facts:
         file: the file that it was read from; None where there is none.
     """
     name, flags = hardware.processor()
+    llama = probe_llama()
     return Facts(
         modelyard=__version__,
         python=platform.python_version(),
         system=f"{platform.system()} {platform.release()} {platform.machine()}",
         packages={package: found for package in _PACKAGES if (found := _version(package)) is not None},
         conversion_missing=missing_parts(),
-        llama=probe_llama(),
+        llama=llama,
         processor=name or platform.processor(),
         processor_flags=flags,
         cores=usable_cores(),
@@ -63,6 +65,7 @@ def collect_facts(config: Config, file: Path | None = None) -> Facts:
         address=(config.server.host, config.server.port),
         address_problem=_why_not_free(config.server.host, config.server.port),
         unsafe=tuple(_unsafe(config, file)),
+        unused_devices=unused_devices(config, llama.accelerators),
     )
 
 
