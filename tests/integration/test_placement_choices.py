@@ -114,7 +114,7 @@ def assert_as_predicted(devices: RpcDevices, predicted: Footprint) -> None:
 
 
 @pytest.mark.parametrize("devices", [(1200 * MIB, 300 * MIB)], indirect=True)
-@pytest.mark.parametrize("name", ["smollm2", "gemma3", "minilm"])
+@pytest.mark.parametrize("name", ["smollm2", "minilm", pytest.param("gemma3", marks=pytest.mark.long)])
 async def test_a_small_model_is_put_whole_on_a_device_and_takes_what_was_predicted(
     name: str, devices: RpcDevices, weights: dict[str, Path], minilm: Path
 ) -> None:

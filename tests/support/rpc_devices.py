@@ -23,7 +23,7 @@ from typing import Final
 
 from filelock import FileLock
 
-from modelyard.engine.llama.library import BACKEND_VARIABLE
+from modelyard.engine.llama.library import BACKEND_VARIABLE, start
 from modelyard.hub.sources.llama_converter import engine_build, engine_version
 from modelyard.hub.sources.llama_converter_archive import fetch_archive
 from modelyard.llama_binding import LIBRARIES
@@ -87,7 +87,12 @@ class RpcDevices:
 
 @contextmanager
 def rpc_devices(*sizes: int, threads: int = 1) -> Iterator[RpcDevices]:
-    """Run a device for each of ``sizes``, its bytes of memory."""
+    """Run a device for each of ``sizes``, its bytes of memory.
+
+    llama.cpp is started in this process first, and so without these devices: once they have ended, they would end this
+    process as soon as any later test loads a model in it.
+    """
+    start()
     library = backend_library()
     ports = _free_ports(len(sizes))
     folder = tempfile.TemporaryDirectory()

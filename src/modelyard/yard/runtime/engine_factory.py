@@ -28,7 +28,7 @@ from modelyard.hub import (
 from modelyard.protocol.events import Publish
 from modelyard.protocol.placement import Placement
 from modelyard.system.file_stamp import FileStamp, first_changed
-from modelyard.yard.memory.footprint import Choices, Footprint
+from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, ModelOutgrown
@@ -208,7 +208,7 @@ class EngineFactory:
             raise self._without_path(model, unusable) from unusable
         await self._check_sized(model, files)
         self._note(model, files)
-        settings = await asyncio.to_thread(self._settings, spec, files, placement)
+        settings = self._placed(await asyncio.to_thread(engine_settings, spec, files), spec, files, placement)
         if self._dry_loads is not None and self.devices and placement.devices:
             await self._plan(model, files, settings, self._dry_loads)
         if self._trials is not None and spec.config.runtime.trial:
@@ -271,16 +271,19 @@ class EngineFactory:
             if not needs_devices(placement):
                 continue
             try:
-                if self.known_devices:
-                    resolve(placement, self.known_devices)
-                else:
-                    # Imported here, because it loads llama.cpp.
-                    from modelyard.engine.llama import resolve_here
-
-                    resolve_here(placement)
+                self._resolve(placement)
             except UnusableModel as unusable:
                 problems.append(f"model '{spec.model.id}': {unusable}")
         return problems
+
+    def _resolve(self, placement: Placement) -> None:
+        if self.known_devices:
+            resolve(placement, self.known_devices)
+            return
+        # Imported here, because it loads llama.cpp.
+        from modelyard.engine.llama import resolve_here
+
+        resolve_here(placement)
 
     def discard(self, model: str) -> None:
         """Drop everything that is known of a model."""
@@ -334,9 +337,6 @@ class EngineFactory:
             spec, files, self.devices, lambda placement: dry_loads.known(replace(settings, placement=placement))
         )
 
-    def _settings(self, spec: ModelSpec, files: SpecFiles, placement: Placement) -> EngineSettings:
-        return self._placed(engine_settings(spec, files), spec, files, placement)
-
     def _placed(
         self, settings: EngineSettings, spec: ModelSpec, files: SpecFiles, placement: Placement
     ) -> EngineSettings:
@@ -347,7 +347,7 @@ class EngineFactory:
         self, spec: ModelSpec, find: Callable[[FileRequest, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
     ) -> SpecFiles:
         def fits(files: ModelFiles) -> bool:
-            return self._footprint(spec, SpecFiles(files, None)).total_bytes <= self.budget_bytes
+            return footprint_of(spec.config, spec.model, files).total_bytes <= self.budget_bytes
 
         files = await find(file_request(spec.config, spec.model), fits)
         draft = draft_of(spec)
@@ -365,9 +365,6 @@ class EngineFactory:
         except UnusableModel as unusable:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
             raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable
-
-    def _footprint(self, spec: ModelSpec, files: SpecFiles) -> Footprint:
-        return footprint_of(spec.config, spec.model, files.model, files.draft)
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
         """Return the error without the folder of the model: clients must not read paths of the server."""

@@ -50,8 +50,6 @@ def loaded(state: Residency, name: str, took_s: float) -> str:
 def failed(state: Residency, name: str, reason: str) -> str:
     """Return the line of a load that has failed."""
     model = state.models[name]
-    if model.has_fallen_back:
-        return f"{model.policy.name} cannot be loaded there, and is put elsewhere: {reason}"
     retry_s = model.retry_at - state.now
     retry = f" It is not tried again for {duration_text(retry_s)}." if retry_s > 0 else ""
     return f"{model.policy.name} cannot be loaded: {reason}{retry}"

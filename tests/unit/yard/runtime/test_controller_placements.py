@@ -71,7 +71,7 @@ async def test_where_a_device_lacks_memory_the_next_placement_is_tried(
     await soon(reload)
     assert placing.placements == [FIRST, SECOND]
     assert placing.sizes == 1
-    assert "a cannot be loaded there, and is put elsewhere: no memory on CUDA0" in caplog.text
+    assert "a cannot be loaded on CUDA0, and is put elsewhere: no memory on CUDA0" in caplog.text
 
 
 async def test_a_trial_that_lacks_the_memory_of_a_device_has_the_next_placement_tried(stage_of: Any) -> None:
