@@ -66,6 +66,7 @@ def collect_facts(config: Config, file: Path | None = None) -> Facts:
         address_problem=_why_not_free(config.server.host, config.server.port),
         unsafe=tuple(_unsafe(config, file)),
         unused_devices=unused_devices(config, llama.accelerators),
+        device_budgets=config.memory.devices,
     )
 
 

@@ -161,7 +161,7 @@ def _relieve(builder: StateBuilder) -> None:
         first = min(
             movable, key=lambda n: (builder.models[n].load_state is not LoadState.PARKED, builder.models[n].last_used)
         )
-        pool = next(pool for pool in exceeded if state.taken([first]).get(pool))
+        pool = next(pool for pool in still if state.taken([first]).get(pool))
         of = "" if pool == HOST_NAME else f" of {pool}"
         builder.free(first, suspends=False, why=f"more memory{of} is used than the budget has", reason="budget")
 

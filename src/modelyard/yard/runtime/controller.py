@@ -320,10 +320,10 @@ class LifecycleController:
             self.counters[self._display_name(event.model)].loads["failed"] += 1
         elif isinstance(event, events.EngineDied):
             self._count_death(event.model)
-        if falls_back := isinstance(event, events.EngineLoadFailed) and self._falls_back(event):
+        if isinstance(event, events.EngineLoadFailed) and self._falls_back(event):
             logger.warning("%s", log_lines.fell_back(self.state, event.model, event.reason))
         self.feed(event)
-        if isinstance(event, events.EngineLoadFailed) and not falls_back and event.model in self.state.models:
+        if isinstance(event, events.EngineLoadFailed) and self._has_failed(event.model):
             logger.error("%s", log_lines.failed(self.state, event.model, event.reason))
         if isinstance(event, events.EngineDied) and event.model in self.state.models:
             model = self.state.models[event.model]
@@ -436,6 +436,10 @@ class LifecycleController:
     def _predicted_bytes(self, model: str) -> int | None:
         footprint = self.state.models[model].footprint
         return None if footprint is None else footprint.total_bytes
+
+    def _has_failed(self, model: str) -> bool:
+        state = self.state.models.get(model)
+        return state is not None and state.load_state is LoadState.FAILED
 
     def _falls_back(self, failed: events.EngineLoadFailed) -> bool:
         model = self.state.models.get(failed.model)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.system.quantities import count_text, duration_text, part_text, size_text
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.choice import faster_placement, plan_load
+from modelyard.yard.residency.choice import best_move, plan_load
 from modelyard.yard.residency.events import Free
 from modelyard.yard.residency.eviction import Fit, load_seconds
 from modelyard.yard.residency.state import ABSENT, MOVE, NO_FOOTPRINT, LoadState, ModelState, Residency
@@ -68,7 +68,8 @@ def freeing(state: Residency, effect: Free) -> str:
     done = "Parking" if effect.keeps_weights else "Unloading"
     where = placement_of_model(state, model)
     name = f"{model.policy.name} from {_named(where)}" if where else model.policy.name
-    if effect.reason == "move" and (target := faster_placement(state, effect.model)) is not None:
+    if effect.reason == "move" and (move := best_move(state, [effect.model])) is not None:
+        _, target = move
         return f"Moving {name} to {_named(text_beside_devices(state, target.placement))}: {effect.why}"
     if effect.reason not in ("room", "budget"):
         return f"{done} {name}: {effect.why}"
