@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -58,8 +59,8 @@ async def lines_of(source: int) -> AsyncIterator[bytes]:
                 piece = b""
             try:
                 asyncio.run_coroutine_threadsafe(pieces.put(piece), loop).result()
-            except RuntimeError:
-                return  # The event loop is closed.
+            except (RuntimeError, CancelledError):
+                return  # The event loop is closed, or ends what still runs on it.
             if not piece:
                 return
 
