@@ -101,7 +101,8 @@ CtxOption = Annotated[
     typer.Option(
         "--ctx",
         metavar="TOKENS",
-        help="Context length, such as 8192 or 8k. [dim]\\[default: the model's training context, at most 8192][/]",
+        help="Context length, such as 8192 or 8k; auto: all that the model was trained on, as far as it fits. "
+        "[dim]\\[default: the model's training context, at most 8192][/]",
         rich_help_panel=DEVICE,
     ),
 ]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.config.counts import TOKENS_PATTERN
+from modelyard.config.counts import MAX_CONTEXT, TOKENS_PATTERN
 from modelyard.config.mcp import MAX_TIMEOUT_S
 from modelyard.config.quantization_names import ISQ_NAMES, QUANT_NAMES
 from modelyard.config.schema import Config
@@ -35,6 +35,7 @@ _BUDGET: Final[list[dict[str, Any]]] = [_SIZE, _SHARE, {"type": "number", "exclu
 
 # Keys whose values are read from more types than the one that they are kept in.
 _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {
+    "max_seq_len": [{"type": "integer", "minimum": 1, "maximum": MAX_CONTEXT}, _TOKENS, {"const": "auto"}],
     "budget": _BUDGET,
     "kv_keep_bytes": [_SIZE, _BYTES],
     "idle_unload_seconds": [{"type": "number", "minimum": 0}, _DURATION],
@@ -54,7 +55,7 @@ _SPECIAL: Final[Mapping[str, list[dict[str, Any]]]] = {
     "tensor_overrides": [{"type": "array", "items": {"type": "string", "pattern": "^.+=.+$"}, "minItems": 1}],
 }
 # Keys that also take a number of tokens with a unit.
-_COUNTS: Final = frozenset({"max_seq_len", "batch_tokens", "tokens_per_minute", "max_context", "max_tokens"})
+_COUNTS: Final = frozenset({"batch_tokens", "tokens_per_minute", "max_context", "max_tokens"})
 _EXAMPLES: Final[Mapping[str, list[str]]] = {"quant": list(QUANT_NAMES), "isq": list(ISQ_NAMES)}
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, Strict, StringConstraints, ValidationInfo, field_validator
 
 from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
-from modelyard.config.counts import TOKENS_EXAMPLES, read_tokens
+from modelyard.config.counts import CONTEXT_WORDING, MAX_CONTEXT, read_context_length
 from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, MAX_DEVICES, MAX_LAYERS, read_device_layers
 from modelyard.config.durations import DURATION_EXAMPLES, read_duration
 from modelyard.config.model_reference import ModelReference, parse_model_reference, unique_ids
@@ -23,7 +23,7 @@ from modelyard.config.names import Dtype, FileFormat, Isolation, Kind, Load, Rea
 from modelyard.config.paths import absolute, base_of
 from modelyard.config.tensor_overrides import OVERRIDES_WORDING, read_tensor_overrides
 
-_INT32_MAX = 2**31 - 1
+_INT32_MAX = MAX_CONTEXT
 
 # The upper bounds that OpenAI's API does not have keep a value finite as a 32-bit float and inside a 32-bit integer.
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -45,7 +45,7 @@ class Quantization(Table):
         default=None,
         description="A number of bits (`2`, `3`, `4`, `5`, `6`, `8`) or a type such as `q4_k_m`: a file of that type "
         "in the repository or in one of `[hub] siblings`, else full precision, quantised on this machine. `auto` is "
-        "the best that fits the memory budget.",
+        "the best with which the models that are loaded at the start fit the memory together.",
     )
     isq: _LowerText | None = Field(
         default=None,
@@ -165,11 +165,12 @@ class Device(Table):
         description="Map the files into memory instead of reading them. Unset: where all devices support it. With "
         "`false`, models on the same file share its weights only within a process.",
     )
-    max_seq_len: Annotated[int, Field(ge=1, le=_INT32_MAX), BeforeValidator(read_tokens)] | None = Field(
+    max_seq_len: Annotated[int | Literal["auto"], BeforeValidator(read_context_length)] | None = Field(
         default=None,
-        json_schema_extra={"wording": f"a whole number from 1 to {_INT32_MAX}, or {TOKENS_EXAMPLES}"},
-        description="Context length in tokens; of embedding models and rerankers the longest input. Unset: chosen by "
-        "the engine.",
+        json_schema_extra={"wording": CONTEXT_WORDING},
+        description="Context length in tokens; of embedding models and rerankers the longest input. Unset: what the "
+        "model was trained on, at most 8192. `auto`: all that it was trained on. Both are shortened, down to 4096, "
+        "where the models that are loaded at the start do not fit the memory together.",
     )
     max_batch_size: int | None = Field(
         default=None,
@@ -177,6 +178,11 @@ class Device(Table):
         le=256,
         description="Requests that this model computes at the same time. Unset: `max_seqs` of `[runtime]`.",
     )
+
+    @property
+    def fixed_seq_len(self) -> int | None:
+        """``max_seq_len`` where it is a number; None where the length is chosen."""
+        return None if self.max_seq_len == "auto" else self.max_seq_len
 
 
 class Multimodal(Table):

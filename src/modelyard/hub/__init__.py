@@ -4,7 +4,7 @@ from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
 from modelyard.formats.gguf.values import GgufArray, GgufTensor
 from modelyard.hub.preparation.estimate import estimate_files
-from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files
+from modelyard.hub.preparation.plan import FilePlan, Stores, plan_files, plan_options
 from modelyard.hub.preparation.prepare import prepare, resolve
 from modelyard.hub.preparation.uqff_export import UqffExport, export_uqff, parse_types
 from modelyard.hub.select.gguf import FileChoice, choose_gguf
@@ -41,6 +41,7 @@ __all__ = [
     "export_uqff",
     "parse_types",
     "plan_files",
+    "plan_options",
     "prepare",
     "read_header",
     "resolve",

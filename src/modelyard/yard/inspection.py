@@ -96,7 +96,7 @@ def _inspect(config: Config, model: Model, stores: Stores, budget: int) -> Inspe
         known,
         kind=files.kind,
         quantization=files.quantization,
-        context_length=context_cells(files.header, model.device.max_seq_len),
+        context_length=context_cells(files.header, model.device.fixed_seq_len),
         size_bytes=files.size_bytes,
         memory_bytes=memory.total_bytes,
         warnings=files.warnings,

@@ -115,6 +115,7 @@ class ModelListing:
             is_default=model.id == self._directory.router.default,
             created=self._created,
             context_length=known.context_length if known else None,
+            context_reason=self._factory.fitter.reason(name),
             quantization=known.quantization if known else None,
             size_bytes=known.size_bytes if known else None,
             can_chat=known.can_chat if known else None,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
 
@@ -92,33 +92,48 @@ async def reconfigure(
             nothing has changed.
     """
     changes = diff(directory.config, config, directory.started_config)
+    budget = factory.budget_bytes
+    if "budget" in changes.memory:
+        factory.budget_bytes = memory_budget(config, available_bytes)
+    refitted = _refitted(changes, directory, factory, config)
     models = {model.id: model for model in config.models}
-    fresh = {model: _unused_name(factory, model) for model in (*changes.added, *changes.changed)}
+    fresh = {model: _unused_name(factory, model) for model in (*changes.added, *changes.changed, *refitted)}
     for model, name in fresh.items():
         factory.specs[name] = ModelSpec(config, models[model])
+    for model, old in refitted.items():
+        factory.fitter.keep_quant(old, fresh[model])
     try:
         footprints = await factory.check(list(fresh.values()))
     except BaseException:
         _discard(factory, fresh.values())
+        factory.budget_bytes = budget
         raise
+    for model, old in refitted.items():
+        if factory.fitter.contexts[fresh[model]].length == factory.fitter.contexts[old].length:
+            factory.discard(fresh.pop(model))
+        else:
+            changed = {**changes.changed, model: ("memory.budget",)}
+            retuned = {other: keys for other, keys in changes.retuned.items() if other != model}
+            changes = replace(changes, changed=changed, retuned=retuned)
     how = {
         model: _how(directory, controller, model, fresh[model], footprints[fresh[model]]) for model in changes.changed
     }
     if dry_run:
         _discard(factory, fresh.values())
+        factory.budget_bytes = budget
         return Reconfiguration(changes, how, {})
 
     if "budget" in changes.memory:
-        controller.feed(BudgetChanged(memory_budget(config, available_bytes)))
+        controller.feed(BudgetChanged(factory.budget_bytes))
     if devices is not None:
-        devices.configure(config.memory.devices)
+        factory.device_budgets = devices.configure(config.memory.devices)
     for name in fresh.values():
         spec = factory.specs[name]
         controller.feed(ModelAdded(name, model_policy(config, spec.model)))
         controller.feed(Sized(name, footprints[name][0], footprints[name][1:]))
     for model in changes.retuned:
         name = directory.residency_names[model]
-        factory.specs[name] = ModelSpec(config, models[model])
+        factory.specs[name] = factory.fitter.retuned(name, ModelSpec(config, models[model]))
         controller.feed(ModelRetuned(name, model_policy(config, models[model])))
         controller.set_share(name, models[model].weight, models[model].priority)
     # No request is routed to the new engines yet, so a load that fails affects none.
@@ -138,6 +153,23 @@ async def reconfigure(
     afterwards += [model for model in changes.added if models[model].load == "startup"]
     await asyncio.gather(*(controller.reload(fresh[model]) for model in afterwards), return_exceptions=True)
     return Reconfiguration(changes, how, failed)
+
+
+def _refitted(changes: ConfigDiff, directory: ModelDirectory, factory: EngineFactory, config: Config) -> dict[str, str]:
+    """Return the models whose contexts may differ with the new memory budget, with their names in the residency.
+
+    Other models keep the contexts that were chosen for them: clients rely on the length that is listed.
+    """
+    if "budget" not in changes.memory:
+        return {}
+    names = {model.id: directory.residency_names.get(model.id, "") for model in config.models}
+    return {
+        model.id: name
+        for model in config.models
+        if model.id not in changes.changed
+        and model.device.fixed_seq_len is None
+        and (name := names[model.id]) in factory.fitter.contexts
+    }
 
 
 def _how(directory: ModelDirectory, controller: LifecycleController, model: str, fresh: str, choices: Choices) -> How:

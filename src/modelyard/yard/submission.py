@@ -171,7 +171,7 @@ class RequestSubmitter:
             # Estimating the tokens of a long conversation takes time.
             return reserve(UNCOUNTED)
         profile = self._controller.profiles.get(residency_name)
-        context = self._directory.configured(model).device.max_seq_len if profile is None else profile.context_length
+        context = self._directory.configured(model).device.fixed_seq_len if profile is None else profile.context_length
         return reserve(estimate(message(NO_SEQUENCE), context))
 
 

@@ -115,6 +115,7 @@ class Yard:
         budget = self.factory.budget_bytes = memory_budget(self.config, self.available_bytes)
         await self._list_devices(self.config)
         device_budgets = {} if self._devices is None else self._devices.configure(self.config.memory.devices)
+        self.factory.device_budgets = device_budgets
         footprints = await self.factory.check(startup)
         policies = {model.id: model_policy(self.config, model) for model in self.config.models}
         state = Residency.of(policies, budget, self._policy, device_budgets)
@@ -470,7 +471,7 @@ class Yard:
             return
 
         def feed(changed: DeviceBudgetsChanged) -> None:
-            self.factory.devices = devices.found
+            self.factory.devices, self.factory.device_budgets = devices.found, devices.budgets
             controller.feed(changed)
 
         devices.follow(lambda: controller.state, feed)

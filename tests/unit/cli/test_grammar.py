@@ -186,9 +186,9 @@ REFUSALS = [
     ("quantize a -o b --readme --no-readme", "--readme is given twice, and takes one value."),
     (
         "serve a.gguf --ctx -5",
-        '--ctx must be a whole number from 1 to 2147483647, or one such as "8k" (8 × 1024) or "1M", not -5.',
+        '--ctx must be a whole number from 1 to 2147483647, or one such as "8k" (8 × 1024) or "1M", or "auto", not -5.',
     ),
-    ("serve a.gguf --ctx many", 'or one such as "8k" (8 × 1024) or "1M", not \'many\'.'),
+    ("serve a.gguf --ctx many", 'or one such as "8k" (8 × 1024) or "1M", or "auto", not \'many\'.'),
     ("serve a.gguf --port 99999", "--port must be a whole number from 0 to 65535, not 99999."),
     ("serve models.toml --port 99999", "--port must be a whole number from 0 to 65535, not 99999."),
     ("serve models.toml --host ''", "--host must be"),

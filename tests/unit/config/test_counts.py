@@ -32,6 +32,13 @@ def test_anything_else_is_left_to_the_bounds_of_its_key(value):
     assert read_tokens(value) is value
 
 
+@pytest.mark.parametrize("text", ["auto", "AUTO", " auto "])
+def test_a_length_can_be_chosen_by_what_fits(text):
+    device = config(text).models[0].device
+    assert device.max_seq_len == "auto"
+    assert device.fixed_seq_len is None
+
+
 @pytest.mark.parametrize("value", ["8kb", "many", "0k", "9000M", True, 0])
 def test_a_length_that_is_none_is_refused_with_an_example(value):
     with pytest.raises(

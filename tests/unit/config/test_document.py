@@ -27,7 +27,7 @@ def test_an_error_shows_the_line_a_mark_and_what_to_do(tmp_path):
 {error.path}: 2 problems
 
 {error.path}:5:15: models.qwen.device: max_seq_len must be a whole number from 1 to 2147483647, or one such as "8k" \
-(8 × 1024) or "1M", not 'x'.
+(8 × 1024) or "1M", or "auto", not 'x'.
   |
 5 | max_seq_len = 'x'
   |               ^^^

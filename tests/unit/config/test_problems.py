@@ -98,14 +98,14 @@ def problem_of(key, value, table=None):
             "max_seq_len",
             0,
             "[models.device] of model 1 ('smol'): max_seq_len must be a whole number from 1 to 2147483647, or one "
-            'such as "8k" (8 × 1024) or "1M", not 0.',
+            'such as "8k" (8 × 1024) or "1M", or "auto", not 0.',
         ),
         (
             "device",
             "max_seq_len",
             10**30,
             "[models.device] of model 1 ('smol'): max_seq_len must be a whole number from 1 to 2147483647, or one "
-            'such as "8k" (8 × 1024) or "1M", not a number of more than 20 digits.',
+            'such as "8k" (8 × 1024) or "1M", or "auto", not a number of more than 20 digits.',
         ),
         (
             "device",

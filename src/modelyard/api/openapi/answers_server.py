@@ -19,6 +19,7 @@ class ModelObject(TypedDict):
     capabilities: NotRequired[list[str]]
     aliases: list[str]
     context_length: NotRequired[int]
+    context_reason: NotRequired[str]
     dimensions: NotRequired[int]
     input_modalities: NotRequired[list[str]]
     quantization: NotRequired[str]

@@ -369,6 +369,8 @@ _MODELS: Final = {
     "kind": "`text`, `multimodal`, `embedding` or `rerank`.",
     "aliases": "Its other names.",
     "context_length": "Limit of tokens of a prompt and its answer together.",
+    "context_reason": "Why the context is so long, where `max_seq_len` left it open and it was chosen by what fits the "
+    "memory.",
     "dimensions": "Length of its vectors.",
     "input_modalities": "Modalities of its input.",
     "quantization": "How its weights are quantised.",

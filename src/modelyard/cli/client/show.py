@@ -36,6 +36,11 @@ def show(
         print_fields(_fields(found))
 
 
+def _context(model: Mapping[str, Any]) -> str:
+    reason = model.get("context_reason", "")
+    return f"{context(model)} tokens{', ' if reason else ''}{reason}" if context(model) else ""
+
+
 def _fields(model: Mapping[str, Any]) -> dict[str, str]:
     names = [alias for alias in model.get("aliases", ()) if alias != model.get("source")]
     shared = memory(model.get("shared_bytes"))
@@ -52,7 +57,7 @@ def _fields(model: Mapping[str, Any]) -> dict[str, str]:
         "Takes": ", ".join(model.get("input_modalities", ())),
         "Quantisation": model.get("quantization", ""),
         "Size": memory(model.get("size_bytes")),
-        "Context": f"{context(model)} tokens" if context(model) else "",
+        "Context": _context(model),
         "Dimensions": str(model.get("dimensions", "")),
         "Memory now": f"{now}, of which {shared} are shared" if now and shared else now,
         "Memory when loaded": memory(model.get("predicted_bytes")),

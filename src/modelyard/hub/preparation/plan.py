@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
@@ -100,23 +100,49 @@ def plan_files(request: FileRequest, stores: Stores, fits: Callable[[FilePlan], 
     if fits is None:
         raise UnusableModel("quant = 'auto' needs to know how much memory there is. Name a type or a number of bits.")
     considered: list[str] = []
+    for level, found in _auto_plans(request, listing, listings, stores):
+        if isinstance(found, str):
+            considered.append(f"{level}: {found}")
+        elif fits(found):
+            decision = replace(found.decision, reasons=(*considered, *found.decision.reasons))
+            return replace(found, decision=decision)
+        else:
+            considered.append(f"{level}: it does not fit the memory budget.")
+    raise UnusableModel(f"'{request.source}': quant = 'auto' finds nothing. {' '.join(considered)}")
+
+
+def plan_options(request: FileRequest, stores: Stores) -> tuple[FilePlan, ...]:
+    """Return the plans among which ``quant = "auto"`` chooses, the one with the most bits per weight first.
+
+    Raises:
+        UnusableModel: there are none.
+    """
+    check_kind(request.kind)
+    request = _with_ollama_files(request)
+    found = [*_auto_plans(request, _listing(request.source, stores.hub), {}, stores)]
+    if plans := tuple(plan for _, plan in found if isinstance(plan, FilePlan)):
+        return plans
+    considered = " ".join(f"{level}: {problem}" for level, problem in found)
+    raise UnusableModel(f"'{request.source}': quant = 'auto' finds nothing. {considered}")
+
+
+def _auto_plans(
+    request: FileRequest, listing: Listing, listings: dict[str, Listing | RepositoryUnavailable], stores: Stores
+) -> Iterator[tuple[str, FilePlan | str]]:
+    """Yield each level of ``quant = "auto"`` in words, with its plan, or with the reason that there is none."""
     for quant in AUTO_LEVELS:
         level = "full precision" if quant is None else f"{quant} bits"
         if quant is None and not listing.safetensors and default_gguf(listing.names) is not None:
-            considered.append(f"{level}: '{listing.source}' has several quantisations, and no checkpoint.")
+            yield level, f"'{listing.source}' has several quantisations, and no checkpoint."
             continue
         try:
             plan = _plan(replace(request, quant=quant), listing, listings, stores)
         except RepositoryUnavailable:
             raise
         except UnusableModel as problem:
-            considered.append(f"{level}: {problem}")
+            yield level, str(problem)
             continue
-        if fits(plan):
-            decision = replace(plan.decision, reasons=(*considered, *plan.decision.reasons))
-            return replace(plan, request=replace(request, quant=quant), decision=decision)
-        considered.append(f"{level}: it does not fit the memory budget.")
-    raise UnusableModel(f"'{request.source}': quant = 'auto' finds nothing. {' '.join(considered)}")
+        yield level, plan
 
 
 def _with_ollama_files(request: FileRequest) -> FileRequest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard.config import effective_cpu, isolation_of
 from modelyard.engine.hosts.trial_task import TrialTask
-from modelyard.engine.placing import LlamaDevice, resolve
+from modelyard.engine.placing import LlamaDevice
 from modelyard.engine.settings import EngineSettings
-from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel, UnusableModels
+from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel
 from modelyard.hub import (
     POOLED_KINDS,
     FileRequest,
@@ -26,15 +26,19 @@ from modelyard.hub import (
     Stores,
 )
 from modelyard.protocol.events import Publish
-from modelyard.protocol.placement import Placement
+from modelyard.protocol.placement import HOST_NAME, Placement
 from modelyard.system.file_stamp import FileStamp, first_changed
+from modelyard.yard.memory.fit_context import ContextRange
 from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.runtime.dry_loads import DryLoads
+from modelyard.yard.runtime.fitting import context_range, placing
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, ModelOutgrown
 from modelyard.yard.runtime.isolation import Host
+from modelyard.yard.runtime.model_checks import misplaced, side_by_side
 from modelyard.yard.runtime.model_choices import choices_of, draft_placement
 from modelyard.yard.runtime.model_files import ModelFileProvider
+from modelyard.yard.runtime.model_fitter import ModelFitter
 from modelyard.yard.runtime.model_spec import (
     ModelSpec,
     SpecFiles,
@@ -44,7 +48,7 @@ from modelyard.yard.runtime.model_spec import (
     footprint_of,
     trial_tasks,
 )
-from modelyard.yard.runtime.placements import may_be_remote, needs_devices, placement_of
+from modelyard.yard.runtime.placements import may_be_remote, placement_of
 from modelyard.yard.runtime.trial_footprints import with_trials
 from modelyard.yard.runtime.trials import Trials
 
@@ -68,7 +72,9 @@ class EngineFactory:
     Attributes:
         specs: the models that are known.
         files: finds and prepares their files.
+        fitter: what was chosen for them where their configuration leaves it open.
         budget_bytes: memory of the host that all models may take together.
+        device_budgets: the same of each device, by its pool.
         devices: all devices of the machine, as they were last listed; () without accelerators. Set before ``check``.
         known_devices: all devices that were listed at the start, some of which may be gone; () where none were.
     """
@@ -80,8 +86,10 @@ class EngineFactory:
         self.specs: dict[str, ModelSpec] = {}
         self.files = ModelFileProvider(stores or Stores())
         self.budget_bytes = 0
+        self.device_budgets: Mapping[str, int] = {}
         self.devices: tuple[LlamaDevice, ...] = ()
         self.known_devices: tuple[LlamaDevice, ...] = ()
+        self.fitter = ModelFitter(lambda: self.specs, self.files, self._range, lambda: self.budgets)
         self._make_handle = make_engine
         # Scripted engines have no files to try.
         self._trials = Trials() if make_engine is None else None
@@ -106,22 +114,13 @@ class EngineFactory:
             ConfigError: files of some of them are missing or unusable, or a known model is assigned a device that does
                 not exist; the error lists each problem.
         """
-        if misplaced := await asyncio.to_thread(self._misplaced):
-            raise ConfigError("", misplaced)
-        sizes = [asyncio.create_task(self._size(name), name=f"check {name}") for name in names]
-        footprints, problems = {}, []
-        try:
-            for name, size in zip(names, sizes, strict=True):
-                try:
-                    footprints[name] = await size
-                except UnusableModel as unusable:
-                    problems.append(f"model '{self.specs[name].model.id}': {unusable}")
-        finally:
-            for size in sizes:
-                size.cancel()
-        if problems:
-            raise UnusableModels("", problems)
-        return footprints
+        if problems := await asyncio.to_thread(misplaced, list(self.specs.values()), self.known_devices):
+            raise ConfigError("", problems)
+        await self.fitter.choose_quants(names)
+        ids = {name: self.specs[name].model.id for name in names}
+        read = await side_by_side(ids, self._read)
+        await self.fitter.choose_contexts(read, is_together=True)
+        return await side_by_side(ids, lambda name: self._size_of(self.specs[name], name, read[name]))
 
     def kind(self, model: str) -> Kind | None:
         """Return what the model does; None until its files were read, unless it is configured."""
@@ -188,8 +187,9 @@ class EngineFactory:
             raise
         except UnusableModel as unusable:
             raise (unusable if is_offline else self._without_path(model, unusable)) from unusable
+        await self.fitter.estimate_context(model, files)
         self._note(model, files)
-        return await asyncio.to_thread(self._choices, spec, files)
+        return await asyncio.to_thread(self._choices, self.specs.get(model, spec), files)
 
     async def make(self, model: str, publish: Publish, placement: Placement) -> EngineHandle:
         """Return an engine of the model in ``placement``, not yet started.
@@ -263,30 +263,9 @@ class EngineFactory:
             self._checked[model], self._choices_of[model] = files, planned
             raise ModelOutgrown(after)
 
-    def _misplaced(self) -> list[str]:
-        """Return one problem for each known model that is put on a device that does not exist."""
-        problems = []
-        for spec in self.specs.values():
-            placement = placement_of(spec.config, spec.model)
-            if not needs_devices(placement):
-                continue
-            try:
-                self._resolve(placement)
-            except UnusableModel as unusable:
-                problems.append(f"model '{spec.model.id}': {unusable}")
-        return problems
-
-    def _resolve(self, placement: Placement) -> None:
-        if self.known_devices:
-            resolve(placement, self.known_devices)
-            return
-        # Imported here, because it loads llama.cpp.
-        from modelyard.engine.llama import resolve_here
-
-        resolve_here(placement)
-
     def discard(self, model: str) -> None:
         """Drop everything that is known of a model."""
+        self.fitter.discard(model)
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._sized.pop(model, None)
@@ -309,11 +288,21 @@ class EngineFactory:
             self._facts[model] = header_facts(files.model, spec.model)
 
     async def _size(self, name: str) -> Choices:
-        spec = self.specs[name]
-        files = self._checked[name] = await self._files(spec, partial(self.files.get, name))
+        spec, before = self.specs[name], self._sized.get(name)
+        files = await self._read(name)
+        await self.fitter.settle_context(name, files, is_replaced=before not in (None, files.stamps))
+        return await self._size_of(self.specs.get(name, spec), name, files)
+
+    async def _read(self, name: str) -> SpecFiles:
+        files = self._checked[name] = await self._files(self.specs[name], partial(self.files.get, name))
         self._sized[name] = files.stamps
+        return files
+
+    async def _size_of(self, spec: ModelSpec, name: str, files: SpecFiles) -> Choices:
         self._note(name, files)
         choices = self._choices_of[name] = await self._with_trials(spec, files)
+        if name in self.specs:
+            self.fitter.footprints[name] = choices[0]
         return choices
 
     async def _with_trials(self, spec: ModelSpec, files: SpecFiles) -> Choices:
@@ -336,6 +325,18 @@ class EngineFactory:
         return choices_of(
             spec, files, self.devices, lambda placement: dry_loads.known(replace(settings, placement=placement))
         )
+
+    @property
+    def budgets(self) -> Mapping[str, int]:
+        """The bytes of each pool of memory that all models may take together."""
+        return {HOST_NAME: self.budget_bytes, **self.device_budgets}
+
+    def _range(self, spec: ModelSpec, files: SpecFiles) -> ContextRange:
+        """Return the lengths that the context of a model may have, with its footprints in all placements."""
+        is_isolated = partial(self._isolates, spec, files.model.paths)
+        place = placing(spec, lambda fitted: self._choices(fitted, files), is_isolated=is_isolated)
+        is_tried = self._trials is not None and spec.config.runtime.trial
+        return context_range(spec.model, files.model, place, is_tried=is_tried)
 
     def _placed(
         self, settings: EngineSettings, spec: ModelSpec, files: SpecFiles, placement: Placement

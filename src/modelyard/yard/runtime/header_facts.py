@@ -51,7 +51,7 @@ def header_facts(files: ModelFiles, model: Model) -> HeaderFacts:
     has_template = model.chat_template is not None or bool(template)
     return HeaderFacts(
         architecture=header.architecture,
-        context_length=context_cells(header, model.device.max_seq_len),
+        context_length=context_cells(header, model.device.fixed_seq_len),
         quantization=files.quantization,
         size_bytes=files.size_bytes,
         can_chat=files.kind not in POOLED_KINDS and has_template,

@@ -95,7 +95,7 @@ def _placeable(spec: ModelSpec, files: ModelFiles, devices: Sequence[LlamaDevice
     if files.kind in POOLED_KINDS:
         pooled = pooled_step(
             header,
-            context_length=spec.model.device.max_seq_len,
+            context_length=spec.model.device.fixed_seq_len,
             sequences=running,
             batch_tokens=runtime.batch_tokens,
             kv_type=runtime.kv_type,
@@ -108,7 +108,7 @@ def _placeable(spec: ModelSpec, files: ModelFiles, devices: Sequence[LlamaDevice
         files,
         by_name,
         known,
-        context_length=spec.model.device.max_seq_len,
+        context_length=spec.model.device.fixed_seq_len,
         sequences=running + runtime.prefix_cache_n,
         batch_tokens=runtime.batch_tokens,
         parks=runtime.prefix_cache_n > 0,
@@ -157,7 +157,7 @@ def _drafted(spec: ModelSpec, files: SpecFiles, choices: Choices, devices: Seque
         _whole(files.draft),
         {device.name: device for device in devices},
         lambda _: None,
-        context_length=context_cells(files.model.header, spec.model.device.max_seq_len),
+        context_length=context_cells(files.model.header, spec.model.device.fixed_seq_len),
         sequences=running_at_once(spec.config, spec.model),
         batch_tokens=DRAFT_BATCH_TOKENS,
         parks=False,

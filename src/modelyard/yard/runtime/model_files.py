@@ -8,7 +8,17 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
-from modelyard.hub import FilePlan, FileRequest, ModelFiles, Progress, Stores, estimate_files, plan_files, prepare
+from modelyard.hub import (
+    FilePlan,
+    FileRequest,
+    ModelFiles,
+    Progress,
+    Stores,
+    estimate_files,
+    plan_files,
+    plan_options,
+    prepare,
+)
 from modelyard.hub.select.model_files import are_current
 
 # Downloads share the network, conversions share the cores and take up to some gigabytes of memory each.
@@ -82,6 +92,19 @@ class ModelFileProvider:
         if known is not None:
             return known
         return await asyncio.to_thread(lambda: estimate_files(self._plan(request, fits), self._stores))
+
+    async def options(self, request: FileRequest) -> list[tuple[str | None, ModelFiles]]:
+        """Return the values of ``quant`` that a request for ``"auto"`` may get, the best first, with the files of each.
+
+        Raises:
+            UnusableModel: there are none.
+        """
+
+        def estimated() -> list[tuple[str | None, ModelFiles]]:
+            plans = plan_options(request, self._stores)
+            return [(plan.request.quant, estimate_files(plan, self._stores)) for plan in plans]
+
+        return await asyncio.to_thread(estimated)
 
     def _prepare(
         self, request: FileRequest, fits: Callable[[ModelFiles], bool], report: Callable[[Progress], bool]

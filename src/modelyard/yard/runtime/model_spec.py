@@ -60,7 +60,7 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     if files.kind in POOLED_KINDS:
         return predict_embedder(
             files,
-            context_length=model.device.max_seq_len,
+            context_length=model.device.fixed_seq_len,
             sequences=running,
             batch_tokens=runtime.batch_tokens,
             kv_type=runtime.kv_type,
@@ -69,14 +69,14 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     predict_context = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
     footprint = predict_context(
         files,
-        context_length=model.device.max_seq_len,
+        context_length=model.device.fixed_seq_len,
         sequences=running + runtime.prefix_cache_n,
         batch_tokens=runtime.batch_tokens,
         parks=runtime.prefix_cache_n > 0,
     )
     if draft is None:
         return footprint
-    cells = context_cells(files.header, model.device.max_seq_len)
+    cells = context_cells(files.header, model.device.fixed_seq_len)
     return footprint.drafted_by(
         predict_context(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
     )
@@ -159,7 +159,7 @@ def engine_settings(spec: ModelSpec, files: SpecFiles) -> EngineSettings:
         paths=files.model.paths,
         quantization=files.model.quantization,
         kind="text" if files.model.kind == "multimodal" else files.model.kind,
-        context_length=model.device.max_seq_len,
+        context_length=model.device.fixed_seq_len,
         max_seqs=running_at_once(config, model),
         prefix_slots=config.runtime.prefix_cache_n,
         placement=placement_of(config, model),

@@ -48,6 +48,7 @@ class ModelStatus:
         is_default: whether it answers requests that name no model.
         created: when the yard was made, in seconds of the epoch.
         context_length: tokens of its context; None until it was loaded once.
+        context_reason: why its context is so long, where that was chosen by what fits; "" where it was not.
         quantization: type of its weights; None until it was loaded once.
         size_bytes: size of its weights; None until it was loaded once.
         can_chat: whether it has a chat template; None until it was loaded once.
@@ -123,6 +124,7 @@ class ModelStatus:
     license: str = ""
     device_bytes: Mapping[str, int] = field(default_factory=dict)
     placement: str = ""
+    context_reason: str = ""
 
 
 class ModelMemory(NamedTuple):

@@ -1,0 +1,241 @@
+"""Chooses what the configuration leaves open of models, and remembers it; see ``fitting``."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+from modelyard.config import Model
+from modelyard.hub import ModelFiles
+from modelyard.yard.memory.fit_context import ContextRange, FittedContext, fit_alone, fit_together
+from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
+from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.memory.pools import arranged
+from modelyard.yard.runtime.fitting import (
+    FittedQuant,
+    quant_option,
+    smaller_ones,
+    with_chosen_context,
+    with_model,
+    with_quant,
+)
+from modelyard.yard.runtime.model_files import ModelFileProvider
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request
+
+logger = logging.getLogger(__name__)
+
+
+class ModelFitter:
+    """Chooses contexts and quantisations for the models of a yard. Models are named as in the residency.
+
+    Args:
+        specs: returns the models that are known; a choice is written into them.
+        files: finds their files.
+        range_of: returns the lengths that the context of a model on its files may have. Called on any thread.
+        budgets: returns the bytes of each pool of memory.
+
+    Attributes:
+        contexts, quants: what was chosen, by model.
+        footprints: of the models that were sized, in their best placements.
+    """
+
+    def __init__(
+        self,
+        specs: Callable[[], dict[str, ModelSpec]],
+        files: ModelFileProvider,
+        range_of: Callable[[ModelSpec, SpecFiles], ContextRange],
+        budgets: Callable[[], Mapping[str, int]],
+    ) -> None:
+        self.contexts: dict[str, FittedContext] = {}
+        self.quants: dict[str, FittedQuant] = {}
+        self.footprints: dict[str, Footprint] = {}
+        self._specs_of = specs
+        self._files = files
+        self._range = range_of
+        self._budgets = budgets
+        # By model: as it was before its context was chosen.
+        self._open: dict[str, Model] = {}
+        # Models whose contexts were chosen by an estimate of their files.
+        self._estimated: set[str] = set()
+
+    @property
+    def _specs(self) -> dict[str, ModelSpec]:
+        return self._specs_of()
+
+    async def choose_quants(self, names: list[str]) -> None:
+        """Choose the types of those of ``names`` that leave them open, so that all that are loaded at the start fit.
+
+        A single model's is chosen when its files are looked up.
+
+        Raises:
+            UnusableModel: one of them cannot be had in any type.
+        """
+        for name in names:
+            self._specs[name] = self._with_known_draft(self._specs[name])
+        wanted = [name for name in names if self._specs[name].model.load == "startup"]
+        is_open = {name for name in wanted if self._specs[name].model.quantization.quant == "auto"}
+        beside = self._beside(names)
+        if not is_open or len(wanted) + len(beside) < 2:
+            return
+        options = {name: await self._quant_options(name, is_open=name in is_open) for name in wanted}
+        pinned = [name for name in wanted if self._specs[name].model.pinned]
+        fitted = await asyncio.to_thread(
+            fit_quants,
+            {name: [option for _, option in some] for name, some in options.items()},
+            self._budgets(),
+            beside,
+            pinned,
+        )
+        for name in is_open:
+            quant, option = options[name][fitted.chosen[name]]
+            self._set_quant(name, FittedQuant(quant, option.label, fitted.reasons[name]))
+
+    async def choose_contexts(self, read: Mapping[str, SpecFiles], *, is_together: bool) -> None:
+        """Choose the contexts of models that have none yet.
+
+        Args:
+            read: their files, in the order of the models.
+            is_together: whether those of them that are loaded at the start are to fit together.
+        """
+        undecided = {
+            name: (self._specs[name], files)
+            for name, files in read.items()
+            if name not in self.contexts and name in self._specs
+        }
+        startup = [name for name, (spec, _) in undecided.items() if is_together and spec.model.load == "startup"]
+        pinned = [name for name in startup if self._specs[name].model.pinned]
+        beside, budgets = self._beside(list(undecided)), self._budgets()
+        staying = {name: self._pinned(but=name) for name in undecided}
+
+        def choose() -> dict[str, FittedContext]:
+            ranges = {name: self._range(spec, files) for name, (spec, files) in undecided.items()}
+            chosen = fit_together({name: ranges[name] for name in startup}, budgets, beside, pinned)
+            return {name: chosen.get(name) or fit_alone(each, budgets, staying[name]) for name, each in ranges.items()}
+
+        for name, chosen in (await asyncio.to_thread(choose)).items():
+            # A model may be removed meanwhile.
+            if name in self._specs:
+                self._set_context(name, chosen)
+
+    async def estimate_context(self, name: str, files: SpecFiles) -> None:
+        """Choose the context of a model that has none yet by an estimate of its files; its load chooses again."""
+        if name not in self.contexts:
+            await self.choose_contexts({name: files}, is_together=False)
+            self._estimated.add(name)
+
+    async def settle_context(self, name: str, files: SpecFiles, *, is_replaced: bool) -> None:
+        """Choose the context of a model that is to be loaded, if it has none, or can have the present one no longer.
+
+        Args:
+            name: the model.
+            files: its files.
+            is_replaced: whether they are others than those that it was sized with before.
+        """
+        spec = self._specs.get(name)
+        if spec is None:
+            return
+        is_stale = is_replaced or name in self._estimated
+        if is_stale or (self.is_chosen(name) and not await asyncio.to_thread(self._fits_alone, spec, files)):
+            self._unset_context(name)
+        await self.choose_contexts({name: files}, is_together=False)
+
+    def retuned(self, name: str, spec: ModelSpec) -> ModelSpec:
+        """Return the specification of a model whose other settings have changed, with what was chosen for it."""
+        spec = self._with_known_draft(spec)
+        if (quant := self.quants.get(name)) is not None:
+            spec = with_model(spec, with_quant(spec.model, quant.quant))
+        if (context := self.contexts.get(name)) is not None:
+            self._open[name] = spec.model
+            spec = with_model(spec, with_chosen_context(spec.model, context))
+        return spec
+
+    def keep_quant(self, old: str, new: str) -> None:
+        """Give ``new``, a new version of ``old``, the quantisation that was chosen for ``old``, if one was."""
+        if (quant := self.quants.get(old)) is not None:
+            self.quants[new] = quant
+            self._specs[new] = with_model(self._specs[new], with_quant(self._specs[new].model, quant.quant))
+
+    def is_chosen(self, name: str) -> bool:
+        """Whether the context of a model was chosen by what fits: it is "auto", or was shortened."""
+        chosen = self.contexts.get(name)
+        return chosen is not None and (chosen.is_shortened or self._open[name].device.max_seq_len == "auto")
+
+    def reason(self, name: str) -> str:
+        """Return why the context of a model is so long, if that was chosen by what fits; else ""."""
+        return self.contexts[name].reason if self.is_chosen(name) else ""
+
+    def discard(self, name: str) -> None:
+        """Drop what is known of a model."""
+        for known in (self.contexts, self.quants, self.footprints, self._open):
+            known.pop(name, None)
+        self._estimated.discard(name)
+
+    def _beside(self, names: Sequence[str]) -> list[Footprint]:
+        """Return the footprints of the models that are wanted at the start beside ``names``, which are new or changed.
+
+        Earlier versions of changed models, and models that are not configured any more, do not count.
+        """
+        configured = {model.id for name in names for model in self._specs[name].config.models}
+        replaced = {self._specs[name].model.id for name in names}
+        return [
+            footprint
+            for name, footprint in self.footprints.items()
+            if name not in names
+            and self._specs[name].model.load == "startup"
+            and self._specs[name].model.id in configured - replaced
+        ]
+
+    def _pinned(self, but: str) -> list[Footprint]:
+        """Return the footprints of the pinned models that were sized, without that of ``but``."""
+        return [
+            footprint for name, footprint in self.footprints.items() if name != but and self._specs[name].model.pinned
+        ]
+
+    def _fits_alone(self, spec: ModelSpec, files: SpecFiles) -> bool:
+        lengths = self._range(spec, files)
+        return bool(arranged({"": lengths.footprints(lengths.longest)}, self._budgets()))
+
+    def _set_context(self, name: str, chosen: FittedContext) -> None:
+        spec = self._specs[name]
+        self.contexts[name], self._open[name] = chosen, spec.model
+        self._specs[name] = with_model(spec, with_chosen_context(spec.model, chosen))
+        if self.is_chosen(name):
+            logger.info("%s: a context of %s tokens, %s", spec.model.id, f"{chosen.length:,}", chosen.reason)
+
+    def _unset_context(self, name: str) -> None:
+        if self.contexts.pop(name, None) is not None and name in self._specs:
+            self._specs[name] = with_model(self._specs[name], self._open.pop(name))
+        self._estimated.discard(name)
+
+    def _set_quant(self, name: str, chosen: FittedQuant) -> None:
+        """Give a model its quantisation, also where it is the draft model of another."""
+        model = with_quant(self._specs[name].model, chosen.quant)
+        logger.info("%s: %s, %s", model.id, chosen.label, chosen.reason)
+        self.quants[name] = chosen
+        for other, spec in list(self._specs.items()):
+            draft = draft_of(spec)
+            if other == name or (draft is not None and draft.id == model.id):
+                self._specs[other] = with_model(spec, model)
+
+    def _with_known_draft(self, spec: ModelSpec) -> ModelSpec:
+        """Return the specification with the quantisation that its draft model has, if that was chosen before."""
+        draft = draft_of(spec)
+        if draft is None or draft.quantization.quant != "auto":
+            return spec
+        ids = {other.model.id: name for name, other in self._specs.items()}
+        chosen = self.quants.get(ids.get(draft.id, ""))
+        return spec if chosen is None else with_model(spec, with_quant(draft, chosen.quant))
+
+    async def _quant_options(self, name: str, *, is_open: bool) -> list[tuple[str | None, QuantOption]]:
+        spec = self._specs[name]
+        request = file_request(spec.config, spec.model)
+        if is_open:
+            found = await self._files.options(request)
+        else:
+            found = [(request.quant, await self._files.estimate(request, lambda _: True))]
+
+        def option(files: ModelFiles) -> QuantOption:
+            return quant_option(files, self._range(spec, SpecFiles(files, None)))
+
+        return smaller_ones([(quant, await asyncio.to_thread(option, files)) for quant, files in found])
