@@ -116,7 +116,13 @@ COMMANDS: Final = (
         RUNNING,
         examples=("modelyard park small",),
     ),
-    Command("plan", "modelyard.cli.client.plan:plan", "Show what a load would do.", RUNNING, ("modelyard plan large",)),
+    Command(
+        "plan",
+        "modelyard.cli.client.plan:plan",
+        "Show what a load, or a start, would do.",
+        RUNNING,
+        ("modelyard plan large", "modelyard plan -f models.toml", "modelyard plan models.toml --write"),
+    ),
     Command(
         "logs",
         "modelyard.cli.client.logs:logs",

@@ -96,6 +96,7 @@ def _show(console: Console, estimate: ModelEstimate) -> None:
             ("Download:", size(estimate.download_bytes) if estimate.download_bytes else "nothing"),
             ("Conversion:", estimate.conversion or "none"),
             *([("Projector:", estimate.projector)] if estimate.projector else []),
+            ("Context:", f"{estimate.context_length:,} tokens: {estimate.context_reason}"),
             (
                 "Memory:",
                 f"{size(memory)} (weights {size(estimate.weights_bytes)}, context and buffers "

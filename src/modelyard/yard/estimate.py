@@ -10,10 +10,15 @@ from modelyard.hub import FilePlan, estimate_files
 from modelyard.hub.preparation.projector_plan import ProjectorPlan
 from modelyard.hub.sources.converted import Entry
 from modelyard.hub.sources.listing import ListedFile
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
+from modelyard.yard.memory.cache_bytes import context_cells
+from modelyard.yard.memory.fit_context import fit_alone
 from modelyard.yard.runtime.device_estimate import DeviceEstimate, estimate_devices
-from modelyard.yard.runtime.model_spec import ModelSpec, footprint_of, plan_of
+from modelyard.yard.runtime.fitting import context_range, placing, with_chosen_context, with_model
+from modelyard.yard.runtime.model_choices import choices_of
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, footprint_of, plan_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +37,8 @@ class ModelEstimate:
         warnings: what the model cannot do here although its makers promise it.
         download_bytes: size of what is downloaded.
         weights_bytes, context_bytes: memory for the weights, and for everything else.
+        context_length: tokens of its context, as a server with this model alone would choose it.
+        context_reason: why, without a full stop.
         budget_bytes: memory budget of all models.
         devices: what it takes of each device that it is put on; () where that is none, or is not known.
         devices_are_planned: whether llama.cpp has planned it, and it is exact; else it is predicted.
@@ -49,6 +56,8 @@ class ModelEstimate:
     download_bytes: int
     weights_bytes: int
     context_bytes: int
+    context_length: int
+    context_reason: str
     budget_bytes: int
     devices: tuple[DeviceEstimate, ...]
     devices_are_planned: bool
@@ -74,9 +83,13 @@ def estimate_model(config: Config) -> ModelEstimate:
     plan = plan_of(config, model, stores, fits)
     # Once, because it reads headers over the network.
     estimated = estimate_files(plan, stores)
-    predicted = footprint_of(config, model, estimated)
+    spec = ModelSpec(config, model)
+    place = placing(spec, lambda fitted: choices_of(fitted, SpecFiles(estimated, None)), is_isolated=lambda: False)
+    context = fit_alone(context_range(model, estimated, place), {HOST_NAME: budget})
+    spec = with_model(spec, with_chosen_context(model, context))
+    predicted = footprint_of(spec.config, spec.model, estimated)
     listing = plan.decision.listing
-    devices, are_planned = estimate_devices(ModelSpec(config, model), plan, stores, estimated)
+    devices, are_planned = estimate_devices(spec, plan, stores, estimated)
     names = {*plan.decision.names, plan.projector.name}
     return ModelEstimate(
         source=model.model_id,
@@ -91,6 +104,8 @@ def estimate_model(config: Config) -> ModelEstimate:
         download_bytes=plan.download_bytes,
         weights_bytes=predicted.weights_bytes,
         context_bytes=predicted.context_bytes,
+        context_length=context_cells(estimated.header, spec.model.device.fixed_seq_len),
+        context_reason=context.reason,
         budget_bytes=budget,
         devices=devices,
         devices_are_planned=are_planned,

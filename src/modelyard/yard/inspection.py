@@ -1,22 +1,52 @@
-"""Looks at the files of all models of a configuration, and predicts their memory, without loading any of them."""
+"""Looks at the files of all models of a configuration, and plans their memory, without loading any of them.
+
+The plan is what a server does when it starts: quantisations and contexts that the configuration leaves open are chosen
+by what fits, for the models that are loaded at the start together.
+"""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, TypeVar
 
-from modelyard.config import Config, Model
+from modelyard.config import Config, Model, isolation_of, running_at_once
+from modelyard.engine.hosts.device_list import list_devices, may_have_accelerators
+from modelyard.engine.placing import LlamaDevice
 from modelyard.errors import RepositoryUnavailable, UnusableModel
-from modelyard.hub import FilePlan, ModelFiles, Stores, estimate_files
+from modelyard.hub import POOLED_KINDS, FilePlan, ModelFiles, Stores, estimate_files, plan_options
+from modelyard.protocol.placement import HOST_NAME, ON_HOST
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
 from modelyard.yard.memory.cache_bytes import context_cells
-from modelyard.yard.runtime.model_spec import footprint_of, plan_of
+from modelyard.yard.memory.device_budgets import device_budgets, resolved_budgets
+from modelyard.yard.memory.fit_context import ContextRange, FittedContext, fit_alone, fit_together
+from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
+from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.memory.placed_footprint import text_model
+from modelyard.yard.memory.pools import arranged, taken_bytes
+from modelyard.yard.memory.token_time import token_seconds
+from modelyard.yard.runtime.fitting import (
+    FittedQuant,
+    Placing,
+    context_range,
+    placing,
+    quant_option,
+    smaller_ones,
+    with_chosen_context,
+    with_model,
+    with_quant,
+)
+from modelyard.yard.runtime.model_choices import choices_of
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request, footprint_of, plan_of
+from modelyard.yard.runtime.placements import may_use_devices, placement_of
+from modelyard.yard.stats.placement_text import placement_text
 
 
 @dataclass(frozen=True, slots=True)
 class InspectedModel:
-    """What the files of a model say.
+    """What the files of a model say, and what is planned for it.
 
     Attributes:
         id: the model's id.
@@ -24,9 +54,17 @@ class InspectedModel:
         load: when it is loaded, as configured.
         kind: what it does, such as "text"; "" where that is not known.
         quantization: the type of its weights; "" where that is not known.
+        quant: the value for ``quant`` that was chosen for "auto"; "" where none was, or for full precision.
+        quant_reason: why, without a full stop; "" where none was chosen.
         context_length: tokens that its context holds; None where that is not known.
+        context_reason: why, without a full stop.
+        is_fitted: whether its context was chosen by what fits: it is "auto", or was shortened.
         size_bytes: of its weights on disk; None where that is not known.
         memory_bytes: predicted memory of the loaded model; None where that is not known.
+        pool_bytes: the same by pool of memory: of the host, and of each device.
+        placement: where it is put; "" where that is not known.
+        tokens_per_s: estimated speed of a stream there; None where that is not known.
+        is_resident: whether it is loaded at the start, beside the models before it.
         problem: why it cannot be served, as a sentence; "" where it can.
         unchecked: why its files were not looked at, as a sentence; "" where they were.
         warnings: what it cannot do here although its makers promise it.
@@ -37,9 +75,17 @@ class InspectedModel:
     load: str
     kind: str = ""
     quantization: str = ""
+    quant: str = ""
+    quant_reason: str = ""
     context_length: int | None = None
+    context_reason: str = ""
+    is_fitted: bool = False
     size_bytes: int | None = None
     memory_bytes: int | None = None
+    pool_bytes: Mapping[str, int] = field(default_factory=dict)
+    placement: str = ""
+    tokens_per_s: float | None = None
+    is_resident: bool = False
     problem: str = ""
     unchecked: str = ""
     warnings: tuple[str, ...] = ()
@@ -51,15 +97,28 @@ class InspectedModel:
 
 @dataclass(frozen=True, slots=True)
 class Inspection:
-    """What the files of all models say, and the memory that the models may take together."""
+    """What the files of all models say, and the memory that the models may take together.
+
+    Attributes:
+        models: in the order of the configuration.
+        budget_bytes: memory of the host that they may take.
+        budgets: memory that they may take, by pool.
+        startup_pools: memory that those take, by pool, that are loaded at the start.
+    """
 
     models: tuple[InspectedModel, ...]
     budget_bytes: int
+    budgets: Mapping[str, int] = field(default_factory=dict)
+    startup_pools: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def oversized(self) -> tuple[InspectedModel, ...]:
         """The models that do not fit the budget even alone."""
-        return tuple(model for model in self.models if (model.memory_bytes or 0) > self.budget_bytes)
+        return tuple(
+            model
+            for model in self.models
+            if any(size > self.budgets.get(pool, 0) for pool, size in model.pool_bytes.items())
+        )
 
     @property
     def startup_bytes(self) -> int:
@@ -67,48 +126,229 @@ class Inspection:
         return sum(model.memory_bytes or 0 for model in self.models if model.load == "startup")
 
 
-def inspect_models(config: Config, *, is_offline: bool = True) -> Inspection:
-    """Return what the files of the models say, by their headers.
+_T = TypeVar("_T")
+
+_NO_BUDGETS: Mapping[str, int] = MappingProxyType({})
+
+
+def inspect_models(
+    config: Config,
+    *,
+    is_offline: bool = True,
+    devices: Sequence[LlamaDevice] = (),
+    budgets_of_devices: Mapping[str, int] = _NO_BUDGETS,
+) -> Inspection:
+    """Return what the files of the models say, by their headers, and what is planned for them.
 
     Args:
         config: the configuration.
         is_offline: whether the hub is not asked: of its models only those in the cache are looked at.
+        devices: of the machine, with their memory; (): the models are planned for the host.
+        budgets_of_devices: bytes that the models may take of each device, by its pool.
 
     Raises:
         ConfigError: the hub is asked, and its token is not where the configuration says.
     """
-    stores, budget = stores_of(config, is_offline=is_offline), memory_budget(config, available_bytes())
-    return Inspection(tuple(_inspect(config, model, stores, budget) for model in config.models), budget)
+    budget = memory_budget(config, available_bytes())
+    budgets = {HOST_NAME: budget, **budgets_of_devices}
+    return _Planner(config, stores_of(config, is_offline=is_offline), budgets, devices).planned()
 
 
-def _inspect(config: Config, model: Model, stores: Stores, budget: int) -> InspectedModel:
-    known = InspectedModel(model.id, model.model_id, model.load)
-    try:
-        files = _files(config, model, stores, budget)
-        draft = next((each for each in config.models if model.draft in each.names), None)
-        draft_files = None if draft is None else _files(config, draft, stores, budget)
-        memory = footprint_of(config, model, files, draft_files)
-    except RepositoryUnavailable as unavailable:
-        return _failed(known, unavailable, is_unchecked=unavailable.why in ("offline", "unreachable"))
-    except UnusableModel as unusable:
-        return _failed(known, unusable, is_unchecked=False)
-    return replace(
-        known,
-        kind=files.kind,
-        quantization=files.quantization,
-        context_length=context_cells(files.header, model.device.fixed_seq_len),
-        size_bytes=files.size_bytes,
-        memory_bytes=memory.total_bytes,
-        warnings=files.warnings,
-    )
+def list_budgeted_devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict[str, int]]:
+    """Return the devices of the machine, and what models may take of each pool; neither where no model may use any.
+
+    They are listed in a child process, only where llama.cpp may see any.
+
+    Raises:
+        UnusableModel: llama.cpp cannot list them.
+    """
+    may_use = any(may_use_devices(placement_of(config, model)) for model in config.models)
+    if not may_use or not may_have_accelerators():
+        return (), {}
+    found = tuple(list_devices())
+    configured = resolved_budgets(config.memory.devices, found).by_pool
+    return found, device_budgets(found, configured, {})
 
 
-def _failed(known: InspectedModel, error: UnusableModel, *, is_unchecked: bool) -> InspectedModel:
-    return replace(known, unchecked=str(error)) if is_unchecked else replace(known, problem=str(error))
+class _Planner:
+    """Plans the models of one configuration.
+
+    Args:
+        config: the configuration.
+        stores: where files are looked up.
+        budgets: bytes of each pool of memory.
+        devices: of the machine, with their memory; () without accelerators.
+    """
+
+    def __init__(
+        self, config: Config, stores: Stores, budgets: Mapping[str, int], devices: Sequence[LlamaDevice] = ()
+    ) -> None:
+        self._config = config
+        self._stores = stores
+        self._budgets = budgets
+        self._devices = devices
+        self._specs = {model.id: ModelSpec(config, model) for model in config.models}
+        self._failures: dict[str, UnusableModel] = {}
+        self._quants: dict[str, FittedQuant] = {}
+
+    def planned(self) -> Inspection:
+        """Return the plan of all models."""
+        startup = [name for name, spec in self._specs.items() if spec.model.load == "startup"]
+        self._choose_quants(startup)
+        files = self._each(list(self._specs), self._files)
+        ranges = {name: self._range(name, each) for name, each in files.items()}
+        together = [name for name in startup if name in ranges]
+        pinned = [name for name in together if self._specs[name].model.pinned]
+        contexts = fit_together({name: ranges[name] for name in together}, self._budgets, (), pinned)
+        for name, chosen in contexts.items():
+            self._set_context(name, chosen)
+        choices = {name: self._placing(name, files[name])(self._specs[name].model) for name in together}
+        resident = arranged(choices, self._budgets)
+        staying = [resident[name] for name in pinned if name in resident]
+        placed: dict[str, Footprint] = {name: resident.get(name, choices[name][0]) for name in together}
+        for name, each in ranges.items():
+            if name not in placed:
+                contexts[name] = fit_alone(each, self._budgets, staying)
+                self._set_context(name, contexts[name])
+                footprints = self._placing(name, files[name])(self._specs[name].model)
+                placed[name] = next(iter(arranged({"": footprints}, self._budgets, staying).values()), footprints[0])
+        models = [
+            self._failed(name)
+            if name in self._failures
+            else self._inspected(name, files[name].model, contexts[name], placed[name], is_resident=name in resident)
+            for name in self._specs
+        ]
+        return Inspection(tuple(models), self._budgets[HOST_NAME], dict(self._budgets), taken_bytes(resident.values()))
+
+    def _choose_quants(self, startup: Sequence[str]) -> None:
+        """Choose the types of the models that are loaded at the start together, if there are several."""
+        is_open = {name for name in startup if self._specs[name].model.quantization.quant == "auto"}
+        if not is_open or len(startup) < 2:
+            return
+        options = self._each(startup, lambda name: self._options(name, is_open=name in is_open))
+        pinned = [name for name in options if self._specs[name].model.pinned]
+        types = {name: [option for _, option in some] for name, some in options.items()}
+        fitted = fit_quants(types, self._budgets, (), pinned)
+        for name in is_open & options.keys():
+            quant, option = options[name][fitted.chosen[name]]
+            self._set_quant(name, FittedQuant(quant, option.label, fitted.reasons[name]))
+
+    def _options(self, name: str, *, is_open: bool) -> list[tuple[str | None, QuantOption]]:
+        spec = self._specs[name]
+        request = file_request(spec.config, spec.model)
+        plans = plan_options(request, self._stores) if is_open else (self._plan(spec),)
+        found = [(plan.request.quant, estimate_files(plan, self._stores)) for plan in plans]
+        return smaller_ones(
+            [(quant, quant_option(each, self._range(name, SpecFiles(each, None)))) for quant, each in found]
+        )
+
+    def _files(self, name: str) -> SpecFiles:
+        plan = self._plan(self._specs[name])
+        files = estimate_files(plan, self._stores)
+        if self._specs[name].model.quantization.quant == "auto":
+            self._set_quant(name, FittedQuant(plan.request.quant, files.quantization, "the best that fits by itself"))
+        draft = draft_of(self._specs[name])
+        if draft is None:
+            return SpecFiles(files, None)
+        return SpecFiles(files, estimate_files(self._plan(replace(self._specs[name], model=draft)), self._stores))
+
+    def _plan(self, spec: ModelSpec) -> FilePlan:
+        def fits(plan: FilePlan) -> bool:
+            files = estimate_files(plan, self._stores)
+            return footprint_of(spec.config, spec.model, files).total_bytes <= self._budgets[HOST_NAME]
+
+        return plan_of(spec.config, spec.model, self._stores, fits)
+
+    def _placing(self, name: str, files: SpecFiles) -> Placing:
+        spec = self._specs[name]
+        isolation = isolation_of(spec.config, spec.model)
+        # What is not tried first has a process of its own. Records of deaths are left out: processes take little.
+        is_isolated = isolation == "process" or (isolation == "auto" and not spec.config.runtime.trial)
+        return placing(
+            spec,
+            lambda fitted: choices_of(fitted, files, self._devices),
+            is_isolated=lambda: is_isolated,
+        )
+
+    def _range(self, name: str, files: SpecFiles) -> ContextRange:
+        spec = self._specs[name]
+        place = self._placing(name, files)
+        return context_range(spec.model, files.model, place, is_tried=spec.config.runtime.trial)
+
+    def _set_quant(self, name: str, chosen: FittedQuant) -> None:
+        self._quants[name] = chosen
+        model = with_quant(self._specs[name].model, chosen.quant)
+        self._specs = {other: with_model(spec, model) for other, spec in self._specs.items()}
+
+    def _set_context(self, name: str, chosen: FittedContext) -> None:
+        spec = self._specs[name]
+        self._specs[name] = with_model(spec, with_chosen_context(spec.model, chosen))
+
+    def _each(self, names: Sequence[str], work: Callable[[str], _T]) -> dict[str, _T]:
+        """Return the outcomes of ``work`` for the models that have not failed, and note those that fail with it."""
+        outcomes = {}
+        for name in names:
+            if name not in self._failures:
+                try:
+                    outcomes[name] = work(name)
+                except UnusableModel as failure:
+                    self._failures[name] = failure
+        return outcomes
+
+    def _config_of(self, name: str) -> Model:
+        return next(model for model in self._config.models if model.id == name)
+
+    def _known(self, name: str) -> InspectedModel:
+        model = self._specs[name].model
+        return InspectedModel(model.id, model.model_id, model.load)
+
+    def _failed(self, name: str) -> InspectedModel:
+        failure, known = self._failures[name], self._known(name)
+        if isinstance(failure, RepositoryUnavailable) and failure.why in ("offline", "unreachable"):
+            return replace(known, unchecked=str(failure))
+        return replace(known, problem=str(failure))
+
+    def _inspected(
+        self, name: str, files: ModelFiles, context: FittedContext, placed: Footprint, *, is_resident: bool
+    ) -> InspectedModel:
+        quant = self._quants.get(name)
+        model = self._specs[name].model
+        return replace(
+            self._known(name),
+            kind=files.kind,
+            quantization=files.quantization,
+            quant="" if quant is None else quant.quant or "",
+            quant_reason="" if quant is None else quant.reason,
+            context_length=context_cells(files.header, model.device.fixed_seq_len),
+            context_reason=context.reason,
+            is_fitted=context.is_shortened or self._config_of(name).device.max_seq_len == "auto",
+            size_bytes=files.size_bytes,
+            memory_bytes=placed.total_bytes,
+            pool_bytes=taken_bytes([placed]),
+            placement=_where(placed, files),
+            tokens_per_s=_tokens_per_s(self._specs[name], files, placed),
+            is_resident=is_resident,
+            warnings=files.warnings,
+        )
 
 
-def _files(config: Config, model: Model, stores: Stores, budget: int) -> ModelFiles:
-    def fits(plan: FilePlan) -> bool:
-        return footprint_of(config, model, estimate_files(plan, stores)).total_bytes <= budget
+def _tokens_per_s(spec: ModelSpec, files: ModelFiles, placed: Footprint) -> float | None:
+    """Return the estimated speed of a stream; None for what makes none, and where the header lacks tensors."""
+    token_s = placed.token_s
+    if not token_s and files.kind not in POOLED_KINDS and files.parameter_count is not None:
+        runtime, running = spec.config.runtime, running_at_once(spec.config, spec.model)
+        model = text_model(
+            files.header,
+            context_length=spec.model.device.fixed_seq_len,
+            sequences=running + runtime.prefix_cache_n,
+            batch_tokens=runtime.batch_tokens,
+            kv_type=runtime.kv_type,
+            flash_attn=runtime.flash_attn,
+        )
+        token_s = token_seconds(model, ON_HOST, {})
+    return round(1 / token_s, 1) if token_s else None
 
-    return estimate_files(plan_of(config, model, stores, fits), stores)
+
+def _where(footprint: Footprint, files: ModelFiles) -> str:
+    """Return where a model is put, in words."""
+    return placement_text(footprint.placement, files.header.block_count) if footprint.devices else HOST_NAME

@@ -1,9 +1,11 @@
-"""``modelyard plan``: what a load of a model would do."""
+"""``modelyard plan``: what a load of a model would do, or the start of a server of a file."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
+
+import typer
 
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.connection import post
@@ -11,7 +13,9 @@ from modelyard.cli.client.model_words import device_sizes, on_place
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json
 from modelyard.cli.messages import print_result
-from modelyard.cli.model_names import one_model_name
+from modelyard.cli.model_names import is_config, one_model_name, read_names
+from modelyard.cli.options import ConfigOption
+from modelyard.cli.usage import UsageError
 from modelyard.system.quantities import count_text
 
 # A model that was not loaded yet is looked up on the hub, which may take a while to answer.
@@ -23,9 +27,28 @@ def plan(
     model: ModelOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
+    config: ConfigOption = None,
+    write: Annotated[
+        bool, typer.Option("--write", help="Write what was chosen for max_seq_len and quant into the configuration.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a load of a model would do now: whether it fits, and what would be unloaded for it. Changes nothing."""
+    """Show what a load of a model would do now: whether it fits, and what would be unloaded for it.
+
+    Of a configuration, show what a server of it would load at its start: types, contexts, places and memory. Nothing is
+    loaded, and nothing is changed without --write.
+    """
+    if config is not None or (name is not None and is_config(name)):
+        named = read_names([name] if name else [], [model] if model else [], config, command="plan")
+        if url is not None or key_file is not None:
+            raise UsageError("A configuration is planned without a server. Leave --url and --key-file out.")
+        from modelyard.cli.plan_file import plan_file
+
+        assert named.config is not None
+        plan_file(named.config, as_json=as_json, is_written=write)
+        return
+    if write:
+        raise UsageError("--write is for a configuration. Write: modelyard plan -f models.toml --write")
     wanted = one_model_name(name, model, command="plan")
     server = choose_server_of([wanted], url, key_file)
     model_id = server.model_id(wanted)
