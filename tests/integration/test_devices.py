@@ -309,8 +309,10 @@ def test_what_is_not_here_is_predicted(devices: RpcDevices, weights: dict[str, P
 
 
 def test_a_server_shows_what_a_model_takes_of_each_device(devices: RpcDevices, weights: dict[str, Path]):
-    models = [{"model_id": str(weights["smollm2"]), "alias": "m", "device": {"max_seq_len": 2048}}]
-    config = validate_config({"models": models, "runtime": {"isolation": "process"}})
+    both = {"max_seq_len": 2048, "tensor_split": [1, 1]}
+    models = [{"model_id": str(weights["smollm2"]), "alias": "m", "device": both}]
+    memory = {"devices": {"0": 1.0, "1": 1.0}}
+    config = validate_config({"models": models, "memory": memory, "runtime": {"isolation": "process"}})
     with serving(config) as server:
 
         def shown() -> dict[str, int]:

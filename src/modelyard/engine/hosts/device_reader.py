@@ -20,7 +20,7 @@ from typing import IO, Any, Final
 from modelyard.engine.hosts.last_words import how_it_ended
 from modelyard.engine.placing import LlamaDevice
 
-PROGRAM: Final = ("-m", "modelyard.engine.llama.device_reports")
+PROGRAM: Final = ("-m", "modelyard.engine.hosts.device_report_program")
 
 FIRST_S: Final = 60.0
 """Bound of the first reading of a child: loading llama.cpp and initialising drivers takes seconds."""
