@@ -188,6 +188,6 @@ async def test_no_process_asks_devices_once_a_yard_is_closed(
 
     monkeypatch.setattr("modelyard.engine.hosts.device_reader.subprocess.Popen", start)
     async with running(config_of(model_of(drawn_weights["smollm2"], "m"))):
-        (asking,) = (each for each in started if any("device_reports" in str(word) for word in each.args))
+        (asking,) = (each for each in started if any("device_report_program" in str(word) for word in each.args))
         assert asking.poll() is None
     assert asking.poll() is not None

@@ -1,7 +1,7 @@
 """Prints the devices of llama.cpp with their free memory as a line of JSON, for each line of its standard input.
 
-``python -m modelyard.engine.hosts.device_report_program``. It ends at the end of its input, and so with its parent. It runs
-as a program of its own: asking a device that is gone may end its process. A llama.cpp that cannot be loaded has no
+``python -m modelyard.engine.hosts.device_report_program``. It ends at the end of its input, and so with its parent. It
+runs as a program of its own: asking a device that is gone may end its process. A llama.cpp that cannot be loaded has no
 devices; whoever loads a model says why.
 """
 

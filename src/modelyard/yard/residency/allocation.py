@@ -64,7 +64,15 @@ def allocate(builder: StateBuilder) -> None:
         # A model that this pass has handled already may never fit beside one that is pinned from now on.
         allocate(builder)
         return
+    if draining and claim is not None and any(_is_freeing(builder, other) for other in claim[1].drains):
+        # One that has begun to go may make it needless that the others do, in this placement or in another.
+        allocate(builder)
+        return
     _end_drains(builder, draining)
+
+
+def _is_freeing(builder: StateBuilder, name: str) -> bool:
+    return builder.models[name].load_state is LoadState.FREEING
 
 
 def _end_drains(builder: StateBuilder, draining: set[str]) -> None:
@@ -120,7 +128,7 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
     if any(_would_return(builder, other, name) for other in plan.drains):
         return set()
     draining = {other for other in plan.drains if _drain(builder, other, name, plan)}
-    if all(builder.models[other].load_state is LoadState.FREEING for other in plan.drains):
+    if all(_is_freeing(builder, other) for other in plan.drains):
         for other in plan.discards:
             builder.discard_kept(other)
         why = f"to make room for {builder.models[name].policy.name}"
