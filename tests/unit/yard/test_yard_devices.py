@@ -12,6 +12,7 @@ import pytest
 
 from modelyard.config import Config, validate_config
 from modelyard.errors import ConfigError
+from modelyard.protocol.placement import ON_HOST
 from modelyard.yard.memory.device_budgets import reserve_bytes
 from modelyard.yard.runtime.device_watch import DeviceWatch
 from modelyard.yard.yard import Yard
@@ -97,6 +98,22 @@ async def test_a_device_that_is_lost_is_no_choice_any_more(tmp_path: Path, engin
         await watch.refresh()
     assert set(yard.controller.state.device_budgets) == {"CUDA0"}
     assert yard.factory.devices == (CPU, FIRST)
+    await yard.close()
+
+
+async def test_a_model_that_is_sized_after_all_devices_were_lost_is_on_the_host(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    watch = DeviceWatch(reader := ScriptedReader((CPU, FIRST, SECOND)), 1000.0)
+    yard = Yard(config(tmp_path), engines.make_handle, devices=watch)
+    await yard.start()
+    reader.readings.put((CPU,))
+    async with asyncio.timeout(WAIT_S):
+        await watch.refresh()
+        await yard.reload("a")
+    footprint = yard.controller.state.models["a"].footprint
+    assert footprint is not None
+    assert footprint.placement == ON_HOST
     await yard.close()
 
 

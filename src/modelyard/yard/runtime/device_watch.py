@@ -99,7 +99,7 @@ class DeviceWatch:
 
         It takes seconds.
         """
-        found = await self._read()
+        found = await self._read("and what models take of it is not counted")
         self.found = self._listed = found if accelerators(found) else ()
         self._reading = self.found, {}
         self.is_listed = True
@@ -181,8 +181,11 @@ class DeviceWatch:
             if have_changed(self.budgets, budgets):
                 self._set(budgets)
 
-    async def _read(self) -> tuple[LlamaDevice, ...]:
-        """Return the devices; () where they cannot be read even by a new child: what is not listed has no budget."""
+    async def _read(self, consequence: str = "and are not used") -> tuple[LlamaDevice, ...]:
+        """Return the devices; () where they cannot be read even by a new child: what is not listed has no budget.
+
+        ``consequence`` is what the log says of that.
+        """
         for _ in range(2):
             try:
                 found = await asyncio.to_thread(self._reader.read)
@@ -194,7 +197,7 @@ class DeviceWatch:
                 return found
         self._failures += 1
         if self._failures == 1 and not self._is_closed:
-            logger.warning("The devices cannot be asked for their memory, and are not used: %s", reason)
+            logger.warning("The devices cannot be asked for their memory, %s: %s", consequence, reason)
         return ()
 
     def _note_lost(self, found: Sequence[LlamaDevice]) -> None:

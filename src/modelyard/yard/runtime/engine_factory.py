@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard.config import effective_cpu, isolation_of
 from modelyard.engine.hosts.trial_task import TrialTask
-from modelyard.engine.placing import LlamaDevice
+from modelyard.engine.placing import LlamaDevice, accelerators
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel
 from modelyard.hub import (
@@ -320,11 +320,16 @@ class EngineFactory:
 
     def _choices(self, spec: ModelSpec, files: SpecFiles) -> Choices:
         if self._dry_loads is None or not self.devices:
-            return choices_of(spec, files, self.devices)
+            return choices_of(spec, files, self.devices, are_gone=self._are_gone)
         settings, dry_loads = engine_settings(spec, files), self._dry_loads
         return choices_of(
             spec, files, self.devices, lambda placement: dry_loads.known(replace(settings, placement=placement))
         )
+
+    @property
+    def _are_gone(self) -> bool:
+        """Whether there were accelerators at the start, and none is left."""
+        return bool(accelerators(self.known_devices)) and not accelerators(self.devices)
 
     @property
     def budgets(self) -> Mapping[str, int]:
@@ -341,7 +346,7 @@ class EngineFactory:
     def _placed(
         self, settings: EngineSettings, spec: ModelSpec, files: SpecFiles, placement: Placement
     ) -> EngineSettings:
-        where = draft_placement(spec, files, placement, self.devices)
+        where = draft_placement(spec, files, placement, self.devices, are_gone=self._are_gone)
         return replace(settings, placement=placement, draft_placement=where)
 
     async def _files(
@@ -385,7 +390,7 @@ class EngineFactory:
                 isolation,
                 is_tried=is_tried,
                 offloads=not effective_cpu(spec.config.models),
-                may_be_remote=may_be_remote(placement_of(spec.config, spec.model), self.devices),
+                may_be_remote=may_be_remote(placement_of(spec.config, spec.model), self.known_devices),
             )
         except OSError as error:
             raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error

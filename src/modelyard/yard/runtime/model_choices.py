@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Final
 
 from modelyard.config import running_at_once
 from modelyard.engine.placing import LlamaDevice, accelerators, resolve
@@ -22,9 +23,16 @@ from modelyard.yard.memory.pooling_footprint import pooled_model, pooled_step
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, footprint_of
 from modelyard.yard.runtime.placements import placement_of
 
+_ALL_GONE: Final = "All that were there when the server started are gone."
+
 
 def choices_of(
-    spec: ModelSpec, files: SpecFiles, devices: Sequence[LlamaDevice] = (), known: KnownBytes = lambda _: None
+    spec: ModelSpec,
+    files: SpecFiles,
+    devices: Sequence[LlamaDevice] = (),
+    known: KnownBytes = lambda _: None,
+    *,
+    are_gone: bool = False,
 ) -> Choices:
     """Return the footprints of a model in all placements that it may have, the fastest first.
 
@@ -37,15 +45,17 @@ def choices_of(
         files: its files, and those of its draft model.
         devices: of the machine, with their memory.
         known: what llama.cpp has planned for placements of the model, without its draft model.
+        are_gone: whether there were accelerators, and none is left. The model is then put on the host explicitly,
+            because llama.cpp still lists them.
 
     Raises:
         UnusableModel: it is put on a device that does not exist, or a shard cannot be read.
     """
     configured = placement_of(spec.config, spec.model)
     alone = _alone(spec, files, configured)
-    if not accelerators(devices):
+    if not accelerators(devices) and not are_gone:
         return alone
-    configured = resolve(configured, devices)
+    configured = resolve(configured, devices, lambda: _ALL_GONE)
     if not configured.devices or any(each.parameter_count is None for each in files.all):
         return (replace(alone[0], placement=configured),)
     model = _placeable(spec, _whole(files.model), devices, known)
@@ -62,11 +72,18 @@ def choices_of(
     return _drafted(spec, files, choices, devices)
 
 
-def draft_placement(spec: ModelSpec, files: SpecFiles, target: Placement, devices: Sequence[LlamaDevice]) -> Placement:
+def draft_placement(
+    spec: ModelSpec,
+    files: SpecFiles,
+    target: Placement,
+    devices: Sequence[LlamaDevice],
+    *,
+    are_gone: bool = False,
+) -> Placement:
     """Return where the draft model of a model is put, which is put in ``target``.
 
     It is where its own configuration says. If that says nothing, it is whole on the first device of its target, because
-    both compute in turns, or with it on the host.
+    both compute in turns, or with it on the host. ``are_gone`` is as in ``choices_of``.
 
     Raises:
         UnusableModel: it is put on a device that does not exist.
@@ -75,9 +92,9 @@ def draft_placement(spec: ModelSpec, files: SpecFiles, target: Placement, device
     if draft is None or files.draft is None:
         return ON_HOST
     configured = placement_of(spec.config, draft)
-    if not accelerators(devices):
+    if not accelerators(devices) and not are_gone:
         return configured
-    resolved = resolve(configured, devices)
+    resolved = resolve(configured, devices, lambda: _ALL_GONE)
     if configured.devices is None and may_use_host_alone(configured):
         names = target.devices or ()
         return replace(configured, devices=names[target.main_device : target.main_device + 1])

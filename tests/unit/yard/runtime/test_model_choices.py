@@ -144,3 +144,16 @@ def test_the_further_shards_of_a_model_are_read(
     assert [each.devices[0].weights_bytes for each in found[:-1]] == [
         each.devices[0].weights_bytes for each in whole[:-1]
     ]
+
+
+def test_models_go_to_the_host_once_all_devices_are_gone(files: ModelFiles) -> None:
+    both = SpecFiles(files, files)
+    for left in ((), (CPU,)):
+        (only,) = choices_of(spec({}), both, left, are_gone=True)
+        assert only.placement == ON_HOST, "llama.cpp still lists what is gone, and would use it"
+        assert draft_placement(spec({}), both, ON_HOST, left, are_gone=True) == ON_HOST
+
+
+def test_layers_for_devices_that_are_gone_are_refused(files: ModelFiles) -> None:
+    with pytest.raises(UnusableModel, match=r"All that were there when the server started are gone\."):
+        choices_of(spec(n_gpu_layers=99), SpecFiles(files, None), (), are_gone=True)
