@@ -22,7 +22,7 @@ from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
 from modelyard.yard.residency.eviction import Fit
-from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.device_watch import DeviceWatch
 from modelyard.yard.runtime.engine_factory import EngineFactory
@@ -95,6 +95,8 @@ async def reconfigure(
     budget = factory.budget_bytes
     if "budget" in changes.memory:
         factory.budget_bytes = memory_budget(config, available_bytes)
+    if devices is not None:
+        factory.device_budgets = devices.budgets_with(config.memory.devices)
     refitted = _refitted(changes, directory, factory, config)
     models = {model.id: model for model in config.models}
     fresh = {model: _unused_name(factory, model) for model in (*changes.added, *changes.changed, *refitted)}
@@ -105,22 +107,20 @@ async def reconfigure(
     try:
         footprints = await factory.check(list(fresh.values()))
     except BaseException:
-        _discard(factory, fresh.values())
-        factory.budget_bytes = budget
+        _undo(factory, fresh.values(), budget, devices)
         raise
     for model, old in refitted.items():
         if factory.fitter.contexts[fresh[model]].length == factory.fitter.contexts[old].length:
             factory.discard(fresh.pop(model))
         else:
-            changed = {**changes.changed, model: ("memory.budget",)}
+            changed = {**changes.changed, model: tuple(f"memory.{key}" for key in _fitting_keys(changes))}
             retuned = {other: keys for other, keys in changes.retuned.items() if other != model}
             changes = replace(changes, changed=changed, retuned=retuned)
-    how = {
-        model: _how(directory, controller, model, fresh[model], footprints[fresh[model]]) for model in changes.changed
-    }
+    state = controller.state._replace(budget_bytes=factory.budget_bytes, device_budgets=factory.device_budgets)
+    names = directory.residency_names
+    how = {model: _how(state, names[model], fresh[model], footprints[fresh[model]]) for model in changes.changed}
     if dry_run:
-        _discard(factory, fresh.values())
-        factory.budget_bytes = budget
+        _undo(factory, fresh.values(), budget, devices)
         return Reconfiguration(changes, how, {})
 
     if "budget" in changes.memory:
@@ -155,12 +155,17 @@ async def reconfigure(
     return Reconfiguration(changes, how, failed)
 
 
+def _fitting_keys(changes: ConfigDiff) -> tuple[str, ...]:
+    """Return the changed keys of ``[memory]`` that contexts depend on."""
+    return tuple(key for key in changes.memory if key in ("budget", "devices"))
+
+
 def _refitted(changes: ConfigDiff, directory: ModelDirectory, factory: EngineFactory, config: Config) -> dict[str, str]:
-    """Return the models whose contexts may differ with the new memory budget, with their names in the residency.
+    """Return the models whose contexts may differ with the new memory budgets, with their names in the residency.
 
     Other models keep the contexts that were chosen for them: clients rely on the length that is listed.
     """
-    if "budget" not in changes.memory:
+    if not _fitting_keys(changes):
         return {}
     names = {model.id: directory.residency_names.get(model.id, "") for model in config.models}
     return {
@@ -172,10 +177,15 @@ def _refitted(changes: ConfigDiff, directory: ModelDirectory, factory: EngineFac
     }
 
 
-def _how(directory: ModelDirectory, controller: LifecycleController, model: str, fresh: str, choices: Choices) -> How:
-    """Return in which order a changed model is replaced: the new one first, where there is memory for both."""
-    state = controller.state
-    old = state.models[directory.residency_names[model]]
+def _how(state: Residency, present: str, fresh: str, choices: Choices) -> How:
+    """Return in which order a changed model is replaced: the new one first, where there is memory for both.
+
+    Args:
+        state: with the new budgets.
+        present, fresh: names of the old and of the new model in the residency.
+        choices: footprints of the new one.
+    """
+    old = state.models[present]
     has_engine = old.is_resident and old.load_state is not LoadState.PARKED
     if not has_engine and not old.queue:
         return "is not loaded"
@@ -190,6 +200,10 @@ def _unused_name(factory: EngineFactory, model: str) -> str:
     return next(name for n in count(2) if (name := f"{model} #{n}") not in factory.specs)
 
 
-def _discard(factory: EngineFactory, names: Iterable[str]) -> None:
-    for name in names:
+def _undo(factory: EngineFactory, fresh: Iterable[str], budget: int, devices: DeviceWatch | None) -> None:
+    """Drop new versions of models, and the budgets that they were sized with."""
+    for name in fresh:
         factory.discard(name)
+    factory.budget_bytes = budget
+    if devices is not None:
+        factory.device_budgets = devices.budgets

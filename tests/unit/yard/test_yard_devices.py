@@ -16,7 +16,7 @@ from modelyard.protocol.placement import ON_HOST
 from modelyard.yard.memory.device_budgets import reserve_bytes
 from modelyard.yard.runtime.device_watch import DeviceWatch
 from modelyard.yard.yard import Yard
-from support.gguf_writer import tiny_model, write
+from support.gguf_writer import U32, tiny_model, write
 from support.scripted_devices import CPU, FIRST, GIB, SECOND, WAIT_S, Reading, ScriptedReader
 from support.scripted_engines import ScriptedEngines
 
@@ -70,6 +70,29 @@ async def test_a_changed_budget_is_applied_by_a_new_configuration(tmp_path: Path
         await yard.reconfigure(config(tmp_path, CUDA7="5GiB"))
     assert yard.controller.state.device_budgets == {"CUDA0": 5 * GIB}
     assert len(engines.of("a")) == 1, "no model is loaded again for it"
+    await yard.close()
+
+
+async def test_contexts_fit_the_budgets_of_the_configuration_that_they_are_chosen_for(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    path = write(tmp_path / "long.gguf", tiny_model({"llama.context_length": (U32, 131_072)}))
+
+    def given(budget: str) -> Config:
+        model = {"model_id": str(path), "alias": "a", "device": {"max_seq_len": "auto"}}
+        return validate_config({"memory": {"devices": {"CUDA0": budget}}, "models": [model]})
+
+    yard, _ = yard_of(given("20GiB"), engines, (CPU, FIRST))
+    await yard.start()
+    assert engines.of("a")[-1].settings.context_length == 131_072
+    dry = await yard.reconfigure(given("30MB"), dry_run=True)
+    assert dry.diff.changed == {"a": ("memory.devices",)}
+    assert yard.factory.device_budgets == {"CUDA0": 20 * GIB}
+    await yard.reconfigure(given("30MB"))
+    length = engines.of("a")[-1].settings.context_length
+    assert length is not None
+    assert 4096 <= length < 131_072
+    assert yard.factory.device_budgets == {"CUDA0": 30_000_000}
     await yard.close()
 
 

@@ -119,10 +119,12 @@ class DeviceWatch:
     def configure(self, configured: ConfiguredBudgets) -> Mapping[str, int]:
         """Apply configured budgets, at once, and return what models may take of each pool."""
         self._configured = resolved_budgets(configured, self._listed).by_pool
-        there = {device.name for device in self.found}
-        found, taken = self._reading
-        self._set(device_budgets([device for device in found if device.name in there], self._configured, taken))
+        self._set(self._budgets_by(self._configured))
         return self.budgets
+
+    def budgets_with(self, configured: ConfiguredBudgets) -> Mapping[str, int]:
+        """Return what models may take of each pool once ``configured`` is applied. Changes nothing."""
+        return self._budgets_by(resolved_budgets(configured, self._listed).by_pool)
 
     def follow(self, state: Callable[[], Residency], feed: Callable[[DeviceBudgetsChanged], None]) -> None:
         """Begin to watch, where devices have memory of their own.
@@ -199,6 +201,11 @@ class DeviceWatch:
         if self._failures == 1 and not self._is_closed:
             logger.warning("The devices cannot be asked for their memory, %s: %s", consequence, reason)
         return ()
+
+    def _budgets_by(self, configured: Mapping[str, int | float]) -> dict[str, int]:
+        there = {device.name for device in self.found}
+        found, taken = self._reading
+        return device_budgets([device for device in found if device.name in there], configured, taken)
 
     def _note_lost(self, found: Sequence[LlamaDevice]) -> None:
         """Withdraw the budgets of devices that are gone, also while models are loaded or freed."""
