@@ -90,6 +90,7 @@ def check(
 def _findings(path: Path, config: Config, inspection: Inspection) -> _Findings:
     from modelyard.cli.tables import size
     from modelyard.config import located, missing_models, missing_paths, read_keys
+    from modelyard.yard.inspection import device_problems
 
     missing = missing_models(config.models)
     are_missing = {problem.location for problem in missing}
@@ -120,9 +121,11 @@ def _findings(path: Path, config: Config, inspection: Inspection) -> _Findings:
     except ConfigError as error:
         # The variable may be set for the server alone.
         warnings += [str(problem) for problem in error.problems]
+    misplaced, about_devices = device_problems(config)
+    warnings += about_devices
     others = [problem for problem in missing_paths(config) if problem.location not in are_missing]
     return _Findings(
-        tuple(located(path, others)),
+        tuple(located(path, [*others, *misplaced])),
         tuple(located(path, [*missing, *unusable])),
         tuple(located(path, oversized)),
         tuple(warnings),

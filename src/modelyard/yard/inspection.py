@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 
 from modelyard.config import Config, Model, isolation_of, running_at_once
 from modelyard.engine.hosts.device_list import list_devices, may_have_accelerators
-from modelyard.engine.placing import LlamaDevice
-from modelyard.errors import RepositoryUnavailable, UnusableModel
+from modelyard.engine.placing import LlamaDevice, accelerators
+from modelyard.errors import ConfigProblem, RepositoryUnavailable, UnusableModel
 from modelyard.hub import POOLED_KINDS, FilePlan, ModelFiles, Stores, estimate_files, plan_options
 from modelyard.protocol.placement import HOST_NAME, ON_HOST
 from modelyard.system.memory import available_bytes
@@ -38,9 +38,10 @@ from modelyard.yard.runtime.fitting import (
     with_model,
     with_quant,
 )
+from modelyard.yard.runtime.model_checks import misplacement, resolve_among
 from modelyard.yard.runtime.model_choices import choices_of
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request, footprint_of, plan_of
-from modelyard.yard.runtime.placements import may_use_devices, placement_of
+from modelyard.yard.runtime.placements import may_use_devices, needs_devices, placement_of
 from modelyard.yard.stats.placement_text import placement_text
 
 
@@ -168,6 +169,30 @@ def list_budgeted_devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict
     found = tuple(list_devices())
     configured = resolved_budgets(config.memory.devices, found).by_pool
     return found, device_budgets(found, configured, {})
+
+
+def device_problems(config: Config) -> tuple[list[ConfigProblem], list[str]]:
+    """Return what is wrong with the devices that a configuration names, and warnings about them.
+
+    Devices are listed only where it names any: in a child process, if llama.cpp may see any.
+    """
+    specs = [ModelSpec(config, model) for model in config.models]
+    if not config.memory.devices and not any(needs_devices(placement_of(config, spec.model)) for spec in specs):
+        return [], []
+    try:
+        found = tuple(list_devices()) if may_have_accelerators() else ()
+    except UnusableModel as unusable:
+        return [], [str(unusable)]
+    problems = [
+        ConfigProblem(problem, location=("models", number, "device"))
+        for number, spec in enumerate(specs)
+        if (problem := misplacement(spec, lambda placement: resolve_among(placement, found)))
+    ]
+    if not accelerators(found):
+        unused = "The budgets in [memory.devices] have no effect: there are no devices here."
+        return problems, [unused] if config.memory.devices else []
+    faults = resolved_budgets(config.memory.devices, found).problems
+    return [*problems, *(ConfigProblem(fault, location=("memory", "devices")) for fault in faults)], []
 
 
 class _Planner:

@@ -12,7 +12,10 @@ from typer.testing import CliRunner
 from modelyard.cli import app
 from modelyard.cli.exit_codes import CONFIGURATION, MEMORY, MODEL, OK
 from modelyard.config.json_schema import render_schema
+from modelyard.engine.placing import LlamaDevice
+from modelyard.errors import UnusableModel
 from support.gguf_writer import tiny_model
+from support.scripted_devices import CPU, FIRST
 
 MODEL_TABLE = "[[models]]\nmodel_id = './tiny.gguf'\n"
 
@@ -125,3 +128,47 @@ def test_a_folder_is_answered_with_what_makes_a_configuration_of_it(folder: Path
     assert "modelyard init models" in refused.stderr
     (folder / "models" / "models.toml").touch()
     assert "Write: modelyard check models/models.toml" in CliRunner().invoke(app, ["check", "-f", "models"]).stderr
+
+
+def test_devices_that_do_not_exist_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = []
+
+    def listed() -> tuple[LlamaDevice, ...]:
+        looks.append(None)
+        return CPU, FIRST
+
+    monkeypatch.setattr("modelyard.yard.inspection.may_have_accelerators", lambda: True)
+    monkeypatch.setattr("modelyard.yard.inspection.list_devices", listed)
+    for text, line in (
+        (f"{MODEL_TABLE}[models.device]\ndevices = ['CUDA7']\n", 3),
+        (f"{MODEL_TABLE}[memory.devices]\nCUDA7 = '50%'\n", 3),
+    ):
+        result = check(text)
+        assert result.exit_code == CONFIGURATION
+        assert f"models.toml:{line}:" in result.stderr
+        assert "names the device 'CUDA7', which does not exist. There are: 0 (CUDA0)." in result.stderr
+    assert check(f"{MODEL_TABLE}[models.device]\ndevices = ['cuda0']\n").exit_code == OK
+    assert len(looks) == 3
+    assert check(MODEL_TABLE).exit_code == OK
+    assert len(looks) == 3, "listing takes seconds, and nothing is named"
+
+
+def test_without_devices_their_budgets_have_no_effect(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.yard.inspection.may_have_accelerators", lambda: False)
+    result = check(f"{MODEL_TABLE}[memory.devices]\nCUDA0 = '50%'\n")
+    assert result.exit_code == OK
+    assert "The budgets in [memory.devices] have no effect: there are no devices here." in result.stderr
+    result = check(f"{MODEL_TABLE}[models.device]\ndevices = ['CUDA0']\n")
+    assert result.exit_code == CONFIGURATION
+    assert "which does not exist. There are: none." in result.stderr
+
+
+def test_devices_that_cannot_be_listed_are_a_warning(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> tuple[LlamaDevice, ...]:
+        raise UnusableModel("They cannot be asked.")
+
+    monkeypatch.setattr("modelyard.yard.inspection.may_have_accelerators", lambda: True)
+    monkeypatch.setattr("modelyard.yard.inspection.list_devices", refuse)
+    result = check(f"{MODEL_TABLE}[models.device]\ndevices = ['CUDA0']\n")
+    assert result.exit_code == OK
+    assert "They cannot be asked." in result.stderr
