@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import difflib
 import json
 import os
+import stat
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
@@ -20,6 +23,9 @@ from modelyard.system.typed_paths import expanded
 
 if TYPE_CHECKING:
     from modelyard.yard.inspection import InspectedModel, Inspection
+
+
+_NEW: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
 
 
 class NotWritten(ModelyardError):
@@ -43,9 +49,9 @@ def plan_file(file: Path, *, as_json: bool, is_written: bool) -> None:
     from modelyard.yard.inspection import inspect_models, list_budgeted_devices
 
     config = load_config(file)
+    text = _read(file)
     devices, budgets = list_budgeted_devices(config)
     inspection = inspect_models(config, is_offline=False, devices=devices, budgets_of_devices=budgets)
-    text = _read(file)
     edits = _edits(tomllib.loads(text), inspection.models)
     changed = _edited(file, text, edits, inspection.models) if is_written else text
     if as_json:
@@ -54,7 +60,7 @@ def plan_file(file: Path, *, as_json: bool, is_written: bool) -> None:
         _print_text(inspection)
         _print_changes(file, text, changed, is_written=is_written, is_open=bool(edits))
     if changed != text:
-        _write(file, changed)
+        _write(file, text, changed)
     raise typer.Exit(_exit_code(inspection))
 
 
@@ -183,22 +189,38 @@ def _print_changes(file: Path, text: str, changed: str, *, is_written: bool, is_
 
 
 def _read(file: Path) -> str:
-    return expanded(file).read_bytes().decode("utf-8")
+    """Return the text of the file, without a byte order mark."""
+    return expanded(file).read_bytes().removeprefix(codecs.BOM_UTF8).decode("utf-8")
 
 
-def _write(file: Path, text: str) -> None:
-    """Put the text in the place of the file at once; its permissions stay, and a link to it.
+def _write(file: Path, planned: str, text: str) -> None:
+    """Put ``text`` in the place of the file at once; its owner, permissions and byte order mark stay, and a link to it.
 
     Raises:
-        NotWritten: it cannot be written.
+        NotWritten: it cannot be written, or has another text than ``planned`` by now.
     """
     path = expanded(file).resolve()
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with temporary.open("xb") as written:
-            written.write(text.encode("utf-8"))
-        temporary.chmod(path.stat().st_mode)
-        temporary.replace(path)
+        before, status = path.read_bytes(), path.stat()
+        mark = codecs.BOM_UTF8 if before.startswith(codecs.BOM_UTF8) else b""
+        if before != mark + planned.encode("utf-8"):
+            raise NotWritten(f"{file} was changed while it was planned, and nothing is written. Run it again.")
+        try:
+            # A configuration may have keys in it, which others must not read meanwhile.
+            with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as written:
+                written.write(mark + text.encode("utf-8"))
+            _give(temporary, status)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise NotWritten(f"{file} cannot be written: {error.strerror}.") from error
+
+
+def _give(path: Path, status: os.stat_result) -> None:
+    """Give a file the owner, where that is allowed, and the permissions of another."""
+    if hasattr(os, "chown"):
+        with contextlib.suppress(PermissionError):
+            os.chown(path, status.st_uid, status.st_gid)
+    path.chmod(stat.S_IMODE(status.st_mode))

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import json
+import os
+import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,8 +13,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from modelyard.cli import app
+from modelyard.cli import app, plan_file
 from modelyard.cli.exit_codes import MEMORY, MODEL, OK, USAGE
+from modelyard.yard.inspection import Inspection, inspect_models
 from support.gguf_writer import TENSOR_F16, TENSOR_Q8_0, U32, Tensor, gguf, model_pairs, model_tensors, tiny_model
 
 # Larger than any tiny model with a short context, and smaller than one with all of its own.
@@ -156,3 +160,61 @@ def test_a_file_that_is_written_in_an_unusual_way_is_left_alone_with_what_to_wri
     assert result.exit_code not in (OK, USAGE)
     assert "Write into it yourself: long: max_seq_len = " in " ".join(result.stderr.split())
     assert Path("models.toml").read_text() == text
+
+
+def test_a_file_that_changes_while_it_is_planned_is_left_alone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = Path("models.toml")
+
+    def inspect(*given: Any, **options: Any) -> Inspection:
+        # Somebody puts another model before the one that is planned.
+        file.write_text(model("./other.gguf") + file.read_text())
+        return inspect_models(*given, **options)
+
+    monkeypatch.setattr("modelyard.yard.inspection.inspect_models", inspect)
+    text = memory(BUDGET) + model("./long.gguf", 'device.max_seq_len = "auto"')
+    result = plan(text, "models.toml", "--write")
+    assert result.exit_code not in (OK, USAGE)
+    assert "was changed while it was planned" in result.stderr
+    assert file.read_text() == model("./other.gguf") + text
+    assert sorted(each.name for each in folder.glob(".models*")) == []
+
+
+def test_a_byte_order_mark_a_link_and_the_permissions_of_a_file_stay(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = memory(BUDGET) + model("./long.gguf", 'device.max_seq_len = "auto"')
+    real = folder / "real.toml"
+    real.write_bytes(codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode())
+    real.chmod(0o640)
+    Path("models.toml").symlink_to(real)
+    modes = []
+    replace = Path.replace
+
+    def noting(path: Path, target: Path) -> Path:
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", noting)
+    assert plan(None, "models.toml", "--write").exit_code == OK
+    written = real.read_bytes()
+    assert written.startswith(codecs.BOM_UTF8)
+    assert written.count(b"\r\n") == written.count(b"\n") == text.count("\n")
+    assert b'"auto"' not in written
+    assert Path("models.toml").is_symlink()
+    assert modes == [0o640]
+
+
+def test_a_file_with_keys_is_never_readable_by_others(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modes = []
+    give = plan_file._give
+
+    def noting(path: Path, status: os.stat_result) -> None:
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        give(path, status)
+
+    monkeypatch.setattr(plan_file, "_give", noting)
+    text = memory(BUDGET) + model("./long.gguf", 'device.max_seq_len = "auto"')
+    Path("models.toml").write_text(text)
+    Path("models.toml").chmod(0o600)
+    assert plan(None, "models.toml", "--write").exit_code == OK
+    assert modes == [0o600]
