@@ -40,7 +40,7 @@ from modelyard.yard.runtime.fitting import (
 )
 from modelyard.yard.runtime.model_checks import misplacement, resolve_among
 from modelyard.yard.runtime.model_choices import choices_of
-from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request, footprint_of, plan_of
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request, plan_of
 from modelyard.yard.runtime.placements import may_use_devices, needs_devices, placement_of
 from modelyard.yard.stats.placement_text import placement_text
 
@@ -246,9 +246,9 @@ class _Planner:
         return Inspection(tuple(models), self._budgets[HOST_NAME], dict(self._budgets), taken_bytes(resident.values()))
 
     def _choose_quants(self, startup: Sequence[str]) -> None:
-        """Choose the types of the models that are loaded at the start together, if there are several."""
+        """Choose the types of the models that are loaded at the start together, if there are several, or devices."""
         is_open = {name for name in startup if self._specs[name].model.quantization.quant == "auto"}
-        if not is_open or len(startup) < 2:
+        if not is_open or (len(startup) < 2 and self._budgets.keys() <= {HOST_NAME}):
             return
         options = self._each(startup, lambda name: self._options(name, is_open=name in is_open))
         pinned = [name for name in options if self._specs[name].model.pinned]
@@ -263,9 +263,22 @@ class _Planner:
         request = file_request(spec.config, spec.model)
         plans = plan_options(request, self._stores) if is_open else (self._plan(spec),)
         found = [(plan.request.quant, estimate_files(plan, self._stores)) for plan in plans]
+        draft = self._draft_files(spec)
         return smaller_ones(
-            [(quant, quant_option(each, self._range(name, SpecFiles(each, None)))) for quant, each in found]
+            [(quant, quant_option(each, self._range(name, SpecFiles(each, draft)))) for quant, each in found]
         )
+
+    def _draft_files(self, spec: ModelSpec) -> ModelFiles | None:
+        """Return the files of the draft model, if there is one; of one whose type is open, the smallest."""
+        if (draft := draft_of(spec)) is None:
+            return None
+        try:
+            if draft.quantization.quant == "auto":
+                return estimate_files(plan_options(file_request(spec.config, draft), self._stores)[-1], self._stores)
+            return estimate_files(self._plan(replace(spec, model=draft)), self._stores)
+        except UnusableModel:
+            # Planning its model says what is wrong with it.
+            return None
 
     def _files(self, name: str) -> SpecFiles:
         plan = self._plan(self._specs[name])
@@ -280,7 +293,7 @@ class _Planner:
     def _plan(self, spec: ModelSpec) -> FilePlan:
         def fits(plan: FilePlan) -> bool:
             files = estimate_files(plan, self._stores)
-            return footprint_of(spec.config, spec.model, files).total_bytes <= self._budgets[HOST_NAME]
+            return bool(arranged({"": choices_of(spec, SpecFiles(files, None), self._devices)}, self._budgets))
 
         return plan_of(spec.config, spec.model, self._stores, fits)
 

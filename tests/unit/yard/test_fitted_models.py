@@ -11,8 +11,10 @@ import pytest
 
 from modelyard.config import Config, Model, validate_config
 from modelyard.engine.placing import LlamaDevice
+from modelyard.errors import ConfigError
 from modelyard.hub import read_header
 from modelyard.hub.select.model_files import ModelFiles
+from modelyard.yard.memory.pools import taken_bytes
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.runtime.fitting import with_context
 from modelyard.yard.runtime.model_spec import ModelSpec, footprint_of
@@ -296,14 +298,67 @@ async def test_a_draft_model_has_the_type_that_was_chosen_for_it(tmp_path: Path,
     await yard.close()
 
 
-async def test_a_context_fits_the_device_that_its_model_is_put_on(tmp_path: Path, engines: ScriptedEngines) -> None:
-    gpu = LlamaDevice("GPU0", "a card", "gpu", free_bytes=2**30, total_bytes=2**30, backend="CUDA")
+def on_a_card(given: Config, engines: ScriptedEngines, card_bytes: int, host_bytes: int) -> EngineFactory:
+    """What makes engines on a machine with one card."""
+    factory = EngineFactory(engines.make_handle)
+    factory.specs = {model.id: ModelSpec(given, model) for model in given.models}
+    factory.devices = (LlamaDevice("GPU0", "a card", "gpu", card_bytes, card_bytes, "CUDA"),)
+    factory.budget_bytes, factory.device_budgets = host_bytes, {"GPU0": card_bytes}
+    return factory
 
+
+async def test_the_type_of_a_single_model_fits_a_device_although_the_host_is_smaller(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    source = repository(tmp_path, "a", {"Q8_0": TENSOR_F16, "Q6_K": TENSOR_Q8_0})
+    for load in ("startup", "on-demand"):
+        model = {"model_id": source, "alias": "a", "load": load, "quantization": {"quant": "auto"}}
+        given = validate_config({"models": [model]}, source="test", base=tmp_path)
+        factory = on_a_card(given, engines, 2**30, 20_000_000)
+        (choices,) = (await factory.check(["a"])).values()
+        assert "Q8_0" in choices[0].weights_key
+        factory.close()
+
+
+async def test_the_weights_of_a_draft_model_count_when_types_are_chosen(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    labels = {"Q8_0": TENSOR_F16, "Q6_K": TENSOR_Q8_0}
+    quant = {"quantization": {"quant": "auto"}}
+    draft = {"model_id": repository(tmp_path, "d", {"Q8_0": TENSOR_F16}), "alias": "d", "load": "on-demand"}
+    models = [
+        {"model_id": repository(tmp_path, name, labels), "alias": name, "draft": "d", **quant} for name in ("a", "b")
+    ]
+    given = validate_config({"models": [*models, draft]}, source="test", base=tmp_path)
+
+    files = {name: files_of(tmp_path / name / f"{name}-Q8_0.gguf", given.models[0]) for name in ("a", "b", "d")}
+    drafted = [footprint_of(given, given.models[0], files[name], files["d"]) for name in ("a", "b")]
+    factory = EngineFactory(engines.make_handle)
+    factory.specs = {model.id: ModelSpec(given, model) for model in given.models}
+    # There is room for the two models in their best types, and not for what drafts for them.
+    factory.budget_bytes = taken_bytes(drafted)["host"] - 1
+    sized = await factory.check(["a", "b"])
+    factory.close()
+    assert [factory.fitter.quants[name].label for name in ("a", "b")] == ["Q8_0", "Q6_K"]
+    assert taken_bytes(choices[0] for choices in sized.values())["host"] <= factory.budget_bytes
+
+
+async def test_a_model_without_any_type_is_named(tmp_path: Path, engines: ScriptedEngines) -> None:
+    models = [
+        {"model_id": f"./{name}", "alias": name, "quantization": {"quant": "auto"}} for name in ("first", "second")
+    ]
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    yard = Yard(validate_config({"models": models}, source="test", base=tmp_path), engines.make_handle)
+    with pytest.raises(ConfigError, match=r"(?s)model 'first': .*model 'second': "):
+        await yard.start()
+
+
+async def test_a_context_fits_the_device_that_its_model_is_put_on(tmp_path: Path, engines: ScriptedEngines) -> None:
     async def length_with(budget_bytes: int) -> int:
         given = config(tmp_path, AUTO)
-        factory = EngineFactory(engines.make_handle)
-        factory.specs["a"] = ModelSpec(given, given.models[0])
-        factory.budget_bytes, factory.devices, factory.device_budgets = 2**40, (gpu,), {"GPU0": budget_bytes}
+        factory = on_a_card(given, engines, 2**30, 2**40)
+        factory.device_budgets = {"GPU0": budget_bytes}
         await factory.check(["a"])
         chosen = factory.fitter.contexts["a"]
         factory.close()

@@ -90,10 +90,9 @@ def fit_quants(
     left_out = () if fits else tuple(name for name in models if name not in placed)
     staying = [*beside, *(placed[name] for name in pinned if name in placed)]
     alone = {name: _best_alone(models[name], budgets, staying) for name in left_out}
+    is_single = len(models) + len(beside) == 1
     reasons = {
-        name: _reason(options, chosen[name], is_alone=False)
-        if name not in alone
-        else _reason(options, alone[name], is_alone=True)
+        name: _reason(options, alone.get(name, chosen[name]), is_alone=name in alone, is_single=is_single)
         for name, options in models.items()
     }
     return FittedQuants({name: alone.get(name, chosen[name]) for name in models}, reasons, left_out)
@@ -146,9 +145,9 @@ def _best_alone(options: Sequence[QuantOption], budgets: Mapping[str, int], besi
     return len(options) - 1
 
 
-def _reason(options: Sequence[QuantOption], chosen: int, *, is_alone: bool) -> str:
-    if is_alone:
+def _reason(options: Sequence[QuantOption], chosen: int, *, is_alone: bool, is_single: bool) -> str:
+    if is_alone and not is_single:
         return "it does not fit beside the others, and is loaded when it is asked for"
     if chosen == 0:
         return "the best there is"
-    return f"the set does not fit the memory with {options[chosen - 1].label}"
+    return f"{'it' if is_single else 'the set'} does not fit the memory with {options[chosen - 1].label}"

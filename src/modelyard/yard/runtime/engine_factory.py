@@ -30,6 +30,7 @@ from modelyard.protocol.placement import HOST_NAME, Placement
 from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.memory.fit_context import ContextRange
 from modelyard.yard.memory.footprint import Choices
+from modelyard.yard.memory.pools import arranged
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.fitting import context_range, placing
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
@@ -45,7 +46,6 @@ from modelyard.yard.runtime.model_spec import (
     draft_of,
     engine_settings,
     file_request,
-    footprint_of,
     trial_tasks,
 )
 from modelyard.yard.runtime.placements import may_be_remote, placement_of
@@ -353,7 +353,7 @@ class EngineFactory:
         self, spec: ModelSpec, find: Callable[[FileRequest, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
     ) -> SpecFiles:
         def fits(files: ModelFiles) -> bool:
-            return footprint_of(spec.config, spec.model, files).total_bytes <= self.budget_bytes
+            return bool(arranged({"": self._choices(spec, SpecFiles(files, None))}, self.budgets))
 
         files = await find(file_request(spec.config, spec.model), fits)
         draft = draft_of(spec)

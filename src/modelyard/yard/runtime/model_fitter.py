@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 
 from modelyard.config import Model
+from modelyard.errors import UnusableModel
 from modelyard.hub import ModelFiles
+from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.fit_context import ContextRange, FittedContext, fit_alone, fit_together
 from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
 from modelyard.yard.memory.footprint import Footprint
@@ -20,6 +22,7 @@ from modelyard.yard.runtime.fitting import (
     with_model,
     with_quant,
 )
+from modelyard.yard.runtime.model_checks import side_by_side
 from modelyard.yard.runtime.model_files import ModelFileProvider
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request
 
@@ -66,19 +69,21 @@ class ModelFitter:
     async def choose_quants(self, names: list[str]) -> None:
         """Choose the types of those of ``names`` that leave them open, so that all that are loaded at the start fit.
 
-        A single model's is chosen when its files are looked up.
+        That of a model on demand, and of a single one for the host alone, is chosen when its files are looked up.
 
         Raises:
-            UnusableModel: one of them cannot be had in any type.
+            UnusableModels: some of them cannot be had in any type.
         """
         for name in names:
             self._specs[name] = self._with_known_draft(self._specs[name])
         wanted = [name for name in names if self._specs[name].model.load == "startup"]
         is_open = {name for name in wanted if self._specs[name].model.quantization.quant == "auto"}
         beside = self._beside(names)
-        if not is_open or len(wanted) + len(beside) < 2:
+        is_single = len(wanted) + len(beside) < 2
+        if not is_open or (is_single and self._budgets().keys() <= {HOST_NAME}):
             return
-        options = {name: await self._quant_options(name, is_open=name in is_open) for name in wanted}
+        ids = {name: self._specs[name].model.id for name in wanted}
+        options = await side_by_side(ids, lambda name: self._quant_options(name, is_open=name in is_open))
         pinned = [name for name in wanted if self._specs[name].model.pinned]
         fitted = await asyncio.to_thread(
             fit_quants,
@@ -235,7 +240,25 @@ class ModelFitter:
         else:
             found = [(request.quant, await self._files.estimate(request, lambda _: True))]
 
+        draft = await self._draft_files(spec)
+
         def option(files: ModelFiles) -> QuantOption:
-            return quant_option(files, self._range(spec, SpecFiles(files, None)))
+            return quant_option(files, self._range(spec, SpecFiles(files, draft)))
 
         return smaller_ones([(quant, await asyncio.to_thread(option, files)) for quant, files in found])
+
+    async def _draft_files(self, spec: ModelSpec) -> ModelFiles | None:
+        """Return the files of the draft model, if there is one; of one whose type is open, the smallest.
+
+        One that is loaded at the start, too, counts with its own type besides.
+        """
+        if (draft := draft_of(spec)) is None:
+            return None
+        request = file_request(spec.config, draft)
+        try:
+            if draft.quantization.quant == "auto":
+                return (await self._files.options(request))[-1][1]
+            return await self._files.estimate(request, lambda _: True)
+        except UnusableModel:
+            # The load of its model says what is wrong with it.
+            return None

@@ -127,3 +127,12 @@ def test_the_choice_loses_little_to_the_best_of_all_choices(part):
     else:
         assert fits(numbers)
         assert bits_of(numbers) >= 0.75 * best
+
+
+def test_the_reason_of_a_single_model_names_no_others():
+    def reason(budget):
+        return fit_quants({"a": model("a", 8000)}, {"host": budget}).reasons["a"]
+
+    assert reason(size(8000, "BF16")) == "the best there is"
+    assert reason(size(8000, "Q8_0")) == "it does not fit the memory with BF16"
+    assert reason(size(8000, "Q2_K")) == "it does not fit the memory with Q3_K_M"
