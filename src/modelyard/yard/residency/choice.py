@@ -36,7 +36,13 @@ def plan_load(state: Residency, name: str) -> EvictionPlan:
         return present
     fastest_s = min(choice.token_s for choice in choices)
     best, least_s = None, math.inf
-    for plan in _plans(state, name, choices):
+    for choice in choices:
+        if slowness_seconds(choice, fastest_s) >= least_s:
+            # Even without anything going for it, it would cost more. What has to go is costly to find out.
+            continue
+        plan = plan_eviction(state, name, choice)
+        if plan.fit is Fit.NEVER:
+            continue
         cost_s = placing_seconds(state, plan, fastest_s)
         if cost_s < least_s:
             best, least_s = plan, cost_s
@@ -44,13 +50,6 @@ def plan_load(state: Residency, name: str) -> EvictionPlan:
             # Those behind it are slower, and can save nothing.
             break
     return best or plan_eviction(state, name)
-
-
-def _plans(state: Residency, name: str, choices: Iterable[Footprint]) -> Iterable[EvictionPlan]:
-    for choice in choices:
-        plan = plan_eviction(state, name, choice)
-        if plan.fit is not Fit.NEVER:
-            yield plan
 
 
 def placing_seconds(state: Residency, plan: EvictionPlan, fastest_s: float) -> float:
@@ -61,12 +60,18 @@ def placing_seconds(state: Residency, plan: EvictionPlan, fastest_s: float) -> f
         plan: of a placement that fits the budgets.
         fastest_s: seconds that a token takes in the fastest placement.
     """
-    return NOMINAL_TOKENS * (plan.footprint.token_s - fastest_s) + room_seconds(state, plan)
+    return slowness_seconds(plan.footprint, fastest_s) + room_seconds(state, plan)
+
+
+def slowness_seconds(choice: Footprint, fastest_s: float) -> float:
+    """Return the time that a placement costs by being slower than the fastest, where a token takes ``fastest_s``."""
+    return NOMINAL_TOKENS * (choice.token_s - fastest_s)
 
 
 def plan_move(state: Residency, name: str) -> EvictionPlan | None:
     """Return the fastest placement of ``name`` that fits without anything going; None where there is none now."""
-    return next((plan for plan in _plans(state, name, state.models[name].choices) if plan.fit is Fit.FITS), None)
+    plans = (plan_eviction(state, name, choice) for choice in state.models[name].choices)
+    return next((plan for plan in plans if plan.fit is Fit.FITS), None)
 
 
 def gains_by_moving(model: ModelState) -> bool:

@@ -208,3 +208,27 @@ def test_among_many_models_two_other_orders_are_tried_and_none_is_worse_than_the
         if plan.fit is not Fit.NEVER and not plan.awaits_load:
             staying = set(state.models) - {"a"} - set(plan.victims)
             assert fits(state, plan.footprint, sorted(staying), plan.parks)
+
+
+def test_placements_that_are_too_slow_to_win_are_not_planned(monkeypatch):
+    """While a model waits, every event of a server decides anew: planning all placements would delay its streams."""
+    planned = []
+
+    def counting(state, name, footprint):
+        planned.append(footprint.placement.gpu_layers)
+        return eviction.plan_eviction(state, name, footprint)
+
+    def on_device(name, number):
+        share = (DeviceShare("g0", name, 50, 10),)
+        return Footprint(name, 1, 1, devices=share, placement=Placement(("g0",), number), token_s=0.001 * (number + 1))
+
+    monkeypatch.setattr("modelyard.yard.residency.choice.plan_eviction", counting)
+    choices = tuple(on_device("a", number) for number in range(40))
+    other = ModelState(ModelPolicy("b", 8), LoadState.LOADED, footprint=on_device("b", 0), load_s=2.5, loaded_at=0.0)
+    waiting = ModelState(ModelPolicy("a", 8), footprint=choices[0], choices=choices)
+    state = Residency({"a": waiting, "b": other}, 100, {"g0": 100}, POLICY, now=100.0, active=frozenset("ab"))
+    plan = plan_load(state, "a")
+    assert plan.footprint is choices[0]
+    assert (plan.evicts, plan.fit) == (("b",), Fit.EVICTS)
+    # To have the other model again takes 2.5 s, and each placement is slower than the one before by 1 s.
+    assert planned == [0, 1, 2]
