@@ -23,12 +23,15 @@ class Devices:
 
     Attributes:
         pools: their names; () in about half of all worlds.
+        planned: models and placements of which it is known exactly what they take.
     """
 
     def __init__(self, seed: int, *, is_fair: bool) -> None:
         self.rng = random.Random(f"devices {seed}")
+        self.plans = random.Random(f"plans {seed}")
         self.is_fair = is_fair
         self.pools = POOLS[: self.rng.choice((0, 0, 0, 1, 2, 3))]
+        self.planned: set[tuple[str, Placement]] = set()
 
     def budgets(self, files: Iterable[tuple[Footprint, ...]]) -> dict[str, int]:
         """Return the budgets of the devices: each holds some of the models."""
@@ -64,6 +67,18 @@ class Devices:
     def lacks_memory(self, footprint: Footprint) -> bool:
         """Whether a load fails for memory of a device."""
         return not self.is_fair and bool(footprint.devices) and self.rng.random() < 0.12
+
+    def outgrown(self, model: str, footprint: Footprint) -> Footprint | None:
+        """Return what a load is found to take before it begins, if that is more; once for each placement of a model."""
+        place = model, footprint.placement
+        if not footprint.devices or place in self.planned:
+            return None
+        self.planned.add(place)
+        if self.plans.random() < 0.7:
+            return None
+        first, *others = footprint.devices
+        more = replace(first, context_bytes=first.context_bytes + self.plans.randint(1, 40))
+        return replace(footprint, devices=(more, *others))
 
     def changed(self, budgets: Mapping[str, int]) -> dict[str, int]:
         """Return other budgets: one device has more, less, nothing, or is gone."""

@@ -26,6 +26,7 @@ from modelyard.yard.residency.events import (
     Free,
     Grant,
     HoldReleased,
+    Outgrown,
     RequestArrived,
     RequestCleared,
     RequestEnded,
@@ -81,7 +82,7 @@ class World:
         self.rng = random.Random(seed)
         self.trace: MutableSequence[tuple[float, ResidencyEvent | Effect]] = [] if is_traced else deque(maxlen=TRACED)
         self.oracle = Oracle(POLICY, is_fair=is_fair)
-        self.swaps = self.moved = self.fell_back = 0
+        self.swaps = self.moved = self.fell_back = self.outgrew = 0
         self.longest_wait = 0.0
         self.names = 0
         self.is_ending = False
@@ -198,8 +199,9 @@ class World:
         for effect in effects:
             self.trace.append((self.now, effect))
             self._run(effect)
-        # A move that finds no room is given up, and has no engine then.
-        self.oracle.moving &= self.oracle.engines.keys()
+        # A move that finds no room is given up, and has no engine then, unless somebody waits for the model by now.
+        moving = self.oracle.moving
+        self.oracle.moving = {name for name in moving if name in self.oracle.engines or self.oracle.is_wanted(name)}
         moment = Moment(before, event, self.state, effects, self.oracle.used())
         for invariant in OF_STEPS:
             wrong = invariant(self.oracle, moment)
@@ -250,12 +252,16 @@ class World:
         else:
             self.oracle.choices[model] = self.files[model]
             self.oracle.fallen.discard(model)
+            self.devices.planned = {place for place in self.devices.planned if place[0] != model}
             self.feed(Sized(model, self.files[model][0], self.files[model][1:]))
 
     def _load(self, model: str, engine: Engine) -> None:
         fate = 0.0 if self.is_fair else self.rng.random()
         if self.is_cursed and self.rng.random() < 0.2:
             fate = 0.95
+        if (grown := self.devices.outgrown(model, engine.footprint)) is not None:
+            self.later(MAX_SIZE_S, lambda: self._outgrown(model, engine, grown))
+            return
         if self.devices.lacks_memory(engine.footprint):
             self.later(MAX_LOAD_S, lambda: self._lacked(model, engine))
             return
@@ -279,6 +285,15 @@ class World:
         self.oracle.loaded(model, measured)
         engine.is_isolated = self.rng.random() < 0.7
         self.feed(EngineLoaded(model, measured, engine.is_isolated))
+
+    def _outgrown(self, model: str, engine: Engine, grown: Footprint) -> None:
+        """It is found to take more than was predicted, and its load does not begin."""
+        if self.oracle.engines.get(model) is not engine or engine.is_freeing:
+            return
+        self.outgrew += 1
+        self.oracle.gone(model, self.oracle.prefixes.get(model, 0))
+        self.oracle.correct(model, grown)
+        self.feed(Outgrown(model, grown))
 
     def _lacked(self, model: str, engine: Engine) -> None:
         """A device does not have what was predicted."""

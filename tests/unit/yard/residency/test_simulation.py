@@ -588,6 +588,18 @@ PLACES = {
         *(failures, "with_corrected", lambda model, footprint: model),
         {"load_fits", "the_machine_counts_what_is_used_of_devices", "a_load_falls_back_once"},
     ),
+    "what a plan found is not remembered": (
+        *(
+            transitions,
+            "outgrow",
+            lambda builder, name, model, footprint: failures.outgrow(builder, name, model, model.footprint),
+        ),
+        {"load_fits", "the_machine_counts_what_is_used_of_devices"},
+    ),
+    "what a plan found is ignored": (
+        *(transitions, "outgrow", lambda builder, name, model, footprint: None),
+        {"the_machine_counts_what_is_used"},
+    ),
     "what was measured is not remembered": (
         *(transitions, "with_corrected", lambda model, footprint: model),
         {"the_machine_counts_what_is_used_of_devices"},
@@ -631,4 +643,5 @@ def test_about_half_of_the_worlds_have_devices_and_models_move_and_fall_back_the
     assert kinds == {1, 2, 3, 4}
     assert sum(world.moved for world in worlds) > 10
     assert sum(world.fell_back for world in worlds) > 10
-    assert not any(world.moved or world.fell_back for world in worlds if not world.devices.pools)
+    assert sum(world.outgrew for world in worlds) > 10
+    assert not any(world.moved or world.fell_back or world.outgrew for world in worlds if not world.devices.pools)
