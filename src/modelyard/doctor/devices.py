@@ -48,7 +48,9 @@ def check_devices(
         return Finding("devices", label, "not known, as llama.cpp cannot be loaded", facts=known)
     names = " and ".join(LABELS[backend] for backend in built)
     if found:
-        lines = [f"llama.cpp was built for {names}", *_numbered(found), *rest, *map(_unused, unused)]
+        # The devices of a library that GGML_BACKEND_PATH names are there without a build for them.
+        built_text = names or "the CPU alone, and uses devices of a further backend"
+        lines = [f"llama.cpp was built for {built_text}", *_numbered(found), *rest, *map(_unused, unused)]
         lines += [f"cannot be loaded: {_label(backend['name'])} ({backend['reason']})" for backend in llama.missing]
         return Finding("devices", label, "\n".join(lines), facts=known)
     if llama.missing:

@@ -40,6 +40,15 @@ def test_what_llama_cpp_was_built_for_is_told_with_the_devices_that_it_sees():
     assert finding.facts["built_for"] == ["CUDA"]
 
 
+def test_devices_of_a_backend_that_llama_cpp_was_not_built_with_are_told():
+    remote = {**GPU, "name": "RPC0", "description": ""}
+    llama = replace(FOR_CPU, can_offload=True, backends=("CPU", "RPC"), devices=(CPU, remote), accelerators=("RPC0",))
+    assert found(llama).value.splitlines()[:2] == [
+        "llama.cpp was built for the CPU alone, and uses devices of a further backend",
+        "0: RPC0, 20.0 of 24.0 GB free",
+    ]
+
+
 def test_a_gpu_that_the_build_does_not_serve_is_told():
     finding = found(FOR_CUDA, gpus=("NVIDIA", "AMD"))
     assert finding.value.endswith("not used: a GPU of AMD")
