@@ -1,10 +1,9 @@
-"""Serves two models on this machine's devices in several ways, and prints a table of what came of it.
+"""Serves models on this machine's devices in several ways, and prints a table of what came of it.
 
     .venv/bin/python scripts/gpu_check.py [MODEL.gguf MODEL.gguf]
 
 scripts/gpu_check.sh runs it after an installation. Servers are started one after the other, with the models in files,
-and asked over HTTP; the free memory of devices is what llama.cpp reports in a process of its own. Rows that need a
-device say "no device" where there is none.
+and asked over HTTP. Rows that need a device say "no device" where there is none.
 """
 
 from __future__ import annotations
@@ -12,40 +11,52 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import FrameType
 from typing import Any, Literal
 
-ROOT = Path(__file__).resolve().parent.parent
+import tiny_experts
+from checked_server import (
+    MAX_START_S,
+    MODELYARD,
+    ROOT,
+    CheckFailed,
+    Server,
+    completed,
+    evictions,
+    host_bytes,
+    listed,
+    loaded,
+    planned,
+    serving,
+)
+
 NAMES = ("first", "second")
 MODELS = (".weights/smollm2-135m-instruct-q4_1.gguf", ".weights/gemma-3-270m-q4_k_m.gguf")
-MODELYARD = (sys.executable, "-P", "-m", "modelyard")
 CONTEXT_TOKENS = 2048
 # Layers of the first model that a split gives to devices, in all: fewer than the demo models have.
 SPLIT_LAYERS = 8
-PROMPT = "Count from one to ten."
-MAX_START_S = 120.0
-MAX_STOP_S = 20.0
-MAX_ANSWER_S = 60.0
+# More layers than a model has: all of them, and none on the host.
+ALL_LAYERS = 999
 CLIENTS, REQUESTS = 4, 12
 # How much room beside the larger model a budget leaves in which the other one does not fit.
 BUDGET_MARGIN = 1.02
+# How far apart a prediction and what llama.cpp allocates may be: a part, or for shares of a few megabytes a size.
+MAX_APART = 0.03
+MAX_APART_BYTES = 4 << 20
 
-Verdict = Literal["ok", "failed", "no device", "seen"]
+Verdict = Literal["ok", "failed", "no device"]
 
 
-class CheckFailed(Exception):
-    """A row failed; the message says how."""
+class OutOfTime(Exception):
+    """scripts/gpu_check.sh has ended the check, whose time is up."""
 
 
 @dataclass(frozen=True)
@@ -67,42 +78,76 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Server:
-    """A running server: its address and the process."""
+class Machine:
+    """What the rows share.
 
-    url: str
-    process: subprocess.Popen[bytes]
+    Attributes:
+        folder: for files.
+        models: the two models by name.
+        devices: the accelerators, in the order of device_layers.
+        loads: what was predicted of each load and what it took: its name, then both numbers by pool.
+        needed: bytes that each model alone needs, on devices where there are any.
+    """
+
+    folder: Path
+    models: Mapping[str, Path]
+    devices: Sequence[Device] = ()
+    loads: list[tuple[str, Mapping[str, int], Mapping[str, int]]] = field(default_factory=list)
+    needed: dict[str, int] = field(default_factory=dict)
 
 
-def config_text(models: Sequence[Path], *, budget_bytes: int = 0, layers: str = "") -> str:
-    """Return a configuration that serves models under ``NAMES``.
+def config_text(
+    models: Mapping[str, Path],
+    *,
+    budgets: Mapping[str, int] | None = None,
+    device: Mapping[str, Mapping[str, Any]] | None = None,
+) -> str:
+    """Return a configuration that serves models, which are loaded on demand.
 
     Args:
-        models: their files.
-        budget_bytes: memory for all of them; 0 for as much as is free.
-        layers: device_layers of the first one, in TOML; "" for all layers on devices.
+        models: their files, by name.
+        budgets: bytes for all of them by device, and of the host by "host"; what is not there is bounded by what is
+            free.
+        device: further keys of [models.device], by the model's name.
     """
-    lines = [f"[memory]\nbudget = {json.dumps(f'{budget_bytes} B')}\n"] if budget_bytes else []
-    for name, path in zip(NAMES, models, strict=False):
+    sizes = {name: json.dumps(f"{size} B") for name, size in (budgets or {}).items()}
+    lines = ["[memory]", *([f"budget = {sizes.pop('host')}"] if "host" in sizes else [])]
+    lines += ["[memory.devices]", *(f"{json.dumps(name)} = {size}" for name, size in sizes.items()), ""]
+    for name, path in models.items():
         lines.append(f"[[models]]\nmodel_id = {json.dumps(str(path))}\nalias = {json.dumps(name)}")
-        lines.append(f'load = "on-demand"\ndevice.max_seq_len = {CONTEXT_TOKENS}')
-        if layers and name == NAMES[0]:
-            lines.append(f"device.device_layers = {layers}")
+        keys = {"max_seq_len": CONTEXT_TOKENS, **(device or {}).get(name, {})}
+        lines.append('load = "on-demand"\n[models.device]')
+        lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
         lines.append("")
     return "\n".join(lines)
 
 
-def split_of(devices: int) -> str:
-    """Return device_layers, in TOML, that shares SPLIT_LAYERS between up to two devices."""
+def split_of(devices: int) -> int | list[str]:
+    """Return device_layers that share SPLIT_LAYERS between up to two devices."""
     if devices > 1:
-        return f'["0:{SPLIT_LAYERS // 2}", "1:{SPLIT_LAYERS // 2}"]'
-    return str(SPLIT_LAYERS)
+        return [f"0:{SPLIT_LAYERS // 2}", f"1:{SPLIT_LAYERS // 2}"]
+    return SPLIT_LAYERS
+
+
+def apart(predicted: int, measured: int) -> float:
+    """Return by which part of what was measured a prediction is more."""
+    return (predicted - measured) / measured if measured > 0 else float(predicted > 0)
+
+
+def is_as_predicted(predicted: int, measured: int) -> bool:
+    """Whether what was measured is close enough to what was predicted."""
+    return abs(apart(predicted, measured)) <= MAX_APART or abs(predicted - measured) <= MAX_APART_BYTES
 
 
 def compared(predicted: int, measured: int) -> str:
     """Return two numbers of bytes and how far they are apart."""
-    apart = f"{(predicted - measured) / measured:+.1%}" if measured > 0 else "nothing measured"
-    return f"predicted {predicted / 1e6:,.0f} MB, measured {measured / 1e6:,.0f} MB ({apart})"
+    by = f"{apart(predicted, measured):+.1%}" if measured > 0 else "nothing measured"
+    return f"predicted {predicted / 1e6:,.0f} MB, measured {measured / 1e6:,.0f} MB ({by})"
+
+
+def sizes_text(sizes: Mapping[str, int]) -> str:
+    """Return bytes by pool as text."""
+    return ", ".join(f"{size / 1e6:,.0f} MB of {pool}" for pool, size in sizes.items())
 
 
 def table(rows: Sequence[Row]) -> str:
@@ -126,7 +171,7 @@ def checked(name: str, check: Callable[[], str | tuple[Verdict, str]]) -> Row:
     return row
 
 
-# --- llama.cpp and servers
+# --- llama.cpp
 
 
 def llama_report() -> dict[str, Any]:
@@ -144,98 +189,16 @@ def accelerators() -> list[Device]:
     return [Device(name, free_bytes[name]) for name in report["accelerators"]]
 
 
-@contextmanager
-def serving(folder: Path, text: str) -> Iterator[Server]:
-    """Start a server with a configuration, and end it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    file, log = folder / f"{port}.toml", folder / f"{port}.log"
-    file.write_text(text, encoding="utf-8")
-    with log.open("wb") as out:
-        process = subprocess.Popen(
-            [*MODELYARD, "serve", str(file), "--port", str(port)], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
-        )
-    try:
-        server = Server(f"http://127.0.0.1:{port}", process)
-        _wait(server, log)
-        yield server
-    finally:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(MAX_STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(MAX_STOP_S)
-
-
-def _wait(server: Server, log: Path) -> None:
-    deadline = time.monotonic() + MAX_START_S
-    while time.monotonic() < deadline:
-        if server.process.poll() is not None:
-            raise CheckFailed(f"the server ended: {' '.join(log.read_text(errors='replace').split()[-40:])}")
-        try:
-            asked(server, "/v1/models")
-        except (CheckFailed, OSError):
-            time.sleep(0.2)
-        else:
-            return
-    raise CheckFailed(f"the server was not ready within {MAX_START_S:.0f} s")
-
-
-def asked(server: Server, path: str, body: dict[str, Any] | None = None) -> Any:
-    """Return the JSON that a server answers with, or raise CheckFailed with its error."""
-    data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(server.url + path, data, {"Content-Type": "application/json"})
-    try:
-        with urllib.request.urlopen(request, timeout=MAX_ANSWER_S) as answer:
-            return json.loads(answer.read() or b"null")
-    except urllib.error.HTTPError as error:
-        raise CheckFailed(f"{path}: {error.code} {error.read(500).decode(errors='replace')}") from error
-
-
-def completed(server: Server, model: str) -> str:
-    """Return a short greedy answer of a model."""
-    body = {"model": model, "prompt": PROMPT, "max_tokens": 16, "temperature": 0}
-    return str(asked(server, "/v1/completions", body)["choices"][0]["text"])
-
-
-def loaded(server: Server) -> list[str]:
-    """Return the names of the models that are loaded."""
-    return [model["id"] for model in asked(server, "/v1/models")["data"] if model["status"] == "loaded"]
-
-
-def predicted(server: Server) -> dict[str, int]:
-    """Return the predicted bytes of each model."""
-    return {model["id"]: model["predicted_bytes"] for model in asked(server, "/v1/models")["data"]}
-
-
-def host_bytes(process: int) -> int:
-    """Return the memory of a process and its children in proportion to how many share it. Linux; 0 elsewhere."""
-    total = 0
-    for pid in _family(process):
-        try:
-            rollup = Path(f"/proc/{pid}/smaps_rollup").read_text()
-        except OSError:
-            continue
-        total += sum(int(line.split()[1]) * 1024 for line in rollup.splitlines() if line.startswith("Pss:"))
-    return total
-
-
-def _family(process: int) -> list[int]:
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-        except (OSError, ValueError, IndexError):
-            continue
-    family = [process]
-    for pid in family:
-        family += [child for child, parent in parents.items() if parent == pid]
-    return family
-
-
 # --- the rows
+
+
+def observed(machine: Machine, server: Server, model: str, load: str) -> str:
+    """Have a model answer, note what was predicted of its load and what it took, and return where it is."""
+    predicted = planned(server, model)
+    completed(server, model)
+    found = listed(server, model)
+    machine.loads.append((load, predicted, found.get("device_bytes", {})))
+    return str(found.get("placement", "host"))
 
 
 def doctor_row() -> tuple[Verdict, str]:
@@ -249,77 +212,152 @@ def doctor_row() -> tuple[Verdict, str]:
     return "ok" if found["verdict"] == "ok" else "failed", seen
 
 
-def serving_rows(folder: Path, models: Sequence[Path], devices: Sequence[Device]) -> Iterator[Row]:
-    """Two models that fit together, what they take against what was predicted, and the same two with less memory."""
-    numbers: dict[str, Any] = {}
-    sizes: dict[str, int] = {}
-
-    def both() -> str:
-        with serving(folder, config_text(models)) as server:
-            before = host_bytes(server.process.pid)
-            answers = [completed(server, name) for name in NAMES]
-            sizes.update(predicted(server))
-            numbers["host"] = host_bytes(server.process.pid) - before
-            numbers["free"] = [device.free_bytes for device in accelerators()]
-            if loaded(server) != list(NAMES):
-                raise CheckFailed(f"only these are loaded: {', '.join(loaded(server)) or 'none'}")
-        return f"both loaded; {answers[0].strip()[:30]!r} and {answers[1].strip()[:30]!r}"
-
-    def memory() -> tuple[Verdict, str]:
-        if "free" not in numbers:
-            raise CheckFailed("the models were not loaded")
-        total = sum(sizes.values())
-        if not devices:
+def fitting_row(machine: Machine) -> str:
+    """Two models that fit together: both are loaded, on devices where there are any, and stay."""
+    with serving(machine.folder, config_text(machine.models)) as server:
+        before = host_bytes(server.process.pid)
+        places = {name: observed(machine, server, name, name) for name in NAMES}
+        for load, predicted, _ in machine.loads:
+            of_devices = sum(size for pool, size in predicted.items() if pool != "host")
+            machine.needed[load] = of_devices or predicted["host"]
+        if loaded(server) != list(NAMES):
+            raise CheckFailed(f"only these are loaded: {', '.join(loaded(server)) or 'none'}")
+        if machine.devices:
+            free_bytes = {device.name: device.free_bytes for device in accelerators()}
+            less = {each.name: each.free_bytes - free_bytes[each.name] for each in machine.devices}
+            seen = f"less is free, with what drivers take: {sizes_text(less)}"
+        else:
+            grown = host_bytes(server.process.pid) - before
+            predicted_bytes = sum(predicted["host"] for _, predicted, _ in machine.loads)
             # The host's memory holds more than models: their processes, and what the system keeps of files.
-            return "seen", f"host: {compared(total, numbers['host'])}"
-        pairs = zip(devices, numbers["free"], strict=True)
-        taken = {device.name: device.free_bytes - free for device, free in pairs}
-        measured = sum(taken.values())
-        seen = "; ".join(f"{name} {each / 1e6:,.0f} MB" for name, each in taken.items())
-        # Predictions are for the host's memory and the devices' together.
-        return "seen", f"{compared(total, measured)}: {seen}"
-
-    yield checked("two models that fit", both)
-    yield checked("predicted, measured", memory)
-    if not sizes:
-        return
-    text = config_text(models, budget_bytes=round(max(sizes.values()) * BUDGET_MARGIN))
-
-    def alternate() -> str:
-        with serving(folder, text) as server:
-            answers = []
-            for name in (*NAMES, NAMES[0]):
-                answers.append(completed(server, name))
-                if loaded(server) != [name]:
-                    raise CheckFailed(f"after an answer of {name}, these are loaded: {', '.join(loaded(server))}")
-        if answers[0] != answers[2]:
-            raise CheckFailed("the first model answers otherwise after it was loaded again")
-        return "each was loaded for its answer, and the first one answered the same again"
-
-    def under_load() -> str:
-        with serving(folder, text) as server, ThreadPoolExecutor(CLIENTS) as clients:
-            started = time.monotonic()
-            asks = [clients.submit(completed, server, NAMES[number % 2]) for number in range(REQUESTS)]
-            for ask in asks:
-                ask.result()
-            seconds = time.monotonic() - started
-        return f"{REQUESTS} requests of {CLIENTS} clients, all answered in {seconds:.1f} s"
-
-    yield checked("two that do not fit", alternate)
-    yield checked("swap under load", under_load)
+            seen = f"with processes and files: {compared(predicted_bytes, grown)}"
+    return f"{'; '.join(f'{name}: {place}' for name, place in places.items())}; {seen}"
 
 
-def split_row(folder: Path, models: Sequence[Path], devices: Sequence[Device]) -> tuple[Verdict, str]:
+def crowded(machine: Machine) -> str:
+    """Return a configuration with room for one model at a time."""
+    if not machine.needed:
+        raise CheckFailed("what the models need is not known")
+    size = round(max(machine.needed.values()) * BUDGET_MARGIN)
+    if not machine.devices:
+        return config_text(machine.models, budgets={"host": size})
+    # On the first device whole: otherwise the second model is put elsewhere, which needs no eviction.
+    first = machine.devices[0].name
+    whole = {"devices": [first], "n_gpu_layers": ALL_LAYERS}
+    return config_text(machine.models, budgets={first: size}, device=dict.fromkeys(NAMES, whole))
+
+
+def swapping_row(machine: Machine) -> str:
+    """Two models that do not fit together: each takes the other's place, and answers the same again."""
+    with serving(machine.folder, crowded(machine)) as server:
+        answers = []
+        for name in (*NAMES, NAMES[0]):
+            answers.append(completed(server, name))
+            if loaded(server) != [name]:
+                raise CheckFailed(f"after an answer of {name}, these are loaded: {', '.join(loaded(server))}")
+    if answers[0] != answers[2]:
+        raise CheckFailed("the first model answers otherwise after it was loaded again")
+    return "each was loaded for its answer, and the first one answered the same again"
+
+
+def split_row(machine: Machine) -> tuple[Verdict, str]:
     """Some layers of a model on a device or on two, the others on the host."""
-    if not devices:
+    if not machine.devices:
         return "no device", ""
-    with serving(folder, config_text(models[:1], layers=split_of(len(devices)))) as server:
-        completed(server, NAMES[0])
-        free = [device.free_bytes for device in accelerators()]
-    taken = [device.free_bytes - now for device, now in zip(devices, free, strict=True)]
-    if not all(each > 0 for each in taken[:2]):
-        raise CheckFailed(f"layers were given to devices that hold nothing: {taken}")
-    return "ok", f"device_layers = {split_of(len(devices))}: {', '.join(f'{each / 1e6:,.0f} MB' for each in taken)}"
+    name, layers = NAMES[0], split_of(len(machine.devices))
+    only = {name: machine.models[name]}
+    with serving(machine.folder, config_text(only, device={name: {"device_layers": layers}})) as server:
+        place = observed(machine, server, name, "split")
+    taken = machine.loads[-1][2]
+    if not all(taken.get(each.name, 0) for each in machine.devices[:2]):
+        raise CheckFailed(f"layers were given to devices that hold nothing: {dict(taken)}")
+    return "ok", f"{place}: {sizes_text(taken)}"
+
+
+def experts_row(machine: Machine) -> tuple[Verdict, str]:
+    """A model with experts twice: whole on a device, and there without the experts, which are on the host."""
+    if not machine.devices:
+        return "no device", ""
+    file = tiny_experts.make(machine.models[NAMES[0]], machine.folder / "tiny-experts.gguf")
+    first = machine.devices[0].name
+    device = {
+        "whole": {"devices": [first], "n_gpu_layers": ALL_LAYERS},
+        "no-experts": {"devices": [first], "n_cpu_moe": tiny_experts.LAYERS},
+    }
+    with serving(machine.folder, config_text(dict.fromkeys(device, file), device=device)) as server:
+        place = [observed(machine, server, name, name) for name in device][-1]
+    whole, without = (sum(taken.values()) for _, _, taken in machine.loads[-2:])
+    if whole - without < tiny_experts.EXPERT_BYTES // 2:
+        raise CheckFailed(f"the experts take no less of {first} than before: {whole:,} and {without:,} bytes")
+    return "ok", f"{place}: {without / 1e6:,.0f} MB of it, {whole / 1e6:,.0f} MB with its experts"
+
+
+def load_row(machine: Machine) -> str:
+    """Two models that do not fit together, and requests for both at the same time."""
+    with serving(machine.folder, crowded(machine)) as server, ThreadPoolExecutor(CLIENTS) as clients:
+        started = time.monotonic()
+        asks = [clients.submit(completed, server, NAMES[number % 2]) for number in range(REQUESTS)]
+        for ask in asks:
+            ask.result()
+        seconds = time.monotonic() - started
+        swaps = evictions(server)
+    return f"{REQUESTS} requests of {CLIENTS} clients, all answered in {seconds:.1f} s, with {swaps} evictions"
+
+
+def memory_row(machine: Machine) -> tuple[Verdict, str]:
+    """All loads on devices: what was predicted of each before it, and what llama.cpp allocated."""
+    if not machine.devices:
+        return "no device", ""
+    compared_loads, is_close = [], True
+    for load, predicted, measured in machine.loads:
+        for pool in predicted.keys() | measured.keys():
+            if pool != "host":
+                pair = predicted.get(pool, 0), measured.get(pool, 0)
+                compared_loads.append(f"{load} on {pool}: {compared(*pair)}")
+                is_close = is_close and is_as_predicted(*pair)
+    if not compared_loads:
+        raise CheckFailed("nothing was loaded on a device with memory of its own")
+    seen = "; ".join(compared_loads)
+    return ("ok" if is_close else "failed"), seen
+
+
+ROWS: Mapping[str, Callable[[Machine], str | tuple[Verdict, str]]] = {
+    "two models that fit": fitting_row,
+    "two that do not fit": swapping_row,
+    "a split": split_row,
+    "experts on the host": experts_row,
+    "swap under load": load_row,
+    "predicted, measured": memory_row,
+}
+
+
+def add_rows(rows: list[Row], models: Mapping[str, Path]) -> None:
+    """Run all checks, one after the other, and add a row for each; none behind a llama.cpp that cannot be loaded.
+
+    Raises:
+        OutOfTime: the time was up in a check.
+    """
+    report: dict[str, Any] = {}
+
+    def built() -> str:
+        report.update(llama_report())
+        missing = "".join(f"; {each['name']} cannot be loaded: {each['reason']}" for each in report["missing"])
+        return f"llama.cpp {report['version']} with {', '.join(report['backends'])}{missing}"
+
+    rows.append(checked("build", built))
+    rows.append(checked("doctor", doctor_row))
+    if not report:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        machine = Machine(Path(folder), models, accelerators())
+        for name, check in ROWS.items():
+            rows.append(checked(name, lambda check=check: check(machine)))
+
+
+def _out_of_time(signal_number: int, _: FrameType | None) -> None:
+    # timeout sends it twice: to this process, and to its group.
+    signal.signal(signal_number, signal.SIG_IGN)
+    raise OutOfTime
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -329,20 +367,13 @@ def main(arguments: Sequence[str]) -> int:
         print(f"Name two GGUF files that exist. These were named: {', '.join(map(str, models))}")
         return 2
     started = time.monotonic()
-    report: dict[str, Any] = {}
-
-    def built() -> str:
-        report.update(llama_report())
-        missing = "".join(f"; {each['name']} cannot be loaded: {each['reason']}" for each in report["missing"])
-        return f"llama.cpp {report['version']} with {', '.join(report['backends'])}{missing}"
-
-    rows = [checked("build", built), checked("doctor", doctor_row)]
-    if report:
-        devices = accelerators()
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            rows += serving_rows(folder, models, devices)
-            rows.append(checked("a split", lambda: split_row(folder, models, devices)))
+    signal.signal(signal.SIGTERM, _out_of_time)
+    rows: list[Row] = []
+    try:
+        add_rows(rows, dict(zip(NAMES, models, strict=True)))
+    except OutOfTime:
+        name = ("build", "doctor", *ROWS)[len(rows)]
+        rows.append(Row(name, "failed", "the time was up; the rows behind it are missing"))
     print(table(rows))
     print(f"\n{time.monotonic() - started:.0f} seconds on {os.cpu_count()} cores")
     return 1 if any(row.verdict == "failed" for row in rows) else 0

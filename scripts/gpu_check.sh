@@ -8,4 +8,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 make install
-exec timeout --kill-after=20 300 .venv/bin/python scripts/gpu_check.py "$@"
+exec timeout --kill-after=30 300 .venv/bin/python scripts/gpu_check.py "$@"
