@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from modelyard.config import Config, Model, isolation_of, running_at_once
 from modelyard.engine.hosts.device_list import list_devices, may_have_accelerators
 from modelyard.engine.placing import LlamaDevice, accelerators
-from modelyard.errors import ConfigProblem, RepositoryUnavailable, UnusableModel
+from modelyard.errors import ConfigError, ConfigProblem, RepositoryUnavailable, UnusableModel
 from modelyard.hub import POOLED_KINDS, FilePlan, ModelFiles, Stores, estimate_files, plan_options
 from modelyard.protocol.placement import HOST_NAME, ON_HOST
 from modelyard.system.memory import available_bytes
@@ -161,14 +161,16 @@ def list_budgeted_devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict
     They are listed in a child process, only where llama.cpp may see any.
 
     Raises:
+        ConfigError: a budget is of a device that does not exist, with one problem for each.
         UnusableModel: llama.cpp cannot list them.
     """
-    may_use = any(may_use_devices(placement_of(config, model)) for model in config.models)
-    if not may_use or not may_have_accelerators():
+    if not any(may_use_devices(placement_of(config, model)) for model in config.models):
         return (), {}
-    found = tuple(list_devices())
-    configured = resolved_budgets(config.memory.devices, found).by_pool
-    return found, device_budgets(found, configured, {})
+    found = tuple(list_devices()) if may_have_accelerators() else ()
+    configured = resolved_budgets(config.memory.devices, found)
+    if configured.problems:
+        raise ConfigError("", list(configured.problems))
+    return found, device_budgets(found, configured.by_pool, {})
 
 
 def device_problems(config: Config) -> tuple[list[ConfigProblem], list[str]]:

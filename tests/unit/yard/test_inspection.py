@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from modelyard.config import validate_config
+import pytest
+
+from modelyard.config import Model, validate_config
 from modelyard.engine.placing import LlamaDevice
-from modelyard.yard.inspection import inspect_models
+from modelyard.errors import ConfigError
+from modelyard.yard import inspection
+from modelyard.yard.inspection import inspect_models, list_budgeted_devices
 from support.gguf_writer import U32, tiny_model, write
 
 GPU = LlamaDevice("GPU0", "a card", "gpu", free_bytes=2**30, total_bytes=2**30, backend="CUDA")
@@ -30,3 +34,21 @@ def test_models_are_planned_on_a_device_while_it_has_room_and_then_on_the_host(t
     host = inspect_models(config)
     assert [(model.placement, set(model.pool_bytes)) for model in host.models] == [("host", {"host"})] * 2
     assert all(model.tokens_per_s for model in (*wide.models, *host.models))
+
+
+@pytest.mark.parametrize(("has_any", "listed"), [(True, r"0 \(GPU0\)"), (False, "none")])
+def test_a_budget_of_a_device_that_does_not_exist_is_refused_as_at_the_start(
+    has_any: bool, listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inspection, "may_have_accelerators", lambda: has_any)
+    monkeypatch.setattr(inspection, "list_devices", lambda: (GPU,))
+    models = [{"model_id": str(write(tmp_path / "a.gguf", tiny_model()))}]
+    config = validate_config({"models": models, "memory": {"devices": {"GPU1": "1GiB", "gpu0": 0.5}}})
+    with pytest.raises(ConfigError, match=f"'GPU1', which does not exist. There are: {listed}"):
+        list_budgeted_devices(config)
+    on_host = config.model_copy(update={"models": (with_cpu(config.models[0]),)})
+    assert list_budgeted_devices(on_host) == ((), {})
+
+
+def with_cpu(model: Model) -> Model:
+    return model.model_copy(update={"device": model.device.model_copy(update={"cpu": True})})

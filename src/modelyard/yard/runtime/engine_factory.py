@@ -338,7 +338,9 @@ class EngineFactory:
 
     def _range(self, spec: ModelSpec, files: SpecFiles) -> ContextRange:
         """Return the lengths that the context of a model may have, with its footprints in all placements."""
-        is_isolated = partial(self._isolates, spec, files.model.paths)
+        # Files that are yet to be made or downloaded have no record of deaths.
+        present = [path for path in files.model.paths if path.is_file()]
+        is_isolated = partial(self._isolates, spec, present)
         place = placing(spec, lambda fitted: self._choices(fitted, files), is_isolated=is_isolated)
         is_tried = self._trials is not None and spec.config.runtime.trial
         return context_range(spec.model, files.model, place, is_tried=is_tried)
