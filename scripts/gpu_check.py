@@ -48,6 +48,8 @@ ALL_LAYERS = 999
 CLIENTS, REQUESTS = 4, 12
 # How much room beside the larger model a budget leaves in which the other one does not fit.
 BUDGET_MARGIN = 1.02
+# On the host, models are predicted with the process of their engine and with their trial before they are loaded.
+HOST_BUDGET_MARGIN = 1.1
 # How far apart a prediction and what llama.cpp allocates may be: a part, or for shares of a few megabytes a size.
 MAX_APART = 0.03
 MAX_APART_BYTES = 4 << 20
@@ -238,9 +240,10 @@ def crowded(machine: Machine) -> str:
     """Return a configuration with room for one model at a time."""
     if not machine.needed:
         raise CheckFailed("what the models need is not known")
-    size = round(max(machine.needed.values()) * BUDGET_MARGIN)
+    needed = max(machine.needed.values())
     if not machine.devices:
-        return config_text(machine.models, budgets={"host": size})
+        return config_text(machine.models, budgets={"host": round(needed * HOST_BUDGET_MARGIN)})
+    size = round(needed * BUDGET_MARGIN)
     # On the first device whole: otherwise the second model is put elsewhere, which needs no eviction.
     first = machine.devices[0].name
     whole = {"devices": [first], "n_gpu_layers": ALL_LAYERS}
