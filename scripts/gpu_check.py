@@ -313,7 +313,7 @@ def memory_row(machine: Machine) -> tuple[Verdict, str]:
         return "no device", ""
     compared_loads, is_close = [], True
     for load, predicted, measured in machine.loads:
-        for pool in predicted.keys() | measured.keys():
+        for pool in sorted(predicted.keys() | measured.keys()):
             if pool != "host":
                 pair = predicted.get(pool, 0), measured.get(pool, 0)
                 compared_loads.append(f"{load} on {pool}: {compared(*pair)}")
