@@ -14,9 +14,12 @@ from modelyard.engine.placing import LlamaDevice
 from modelyard.errors import ConfigError
 from modelyard.hub import read_header
 from modelyard.hub.select.model_files import ModelFiles
+from modelyard.protocol.placement import DeviceBytes
 from modelyard.yard.memory.pools import taken_bytes
+from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.runtime.fitting import with_context
+from modelyard.yard.runtime.interfaces import ModelOutgrown
 from modelyard.yard.runtime.model_spec import ModelSpec, footprint_of
 from modelyard.yard.yard import Yard
 from support.gguf_writer import (
@@ -298,9 +301,11 @@ async def test_a_draft_model_has_the_type_that_was_chosen_for_it(tmp_path: Path,
     await yard.close()
 
 
-def on_a_card(given: Config, engines: ScriptedEngines, card_bytes: int, host_bytes: int) -> EngineFactory:
+def on_a_card(
+    given: Config, engines: ScriptedEngines, card_bytes: int, host_bytes: int, plans: DryLoads | None = None
+) -> EngineFactory:
     """What makes engines on a machine with one card."""
-    factory = EngineFactory(engines.make_handle)
+    factory = EngineFactory(engines.make_handle, dry_loads=plans)
     factory.specs = {model.id: ModelSpec(given, model) for model in given.models}
     factory.devices = (LlamaDevice("GPU0", "a card", "gpu", card_bytes, card_bytes, "CUDA"),)
     factory.budget_bytes, factory.device_budgets = host_bytes, {"GPU0": card_bytes}
@@ -371,3 +376,22 @@ async def test_a_context_fits_the_device_that_its_model_is_put_on(tmp_path: Path
     assert lengths[0] == TRAINED
     assert TRAINED > lengths[1] > lengths[2] >= 4096
     assert lengths[3] == TRAINED
+
+
+async def test_models_on_the_same_file_both_learn_what_one_plan_has_found(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    """Both are sized before either is planned; settings that memory does not depend on differ."""
+    path = write(tmp_path / "a.gguf", tiny_model())
+    models = [{"model_id": str(path), "alias": "a"}, {"model_id": f"{tmp_path}/./a.gguf", "alias": "b", "weight": 2.0}]
+    given = validate_config({"models": models}, source="test", base=tmp_path)
+    planned = {"GPU0": DeviceBytes(weights=50_000_000, kv=9_000_000), "host": DeviceBytes()}
+    factory = on_a_card(given, engines, 2**30, 2**30, DryLoads(lambda _, **__: planned))
+    sized = await factory.check(["a", "b"])
+    for name in ("a", "b"):
+        placement = sized[name][0].placement
+        assert placement.devices == ("GPU0",)
+        with pytest.raises(ModelOutgrown) as outgrown:
+            await factory.make(name, lambda _: None, placement)
+        assert outgrown.value.footprint.devices[0].total_bytes == 59_000_000
+    factory.close()

@@ -68,6 +68,7 @@ class EngineFactory:
         make_engine: makes an engine of settings; None: the real one. Tests script it.
         stores: where files come from and where converted ones go.
         auto_host: as in ``Yard``.
+        dry_loads: asks llama.cpp what models will take; None: the real one, for real engines.
 
     Attributes:
         specs: the models that are known.
@@ -80,7 +81,11 @@ class EngineFactory:
     """
 
     def __init__(
-        self, make_engine: MakeEngine | None = None, stores: Stores | None = None, auto_host: Host = "thread"
+        self,
+        make_engine: MakeEngine | None = None,
+        stores: Stores | None = None,
+        auto_host: Host = "thread",
+        dry_loads: DryLoads | None = None,
     ) -> None:
         self._auto_host = auto_host
         self.specs: dict[str, ModelSpec] = {}
@@ -93,13 +98,15 @@ class EngineFactory:
         self._make_handle = make_engine
         # Scripted engines have no files to try.
         self._trials = Trials() if make_engine is None else None
-        self._dry_loads = DryLoads() if make_engine is None else None
+        self._dry_loads = dry_loads or (DryLoads() if make_engine is None else None)
         self._hosts: EngineHosts | None = None
         self._making_hosts = threading.Lock()
         # Files that were sized, kept until the load: a header with 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, SpecFiles] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
         self._choices_of: dict[str, Choices] = {}
+        # Placements in which the choices of a model are known to follow llama.cpp's plan.
+        self._planned: dict[str, set[Placement]] = {}
         # How often, in a row, files were replaced between sizing and load.
         self._replaced: dict[str, int] = {}
         self._kinds: dict[str, Kind] = {}
@@ -248,14 +255,19 @@ class EngineFactory:
             self.files.progress.pop(model, None)
 
     async def _plan(self, model: str, files: SpecFiles, settings: EngineSettings, dry_loads: DryLoads) -> None:
-        """Have llama.cpp plan a load, unless it was planned before.
+        """Have llama.cpp plan a load, unless it was planned before, and compare it with what the model was sized with.
+
+        Another model with the same files and settings may have been planned after this one was sized.
 
         Raises:
             ModelOutgrown: the model takes more than it was sized with.
         """
-        if await dry_loads.find(settings) is None:
-            return
+        await dry_loads.find(settings)
         sized, placement = self._choices_of.get(model, ()), settings.placement
+        compared = self._planned.setdefault(model, set())
+        if placement in compared or dry_loads.known(settings) is None:
+            return
+        compared.add(placement)
         planned = await self._with_trials(self.specs[model], files)
         before = next((each for each in sized if each.placement == placement), None)
         after = next((each for each in planned if each.placement == placement), None)
@@ -270,6 +282,7 @@ class EngineFactory:
         self._checked.pop(model, None)
         self._sized.pop(model, None)
         self._choices_of.pop(model, None)
+        self._planned.pop(model, None)
         self._replaced.pop(model, None)
         self._kinds.pop(model, None)
         self._modalities.pop(model, None)
@@ -300,6 +313,7 @@ class EngineFactory:
 
     async def _size_of(self, spec: ModelSpec, name: str, files: SpecFiles) -> Choices:
         self._note(name, files)
+        self._planned.pop(name, None)
         choices = self._choices_of[name] = await self._with_trials(spec, files)
         if name in self.specs:
             self.fitter.footprints[name] = choices[0]

@@ -38,7 +38,7 @@ class ModelFilesReplaced(Exception):
 class ModelOutgrown(Exception):
     """A model takes more of a device than it was sized with, so where it is put has to be decided again.
 
-    Raised once at most for the same files, settings and placement.
+    Raised once at most for the same model, files, settings and placement.
 
     Attributes:
         footprint: of the model in the placement that it was to be loaded in.
