@@ -15,7 +15,7 @@ GIB: Final = 1 << 30
 CPU: Final = LlamaDevice("CPU", "a processor", "cpu", 5 * GIB, 8 * GIB, "CPU")
 FIRST, SECOND = (LlamaDevice(f"CUDA{number}", "a card", "gpu", 20 * GIB, 24 * GIB, "CUDA") for number in range(2))
 
-Reading = tuple[LlamaDevice, ...] | None
+Reading = tuple[LlamaDevice, ...] | None | Exception
 """What is read at once; None: the child ends."""
 
 
@@ -37,6 +37,8 @@ class ScriptedReader:
         reading = None if self.is_closed else self.readings.get(timeout=WAIT_S)
         if reading is None:
             raise DevicesNotRead("its process is gone")
+        if isinstance(reading, Exception):
+            raise reading
         return reading
 
     def close(self) -> None:

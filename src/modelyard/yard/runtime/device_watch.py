@@ -136,6 +136,7 @@ class DeviceWatch:
         if own_pools(self.found) and self._task is None and not self._is_closed:
             self._feed = feed
             self._task = asyncio.get_running_loop().create_task(self._watch(state), name="devices")
+            self._task.add_done_callback(self._note_end)
 
     async def refresh(self) -> None:
         """Return once the devices were read after this call, or could not be. Bounded."""
@@ -144,7 +145,7 @@ class DeviceWatch:
         asked = asyncio.get_running_loop().create_future()
         self._asked.append(asked)
         self._wake.set()
-        await asyncio.wait((asked,), timeout=REFRESH_S)
+        await asyncio.wait((asked, self._task), timeout=REFRESH_S, return_when=asyncio.FIRST_COMPLETED)
 
     async def close(self) -> None:
         """End the watch and its child. Bounded."""
@@ -155,6 +156,12 @@ class DeviceWatch:
         if self._task is not None:
             await asyncio.wait((self._task,), timeout=_CLOSE_S)
         _answer(self._asked)
+
+    @staticmethod
+    def _note_end(watch: asyncio.Task[None]) -> None:
+        """Log a defect of the watch: without it, budgets of devices stay as they were read last."""
+        if not watch.cancelled() and (failure := watch.exception()) is not None:
+            logger.error("The memory of devices is not watched any longer", exc_info=failure)
 
     async def _watch(self, state: Callable[[], Residency]) -> None:
         while not self._is_closed:

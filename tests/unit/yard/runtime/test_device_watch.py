@@ -236,3 +236,12 @@ async def test_a_reading_that_was_asked_for_is_not_waited_for_once_the_watch_clo
         await reading
         await stage.watch.refresh()
     assert stage.fed == []
+
+
+async def test_a_defect_of_the_watch_is_logged_and_holds_up_nobody(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    await stage.start()
+    await stage.read(RuntimeError("a defect"))
+    await stage.read()
+    assert "The memory of devices is not watched any longer" in caplog.text
