@@ -10,7 +10,7 @@ from mcp.client.streamable_http import DEFAULT_MAX_SSE_EVENT_SIZE
 from modelyard.agent import approvals, calls, kept_turns, request
 from modelyard.api.llama_cpp import tokenize as tokens
 from modelyard.api.mcp import sessions
-from modelyard.api.media import audio, decoders, fetch, images
+from modelyard.api.media import audio, decoders, fetch, images, load
 from modelyard.api.middleware import body_intake
 from modelyard.api.openai import embeddings, sampling, schema, tools
 from modelyard.api.openai.responses import background, records
@@ -139,6 +139,11 @@ MEDIA: Final = (
         _INVALID,
     ),
     Bound("Files that are decoded at a time", str(decoders.MAX_AT_ONCE), "they wait"),
+    Bound(
+        "Time to load the files of a request",
+        f"{_seconds(load.MAX_WAIT_S)}, and {_seconds(decoders.MAX_DECODE_S)} for each file after the first",
+        "503 `media_undecoded`",
+    ),
     Bound("Time to fetch a URL", _seconds(fetch.TIMEOUT_S), _INVALID),
     Bound("Redirects", str(fetch.MAX_REDIRECTS), _INVALID),
 )

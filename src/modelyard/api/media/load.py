@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 
 from starlette.types import Receive
 
-from modelyard.api.media.decoders import MAX_AT_ONCE, Digits, EncodedFile, MediaDecoders
+from modelyard.api.media.decoders import MAX_AT_ONCE, MAX_DECODE_S, Digits, EncodedFile, MediaDecoders
 from modelyard.api.media.fair_limiter import FairLimiter
 from modelyard.api.media.fetch import Fetcher
 from modelyard.api.media.images import MAX_PIXELS
@@ -19,7 +19,7 @@ from modelyard.api.media.local import is_local, read_local
 from modelyard.api.serving.request_memory import LEASE
 from modelyard.api.serving.streaming import while_connected
 from modelyard.config.model import Multimodal
-from modelyard.errors import InvalidRequest
+from modelyard.errors import InvalidRequest, MediaUndecoded
 from modelyard.hub import Modalities
 from modelyard.protocol.prompts import Chat, Detail, Image, Media, Written
 from modelyard.system.bounded.cancellation import Cancellation
@@ -31,6 +31,9 @@ _Request = TypeVar("_Request", Request, TokenizeRequest)
 
 # Files of all clients that are fetched, or held in memory until they are decoded, at the same time.
 MAX_FETCHES: Final = 8
+
+MAX_WAIT_S: Final = 60.0
+"""Default of ``MediaLoader``."""
 
 # Characters of a data URL before its digits; tools write a few dozen.
 MAX_HEAD_CHARS: Final = 1024
@@ -84,10 +87,11 @@ class MediaLoader:
     Args:
         yard: the models.
         decoders: the decoders; None: new ones.
+        max_wait_s: how long a request with one file may take to load it; ``MAX_DECODE_S`` more for each further file.
     """
 
-    def __init__(self, yard: Yard, decoders: MediaDecoders | None = None) -> None:
-        self._yard = yard
+    def __init__(self, yard: Yard, decoders: MediaDecoders | None = None, max_wait_s: float = MAX_WAIT_S) -> None:
+        self._yard, self._max_wait_s = yard, max_wait_s
         self._decoders = MediaDecoders() if decoders is None else decoders
         self._fetcher = Fetcher()
         # Separate from decoding, because another server decides how long a fetch takes.
@@ -133,6 +137,7 @@ class MediaLoader:
         """Load ``references``, in their order, for ``model``, by id or alias.
 
         Raises:
+            MediaUndecoded: the files of other requests take too long.
             ModelyardError: as ``loaded``.
         """
         configured = self._yard.configured(model)
@@ -149,9 +154,15 @@ class MediaLoader:
         if lease is not None:
             # Reserved before any file is loaded: a small file may unpack to many bytes, and decoding may have to wait.
             await lease.add(max_bytes)
+        max_wait_s = self._max_wait_s + MAX_DECODE_S * (len(references) - 1)
         try:
-            async with asyncio.TaskGroup() as group:
+            # Each decode is bounded, but not how many files of other requests go first.
+            async with asyncio.timeout(max_wait_s), asyncio.TaskGroup() as group:
                 tasks = [group.create_task(self._load(one, limits, modalities)) for one in references]
+        except TimeoutError:
+            raise MediaUndecoded(
+                "image" if images else "audio", f"the files of other requests took more than {max_wait_s:g} s"
+            ) from None
         except BaseExceptionGroup as failed:
             # The first error is enough for the client.
             raise failed.exceptions[0] from None

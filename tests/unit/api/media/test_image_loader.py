@@ -10,9 +10,9 @@ from typing import cast
 import pytest
 
 from modelyard.api.media.decoders import MAX_AT_ONCE, EncodedFile, MediaDecoders
-from modelyard.api.media.load import ImageReference, MediaLoader
+from modelyard.api.media.load import MAX_WAIT_S, ImageReference, MediaLoader
 from modelyard.api.serving.request_memory import LEASE, RequestMemory
-from modelyard.errors import InvalidRequest, ServerOverloaded, TakesNoImages
+from modelyard.errors import InvalidRequest, MediaUndecoded, ServerOverloaded, TakesNoImages
 from modelyard.hub import Modalities
 from modelyard.protocol.prompts import Chat, Detail, Image
 from modelyard.system.bounded.cancellation import Cancellation
@@ -56,7 +56,7 @@ class Gate(MediaDecoders):
         return super().image(encoded, param, longest_edge, detail)
 
 
-def loader(decoders: MediaDecoders = HERE, *, has_vision: bool = True) -> MediaLoader:
+def loader(decoders: MediaDecoders = HERE, *, has_vision: bool = True, max_wait_s: float = MAX_WAIT_S) -> MediaLoader:
     async def check_modalities(name: str, *, image: str, sound: None) -> Modalities:
         if not has_vision:
             raise TakesNoImages(name, image)
@@ -67,7 +67,7 @@ def loader(decoders: MediaDecoders = HERE, *, has_vision: bool = True) -> MediaL
     server = SimpleNamespace(allow_private_image_urls=False, image_folders=[])
     config = SimpleNamespace(server=server)
     yard = SimpleNamespace(configured=lambda _: configured, check_modalities=check_modalities, config=config)
-    return MediaLoader(cast("Yard", yard), decoders)
+    return MediaLoader(cast("Yard", yard), decoders, max_wait_s)
 
 
 async def loaded(loader: MediaLoader, references: list[ImageReference]) -> list[Image]:
@@ -109,6 +109,15 @@ async def test_an_image_is_decoded_no_further_when_its_request_is_cancelled() ->
     with pytest.raises(asyncio.CancelledError):
         await loading
     # What opens the gate is the cancellation.
+    assert await asyncio.to_thread(gate.open.wait, WAIT_S)
+
+
+async def test_an_image_that_waits_for_those_of_others_for_too_long_is_refused() -> None:
+    gate = Gate()
+    impatient = loader(gate, max_wait_s=0.01)
+    with pytest.raises(MediaUndecoded, match=r"The image could not be decoded: .* took more than 0\.01 s\. Try again"):
+        await loaded(impatient, [reference(1)])
+    # The cancelled decode opened the gate: the place is free again.
     assert await asyncio.to_thread(gate.open.wait, WAIT_S)
 
 
