@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -40,6 +41,7 @@ MAX_GROWTH_BYTES: Final = 2 << 30
 MAX_HEAD_BYTES: Final = 8 * MIB
 """What a server, and the sockets between, may take of a head that never ends."""
 ANSWER_S: Final = 60.0
+ATTACKER_NICENESS: Final = 5
 SETTLE_S: Final = 2.0
 """For the others to have measured the server as it is."""
 
@@ -223,6 +225,8 @@ def main() -> int:
         server = stack.enter_context(served(Path(folder), models, max_seqs=8))
         users = stack.enter_context(others(server.url, server.process.pid, MODELS))
         time.sleep(SETTLE_S)
+        # An attacker would be on another machine. Its processes share the cores of the server here, and go last.
+        os.nice(ATTACKER_NICENESS)
         for kind in arguments.kinds or KINDS:
             for name, attack in KINDS[kind]():
                 if arguments.only not in name:

@@ -96,7 +96,7 @@ def check_depth(body: bytes) -> None:
         InvalidRequest: it nests deeper than MAX_DEPTH levels.
     """
     # Few bodies have as many brackets, and those of fewer need no closer look.
-    if body.count(b"{") + body.count(b"[") <= MAX_DEPTH:
+    if sum(piece.count(b"{") + piece.count(b"[") for piece in _pieces(body)) <= MAX_DEPTH:
         return
     depth = 0
     for piece in _outside_of_strings(body):

@@ -18,20 +18,22 @@ MAX_BODIES_PARSED_AT_ONCE: Final = 2
 MAX_INLINE_BYTES: Final = 1 << 16
 """Bytes of a body that is parsed on the event loop: that takes a millisecond, less than a switch to a thread costs."""
 
-OBJECT_BYTES: Final = 1200
-"""Memory of a JSON object that becomes an instance of a pydantic model; 1.1 KB were measured."""
-
 BODY_KEY: Final = "modelyard.body"
 
 _Parsed = TypeVar("_Parsed")
 
 
-def parsed_bytes(pieces: Sequence[bytes]) -> int:
-    """Return an upper bound of the memory of a body in ``pieces`` and of the values parsed from it."""
+def parsed_bytes(pieces: Sequence[bytes], object_bytes: int) -> int:
+    """Return an upper bound of the memory of a body in ``pieces`` and of the values parsed from it.
+
+    Args:
+        pieces: of the body.
+        object_bytes: what a JSON object counts for.
+    """
     size = sum(map(len, pieces))
     # A str with one character beyond U+FFFF takes four bytes for each character.
     is_narrow = all(piece.isascii() for piece in pieces) and not _has_escaped_character(pieces)
-    return size * (2 if is_narrow else 5) + sum(map(count_objects, pieces)) * OBJECT_BYTES
+    return size * (2 if is_narrow else 5) + sum(map(count_objects, pieces)) * object_bytes
 
 
 def _has_escaped_character(pieces: Sequence[bytes]) -> bool:
@@ -68,11 +70,11 @@ class RequestBody:
             ServerOverloaded: the memory for requests is used up.
         """
         if sum(map(len, pieces)) <= MAX_INLINE_BYTES:
-            await self._lease.grow(parsed_bytes(pieces))
+            await self._lease.grow(parsed_bytes(pieces, self._lease.object_bytes))
             return parse(_joined(pieces))
         self._is_long = True
         async with self._parsing:
-            size = await asyncio.to_thread(parsed_bytes, pieces)
+            size = await asyncio.to_thread(parsed_bytes, pieces, self._lease.object_bytes)
         await self._lease.grow(size)
         async with self._parsing:
             return await asyncio.to_thread(lambda: parse(_joined(pieces)))

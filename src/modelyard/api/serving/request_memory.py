@@ -19,6 +19,13 @@ MACHINE_SHARE: Final = 16
 FREE_BYTES: Final = 1 << 20
 """Memory that a request may take without being counted; the number of requests in flight is bounded elsewhere."""
 
+OBJECT_BYTES: Final = 1200
+"""Memory of a JSON object that becomes an instance of a pydantic model; 1.1 KB were measured."""
+
+MAX_OBJECTS_HELD: Final = 200_000
+"""JSON objects of all requests together. The garbage collector visits them in one pass, during which no other thread
+runs: 70 ms for this many."""
+
 MAX_WAIT_S: Final = 20.0
 """How long a request waits for memory."""
 
@@ -36,10 +43,15 @@ class RequestMemory:
     Args:
         limit: bytes for all requests.
         max_wait_s: how long a request waits.
+
+    Attributes:
+        object_bytes: what a JSON object counts for: its memory, or more, where ``limit`` would otherwise let requests
+            have more than ``MAX_OBJECTS_HELD`` together.
     """
 
     def __init__(self, limit: int, max_wait_s: float = MAX_WAIT_S) -> None:
         self.limit = limit
+        self.object_bytes = max(OBJECT_BYTES, limit // MAX_OBJECTS_HELD)
         self.used = 0
         self._max_wait_s = max_wait_s
         self._queue: deque[tuple[RequestMemoryLease, int, asyncio.Future[None]]] = deque()
@@ -103,6 +115,11 @@ class RequestMemoryLease:
     def __init__(self, memory: RequestMemory) -> None:
         self.size = 0
         self._memory = memory
+
+    @property
+    def object_bytes(self) -> int:
+        """What a JSON object counts for; see ``RequestMemory``."""
+        return self._memory.object_bytes
 
     async def grow(self, size: int) -> None:
         """Grow to ``size`` bytes in all; see ``RequestMemory.grow``."""

@@ -8,7 +8,9 @@ import pytest
 
 from modelyard.api.serving.request_memory import (
     FREE_BYTES,
+    MAX_OBJECTS_HELD,
     MIN_BYTES,
+    OBJECT_BYTES,
     RequestMemory,
     request_memory_bytes,
 )
@@ -79,6 +81,13 @@ async def test_who_waited_for_long_is_refused() -> None:
 def test_the_memory_grows_with_the_machine() -> None:
     assert request_memory_bytes(2 << 30) == MIN_BYTES
     assert request_memory_bytes(64 << 30) == 4 << 30
+
+
+def test_the_memory_of_large_machines_holds_no_more_objects_than_the_garbage_collector_visits_quickly() -> None:
+    assert RequestMemory(MIN_BYTES).object_bytes == MIN_BYTES // MAX_OBJECTS_HELD
+    large = RequestMemory(16 << 30)
+    assert large.limit // large.object_bytes == pytest.approx(MAX_OBJECTS_HELD, rel=0.01)
+    assert RequestMemory(LIMIT).object_bytes == OBJECT_BYTES
 
 
 async def test_a_lease_grows_and_shrinks_by_what_a_request_has_beside_its_body() -> None:
