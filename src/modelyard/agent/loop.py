@@ -223,8 +223,8 @@ async def _submitted(answer: _Answer, number: int, rounds: Rounds, submitted: Ex
         chat = request.prompt
         assert isinstance(chat, Chat)
         with ExitStack() as trying:
-            generation = trying.enter_context(rounds.submit(request))
             try:
+                generation = trying.enter_context(rounds.submit(request))
                 await generation.accepted()
             except ContextLengthExceeded:
                 longest //= 2

@@ -32,6 +32,7 @@ from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import DRAIN_S, HttpServer, finishes_before
 from modelyard.inprocess.http_server.tls import Certificate
 from modelyard.system.announcements import announced
+from modelyard.system.full_collections import full_collections_at_intervals
 from modelyard.system.hang_up import watched_terminal
 from modelyard.system.memory import total_bytes
 from modelyard.system.restarts import ENDED_AT_ONCE
@@ -141,20 +142,21 @@ async def _serve(
             # Without freeze, a full collection visits all permanent objects, and stops all threads for 25 ms or more.
             gc.collect()
             gc.freeze()
-            await server.start()
-            if not server.serving.done():
-                if link is not None:
-                    link.report_serving()
-                announce_serving()
-                await _await_survey(survey, stop)
-                if not stop.requested.is_set():
-                    _greet(log.greeting, config, model.yard, listener, keys)
-            with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
-                await finishes_before(stop.requested, server.serving)
-                await _drain(model, server, stop, log, app.state.mcp)
-                # Closing the models ends running requests with an error, and their connections close.
-                await closing.finish()
-                await closing.wait_for(server.serving)
+            async with full_collections_at_intervals():
+                await server.start()
+                if not server.serving.done():
+                    if link is not None:
+                        link.report_serving()
+                    announce_serving()
+                    await _await_survey(survey, stop)
+                    if not stop.requested.is_set():
+                        _greet(log.greeting, config, model.yard, listener, keys)
+                with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
+                    await finishes_before(stop.requested, server.serving)
+                    await _drain(model, server, stop, log, app.state.mcp)
+                    # Closing the models ends running requests with an error, and their connections close.
+                    await closing.finish()
+                    await closing.wait_for(server.serving)
         finally:
             await closing.finish()
             # After the models: responses in the background end with them, and are stored.

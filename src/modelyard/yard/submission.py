@@ -15,6 +15,7 @@ from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.requests.account import Account, MeteredRequest, Reserve
 from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.requests.one_shot import PendingResult
+from modelyard.yard.requests.plain_excess import refuse_plain_excess
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
 from modelyard.yard.requests.token_stream import TokenStream
@@ -80,11 +81,14 @@ class RequestSubmitter:
 
         Raises:
             ModelUnloaded: the model was removed between two rounds.
+            ContextLengthExceeded: the prompt is far too long.
         """
         caller = current_caller()
         caller.check_answer(request.max_tokens)
         if residency_name not in self._controller.state.models:
             raise ModelUnloaded(model)
+        profile = self._controller.profiles.get(residency_name)
+        refuse_plain_excess(request.prompt, None if profile is None else profile.context_length)
         wait, priority = self._wait_options(residency_name, request.wait_options, caller)
 
         def message(sequence: SequenceId) -> Submit:

@@ -22,9 +22,9 @@ FREE_BYTES: Final = 1 << 20
 OBJECT_BYTES: Final = 1200
 """Memory of a JSON object that becomes an instance of a pydantic model; 1.1 KB were measured."""
 
-MAX_OBJECTS_HELD: Final = 200_000
+MAX_OBJECTS_HELD: Final = 100_000
 """JSON objects of all requests together. The garbage collector visits them in one pass, during which no other thread
-runs: 70 ms for this many."""
+runs: 35 ms for this many."""
 
 MAX_WAIT_S: Final = 20.0
 """How long a request waits for memory."""
