@@ -104,5 +104,9 @@ def _located(source: str, problem: ConfigProblem) -> str:
     # The key of an item in a list ends with its number.
     parts = 2 if problem.location and isinstance(problem.location[-1], int) else 1
     table = problem.key.rsplit(".", parts)[0] if problem.key.count(".") >= parts else ""
+    outer, _, last = table.rpartition(".")
+    if problem.message.startswith(f"{last}: "):
+        # The message of a value in a table with any names, such as [memory.devices], begins with the name of the table.
+        table = outer
     where = f"{source}:{problem.line}:{problem.column}: {f'{table}: ' if table else ''}"
     return f"{where}{problem.message}\n{problem.excerpt}" if problem.excerpt else f"{where}{problem.advice}"

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.config import validate_config
+from modelyard.config import load_config, validate_config
 from modelyard.config.sizes import read_budget, read_size
 from modelyard.config.wording import shown
 from modelyard.errors import ConfigError
@@ -74,6 +74,15 @@ def test_another_budget_of_a_device_is_refused_with_an_example(budget):
     expected = 'a size such as "16GiB", a part such as "50%", or a number above 0 and at most 1'
     refused = f"[memory]: devices: 'CUDA0' must be {expected}, not {shown(budget)}."
     assert problem({"devices": {"CUDA0": budget}}) == refused
+
+
+@pytest.mark.parametrize("text", ["[memory.devices]\nCUDA0 = -5", "[memory]\ndevices = { CUDA0 = -5 }"])
+def test_a_refused_budget_in_a_file_names_its_table_once(tmp_path, text):
+    file = tmp_path / "models.toml"
+    file.write_text(f'{text}\n[[models]]\nmodel_id = "m.gguf"\n')
+    with pytest.raises(ConfigError) as refused:
+        load_config(file)
+    assert ": memory: devices: 'CUDA0' must be a size such as" in str(refused.value)
 
 
 def test_a_device_has_one_budget():
