@@ -19,13 +19,14 @@ from modelyard.hub import POOLED_KINDS, FilePlan, ModelFiles, Stores, estimate_f
 from modelyard.protocol.placement import HOST_NAME, ON_HOST
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
+from modelyard.yard.memory.arrangement import arranged, arranged_as
 from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.device_budgets import device_budgets, resolved_budgets
 from modelyard.yard.memory.fit_context import ContextRange, FittedContext, fit_alone, fit_together
 from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.placed_footprint import text_model
-from modelyard.yard.memory.pools import arranged, taken_bytes
+from modelyard.yard.memory.pools import taken_bytes
 from modelyard.yard.memory.token_time import token_seconds
 from modelyard.yard.runtime.fitting import (
     FittedQuant,
@@ -230,7 +231,7 @@ class _Planner:
         for name, chosen in contexts.items():
             self._set_context(name, chosen)
         choices = {name: self._placing(name, files[name])(self._specs[name].model) for name in together}
-        resident = arranged(choices, self._budgets)
+        resident = arranged_as({name: contexts[name].placement for name in together}, choices, self._budgets)
         staying = [resident[name] for name in pinned if name in resident]
         placed: dict[str, Footprint] = {name: resident.get(name, choices[name][0]) for name in together}
         for name, each in ranges.items():

@@ -96,6 +96,31 @@ async def test_contexts_fit_the_budgets_of_the_configuration_that_they_are_chose
     await yard.close()
 
 
+async def test_models_of_the_start_use_all_devices_before_their_contexts_are_shortened(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    models = [
+        {
+            "model_id": str(write(tmp_path / f"{name}.gguf", tiny_model({"llama.context_length": (U32, 131_072)}))),
+            "alias": name,
+            "device": {"max_seq_len": "auto"},
+        }
+        for name in ("a", "b")
+    ]
+    given = validate_config({"memory": {"devices": {"0": "150MB", "1": "150MB"}}, "models": models})
+    yard, _ = yard_of(given, engines, (CPU, FIRST, SECOND))
+    await yard.start()
+    places = {name: engines.of(name)[-1].settings.placement.devices for name in ("a", "b")}
+    assert places == {"a": ("CUDA0",), "b": ("CUDA1",)}
+    assert {engines.of(name)[-1].settings.context_length for name in ("a", "b")} == {131_072}
+    taken = yard.controller.state.taken({"a", "b"})
+    assert taken["CUDA0"] == taken["CUDA1"] > 150_000_000 / 2
+    await yard.unload("b")
+    await yard.reload("b")
+    assert engines.of("b")[-1].settings.placement.devices == ("CUDA1",)
+    await yard.close()
+
+
 @pytest.mark.parametrize("device", [{"cpu": True}, {"n_gpu_layers": 0}])
 async def test_devices_that_no_model_uses_are_not_asked_for(
     tmp_path: Path, engines: ScriptedEngines, device: dict[str, Any], caplog: pytest.LogCaptureFixture

@@ -17,8 +17,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.memory.pools import arranged
 
 LEAST_BITS: Final = 4.0
 """Bits per weight below which a type is taken only where a model does not fit otherwise."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
@@ -28,26 +28,3 @@ def taken_bytes(footprints: Iterable[Footprint]) -> dict[str, int]:
 def exceeded_pools(footprints: Iterable[Footprint], budgets: Mapping[str, int]) -> tuple[str, ...]:
     """Return the pools that models need more of together than the budgets have; a pool without a budget has none."""
     return tuple(pool for pool, size in taken_bytes(footprints).items() if size > budgets.get(pool, 0))
-
-
-def arranged(
-    choices: Mapping[str, Sequence[Footprint]], budgets: Mapping[str, int], beside: Iterable[Footprint] = ()
-) -> dict[str, Footprint]:
-    """Return the models that can be resident together, each in its placement, as they are loaded at the start.
-
-    The models are taken in their order. Each gets the first of its placements that fits beside those before it; one
-    without such a placement is left out.
-
-    Args:
-        choices: by name of the model, its footprints in all placements, the best first.
-        budgets: bytes of each pool.
-        beside: footprints of what is resident in any case.
-    """
-    resident, placed = [*beside], dict[str, Footprint]()
-    for name, footprints in choices.items():
-        for footprint in footprints:
-            if not exceeded_pools((*resident, footprint), budgets):
-                placed[name] = footprint
-                resident.append(footprint)
-                break
-    return placed

@@ -28,9 +28,9 @@ from modelyard.hub import (
 from modelyard.protocol.events import Publish
 from modelyard.protocol.placement import HOST_NAME, Placement
 from modelyard.system.file_stamp import FileStamp, first_changed
+from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.fit_context import ContextRange
 from modelyard.yard.memory.footprint import Choices
-from modelyard.yard.memory.pools import arranged
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.fitting import context_range, placing
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
@@ -127,7 +127,9 @@ class EngineFactory:
         ids = {name: self.specs[name].model.id for name in names}
         read = await side_by_side(ids, self._read)
         await self.fitter.choose_contexts(read, is_together=True)
-        return await side_by_side(ids, lambda name: self._size_of(self.specs[name], name, read[name]))
+        sized = await side_by_side(ids, lambda name: self._size_of(self.specs[name], name, read[name]))
+        self._choices_of |= (preferred := self.fitter.arrange(sized))
+        return preferred
 
     def kind(self, model: str) -> Kind | None:
         """Return what the model does; None until its files were read, unless it is configured."""
@@ -314,10 +316,9 @@ class EngineFactory:
     async def _size_of(self, spec: ModelSpec, name: str, files: SpecFiles) -> Choices:
         self._note(name, files)
         self._planned.pop(name, None)
-        choices = self._choices_of[name] = await self._with_trials(spec, files)
-        if name in self.specs:
-            self.fitter.footprints[name] = choices[0]
-        return choices
+        choices = await self._with_trials(spec, files)
+        self._choices_of[name] = preferred = self.fitter.with_preferred(name, choices)
+        return preferred
 
     async def _with_trials(self, spec: ModelSpec, files: SpecFiles) -> Choices:
         """Return the footprints of a model, with what trials take that precede its engine."""

@@ -9,11 +9,11 @@ from collections.abc import Callable, Mapping, Sequence
 from modelyard.config import Model
 from modelyard.errors import UnusableModel
 from modelyard.hub import ModelFiles
-from modelyard.protocol.placement import HOST_NAME
+from modelyard.protocol.placement import HOST_NAME, Placement
+from modelyard.yard.memory.arrangement import arranged, arranged_as, preferring
 from modelyard.yard.memory.fit_context import ContextRange, FittedContext, fit_alone, fit_together
 from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
-from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.memory.pools import arranged
+from modelyard.yard.memory.footprint import Choices, Footprint
 from modelyard.yard.runtime.fitting import (
     FittedQuant,
     quant_option,
@@ -40,7 +40,8 @@ class ModelFitter:
 
     Attributes:
         contexts, quants: what was chosen, by model.
-        footprints: of the models that were sized, in their best placements.
+        footprints: of the models that were sized, in the placements that they have beside the others, or the best.
+        placements: where the models are put that were arranged together.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class ModelFitter:
         self.contexts: dict[str, FittedContext] = {}
         self.quants: dict[str, FittedQuant] = {}
         self.footprints: dict[str, Footprint] = {}
+        self.placements: dict[str, Placement] = {}
         self._specs_of = specs
         self._files = files
         self._range = range_of
@@ -123,6 +125,25 @@ class ModelFitter:
             if name in self._specs:
                 self._set_context(name, chosen)
 
+    def arrange(self, sized: Mapping[str, Choices]) -> dict[str, Choices]:
+        """Return the choices of new or changed models, so that those that are loaded at the start find room together.
+
+        Of equally fast placements that one comes first which a model has beside the others.
+        """
+        known = [name for name in sized if name in self._specs]
+        wanted = {name: sized[name] for name in known if self._specs[name].model.load == "startup"}
+        planned = {name: self.contexts[name].placement for name in wanted if name in self.contexts}
+        placed = arranged_as(planned, wanted, self._budgets(), self._beside(known))
+        self.placements |= {name: footprint.placement for name, footprint in placed.items()}
+        return {name: self.with_preferred(name, choices) for name, choices in sized.items()}
+
+    def with_preferred(self, name: str, choices: Choices) -> Choices:
+        """Return the choices of a model with its placement beside the others before all that are as fast."""
+        placement = self.placements.get(name)
+        if name in self._specs:
+            self.footprints[name] = next((each for each in choices if each.placement == placement), choices[0])
+        return preferring(choices, placement)
+
     async def estimate_context(self, name: str, files: SpecFiles) -> None:
         """Choose the context of a model that has none yet by an estimate of its files; its load chooses again."""
         if name not in self.contexts:
@@ -172,7 +193,7 @@ class ModelFitter:
 
     def discard(self, name: str) -> None:
         """Drop what is known of a model."""
-        for known in (self.contexts, self.quants, self.footprints, self._open):
+        for known in (self.contexts, self.quants, self.footprints, self.placements, self._open):
             known.pop(name, None)
         self._estimated.discard(name)
 

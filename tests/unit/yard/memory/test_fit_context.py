@@ -125,6 +125,56 @@ def test_models_share_devices_in_their_order():
     assert lengths(chosen) == {"a": 4096, "b": 4096, "c": 4096}
 
 
+def either(name, weights, token=TOKEN):
+    """Whole on one of two devices, else on the host, which is as fast for so small a model."""
+
+    def footprints(length):
+        on_devices = [
+            Footprint(
+                name,
+                0,
+                0,
+                devices=(DeviceShare(device, name, weights, length * token),),
+                placement=Placement(devices=(device,)),
+                token_s=0.01,
+            )
+            for device in ("CUDA0", "CUDA1")
+        ]
+        return [*on_devices, Footprint(name, weights, length * token, placement=ON_HOST, token_s=0.01)]
+
+    return footprints
+
+
+def test_no_context_is_shortened_while_another_device_is_empty():
+    card = 1_000_000 + 20_480 * TOKEN
+    models = {name: model(name, longest=20_480, placed=either) for name in ("a", "b")}
+    chosen = fit_together(models, {"host": 10**12, "CUDA0": card, "CUDA1": card})
+    assert lengths(chosen) == {"a": 20_480, "b": 20_480}
+    assert [chosen[name].placement.devices for name in models] == [("CUDA0",), ("CUDA1",)]
+
+
+def test_contexts_grow_over_all_devices_and_not_onto_the_host():
+    card = int((1_000_000 + 16_384 * TOKEN) / 0.97) + 1
+    models = {name: model(name, placed=either) for name in ("a", "b")}
+    chosen = fit_together(models, {"host": 10**12, "CUDA0": card, "CUDA1": card})
+    assert lengths(chosen) == {"a": 16_384, "b": 16_384}
+    assert {chosen[name].placement.devices for name in models} == {("CUDA0",), ("CUDA1",)}
+    one = fit_together(models, {"host": 10**12, "CUDA0": card, "CUDA1": 0})
+    assert lengths(one)["a"] < 8192
+
+
+def test_models_change_devices_where_their_contexts_can_grow_by_that():
+    models = {
+        "a": model("a", longest=4096, shortest=4096, placed=either),
+        "b": model("b", longest=4096, shortest=4096, placed=either),
+        "c": model("c", longest=40_960, placed=either),
+    }
+    two, long = 2 * (1_000_000 + 4096 * TOKEN), 1_000_000 + 40_960 * TOKEN
+    chosen = fit_together(models, {"host": 0, "CUDA0": long, "CUDA1": two})
+    assert lengths(chosen)["c"] == 40_960
+    assert [chosen[name].placement.devices for name in models] == [("CUDA1",), ("CUDA1",), ("CUDA0",)]
+
+
 @pytest.mark.parametrize("budget", range(3_000_000, 160_000_000, 7_777_777))
 def test_more_memory_never_shortens_a_context(budget):
     models = {"a": model("a"), "b": model("b", longest=16_384)}
