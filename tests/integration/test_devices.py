@@ -26,16 +26,17 @@ from modelyard.engine.hosts.device_list import list_devices
 from modelyard.engine.hosts.dry_load import run_dry_load
 from modelyard.engine.hosts.journal import open_journal
 from modelyard.engine.hosts.process import EngineProcesses
+from modelyard.engine.placing import divided_by_free_memory
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
-from modelyard.hub import estimate_files
+from modelyard.hub import FilePlan, ModelFiles, estimate_files
 from modelyard.protocol.events import Died
 from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
 from modelyard.protocol.requests import Stop
 from modelyard.yard.from_config import stores_of
 from modelyard.yard.memory.placed_footprint import placed_bytes
-from modelyard.yard.runtime.device_estimate import estimate_devices
+from modelyard.yard.runtime.device_estimate import DeviceEstimate, estimate_devices
 from modelyard.yard.runtime.model_spec import ModelSpec, plan_of
 from support.engine_driver import Driven
 from support.rpc_devices import RpcDevices, rpc_devices
@@ -44,6 +45,8 @@ from support.sparse_models import write_dense, write_experts
 
 MIB = 1 << 20
 SIZES = (600 * MIB, 300 * MIB)
+# What loads leave free of devices of this size.
+RESERVE = 256 * MIB
 PROMPT = "The capital of France is"
 
 
@@ -267,22 +270,38 @@ def test_resolve_shows_what_a_model_takes_of_each_device(devices: RpcDevices, we
             "kv_bytes": plan[name].kv,
             "buffer_bytes": plan[name].compute,
             "free_bytes": size,
+            "budget_bytes": size - RESERVE,
         }
         for name, size in zip(devices.names, SIZES, strict=True)
     ]
-    # Each device that no key excludes has a part, as large as its free memory.
-    first, second = resolved(weights["smollm2"])["devices"]
-    whole = sum(plan[name].weights for name in devices.names)
-    assert first["weights_bytes"] + second["weights_bytes"] == whole
-    assert first["kv_bytes"] > second["kv_bytes"] > 0
-    assert resolved(weights["smollm2"], "--cpu")["devices"] == []
+    # Where no key says how it is divided, it is whole on one device, as a server would put it.
+    alone = resolved(weights["smollm2"])
+    (only,) = alone["devices"]
+    assert (alone["placement"], only["name"]) == ("RPC0", "RPC0")
+    assert only["weights_bytes"] == sum(plan[name].weights for name in devices.names)
+    assert alone["weights_bytes"] + alone["context_bytes"] < only["weights_bytes"] + only["kv_bytes"]
+    on_host = resolved(weights["smollm2"], "--cpu")
+    assert (on_host["devices"], on_host["placement"], on_host["is_fitting"]) == ([], "host", True)
+
+
+def test_resolve_fits_the_context_to_the_devices(devices: RpcDevices, weights: dict[str, Path], tmp_path: Path):
+    file = tmp_path / "models.toml"
+    budgets = '[memory.devices]\nRPC0 = "200MiB"\nRPC1 = "1MiB"\n'
+    model = f'[[models]]\nmodel_id = "{weights["smollm2"]}"\n'
+    file.write_text(budgets + model)
+    (fitted,) = resolved(file)
+    (device,) = fitted["devices"]
+    assert device["name"] == "RPC0"
+    assert device["weights_bytes"] + device["kv_bytes"] + device["buffer_bytes"] <= 200 * MIB
+    assert 4096 <= fitted["context_length"] < 8192
+    assert fitted["context_reason"] == "shortened from 8,192, so that it fits the memory"
 
 
 def test_resolve_shows_devices_in_a_table(devices: RpcDevices, weights: dict[str, Path]):
     command = [sys.executable, "-m", "modelyard", "resolve", str(weights["smollm2"]), "--devices", "RPC0"]
     shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-    assert re.search(r"^Device +Weights +KV cache +Buffers +Together +Free$", shown, re.MULTILINE)
-    assert re.search(r"^RPC0 +97 MB .* 629 MB$", shown, re.MULTILINE)
+    assert re.search(r"^Device +Weights +KV cache +Buffers +Together +Free +Budget$", shown, re.MULTILINE)
+    assert re.search(r"^RPC0 +97 MB .* 629 MB +361 MB$", shown, re.MULTILINE)
     assert "RPC1" not in shown
 
 
@@ -299,13 +318,19 @@ def test_what_is_not_here_is_predicted(devices: RpcDevices, weights: dict[str, P
     stores = stores_of(config)
     plan = plan_of(config, model, stores, lambda _: True)
     files = estimate_files(plan, stores)
-    here, is_planned = estimate_devices(ModelSpec(config, model), plan, stores, files)
-    remote, is_predicted = estimate_devices(ModelSpec(config, model), replace(plan, download_bytes=1), stores, files)
+    found = list_devices()
+    placement = divided_by_free_memory(Placement(devices=devices.names), found)
+
+    def estimated(plan: FilePlan, files: ModelFiles) -> tuple[tuple[DeviceEstimate, ...], bool]:
+        return estimate_devices(ModelSpec(config, model), plan, stores, files, placement, found, {})
+
+    here, is_planned = estimated(plan, files)
+    remote, is_predicted = estimated(replace(plan, download_bytes=1), files)
     assert (is_planned, is_predicted) == (True, False)
     assert [each.total_bytes for each in remote] == pytest.approx([each.total_bytes for each in here], rel=0.03)
     # A first shard does not have the tensors of the others.
     shard = replace(files, parameter_count=None)
-    assert not estimate_devices(ModelSpec(config, model), replace(plan, download_bytes=1), stores, shard)[0]
+    assert not estimated(replace(plan, download_bytes=1), shard)[0]
 
 
 def test_a_server_shows_what_a_model_takes_of_each_device(devices: RpcDevices, weights: dict[str, Path]):

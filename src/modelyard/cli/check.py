@@ -76,9 +76,9 @@ def check(
             raise
         _print_json(path, _Findings(configuration=error.problems), None)
         raise typer.Exit(CONFIGURATION) from None
-    from modelyard.yard.inspection import inspect_models
+    from modelyard.yard.inspection import inspect_on_this_machine
 
-    inspection = inspect_models(loaded, is_offline=not online)
+    inspection = inspect_on_this_machine(loaded, is_offline=not online)
     findings = _findings(path, loaded, inspection)
     if as_json:
         _print_json(path, findings, inspection)
@@ -88,10 +88,11 @@ def check(
 
 
 def _findings(path: Path, config: Config, inspection: Inspection) -> _Findings:
-    from modelyard.cli.tables import size
+    from modelyard.cli.tables import budgets_text, size
     from modelyard.config import located, missing_models, missing_paths, read_keys
-    from modelyard.yard.inspection import device_problems
+    from modelyard.yard.runtime.configured_devices import device_problems
 
+    budget = budgets_text(inspection.budgets)
     missing = missing_models(config.models)
     are_missing = {problem.location for problem in missing}
     unusable = [
@@ -101,8 +102,7 @@ def _findings(path: Path, config: Config, inspection: Inspection) -> _Findings:
     ]
     oversized = [
         ConfigProblem(
-            f"{model.id} takes {size(model.memory_bytes)}, and the budget of all models is "
-            f"{size(inspection.budget_bytes)}.",
+            f"{model.id} takes {size(model.memory_bytes)}, and the budget of all models is {budget}.",
             "Choose a smaller quantisation or max_seq_len, or raise budget in [memory].",
             location=("models", index, "model_id"),
         )
@@ -110,8 +110,8 @@ def _findings(path: Path, config: Config, inspection: Inspection) -> _Findings:
         if model in inspection.oversized
     ]
     warnings = [f"{model.id}: {warning}" for model in inspection.models for warning in model.warnings]
-    if not oversized and inspection.startup_bytes > inspection.budget_bytes:
-        together, budget = size(inspection.startup_bytes), size(inspection.budget_bytes)
+    if not oversized and inspection.left_out:
+        together = size(inspection.startup_bytes)
         warnings.append(
             f"The models that are loaded at the start take {together} together, and the budget is {budget}. Give some "
             'of them load = "on-demand".'
@@ -154,7 +154,7 @@ def _print_json(path: Path, findings: _Findings, inspection: Inspection | None) 
 
 
 def _print_text(path: Path, findings: _Findings, inspection: Inspection) -> None:
-    from modelyard.cli.tables import print_table, size, table_console
+    from modelyard.cli.tables import budgets_text, print_table, size, table_console
 
     console = table_console()
     if findings.problems:
@@ -179,7 +179,7 @@ def _print_text(path: Path, findings: _Findings, inspection: Inspection) -> None
     models = count_text(len(rows), "model")
     rest = f" {unchecked} of them not downloaded yet, and not looked at." if unchecked else ""
     console.print()
-    console.print(f"{path}: no mistakes, {models}, a budget of {size(inspection.budget_bytes)}.{rest}", markup=False)
+    console.print(f"{path}: no mistakes, {models}, a budget of {budgets_text(inspection.budgets)}.{rest}", markup=False)
 
 
 def _state(model: InspectedModel, inspection: Inspection) -> str:

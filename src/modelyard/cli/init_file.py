@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from modelyard.cli.tables import size
+from modelyard.cli.tables import budgets_text, size
 
 if TYPE_CHECKING:
     from modelyard.yard.inspection import InspectedModel, Inspection
@@ -43,7 +43,7 @@ def draft_config(models: Sequence[str], base: Path) -> Draft:
     from modelyard.config import validate_config
     from modelyard.config.model_reference import parse_model_reference, unique_ids
     from modelyard.config.rules import RESERVED_NAME
-    from modelyard.yard.inspection import inspect_models
+    from modelyard.yard.inspection import inspect_on_this_machine
 
     # TOML is UTF-8, and names of files need not be.
     names = [_shortened(model, base) for model in models if _is_unicode(model)]
@@ -57,7 +57,7 @@ def draft_config(models: Sequence[str], base: Path) -> Draft:
         for name, alias in zip(names, aliases, strict=True)
     ]
     config = validate_config({"models": tables}, source="the models that were found", base=base)
-    inspection = inspect_models(config)
+    inspection = inspect_on_this_machine(config)
     reasons = [_why_not(model, inspection) for model in inspection.models]
     usable = [model for model, reason in zip(inspection.models, reasons, strict=True) if not reason]
     blocks = [
@@ -119,7 +119,7 @@ def _why_not(model: InspectedModel, inspection: Inspection) -> str:
     if model in inspection.oversized:
         return (
             f"It does not fit this machine: it takes {size(model.memory_bytes)} of memory, and "
-            f"{size(inspection.budget_bytes)} are there for models."
+            f"{budgets_text(inspection.budgets)} are there for models."
         )
     return model.problem or model.unchecked
 

@@ -46,7 +46,8 @@ def plan_file(file: Path, *, as_json: bool, is_written: bool) -> None:
         NotWritten: it cannot be written.
     """
     from modelyard.config import load_config
-    from modelyard.yard.inspection import inspect_models, list_budgeted_devices
+    from modelyard.yard.inspection import inspect_models
+    from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 
     config = load_config(file)
     text = _read(file)

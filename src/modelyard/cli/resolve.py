@@ -20,7 +20,6 @@ from modelyard.cli.options import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from modelyard.config import Config
     from modelyard.yard.estimate import ModelEstimate
 
 
@@ -38,7 +37,7 @@ def resolve(
     Nothing is downloaded or loaded. Of a configuration, each model is shown.
     """
     from modelyard.cli.typed_names import options_as_typed
-    from modelyard.yard.estimate import estimate_model
+    from modelyard.yard.estimate import estimate_models
 
     if config is not None or (name is not None and is_config(name)):
         estimates = _of_file(name, model, config, options)
@@ -47,7 +46,7 @@ def resolve(
             return
     else:
         with options_as_typed():
-            estimates = [estimate_model(one_model(one_model_name(name, model, command="resolve"), options))]
+            estimates = estimate_models(one_model(one_model_name(name, model, command="resolve"), options))
         if as_json:
             typer.echo(json.dumps(estimates[0].as_facts(), indent=2))
             return
@@ -63,13 +62,12 @@ def resolve(
 def _of_file(name: str | None, model: str | None, config: Any, options: ModelOptions) -> list[ModelEstimate]:
     from modelyard.cli.served_models import refuse_model_options
     from modelyard.config import load_config
-    from modelyard.yard.estimate import estimate_model
+    from modelyard.yard.estimate import estimate_models
 
     named = read_names([name] if name else [], [model] if model else [], config, command="resolve")
     assert named.config is not None
     refuse_model_options(options, named.config)
-    whole: Config = load_config(named.config)
-    return [estimate_model(whole.model_copy(update={"models": (each,)})) for each in whole.models]
+    return estimate_models(load_config(named.config))
 
 
 def _show(console: Console, estimate: ModelEstimate) -> None:
@@ -86,6 +84,7 @@ def _show(console: Console, estimate: ModelEstimate) -> None:
     print_table(console, ("File", "Size", "Where"), rows, right=("Size",))
     memory = estimate.weights_bytes + estimate.context_bytes
     fits = "fits" if memory <= estimate.budget_bytes else "does not fit"
+    of_host = " of the host" if estimate.devices else ""
     console.print()
     print_table(
         console,
@@ -97,9 +96,10 @@ def _show(console: Console, estimate: ModelEstimate) -> None:
             ("Conversion:", estimate.conversion or "none"),
             *([("Projector:", estimate.projector)] if estimate.projector else []),
             ("Context:", f"{estimate.context_length:,} tokens: {estimate.context_reason}"),
+            *([("On:", estimate.placement)] if estimate.devices else []),
             (
                 "Memory:",
-                f"{size(memory)} (weights {size(estimate.weights_bytes)}, context and buffers "
+                f"{size(memory)}{of_host} (weights {size(estimate.weights_bytes)}, context and buffers "
                 f"{size(estimate.context_bytes)}), which {fits} the budget of {size(estimate.budget_bytes)}",
             ),
         ],
@@ -107,20 +107,23 @@ def _show(console: Console, estimate: ModelEstimate) -> None:
     )
     if estimate.devices:
         console.print()
+        sizes = ("Weights", "KV cache", "Buffers", "Together", "Free", "Budget")
         print_table(
             console,
-            ("Device", "Weights", "KV cache", "Buffers", "Together", "Free"),
+            ("Device", *sizes),
             [
                 (
                     each.name,
-                    *map(
-                        size, (each.weights_bytes, each.kv_bytes, each.buffer_bytes, each.total_bytes, each.free_bytes)
-                    ),
+                    *map(size, (each.weights_bytes, each.kv_bytes, each.buffer_bytes, each.total_bytes)),
+                    size(each.free_bytes),
+                    "the host's" if each.budget_bytes is None else size(each.budget_bytes),
                 )
                 for each in estimate.devices
             ],
-            right=("Weights", "KV cache", "Buffers", "Together", "Free"),
+            right=sizes,
         )
         console.print("As llama.cpp plans it." if estimate.devices_are_planned else "As predicted from the header.")
+    if estimate.devices and not estimate.is_fitting:
+        console.print("It does not fit the budgets in any placement; this is the fastest one.")
     for warning in estimate.warnings:
         console.print(f"\n[yellow]warning:[/] {escape(warning)}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from rich.cells import cell_len
@@ -105,3 +105,9 @@ def _width(cell: Text) -> int:
 def size(count: int | None) -> str:
     """Return a number of bytes with a unit; "?" if it is None."""
     return "?" if count is None else size_text(count)
+
+
+def budgets_text(budgets: Mapping[str, int]) -> str:
+    """Return the budgets of all pools of memory, such as "17.8 GB, and 24.0 GB of CUDA0"."""
+    others = [f"{size_text(budget)} of {pool}" for pool, budget in budgets.items() if pool != "host"]
+    return ", and ".join((size_text(budgets["host"]), *others))

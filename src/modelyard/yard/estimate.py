@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from modelyard.config import Config
+from modelyard.engine.placing import LlamaDevice
+from modelyard.errors import UnusableModel
 from modelyard.hub import FilePlan, estimate_files
 from modelyard.hub.preparation.projector_plan import ProjectorPlan
 from modelyard.hub.sources.converted import Entry
@@ -13,12 +16,17 @@ from modelyard.hub.sources.listing import ListedFile
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
+from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.fit_context import fit_alone
+from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from modelyard.yard.runtime.device_estimate import DeviceEstimate, estimate_devices
 from modelyard.yard.runtime.fitting import context_range, placing, with_chosen_context, with_model
+from modelyard.yard.runtime.model_checks import misplacement, resolve_among
 from modelyard.yard.runtime.model_choices import choices_of
-from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, footprint_of, plan_of
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, plan_of
+from modelyard.yard.runtime.placements import needs_devices, placement_of
+from modelyard.yard.stats.placement_text import planned_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +44,12 @@ class ModelEstimate:
         projector: where the projector of a multimodal model comes from; "" where there is none.
         warnings: what the model cannot do here although its makers promise it.
         download_bytes: size of what is downloaded.
-        weights_bytes, context_bytes: memory for the weights, and for everything else.
+        weights_bytes, context_bytes: memory of the host for the weights, and for everything else.
         context_length: tokens of its context, as a server with this model alone would choose it.
         context_reason: why, without a full stop.
-        budget_bytes: memory budget of all models.
+        budget_bytes: budget of all models, of the host's memory.
+        placement: where a server with this model alone would put it.
+        is_fitting: whether it fits the budgets.
         devices: what it takes of each device that it is put on; () where that is none, or is not known.
         devices_are_planned: whether llama.cpp has planned it, and it is exact; else it is predicted.
     """
@@ -59,6 +69,8 @@ class ModelEstimate:
     context_length: int
     context_reason: str
     budget_bytes: int
+    placement: str
+    is_fitting: bool
     devices: tuple[DeviceEstimate, ...]
     devices_are_planned: bool
 
@@ -67,29 +79,60 @@ class ModelEstimate:
         return asdict(self)
 
 
-def estimate_model(config: Config) -> ModelEstimate:
-    """Return what the only model of ``config`` would take.
+def estimate_models(config: Config) -> list[ModelEstimate]:
+    """Return what each model of ``config`` would take by itself, as a server with this model alone puts it.
 
     Raises:
-        UnusableModel: its files are not available, or cannot be served.
+        ConfigError: a budget is of a device that does not exist.
+        UnusableModel: files are not available, or cannot be served, or a device does not exist.
     """
-    (model,) = config.models
-    stores = stores_of(config)
-    budget = memory_budget(config, available_bytes())
+    devices, budgets_of_devices = _devices(config)
+    budgets = {HOST_NAME: memory_budget(config, available_bytes()), **budgets_of_devices}
+    one_by_one = (config.model_copy(update={"models": (model,)}) for model in config.models)
+    return [_estimated(ModelSpec(each, each.models[0]), budgets, devices) for each in one_by_one]
+
+
+def _devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict[str, int]]:
+    """Return the devices of the machine, and their budgets; none where llama.cpp cannot be loaded and none are needed.
+
+    Raises:
+        ConfigError: a budget is of a device that does not exist.
+        UnusableModel: devices are needed and cannot be listed, or one does not exist.
+    """
+    specs = [ModelSpec(config, model) for model in config.models]
+    needing = [spec for spec in specs if needs_devices(placement_of(config, spec.model))]
+    try:
+        found, budgets = list_budgeted_devices(config)
+    except UnusableModel:
+        # Files and memory of a model that may be anywhere are shown also where llama.cpp cannot be loaded.
+        if needing:
+            raise
+        return (), {}
+    for spec in needing:
+        if problem := misplacement(spec, lambda placement: resolve_among(placement, found)):
+            raise UnusableModel(problem)
+    return found, budgets
+
+
+def _estimated(spec: ModelSpec, budgets: Mapping[str, int], found: Sequence[LlamaDevice]) -> ModelEstimate:
+    config, model, stores = spec.config, spec.model, stores_of(spec.config)
 
     def fits(plan: FilePlan) -> bool:
-        return footprint_of(config, model, estimate_files(plan, stores)).total_bytes <= budget
+        files = SpecFiles(estimate_files(plan, stores), None)
+        return bool(arranged({"": choices_of(spec, files, found)}, budgets))
 
     plan = plan_of(config, model, stores, fits)
     # Once, because it reads headers over the network.
     estimated = estimate_files(plan, stores)
-    spec = ModelSpec(config, model)
-    place = placing(spec, lambda fitted: choices_of(fitted, SpecFiles(estimated, None)), is_isolated=lambda: False)
-    context = fit_alone(context_range(model, estimated, place), {HOST_NAME: budget})
+    files = SpecFiles(estimated, None)
+    place = placing(spec, lambda fitted: choices_of(fitted, files, found), is_isolated=lambda: False)
+    context = fit_alone(context_range(model, estimated, place), budgets)
     spec = with_model(spec, with_chosen_context(model, context))
-    predicted = footprint_of(spec.config, spec.model, estimated)
+    choices = choices_of(spec, files, found)
+    fitting = arranged({"": choices}, budgets)
+    placed = fitting.get("", choices[0])
+    devices, are_planned = estimate_devices(spec, plan, stores, estimated, placed.placement, found, budgets)
     listing = plan.decision.listing
-    devices, are_planned = estimate_devices(spec, plan, stores, estimated)
     names = {*plan.decision.names, plan.projector.name}
     return ModelEstimate(
         source=model.model_id,
@@ -102,11 +145,13 @@ def estimate_model(config: Config) -> ModelEstimate:
         projector=_projector(plan.projector),
         warnings=estimated.warnings,
         download_bytes=plan.download_bytes,
-        weights_bytes=predicted.weights_bytes,
-        context_bytes=predicted.context_bytes,
+        weights_bytes=placed.weights_bytes,
+        context_bytes=placed.context_bytes,
         context_length=context_cells(estimated.header, spec.model.device.fixed_seq_len),
         context_reason=context.reason,
-        budget_bytes=budget,
+        budget_bytes=budgets[HOST_NAME],
+        placement=planned_text(placed, estimated.header),
+        is_fitting=bool(fitting),
         devices=devices,
         devices_are_planned=are_planned,
     )

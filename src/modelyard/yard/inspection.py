@@ -12,22 +12,21 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from modelyard.config import Config, Model, isolation_of, running_at_once
-from modelyard.engine.hosts.device_list import list_devices, may_have_accelerators
-from modelyard.engine.placing import LlamaDevice, accelerators
-from modelyard.errors import ConfigError, ConfigProblem, RepositoryUnavailable, UnusableModel
+from modelyard.engine.placing import LlamaDevice
+from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel
 from modelyard.hub import POOLED_KINDS, FilePlan, ModelFiles, Stores, estimate_files, plan_options
 from modelyard.protocol.placement import HOST_NAME, ON_HOST
 from modelyard.system.memory import available_bytes
 from modelyard.yard.from_config import memory_budget, stores_of
 from modelyard.yard.memory.arrangement import arranged, arranged_as
 from modelyard.yard.memory.cache_bytes import context_cells
-from modelyard.yard.memory.device_budgets import device_budgets, resolved_budgets
 from modelyard.yard.memory.fit_context import ContextRange, FittedContext, fit_alone, fit_together
 from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.placed_footprint import text_model
 from modelyard.yard.memory.pools import taken_bytes
 from modelyard.yard.memory.token_time import token_seconds
+from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from modelyard.yard.runtime.fitting import (
     FittedQuant,
     Placing,
@@ -39,11 +38,9 @@ from modelyard.yard.runtime.fitting import (
     with_model,
     with_quant,
 )
-from modelyard.yard.runtime.model_checks import misplacement, resolve_among
 from modelyard.yard.runtime.model_choices import choices_of
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request, plan_of
-from modelyard.yard.runtime.placements import may_use_devices, needs_devices, placement_of
-from modelyard.yard.stats.placement_text import placement_text
+from modelyard.yard.stats.placement_text import planned_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +58,7 @@ class InspectedModel:
         context_length: tokens that its context holds; None where that is not known.
         context_reason: why, without a full stop.
         is_fitted: whether its context was chosen by what fits: it is "auto", or was shortened.
+        is_shortened: whether it would have a longer context with more memory.
         size_bytes: of its weights on disk; None where that is not known.
         memory_bytes: predicted memory of the loaded model; None where that is not known.
         pool_bytes: the same by pool of memory: of the host, and of each device.
@@ -82,6 +80,7 @@ class InspectedModel:
     context_length: int | None = None
     context_reason: str = ""
     is_fitted: bool = False
+    is_shortened: bool = False
     size_bytes: int | None = None
     memory_bytes: int | None = None
     pool_bytes: Mapping[str, int] = field(default_factory=dict)
@@ -123,6 +122,18 @@ class Inspection:
         )
 
     @property
+    def left_out(self) -> tuple[InspectedModel, ...]:
+        """The models that are to be loaded at the start, and find no room beside the others there."""
+        return tuple(
+            model for model in self.models if model.load == "startup" and model.pool_bytes and not model.is_resident
+        )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether more memory would change anything: a model does not fit, or has a shorter context."""
+        return bool(self.oversized or self.left_out or any(model.is_shortened for model in self.models))
+
+    @property
     def startup_bytes(self) -> int:
         """Predicted memory of the models that are loaded at the start, as far as it is known."""
         return sum(model.memory_bytes or 0 for model in self.models if model.load == "startup")
@@ -156,46 +167,22 @@ def inspect_models(
     return _Planner(config, stores_of(config, is_offline=is_offline), budgets, devices).planned()
 
 
-def list_budgeted_devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict[str, int]]:
-    """Return the devices of the machine, and what models may take of each pool; neither where no model may use any.
+def inspect_on_this_machine(config: Config, *, is_offline: bool = True) -> Inspection:
+    """Return what ``inspect_models`` does, with the devices of the machine where the host by itself is too small.
 
-    They are listed in a child process, only where llama.cpp may see any.
-
-    Raises:
-        ConfigError: a budget is of a device that does not exist, with one problem for each.
-        UnusableModel: llama.cpp cannot list them.
+    Devices are listed only then, because that takes seconds. Where they cannot be listed, the host alone counts.
     """
-    if not any(may_use_devices(placement_of(config, model)) for model in config.models):
-        return (), {}
-    found = tuple(list_devices()) if may_have_accelerators() else ()
-    configured = resolved_budgets(config.memory.devices, found)
-    if configured.problems:
-        raise ConfigError("", list(configured.problems))
-    return found, device_budgets(found, configured.by_pool, {})
-
-
-def device_problems(config: Config) -> tuple[list[ConfigProblem], list[str]]:
-    """Return what is wrong with the devices that a configuration names, and warnings about them.
-
-    Devices are listed only where it names any: in a child process, if llama.cpp may see any.
-    """
-    specs = [ModelSpec(config, model) for model in config.models]
-    if not config.memory.devices and not any(needs_devices(placement_of(config, spec.model)) for spec in specs):
-        return [], []
+    on_host = inspect_models(config, is_offline=is_offline)
+    if not on_host.is_short:
+        return on_host
     try:
-        found = tuple(list_devices()) if may_have_accelerators() else ()
-    except UnusableModel as unusable:
-        return [], [str(unusable)]
-    problems = [
-        ConfigProblem(problem, location=("models", number, "device"))
-        for number, spec in enumerate(specs)
-        if (problem := misplacement(spec, lambda placement: resolve_among(placement, found)))
-    ]
-    if not accelerators(found):
-        unused = "The budgets in [memory.devices] have no effect: there are no devices here."
-        return problems, [unused] if config.memory.devices else []
-    faults = resolved_budgets(config.memory.devices, found).problems
-    return [*problems, *(ConfigProblem(fault, location=("memory", "devices")) for fault in faults)], []
+        devices, budgets = list_budgeted_devices(config)
+    except (ConfigError, UnusableModel):
+        # ``device_problems`` says what is wrong with them.
+        return on_host
+    if not budgets:
+        return on_host
+    return inspect_models(config, is_offline=is_offline, devices=devices, budgets_of_devices=budgets)
 
 
 class _Planner:
@@ -363,10 +350,11 @@ class _Planner:
             context_length=context_cells(files.header, model.device.fixed_seq_len),
             context_reason=context.reason,
             is_fitted=context.is_shortened or self._config_of(name).device.max_seq_len == "auto",
+            is_shortened=context.is_shortened,
             size_bytes=files.size_bytes,
             memory_bytes=placed.total_bytes,
             pool_bytes=taken_bytes([placed]),
-            placement=_where(placed, files),
+            placement=planned_text(placed, files.header),
             tokens_per_s=_tokens_per_s(self._specs[name], files, placed),
             is_resident=is_resident,
             warnings=files.warnings,
@@ -388,8 +376,3 @@ def _tokens_per_s(spec: ModelSpec, files: ModelFiles, placed: Footprint) -> floa
         )
         token_s = token_seconds(model, ON_HOST, {})
     return round(1 / token_s, 1) if token_s else None
-
-
-def _where(footprint: Footprint, files: ModelFiles) -> str:
-    """Return where a model is put, in words."""
-    return placement_text(footprint.placement, files.header.block_count) if footprint.devices else HOST_NAME

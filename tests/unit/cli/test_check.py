@@ -137,8 +137,8 @@ def test_devices_that_do_not_exist_are_named(folder: Path, monkeypatch: pytest.M
         looks.append(None)
         return CPU, FIRST
 
-    monkeypatch.setattr("modelyard.yard.inspection.may_have_accelerators", lambda: True)
-    monkeypatch.setattr("modelyard.yard.inspection.list_devices", listed)
+    monkeypatch.setattr("modelyard.yard.runtime.configured_devices.may_have_accelerators", lambda: True)
+    monkeypatch.setattr("modelyard.yard.runtime.configured_devices.list_devices", listed)
     for text, line in (
         (f"{MODEL_TABLE}[models.device]\ndevices = ['CUDA7']\n", 3),
         (f"{MODEL_TABLE}[memory.devices]\nCUDA7 = '50%'\n", 3),
@@ -154,7 +154,7 @@ def test_devices_that_do_not_exist_are_named(folder: Path, monkeypatch: pytest.M
 
 
 def test_without_devices_their_budgets_have_no_effect(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("modelyard.yard.inspection.may_have_accelerators", lambda: False)
+    monkeypatch.setattr("modelyard.yard.runtime.configured_devices.may_have_accelerators", lambda: False)
     result = check(f"{MODEL_TABLE}[memory.devices]\nCUDA0 = '50%'\n")
     assert result.exit_code == OK
     assert "The budgets in [memory.devices] have no effect: there are no devices here." in result.stderr
@@ -167,8 +167,20 @@ def test_devices_that_cannot_be_listed_are_a_warning(folder: Path, monkeypatch: 
     def refuse() -> tuple[LlamaDevice, ...]:
         raise UnusableModel("They cannot be asked.")
 
-    monkeypatch.setattr("modelyard.yard.inspection.may_have_accelerators", lambda: True)
-    monkeypatch.setattr("modelyard.yard.inspection.list_devices", refuse)
+    monkeypatch.setattr("modelyard.yard.runtime.configured_devices.may_have_accelerators", lambda: True)
+    monkeypatch.setattr("modelyard.yard.runtime.configured_devices.list_devices", refuse)
     result = check(f"{MODEL_TABLE}[models.device]\ndevices = ['CUDA0']\n")
     assert result.exit_code == OK
     assert "They cannot be asked." in result.stderr
+
+
+def test_a_model_that_only_a_device_has_room_for_is_no_mistake(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modelyard.yard.runtime.configured_devices.may_have_accelerators", lambda: True)
+    monkeypatch.setattr("modelyard.yard.runtime.configured_devices.list_devices", lambda: (CPU, FIRST))
+    table = f"{MODEL_TABLE}[models.device]\nmax_seq_len = 100000\n"
+    on_host = json.loads(check(table, "--json").stdout)["models"][0]["memory_bytes"]
+    result = check(f"[memory]\nbudget = '{on_host - 1}B'\n{table}")
+    assert result.exit_code == OK, result.stderr
+    assert "of CUDA0." in result.stdout
+    alone = check(f"[memory]\nbudget = '{on_host - 1}B'\n{table}cpu = true\n")
+    assert alone.exit_code == MEMORY

@@ -9,8 +9,9 @@ import pytest
 from modelyard.config import Model, validate_config
 from modelyard.engine.placing import LlamaDevice
 from modelyard.errors import ConfigError
-from modelyard.yard import inspection
-from modelyard.yard.inspection import inspect_models, list_budgeted_devices
+from modelyard.yard.inspection import inspect_models
+from modelyard.yard.runtime import configured_devices
+from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from support.gguf_writer import U32, tiny_model, write
 
 GPU = LlamaDevice("GPU0", "a card", "gpu", free_bytes=2**30, total_bytes=2**30, backend="CUDA")
@@ -40,8 +41,8 @@ def test_models_are_planned_on_a_device_while_it_has_room_and_then_on_the_host(t
 def test_a_budget_of_a_device_that_does_not_exist_is_refused_as_at_the_start(
     has_any: bool, listed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(inspection, "may_have_accelerators", lambda: has_any)
-    monkeypatch.setattr(inspection, "list_devices", lambda: (GPU,))
+    monkeypatch.setattr(configured_devices, "may_have_accelerators", lambda: has_any)
+    monkeypatch.setattr(configured_devices, "list_devices", lambda: (GPU,))
     models = [{"model_id": str(write(tmp_path / "a.gguf", tiny_model()))}]
     config = validate_config({"models": models, "memory": {"devices": {"GPU1": "1GiB", "gpu0": 0.5}}})
     with pytest.raises(ConfigError, match=f"'GPU1', which does not exist. There are: {listed}"):

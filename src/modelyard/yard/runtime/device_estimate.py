@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from modelyard.engine.hosts.device_list import list_devices
 from modelyard.engine.hosts.dry_load import run_dry_load
-from modelyard.engine.placing import divided_by_free_memory, resolve
+from modelyard.engine.placing import LlamaDevice, divided_by_free_memory
 from modelyard.engine.settings import EngineSettings
-from modelyard.errors import UnusableModel
 from modelyard.hub import FilePlan, ModelFiles, Stores, prepare
-from modelyard.protocol.placement import PlacedBytes
+from modelyard.protocol.placement import PlacedBytes, Placement
 from modelyard.yard.memory.placed_footprint import placed_bytes
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, engine_settings
-from modelyard.yard.runtime.placements import needs_devices
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +23,7 @@ class DeviceEstimate:
         weights_bytes, kv_bytes: of its weights, and of its KV cache or states.
         buffer_bytes: of buffers for a step and its outputs.
         free_bytes: of its memory, now.
+        budget_bytes: what models may take of it; None where it shares the memory of the machine.
     """
 
     name: str
@@ -32,6 +31,7 @@ class DeviceEstimate:
     kv_bytes: int
     buffer_bytes: int
     free_bytes: int
+    budget_bytes: int | None = None
 
     @property
     def total_bytes(self) -> int:
@@ -40,12 +40,18 @@ class DeviceEstimate:
 
 
 def estimate_devices(
-    spec: ModelSpec, plan: FilePlan, stores: Stores, files: ModelFiles
+    spec: ModelSpec,
+    plan: FilePlan,
+    stores: Stores,
+    files: ModelFiles,
+    placement: Placement,
+    found: Sequence[LlamaDevice],
+    budgets: Mapping[str, int],
 ) -> tuple[tuple[DeviceEstimate, ...], bool]:
-    """Return what a model takes of each device that it is put on, and whether llama.cpp has planned it.
+    """Return what a model takes of each device in a placement, and whether llama.cpp has planned it.
 
     llama.cpp plans it where the files are on this machine; else it is predicted from their header. The devices are ()
-    where the model uses none, and where a prediction is not possible: the header does not have all tensors, or the
+    where the placement uses none, and where a prediction is not possible: the header does not have all tensors, or the
     model does not generate text.
 
     Args:
@@ -53,24 +59,16 @@ def estimate_devices(
         plan: how its files are obtained.
         stores: of the plan.
         files: its files, as they are estimated.
+        placement: with names of devices.
+        found: all devices of the machine, with their memory.
+        budgets: bytes that models may take, by pool.
 
     Raises:
-        UnusableModel: it needs a device that does not exist, or llama.cpp cannot load it there.
+        UnusableModel: llama.cpp cannot load it there.
     """
+    if not placement.devices or not found:
+        return (), False
     settings = engine_settings(spec, SpecFiles(files, None))
-    placement = settings.placement
-    if not placement.uses_devices:
-        return (), False
-    try:
-        found = list_devices()
-    except UnusableModel:
-        # Files and memory of a model that may be anywhere are shown also where llama.cpp cannot be loaded.
-        if needs_devices(placement):
-            raise
-        return (), False
-    placement = resolve(placement, found, lambda: "`modelyard doctor` shows the devices, and why there are none.")
-    if not placement.devices:
-        return (), False
     settings = replace(settings, placement=divided_by_free_memory(placement, found))
     planned = None
     if plan.is_ready:
@@ -79,7 +77,7 @@ def estimate_devices(
     placed = planned or _predicted(settings, files)
     free = {device.name: device.free_bytes for device in found}
     estimates = (
-        DeviceEstimate(name, each.weights, each.kv, each.compute + each.output, free[name])
+        DeviceEstimate(name, each.weights, each.kv, each.compute + each.output, free[name], budgets.get(name))
         for name, each in placed.items()
         if name in placement.devices
     )

@@ -4,36 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from modelyard.formats.gguf.header import GgufHeader
 from modelyard.protocol.placement import HOST_NAME, Placement
+from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.memory.layer_shapes import layer_count
 from modelyard.yard.residency.state import ModelState, Residency
 
 
-def placement_text(placement: Placement, layer_count: int | None = None) -> str:
+def placement_text(placement: Placement, layers: int | None = None) -> str:
     """Return where a placement puts a model, such as "CUDA0+CUDA1 60:40, 12 of 33 layers", or "host".
 
     It is "" for a placement that leaves open which devices are used.
 
     Args:
         placement: with names of devices.
-        layer_count: layers of the model, the output included, which counts as a layer behind the others; None: unknown.
+        layers: of the model, the output included, which counts as a layer behind the others; None: unknown.
     """
     if placement.devices is None:
         return ""
     if not placement.devices:
         return HOST_NAME
-    return ", ".join((_devices(placement), *_on_host(placement, layer_count)))
+    return ", ".join((_devices(placement), *_on_host(placement, layers)))
 
 
-def placement_of_model(state: Residency, model: ModelState, layer_count: int | None = None) -> str:
+def planned_text(footprint: Footprint, header: GgufHeader) -> str:
+    """Return where a model is planned to be, in words; what takes no memory of a device is on the host."""
+    layers = layer_count(header) + 1 if header.block_count else None
+    return placement_text(footprint.placement, layers) if footprint.devices else HOST_NAME
+
+
+def placement_of_model(state: Residency, model: ModelState, layers: int | None = None) -> str:
     """Return where a model is that takes memory, in words; "" for others, and on a machine without devices."""
     if not model.is_resident or model.footprint is None:
         return ""
-    return text_beside_devices(state, model.footprint.placement, layer_count)
+    return text_beside_devices(state, model.footprint.placement, layers)
 
 
-def text_beside_devices(state: Residency, placement: Placement, layer_count: int | None = None) -> str:
+def text_beside_devices(state: Residency, placement: Placement, layers: int | None = None) -> str:
     """Return the placement in words; "" for the host of a machine without devices, where there is no other place."""
-    return placement_text(placement, layer_count) if placement.devices or state.device_budgets else ""
+    return placement_text(placement, layers) if placement.devices or state.device_budgets else ""
 
 
 def _devices(placement: Placement) -> str:
@@ -63,15 +72,15 @@ def percents(parts: Sequence[float]) -> list[int]:
     return whole
 
 
-def _on_host(placement: Placement, layer_count: int | None) -> Iterator[str]:
-    layers = placement.gpu_layers
-    if layers is not None and layer_count is None:
-        yield f"{layers} layers"
-    elif layers is not None and layer_count is not None and layers < layer_count:
-        yield f"{layers} of {layer_count} layers"
+def _on_host(placement: Placement, layers: int | None) -> Iterator[str]:
+    on_devices = placement.gpu_layers
+    if on_devices is not None and layers is None:
+        yield f"{on_devices} layers"
+    elif on_devices is not None and layers is not None and on_devices < layers:
+        yield f"{on_devices} of {layers} layers"
     if experts := placement.cpu_moe_layers:
         # The output, which counts as the last layer, has no experts.
-        has_all = layer_count is not None and experts >= layer_count - 1
+        has_all = layers is not None and experts >= layers - 1
         count = "1 layer" if experts == 1 else f"{experts} layers"
         yield "experts on the host" if has_all else f"experts of {count} on the host"
     if placement.tensor_overrides:
