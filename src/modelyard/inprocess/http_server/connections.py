@@ -12,6 +12,7 @@ from modelyard.inprocess.http_server import refusals
 from modelyard.inprocess.http_server.forwarded import TrustedProxies
 from modelyard.inprocess.http_server.limits import STALL_S
 from modelyard.inprocess.http_server.places import Loss, Place, Places, share_of
+from modelyard.inprocess.http_server.read_turns import MAX_READS_AT_ONCE
 from modelyard.inprocess.http_server.refusal_log import Losses
 from modelyard.inprocess.http_server.turns import Turns
 
@@ -37,6 +38,7 @@ class Connections:
 
     Attributes:
         turns: spreads work that comes for many connections at once.
+        read_turns: spreads the reading of bodies.
     """
 
     def __init__(self, limit: int, address_limit: int, trusted: TrustedProxies) -> None:
@@ -44,6 +46,7 @@ class Connections:
         self.losses = Losses()
         self.trusted = trusted
         self.turns = Turns()
+        self.read_turns = Turns(MAX_READS_AT_ONCE)
         self._unread: dict[Unread, float] = {}
         self._ticking: asyncio.TimerHandle | None = None
         self._ticked_s = 0.0

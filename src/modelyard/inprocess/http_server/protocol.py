@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 from uvicorn.config import Config
-from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import ServerState
 
@@ -44,6 +43,7 @@ from modelyard.inprocess.http_server.limits import (
     is_stalled,
 )
 from modelyard.inprocess.http_server.places import Loss, Phase, Place, share_of
+from modelyard.inprocess.http_server.read_turns import ReadInTurns
 from modelyard.inprocess.http_server.refusals import refusal_bytes
 from modelyard.inprocess.http_server.unframed import unframed
 from modelyard.inprocess.http_server.unsent import unsent_bytes
@@ -136,7 +136,7 @@ class BoundedProtocol(HttpToolsProtocol):
         """
         self.connections.add(self)
         self.transport = transport
-        self.flow = FlowControl(transport)
+        self.flow = ReadInTurns(transport, self._shared.read_turns)
         self.scheme = "https" if transport.get_extra_info("sslcontext") else "http"
         if self._place.is_left:
             transport.abort()

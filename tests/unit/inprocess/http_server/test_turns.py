@@ -8,6 +8,7 @@ from itertools import pairwise
 
 import pytest
 
+from modelyard.inprocess.http_server.read_turns import ReadInTurns
 from modelyard.inprocess.http_server.turns import MAX_AT_ONCE, Turns
 
 
@@ -49,3 +50,48 @@ async def test_a_call_that_fails_keeps_no_other_from_being_made(caplog: pytest.L
     await asyncio.sleep(0)
     assert called[-1] == -1
     assert "A connection was not let go" in caplog.text
+
+
+class Transport(asyncio.Transport):
+    """Counts how often it was told to read on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.resumed, self.closing = 0, False
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        self.resumed += 1
+
+
+async def test_a_few_bodies_are_read_on_in_each_turn() -> None:
+    turns, transports = Turns(2), [Transport() for _ in range(6)]
+    flows = [ReadInTurns(transport, turns) for transport in transports]
+    for flow in flows:
+        flow.pause_reading()
+        flow.resume_reading()
+    resumed = [sum(transport.resumed for transport in transports)]
+    for _ in range(2):
+        await asyncio.sleep(0)
+        resumed.append(sum(transport.resumed for transport in transports))
+    assert resumed == [2, 4, 6]
+
+
+@pytest.mark.parametrize("is_closed", [False, True])
+async def test_a_body_that_was_paused_or_closed_before_its_turn_is_not_read_on(is_closed: bool) -> None:
+    turns, first, second = Turns(1), Transport(), Transport()
+    for flow in (ReadInTurns(first, turns), waiting := ReadInTurns(second, turns)):
+        flow.pause_reading()
+        flow.resume_reading()
+    if is_closed:
+        second.closing = True
+    else:
+        waiting.pause_reading()
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert (first.resumed, second.resumed) == (1, 0)
