@@ -27,7 +27,7 @@ from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
 from modelyard.yard.requests.token_stream import TokenStream
-from modelyard.yard.residency.events import DeviceBudgetsChanged
+from modelyard.yard.residency.events import DeviceBudgetsChanged, Outdated
 from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
 from modelyard.yard.runtime.capabilities import Task
 from modelyard.yard.runtime.controller import LifecycleController
@@ -473,6 +473,8 @@ class Yard:
         def feed(changed: DeviceBudgetsChanged) -> None:
             self.factory.devices, self.factory.device_budgets = devices.found, devices.budgets
             controller.feed(changed)
+            for name in self.factory.outdated():
+                controller.feed(Outdated(name))
 
         devices.follow(lambda: controller.state, feed)
 

@@ -14,6 +14,7 @@ from modelyard.yard.residency.events import (
     ModelAdded,
     ModelRetired,
     ModelRetuned,
+    Outdated,
     ReloadAsked,
     RequestArrived,
     RequestEnded,
@@ -129,6 +130,8 @@ def set_devices(world: World, changed: dict[str, int]) -> None:
     world.oracle.excused.update(world.devices.pools)
     world.oracle.budgets = {HOST_NAME: world.oracle.budget, **changed}
     world.feed(DeviceBudgetsChanged(changed))
+    for model in world.devices.outdated(list(world.oracle.traits)):
+        world.feed(Outdated(model))
 
 
 def close(world: World) -> None:

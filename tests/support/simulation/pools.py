@@ -29,6 +29,7 @@ class Devices:
     def __init__(self, seed: int, *, is_fair: bool) -> None:
         self.rng = random.Random(f"devices {seed}")
         self.plans = random.Random(f"plans {seed}")
+        self.sizes = random.Random(f"sizes {seed}")
         self.is_fair = is_fair
         self.pools = POOLS[: self.rng.choice((0, 0, 0, 1, 2, 3))]
         self.planned: set[tuple[str, Placement]] = set()
@@ -85,6 +86,10 @@ class Devices:
         pool, size = self.rng.choice(self.pools), self.rng.choice((None, 0, 40, 100, 200, 500))
         others = {name: known for name, known in budgets.items() if name != pool}
         return others if size is None else others | {pool: size + self.rng.randint(0, 50)}
+
+    def outdated(self, models: Iterable[str]) -> list[str]:
+        """Return the models that are to be sized again for other budgets."""
+        return [model for model in models if not self.is_fair and self.sizes.random() < 0.3]
 
     def roomy(self) -> dict[str, int]:
         """Return budgets that hold much, of at least one device."""

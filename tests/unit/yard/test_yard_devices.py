@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from modelyard.config import Config, validate_config
+from modelyard.engine.placing import LlamaDevice
 from modelyard.errors import ConfigError
 from modelyard.protocol.placement import ON_HOST
 from modelyard.yard.memory.device_budgets import reserve_bytes
@@ -118,6 +120,81 @@ async def test_models_of_the_start_use_all_devices_before_their_contexts_are_sho
     await yard.unload("b")
     await yard.reload("b")
     assert engines.of("b")[-1].settings.placement.devices == ("CUDA1",)
+    await yard.close()
+
+
+def long_model(folder: Path, name: str, **more: Any) -> dict[str, Any]:
+    """A model whose context is chosen by what fits."""
+    path = write(folder / f"{name}.gguf", tiny_model({"llama.context_length": (U32, 131_072)}))
+    return {"model_id": str(path), "alias": name, "device": {"max_seq_len": "auto"}, **more}
+
+
+async def read_as(watch: DeviceWatch, reader: ScriptedReader, *devices: LlamaDevice) -> None:
+    """Have the devices be these from now on."""
+    reader.readings.put((CPU, *devices))
+    async with asyncio.timeout(WAIT_S):
+        await watch.refresh()
+
+
+def context_of(engines: ScriptedEngines, name: str) -> int:
+    length = engines.of(name)[-1].settings.context_length
+    assert length is not None
+    return length
+
+
+async def test_the_next_load_has_the_context_that_fits_by_then(tmp_path: Path, engines: ScriptedEngines) -> None:
+    watch = DeviceWatch(reader := ScriptedReader((CPU, FIRST)), 1000.0)
+    yard = Yard(validate_config({"models": [long_model(tmp_path, "a")]}), engines.make_handle, devices=watch)
+    await yard.start()
+    assert context_of(engines, "a") == 131_072
+    await read_as(watch, reader, replace(FIRST, free_bytes=RESERVE + 60_000_000))
+    assert len(engines.of("a")) == 1, "a loaded model stays as it is"
+    await yard.unload("a")
+    await read_as(watch, reader, replace(FIRST, free_bytes=RESERVE + 60_000_000))
+    await yard.reload("a")
+    short = context_of(engines, "a")
+    assert 4096 <= short < 131_072
+    assert engines.of("a")[-1].settings.placement.devices == ("CUDA0",)
+    await yard.unload("a")
+    await read_as(watch, reader, replace(FIRST, free_bytes=RESERVE + 63_000_000))
+    await yard.reload("a")
+    assert context_of(engines, "a") == short, "about the same would be chosen, and clients know the length"
+    await yard.unload("a")
+    await read_as(watch, reader, FIRST)
+    await yard.reload("a")
+    assert context_of(engines, "a") == 131_072
+    assert yard.model("a").context_reason == "all that the model was trained on"
+    await yard.close()
+
+
+async def test_models_of_the_start_share_what_is_left_also_when_they_are_loaded_again(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    watch = DeviceWatch(reader := ScriptedReader((CPU, FIRST, SECOND)), 1000.0)
+    models = [long_model(tmp_path, "a"), long_model(tmp_path, "b")]
+    yard = Yard(validate_config({"models": models}), engines.make_handle, devices=watch)
+    await yard.start()
+    await yard.unload("a")
+    await yard.unload("b")
+    await read_as(watch, reader, replace(FIRST, free_bytes=RESERVE + 100_000_000))
+    await yard.reload("a")
+    await yard.reload("b")
+    assert context_of(engines, "a") == context_of(engines, "b") < 131_072
+    assert [model.status for model in yard.models()] == ["loaded", "loaded"]
+    await yard.close()
+
+
+async def test_a_device_that_comes_back_is_a_choice_again(tmp_path: Path, engines: ScriptedEngines) -> None:
+    watch = DeviceWatch(reader := ScriptedReader((CPU, FIRST)), 1000.0)
+    yard = Yard(config(tmp_path), engines.make_handle, devices=watch)
+    await yard.start()
+    await read_as(watch, reader)
+    await yard.reload("a")
+    assert engines.of("a")[-1].settings.placement == ON_HOST
+    await yard.unload("a")
+    await read_as(watch, reader, FIRST)
+    await yard.reload("a")
+    assert engines.of("a")[-1].settings.placement.devices == ("CUDA0",)
     await yard.close()
 
 

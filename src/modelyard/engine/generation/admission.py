@@ -33,7 +33,7 @@ from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sa
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
 from modelyard.engine.speculative.ngram import NgramProposer, PredictionProposer
-from modelyard.errors import ContextNotPermitted, InvalidRequest, ModelyardError
+from modelyard.errors import ContextLengthExceeded, ContextNotPermitted, InvalidRequest, ModelyardError
 from modelyard.protocol.prompts import Chat, Sampling, Text, media_of
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
@@ -232,10 +232,15 @@ class Admission:
         Raises:
             ModelyardError: the request is refused.
         """
+        held = len(state.prompt) + len(state.answer)
+        if held >= self._length:
+            raise ContextLengthExceeded(self._length, held)
         running = state.live
         if not isinstance(running, RunningSequence):
             self._start_reading(state.request, state)
             return None
+        # The context may be shorter than that in which it began.
+        running.output.max_tokens = min(running.output.max_tokens, self._length - len(state.prompt))
         if running.constraint is not None:
             self.grammars.adopt(running.constraint, self._model.tokenize_plain)
         if running.output.recorder is not None:

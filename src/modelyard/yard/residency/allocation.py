@@ -40,11 +40,11 @@ def allocate(builder: StateBuilder) -> None:
         if model.load_state not in ABSENT:
             # Its parked weights have just been freed for another model.
             continue
-        if model.footprint is None:
-            builder.set_model(name, model._replace(load_state=LoadState.SIZING))
+        plan = None if model.footprint is None else plan_load(builder.state, name)
+        if plan is None or _is_sized_again(model, plan):
+            builder.set_model(name, model._replace(load_state=LoadState.SIZING, is_outdated=False))
             builder.effects.append(ComputeFootprint(name))
             continue
-        plan = plan_load(builder.state, name)
         if model.load_state is LoadState.PARKED and not _is_where_parked(model, plan):
             builder.free(name, suspends=False, why="it does not fit where its weights are", reason="move")
         elif plan.fit is Fit.NEVER:
@@ -69,6 +69,17 @@ def allocate(builder: StateBuilder) -> None:
         allocate(builder)
         return
     _end_drains(builder, draining)
+
+
+def _is_sized_again(model: ModelState, plan: EvictionPlan) -> bool:
+    """Whether the model is sized again before it is loaded.
+
+    Answers that have begun go on in a context as long as theirs, unless there is no room for one any more. What a load
+    for want of memory has taught about the present footprints is needed for the next attempt.
+    """
+    if not model.is_outdated or model.load_state is LoadState.PARKED or model.has_fallen_back:
+        return False
+    return plan.fit is Fit.NEVER or not any(waiter.has_begun for waiter in model.queue)
 
 
 def _is_freeing(builder: StateBuilder, name: str) -> bool:

@@ -218,6 +218,13 @@ class Outgrown:
 
 
 @dataclass(frozen=True, slots=True)
+class Outdated:
+    """The memory of devices is another than the model was sized for: it is sized again before its next load."""
+
+    model: str
+
+
+@dataclass(frozen=True, slots=True)
 class ModelAdded:
     """A model was added to the configuration."""
 
@@ -274,7 +281,7 @@ EngineReport = (
     | FilesReplaced
     | Outgrown
 )
-ModelEvent = RequestEvent | EngineReport | ModelRetuned | ModelRetired
+ModelEvent = RequestEvent | EngineReport | Outdated | ModelRetuned | ModelRetired
 ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | DeviceBudgetsChanged | Tick | CloseAsked
 
 

@@ -19,7 +19,10 @@ _MAX_DOUBLINGS = 16
 def fail(builder: StateBuilder, name: str, model: ModelState, reason: str) -> None:
     """Fail the model: refuse those who wait for it, with the reason; complete unloads."""
     backoff = min(FIRST_BACKOFF_S * 2.0 ** min(model.failures, _MAX_DOUBLINGS), MAX_BACKOFF_S)
+    # A model that is sized again may have kept prompts, which no engine has read.
+    prefix_bytes = model.prefix_bytes if model.load_state is LoadState.SIZING else 0
     failed = emptied(model, LoadState.FAILED)._replace(
+        prefix_bytes=prefix_bytes,
         # The files may be others by the next attempt.
         footprint=None,
         choices=(),

@@ -186,6 +186,7 @@ class ModelState(NamedTuple):
         footprint: memory that it takes where it was put last, or else would be put first, predicted or measured; None
             until its files were read.
         choices: its footprints in all placements that it may have, the fastest first; () until its files were read.
+        is_outdated: whether it is sized again before it is loaded, because the memory of devices has changed.
         has_fallen_back: whether its load failed for memory of a device, and no load has ended since.
         queue: who waits for something.
         leases: requests that the model is serving, with their priorities.
@@ -219,6 +220,7 @@ class ModelState(NamedTuple):
     load_state: LoadState = LoadState.UNLOADED
     footprint: Footprint | None = None
     choices: tuple[Footprint, ...] = ()
+    is_outdated: bool = False
     has_fallen_back: bool = False
     queue: tuple[Waiter, ...] = ()
     leases: Mapping[RequestId, int] = _NO_LEASES

@@ -31,6 +31,7 @@ from modelyard.yard.residency.events import (
     ModelEvent,
     ModelRetired,
     ModelRetuned,
+    Outdated,
     Outgrown,
     ReloadAsked,
     RequestArrived,
@@ -94,6 +95,8 @@ def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEve
             | ReloadAsked()
         ):
             _apply_request_event(builder, model, event)
+        case Outdated(name):
+            builder.set_model(name, model._replace(is_outdated=True))
         case ModelRetuned(name, policy):
             builder.set_model(name, model._replace(policy=policy, idle_unload_s=policy.idle_unload_s))
         case ModelRetired(name):

@@ -48,7 +48,8 @@ from modelyard.yard.runtime.model_spec import (
     file_request,
     trial_tasks,
 )
-from modelyard.yard.runtime.placements import may_be_remote, placement_of
+from modelyard.yard.runtime.placements import may_be_remote, may_use_devices, placement_of
+from modelyard.yard.runtime.sized_for import DeviceMemory
 from modelyard.yard.runtime.trial_footprints import with_trials
 from modelyard.yard.runtime.trials import Trials
 
@@ -94,7 +95,7 @@ class EngineFactory:
         self.device_budgets: Mapping[str, int] = {}
         self.devices: tuple[LlamaDevice, ...] = ()
         self.known_devices: tuple[LlamaDevice, ...] = ()
-        self.fitter = ModelFitter(lambda: self.specs, self.files, self._range, lambda: self.budgets)
+        self.fitter = ModelFitter(lambda: self.specs, self.files, self._range, lambda: self.budgets, self._read_quietly)
         self._make_handle = make_engine
         # Scripted engines have no files to try.
         self._trials = Trials() if make_engine is None else None
@@ -104,6 +105,7 @@ class EngineFactory:
         # Files that were sized, kept until the load: a header with 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, SpecFiles] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
+        self._sized_for: dict[str, DeviceMemory] = {}
         self._choices_of: dict[str, Choices] = {}
         # Placements in which the choices of a model are known to follow llama.cpp's plan.
         self._planned: dict[str, set[Placement]] = {}
@@ -164,6 +166,16 @@ class EngineFactory:
             return await self._size(model)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
+
+    def outdated(self) -> list[str]:
+        """Return the models that are to be sized again before their next load, for the memory of devices by now."""
+        present = DeviceMemory.of(self.devices, self.device_budgets)
+        return [
+            model
+            for model, sized_for in self._sized_for.items()
+            if sized_for.is_outdated(present, has_fitted_context=self.fitter.is_open(model))
+            and may_use_devices(placement_of(self.specs[model].config, self.specs[model].model))
+        ]
 
     async def prepare(self, model: str) -> None:
         """Download and convert the files of the model, as far as they are not on this machine.
@@ -283,6 +295,7 @@ class EngineFactory:
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._sized.pop(model, None)
+        self._sized_for.pop(model, None)
         self._choices_of.pop(model, None)
         self._planned.pop(model, None)
         self._replaced.pop(model, None)
@@ -303,9 +316,10 @@ class EngineFactory:
             self._facts[model] = header_facts(files.model, spec.model)
 
     async def _size(self, name: str) -> Choices:
-        spec, before = self.specs[name], self._sized.get(name)
+        spec, before, has_other_memory = self.specs[name], self._sized.get(name), name in self.outdated()
         files = await self._read(name)
-        await self.fitter.settle_context(name, files, is_replaced=before not in (None, files.stamps))
+        is_replaced = before not in (None, files.stamps)
+        await self.fitter.settle_context(name, files, is_replaced=is_replaced, has_other_memory=has_other_memory)
         return await self._size_of(self.specs.get(name, spec), name, files)
 
     async def _read(self, name: str) -> SpecFiles:
@@ -313,9 +327,15 @@ class EngineFactory:
         self._sized[name] = files.stamps
         return files
 
+    async def _read_quietly(self, name: str) -> SpecFiles:
+        """Return the files of a model that are on this machine, without any change of what is known of it."""
+        return await self._files(self.specs[name], self.files.offline().estimate)
+
     async def _size_of(self, spec: ModelSpec, name: str, files: SpecFiles) -> Choices:
         self._note(name, files)
         self._planned.pop(name, None)
+        if name in self.specs:
+            self._sized_for[name] = DeviceMemory.of(self.devices, self.device_budgets)
         choices = await self._with_trials(spec, files)
         self._choices_of[name] = preferred = self.fitter.with_preferred(name, choices)
         return preferred

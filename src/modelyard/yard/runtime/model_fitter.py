@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Final
 
 from modelyard.config import Model
 from modelyard.errors import UnusableModel
@@ -28,6 +30,9 @@ from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, fi
 
 logger = logging.getLogger(__name__)
 
+KEPT_PART: Final = 0.8
+"""A context is kept as long as the one that would be chosen now has at least this part of it, and not much more."""
+
 
 class ModelFitter:
     """Chooses contexts and quantisations for the models of a yard. Models are named as in the residency.
@@ -37,6 +42,7 @@ class ModelFitter:
         files: finds their files.
         range_of: returns the lengths that the context of a model on its files may have. Called on any thread.
         budgets: returns the bytes of each pool of memory.
+        read: returns the files of a known model, which are on this machine.
 
     Attributes:
         contexts, quants: what was chosen, by model.
@@ -50,6 +56,7 @@ class ModelFitter:
         files: ModelFileProvider,
         range_of: Callable[[ModelSpec, SpecFiles], ContextRange],
         budgets: Callable[[], Mapping[str, int]],
+        read: Callable[[str], Awaitable[SpecFiles]],
     ) -> None:
         self.contexts: dict[str, FittedContext] = {}
         self.quants: dict[str, FittedQuant] = {}
@@ -59,6 +66,7 @@ class ModelFitter:
         self._files = files
         self._range = range_of
         self._budgets = budgets
+        self._read = read
         # By model: as it was before its context was chosen.
         self._open: dict[str, Model] = {}
         # Models whose contexts were chosen by an estimate of their files.
@@ -150,13 +158,17 @@ class ModelFitter:
             await self.choose_contexts({name: files}, is_together=False)
             self._estimated.add(name)
 
-    async def settle_context(self, name: str, files: SpecFiles, *, is_replaced: bool) -> None:
+    async def settle_context(
+        self, name: str, files: SpecFiles, *, is_replaced: bool, has_other_memory: bool = False
+    ) -> None:
         """Choose the context of a model that is to be loaded, if it has none, or can have the present one no longer.
 
         Args:
             name: the model.
             files: its files.
             is_replaced: whether they are others than those that it was sized with before.
+            has_other_memory: whether the memory of devices has changed since. The context is then chosen again, too,
+                unless about the same would be chosen.
         """
         spec = self._specs.get(name)
         if spec is None:
@@ -164,7 +176,55 @@ class ModelFitter:
         is_stale = is_replaced or name in self._estimated
         if is_stale or (self.is_chosen(name) and not await asyncio.to_thread(self._fits_alone, spec, files)):
             self._unset_context(name)
+        elif has_other_memory and self.is_open(name):
+            await self._choose_again(name, files)
         await self.choose_contexts({name: files}, is_together=False)
+
+    async def _choose_again(self, name: str, files: SpecFiles) -> None:
+        """Choose the context of a model anew, beside those that are wanted with it, unless it hardly differs."""
+        read, budgets = {name: files}, self._budgets()
+        together = self._together_with(name)
+        for other in together:
+            if other != name:
+                with contextlib.suppress(UnusableModel):
+                    read[other] = await self._read(other)
+        opened = {other: self._opened(other) for other in [*together, name] if other in read and other in self._specs}
+        pinned = [other for other in opened if opened[other].model.pinned]
+        staying = self._pinned(but=name)
+
+        def choose() -> FittedContext:
+            ranges = {other: self._range(spec, read[other]) for other, spec in opened.items()}
+            if name in together:
+                return fit_together(ranges, budgets, (), pinned)[name]
+            return fit_alone(ranges[name], budgets, staying)
+
+        present = self.contexts.get(name)
+        if present is None or name not in opened:
+            return
+        chosen = await asyncio.to_thread(choose)
+        is_longer = chosen.length * KEPT_PART > present.length or (present.is_shortened and not chosen.is_shortened)
+        if (is_longer or chosen.length < KEPT_PART * present.length) and self.contexts.get(name) is present:
+            self._unset_context(name)
+            self._set_context(name, chosen)
+            if chosen.placement is not None:
+                self.placements[name] = chosen.placement
+
+    def _together_with(self, name: str) -> list[str]:
+        """Return the models that are loaded at the start with ``name``, itself included; [] if it is none of them."""
+        config = self._specs[name].config
+        current = {self._specs[other].model.id: other for other in self.footprints if other in self._specs}
+        current[self._specs[name].model.id] = name
+        names = [current[model.id] for model in config.models if model.load == "startup" and model.id in current]
+        return names if name in names else []
+
+    def _opened(self, name: str) -> ModelSpec:
+        """Return the specification of a model as it was before its context was chosen."""
+        spec = self._specs[name]
+        return with_model(spec, self._open[name]) if name in self._open else spec
+
+    def is_open(self, name: str) -> bool:
+        """Whether the context of a model is chosen by what fits: its configuration has no number for it."""
+        return name in self._open and not isinstance(self._open[name].device.max_seq_len, int)
 
     def retuned(self, name: str, spec: ModelSpec) -> ModelSpec:
         """Return the specification of a model whose other settings have changed, with what was chosen for it."""
