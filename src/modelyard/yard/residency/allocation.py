@@ -15,7 +15,7 @@ from modelyard.yard.residency.choice import plan_load, plan_move
 from modelyard.yard.residency.events import (
     ComputeFootprint,
 )
-from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction
+from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction, plan_without_eviction
 from modelyard.yard.residency.queue import without
 from modelyard.yard.residency.state import (
     ABSENT,
@@ -40,7 +40,7 @@ def allocate(builder: StateBuilder) -> None:
         if model.load_state not in ABSENT:
             # Its parked weights have just been freed for another model.
             continue
-        plan = None if model.footprint is None else plan_load(builder.state, name)
+        plan = None if model.footprint is None else _planned(builder.state, name, is_behind=claim is not None)
         if plan is None or _is_sized_again(model, plan):
             builder.set_model(name, model._replace(load_state=LoadState.SIZING, is_outdated=False))
             builder.effects.append(ComputeFootprint(name))
@@ -69,6 +69,16 @@ def allocate(builder: StateBuilder) -> None:
         allocate(builder)
         return
     _end_drains(builder, draining)
+
+
+def _planned(state: Residency, name: str, *, is_behind: bool) -> EvictionPlan:
+    """Return how the model is loaded; of one behind a claim, for which nothing is evicted, only whether it fits now.
+
+    Of several placements it takes a plan to know which one is loaded.
+    """
+    if is_behind and len(state.models[name].choices) < 2:
+        return plan_without_eviction(state, name)
+    return plan_load(state, name)
 
 
 def _is_sized_again(model: ModelState, plan: EvictionPlan) -> bool:

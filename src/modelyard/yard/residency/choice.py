@@ -12,10 +12,10 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.eviction import (
     EvictionPlan,
     Fit,
-    cold_load_seconds,
     plan_eviction,
     room_seconds,
 )
+from modelyard.yard.residency.expected_cost import cold_load_seconds
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 
 NOMINAL_TOKENS = 1000

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from itertools import product
 
-from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
-
-# Estimates the load time of a model that was never loaded: bytes a second of a slow disk.
-READ_BYTES_PER_S = 500e6
+from modelyard.yard.residency.expected_cost import eviction_rank, reload_seconds
+from modelyard.yard.residency.room import Beside, Demand
+from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, Residency
 
 # Models among which all combinations of victims are compared, which takes some milliseconds at most.
 MAX_SEARCHED = 4
 
-# The least recently used models go unless others take less time to have back, by this factor.
+# The models that are least wanted go unless others take less time to have back, by this factor.
 MAX_DEARER = 1.2
-
-# Seconds of idleness that weigh as much as one second of load time.
-RELOAD_WEIGHT_S = 30.0
 
 
 class Fit(Enum):
@@ -72,6 +67,19 @@ class EvictionPlan:
         return (*self.leaving, *self.frees_weights_of, *self.evicts, *self.drains)
 
 
+def plan_without_eviction(state: Residency, name: str) -> EvictionPlan:
+    """Return a plan that says whether the model fits now in its last placement, or never; all others say ``WAITS``.
+
+    Much cheaper than a plan with victims, where those would not go in any case.
+    """
+    footprint = state.models[name].footprint or NO_FOOTPRINT
+    demand = Demand(state, name, footprint)
+    if demand.fits_beside(demand.resident, demand.kept):
+        return EvictionPlan(Fit.FITS, footprint, pinned=demand.pinned)
+    is_possible = demand.fits_beside(demand.pinned, ())
+    return EvictionPlan(Fit.WAITS if is_possible else Fit.NEVER, footprint, pinned=demand.pinned)
+
+
 def plan_eviction(state: Residency, name: str, footprint: Footprint | None = None) -> EvictionPlan:
     """Return what has to go so that ``name``, whose footprint is known, can be loaded: as little as possible.
 
@@ -82,21 +90,21 @@ def plan_eviction(state: Residency, name: str, footprint: Footprint | None = Non
     them. A model that is loading or pinned is never a victim.
     """
     footprint = footprint or state.models[name].footprint or NO_FOOTPRINT
-    demand = _Demand(state, name, footprint)
+    demand = Demand(state, name, footprint)
     if not demand.fits_beside(demand.pinned, ()):
         return EvictionPlan(Fit.NEVER, footprint, pinned=demand.pinned)
     if demand.fits_beside(demand.resident, demand.kept):
         return EvictionPlan(Fit.FITS, footprint, pinned=demand.pinned)
     candidates = _candidates(state, demand)
-    remaining = _remaining(demand, candidates)
+    remaining = _remaining(state, demand, candidates)
     if remaining is None:
         # A load is under way, and a loading model is never a victim: there is a choice again once it is over.
         return EvictionPlan(Fit.WAITS, footprint, leaving=demand.leaving, pinned=demand.pinned, awaits_load=True)
-    plan = _plan(demand, candidates, _with_weights(state, demand, candidates, remaining))
+    plan = _plan(demand, candidates, remaining)
     return _cheaper(state, demand, candidates, plan) if state.device_budgets else plan
 
 
-def _plan(demand: _Demand, candidates: _Candidates, remaining: _Remaining) -> EvictionPlan:
+def _plan(demand: Demand, candidates: _Candidates, remaining: _Remaining) -> EvictionPlan:
     drains = tuple(other for other in candidates.busy if other not in remaining.models)
     return EvictionPlan(
         Fit.WAITS if drains or demand.leaving else Fit.EVICTS,
@@ -109,45 +117,6 @@ def _plan(demand: _Demand, candidates: _Candidates, remaining: _Remaining) -> Ev
         leaving=demand.leaving,
         pinned=demand.pinned,
     )
-
-
-class _Demand:
-    """A model that is to be loaded, and what takes memory beside it.
-
-    Attributes:
-        name, footprint: the model, in the placement that it is to have.
-        resident: all other models that take memory, in a stable order.
-        pinned: those of them that stay in any case.
-        leaving: those of them whose unload has begun.
-        kept: bytes of host memory that outlived unloads, by model, in a stable order.
-        pools: those that the model takes memory of. What others exceed elsewhere is no obstacle.
-    """
-
-    def __init__(self, state: Residency, name: str, footprint: Footprint) -> None:
-        models = state.models
-        self.name, self.footprint = name, footprint
-        self.resident = tuple(other for other in state.resident() if other != name)
-        self.leaving = tuple(other for other in self.resident if is_leaving(models[other]))
-        self.pinned = tuple(
-            other for other in self.resident if models[other].policy.is_pinned and not is_leaving(models[other])
-        )
-        self.kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
-        self.pools = {HOST_NAME, *(share.pool for share in footprint.devices)}
-        self._state = state
-        self._instead = {name: footprint}
-        self._weights_alone = state.weights_alone() - {name}
-
-    def fits_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> bool:
-        """Whether the model fits the budgets beside other models, the kept state of some, and weights alone of some."""
-        return not self.exceeded_beside(models, kept, parked)
-
-    def exceeded_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> list[str]:
-        """Return the pools that are too small for the model beside what ``fits_beside`` names."""
-        taken = self._state.taken(
-            {*models, *parked, self.name}, self._weights_alone.union(parked), instead=self._instead
-        )
-        taken[HOST_NAME] += sum(self.kept[other] for other in kept)
-        return [pool for pool in self._state.exceeded(taken) if pool in self.pools]
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,27 +136,29 @@ class _Candidates:
     busy: Sequence[str]
 
 
-def _candidates(state: Residency, demand: _Demand) -> _Candidates:
+def _candidates(state: Residency, demand: Demand) -> _Candidates:
     models = state.models
+
+    def rank(name: str) -> tuple[float, int]:
+        return eviction_rank(models[name], state.event_at)
+
     # Sorted, because the order of a set of names differs from process to process.
     movable = sorted(set(demand.resident) - set(demand.leaving) - set(demand.pinned))
     loaded = [other for other in movable if models[other].load_state is LoadState.LOADED]
     return _Candidates(
         parked=sorted(
             (other for other in movable if models[other].load_state is LoadState.PARKED),
-            key=lambda other: (not models[other].is_unused, eviction_rank(models[other])),
+            key=lambda other: (not models[other].is_unused, rank(other)),
         ),
         # The model reuses its own kept state once it is loaded, so that state goes last.
         discardable=sorted(
             (other for other in demand.kept if other not in demand.leaving),
             key=lambda other: (other == demand.name, models[other].last_used),
         ),
-        idle=sorted(
-            (other for other in loaded if models[other].is_idle), key=lambda other: eviction_rank(models[other])
-        ),
+        idle=sorted((other for other in loaded if models[other].is_idle), key=rank),
         busy=sorted(
             (other for other in loaded if not models[other].is_idle),
-            key=lambda other: (models[other].draining_since is None, eviction_rank(models[other])),
+            key=lambda other: (models[other].draining_since is None, rank(other)),
         ),
     )
 
@@ -201,52 +172,53 @@ class _Remaining:
     weights: tuple[str, ...] = ()
 
 
-def _remaining(demand: _Demand, candidates: _Candidates) -> _Remaining | None:
+_Change = Callable[[str], None]
+"""Changes what stays of a model."""
+
+
+def _remaining(state: Residency, demand: Demand, candidates: _Candidates) -> _Remaining | None:
     """Return what can stay beside the model; None where it does not fit even when every candidate goes.
 
     Candidates go in their order until the model fits. Those that turn out to be unnecessary, because a later one was
-    large enough, stay; the last victim is reconsidered first.
+    large enough, stay; the last victim is reconsidered first. The weights of the others stay where they fit, those of
+    the last victim first.
     """
     # What was kept of a leaving model can be discarded once that model is gone.
-    models, kept = set(demand.resident) - set(demand.leaving), set(demand.kept) - set(demand.leaving)
-    victims: list[tuple[set[str], str]] = []
-    for pool, others in (
-        (models, candidates.parked),
-        (kept, candidates.discardable),
-        (models, candidates.idle),
-        (models, candidates.busy),
-    ):
+    leaving = set(demand.leaving)
+    beside = Beside(state, demand, set(demand.resident) - leaving, demand.kept.keys() - leaving)
+    victims: list[tuple[_Change, _Change, str]] = []
+    groups: tuple[tuple[_Change, _Change, Sequence[str]], ...] = (
+        (beside.evict, beside.spare, candidates.parked),
+        (beside.discard, beside.keep, candidates.discardable),
+        (beside.evict, beside.spare, candidates.idle),
+        (beside.evict, beside.spare, candidates.busy),
+    )
+    for take, give_back, others in groups:
         for other in others:
-            if demand.fits_beside(models, kept):
+            if beside.fits:
                 break
-            pool.discard(other)
-            victims.append((pool, other))
-    if not demand.fits_beside(models, kept):
+            take(other)
+            victims.append((take, give_back, other))
+    if not beside.fits:
         return None
-    for pool, other in reversed(victims):
-        pool.add(other)
-        if not demand.fits_beside(models, kept):
-            pool.discard(other)
-    return _Remaining(models, kept)
+    for take, give_back, other in reversed(victims):
+        give_back(other)
+        if not beside.fits:
+            take(other)
+    weights = tuple(
+        other
+        for other in reversed((*candidates.idle, *candidates.busy))
+        if other not in beside.models and not state.models[other].is_retired and beside.park(other)
+    )
+    return _Remaining(beside.models, beside.kept, weights)
 
 
-def _with_weights(state: Residency, demand: _Demand, candidates: _Candidates, remaining: _Remaining) -> _Remaining:
-    """Return what can stay with the weights of the victims that can stay, too; the last victim is the first choice."""
-    parked: list[str] = []
-    for other in reversed((*candidates.idle, *candidates.busy)):
-        if other in remaining.models or state.models[other].is_retired:
-            continue
-        if demand.fits_beside(remaining.models, remaining.kept, (*parked, other)):
-            parked.append(other)
-    return replace(remaining, weights=tuple(parked))
-
-
-def _cheaper(state: Residency, demand: _Demand, candidates: _Candidates, plan: EvictionPlan) -> EvictionPlan:
+def _cheaper(state: Residency, demand: Demand, candidates: _Candidates, plan: EvictionPlan) -> EvictionPlan:
     """Return a plan with other victims, if it takes MAX_DEARER times as long to have those of ``plan`` again.
 
-    On several devices the least recently used models may be many that give little where it is needed. All combinations
-    are compared where few models can help, else two other orders. Busy models stay unless ``plan`` drains some, and
-    then those that are more urgent than its own stay.
+    On several devices the models that are least wanted may be many that give little where it is needed. All
+    combinations are compared where few models can help, else two other orders. Busy models stay unless ``plan`` drains
+    some, and then those that are more urgent than its own stay.
     """
     models, least_s = state.models, room_seconds(state, plan) / MAX_DEARER
     if least_s == 0.0:
@@ -267,10 +239,10 @@ def _cheaper(state: Residency, demand: _Demand, candidates: _Candidates, plan: E
         ordered = _Candidates(
             sorted(candidates.parked, key=order), candidates.discardable, sorted(candidates.idle, key=order), busy
         )
-        remaining = _remaining(demand, ordered)
+        remaining = _remaining(state, demand, ordered)
         # Whatever ``plan`` evicts may go here, too.
         assert remaining is not None
-        other_plan = _plan(demand, ordered, _with_weights(state, demand, ordered, remaining))
+        other_plan = _plan(demand, ordered, remaining)
         if (seconds := room_seconds(state, other_plan)) < least_s:
             plan, least_s = other_plan, seconds
     return plan
@@ -289,7 +261,7 @@ _Option = tuple[float, str, _Fate]
 
 
 def _search(
-    state: Residency, demand: _Demand, candidates: _Candidates, helpful: Sequence[str], below_s: float
+    state: Residency, demand: Demand, candidates: _Candidates, helpful: Sequence[str], below_s: float
 ) -> _Remaining | None:
     """Return what stays with the victims among ``helpful`` that cost least; None where none cost under ``below_s``."""
     models = state.models
@@ -320,29 +292,6 @@ def _search(
     return None
 
 
-def is_leaving(model: ModelState) -> bool:
-    """Whether the model gives its memory back by itself: it is being freed, or it is pinned and its unload is queued.
-
-    An unload that waits for the last answer may take long. A model whose unload is queued is therefore evicted like any
-    busy one, unless it is pinned.
-    """
-    return model.load_state is LoadState.FREEING or (model.is_draining and model.policy.is_pinned)
-
-
-def eviction_rank(model: ModelState) -> tuple[float, int]:
-    """Return the rank of a model among those that can be evicted; the lowest is evicted first.
-
-    Models rank by their last use, plus RELOAD_WEIGHT_S for each second that a load takes; of equal ones the largest is
-    evicted first. A retired model ranks before all others. The order does not depend on the current time, so that it
-    does not change between two events; when a busy model may be evicted, which does, is decided in
-    ``allocation._may_go_at``.
-    """
-    if model.is_retired:
-        return -math.inf, 0
-    size = (model.footprint or NO_FOOTPRINT).total_bytes
-    return model.last_used + RELOAD_WEIGHT_S * cold_load_seconds(model), -size
-
-
 def room_seconds(state: Residency, plan: EvictionPlan) -> float:
     """Return what the room of a plan costs: the time of waiting for it, and that of having back what goes.
 
@@ -366,29 +315,3 @@ def _is_busy(state: Residency, leaving: Iterable[str]) -> bool:
 def _drain_seconds(state: Residency) -> float:
     """Return how long a busy model is assumed to be waited for."""
     return state.policy.min_residency_s + state.policy.drain_s
-
-
-def reload_seconds(model: ModelState, *, has_weights: bool) -> float:
-    """Return how long it takes to have a victim again, of which the weights are parked or not; a retired one never."""
-    if model.is_retired:
-        return 0.0
-    return wake_seconds(model) if has_weights else cold_load_seconds(model)
-
-
-def load_seconds(model: ModelState) -> float:
-    """Return how long the next load of the model takes: as last measured, or estimated from its size."""
-    if model.load_state is LoadState.PARKED:
-        return wake_seconds(model)
-    return cold_load_seconds(model)
-
-
-def wake_seconds(model: ModelState) -> float:
-    """Return how long a load takes that finds the weights parked."""
-    return cold_load_seconds(model) if model.wake_s is None else model.wake_s
-
-
-def cold_load_seconds(model: ModelState) -> float:
-    """Return how long a load takes when no weights are parked, which is the cost of giving the weights up."""
-    if model.load_s is not None:
-        return model.load_s
-    return 1.0 + (model.footprint or NO_FOOTPRINT).all_weights_bytes / READ_BYTES_PER_S

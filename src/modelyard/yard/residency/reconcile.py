@@ -20,7 +20,7 @@ from modelyard.yard.residency.events import (
     Grant,
     Remove,
 )
-from modelyard.yard.residency.eviction import load_seconds
+from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.queue import enqueued, without
 from modelyard.yard.residency.state import (
     MOVE,
@@ -63,7 +63,7 @@ def _is_settled(model: ModelState) -> bool:
 def _serve_queues(builder: StateBuilder) -> bool:
     """Serve the queues of all models; return whether any waiter was served."""
     served = False
-    for name in sorted(builder.active):
+    for name in sorted(name for name in builder.active if builder.models[name].queue):
         while _serve(builder, name):
             served = True
     return served
@@ -121,8 +121,11 @@ def _after_unload(builder: StateBuilder, name: str, mode: UnloadMode) -> None:
 
 
 def _unload_idle(builder: StateBuilder) -> None:
-    for name in sorted(builder.active):
-        model = builder.models[name]
+    models = builder.models
+    # A model that stays for ever when it is idle, as most do, costs nothing here.
+    may_go = (name for name in builder.active if models[name].idle_unload_s < math.inf or models[name].is_retired)
+    for name in sorted(may_go):
+        model = models[name]
         if model.is_unused and model.is_retired:
             builder.free(name, suspends=False, why="it is no longer configured", reason="retired")
             continue

@@ -44,9 +44,6 @@ class LoadState(Enum):
 MOVE = RequestId(-1)
 """The number of a load that moves a model to a faster placement: nobody has asked for it."""
 
-# The states in which a model takes memory: from the effect that starts a load to the event that ends a free.
-RESIDENT = frozenset({LoadState.LOADING, LoadState.LOADED, LoadState.FREEING, LoadState.PARKED})
-
 # The states in which a model does not serve, and its load can begin.
 ABSENT = frozenset({LoadState.UNLOADED, LoadState.PARKED, LoadState.FAILED})
 
@@ -201,6 +198,8 @@ class ModelState(NamedTuple):
         last_used: last end of a request.
         load_s: seconds that its last load took; None before the first.
         wake_s: seconds that its last load took which found the weights parked; None before the first.
+        demand, demand_as_of: how many requests it has had, those of long ago counting less, and the time of that count;
+            see ``expected_cost``.
         idle_unload_s: seconds without a request after which it is unloaded: of its last request, or of its policy.
         draining_since: since when it makes room for another model: it grants no leases; None where it does not.
         was_parked: whether a model that is loading or being freed had its weights alone in memory before.
@@ -235,6 +234,8 @@ class ModelState(NamedTuple):
     last_used: float = 0.0
     load_s: float | None = None
     wake_s: float | None = None
+    demand: float = 0.0
+    demand_as_of: float = 0.0
     idle_unload_s: float = math.inf
     draining_since: float | None = None
     was_parked: bool = False
@@ -272,8 +273,15 @@ class ModelState(NamedTuple):
 
     @property
     def is_resident(self) -> bool:
-        """Whether it takes memory, at least for its weights."""
-        return self.load_state in RESIDENT
+        """Whether it takes memory, at least for its weights: from the start of a load to the end of a free."""
+        state = self.load_state
+        # Compared one by one, because each step of a server asks for all models, and enums are slow to hash.
+        return (
+            state is LoadState.LOADED
+            or state is LoadState.LOADING
+            or state is LoadState.FREEING
+            or state is LoadState.PARKED
+        )
 
     @property
     def has_only_weights(self) -> bool:
@@ -283,7 +291,8 @@ class ModelState(NamedTuple):
     @property
     def kept_bytes(self) -> int:
         """Host memory for what outlives its unloads: prompts, suspended requests, and what a free may still keep."""
-        return self.prefix_bytes + self.promised_bytes + sum(waiter.kept_bytes for waiter in self.queue)
+        kept = self.prefix_bytes + self.promised_bytes
+        return kept + sum(waiter.kept_bytes for waiter in self.queue) if self.queue else kept
 
     @property
     def first(self) -> Waiter | None:
@@ -337,6 +346,8 @@ class Residency(NamedTuple):
         device_budgets: memory that they may take together of each device, by the name of its pool.
         policy: the bounds of waiting.
         now: the time of the last Tick, in seconds.
+        event_at: the time of the last event but Ticks. Models are ranked as of then, so that time alone changes no
+            choice among them.
         due_at: when the next Tick can change something by itself; infinite: none can.
         orders: waiters that were ever made.
         active: the models that are not at rest.
@@ -349,6 +360,7 @@ class Residency(NamedTuple):
     device_budgets: Mapping[str, int] = _NO_BUDGETS
     policy: WaitPolicy = WaitPolicy()
     now: float = 0.0
+    event_at: float = 0.0
     due_at: float = math.inf
     orders: int = 0
     active: AbstractSet[str] = frozenset()
@@ -417,7 +429,10 @@ class Residency(NamedTuple):
     @property
     def used(self) -> dict[str, int]:
         """All bytes that count against the budgets now, by pool."""
-        used = self.taken(self.resident(), self.weights_alone())
+        active = map(self.models.__getitem__, self.active)
+        used = taken_together(
+            (model.footprint or NO_FOOTPRINT, not model.has_only_weights) for model in active if model.is_resident
+        )
         used[HOST_NAME] += self.kept_bytes
         return used
 

@@ -45,6 +45,7 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
     WeightsLost,
 )
+from modelyard.yard.residency.expected_cost import with_arrival
 from modelyard.yard.residency.failures import fail, fall_back, may_fall_back, outgrow, was_sound, with_corrected
 from modelyard.yard.residency.queue import enqueued, requeued, without
 from modelyard.yard.residency.state import (
@@ -63,6 +64,8 @@ SHUTTING_DOWN = "the server is shutting down"
 
 def apply_event(builder: StateBuilder, event: ResidencyEvent) -> None:
     """Apply to ``builder`` what the event itself changes."""
+    if not isinstance(event, Tick):
+        builder.state = builder.state._replace(event_at=builder.state.now)
     match event:
         case Tick(now):
             builder.state = builder.state._replace(now=now)
@@ -208,6 +211,7 @@ def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> 
             queue = enqueued(model.queue, waiter)
         else:
             queue = requeued(model.queue, waiter._replace(does_not_trigger_load=hold.does_not_trigger_load))
+        model = with_arrival(model, builder.state.now)
         builder.set_model(name, model._replace(queue=queue, idle_unload_s=keep_s))
 
 

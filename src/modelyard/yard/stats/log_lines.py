@@ -9,7 +9,8 @@ from modelyard.system.quantities import count_text, duration_text, part_text, si
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.choice import best_move, plan_load
 from modelyard.yard.residency.events import Free
-from modelyard.yard.residency.eviction import Fit, load_seconds
+from modelyard.yard.residency.eviction import Fit
+from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.state import ABSENT, MOVE, NO_FOOTPRINT, LoadState, ModelState, Residency
 from modelyard.yard.stats.device_memory import of_devices
 from modelyard.yard.stats.placement_text import placement_of_model, text_beside_devices

@@ -15,7 +15,8 @@ from modelyard.protocol.prompts import Sampling
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
 from modelyard.yard.residency.choice import plan_load
-from modelyard.yard.residency.eviction import EvictionPlan, Fit, load_seconds, plan_eviction
+from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction
+from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
 from modelyard.yard.stats.device_memory import device_uses, of_devices
 from modelyard.yard.stats.placement_text import text_beside_devices

@@ -28,7 +28,7 @@ from modelyard.yard.residency.events import (
     Tick,
     UnloadAsked,
 )
-from modelyard.yard.residency.eviction import load_seconds
+from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.state import LoadState, ModelPolicy, UnloadMode
 from support.simulation.script import Script, frees, refusals
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from modelyard.protocol.placement import Placement
-from modelyard.yard.residency import allocation, eviction, failures, reconcile, step, transitions
+from modelyard.yard.residency import allocation, eviction, failures, reconcile, room, step, transitions
 from modelyard.yard.residency.events import (
     Abort,
     Blame,
@@ -532,7 +532,7 @@ def test_a_broken_machine_is_noticed(broken, invariants):
 
 RULES = {
     "a drain does not hold its memory": (
-        eviction,
+        room,
         "is_leaving",
         lambda model: model.load_state is LoadState.FREEING or model.is_draining,
     ),
