@@ -2,8 +2,9 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) scripts/setup_venv.py scripts/lock_file.py \
-	scripts/llama_build.py scripts/pip_output.py src/modelyard/system/build_facts.py src/modelyard/system/llama_builds.py
+SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) src/modelyard/system/build_facts.py \
+	src/modelyard/system/llama_builds.py \
+	$(addprefix scripts/,setup_venv.py setup_process.py lock_file.py llama_build.py pip_output.py)
 
 .DEFAULT_GOAL := help
 N ?= 10000

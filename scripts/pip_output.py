@@ -61,7 +61,12 @@ def phase_of(line: str) -> str | None:
 
 
 class Progress:
-    """The one line that shows that work goes on: live on a terminal, every so often in a log."""
+    """The one line that shows that work goes on: live on a terminal, every so often in a log.
+
+    Attributes:
+        phase: what goes on; "" while all waits for what runs beside it.
+        beside: what runs beside it; "" without anything.
+    """
 
     def __init__(self, out: IO[str], clock: float) -> None:
         self._out = out
@@ -69,13 +74,14 @@ class Progress:
         self._started = clock
         self._shown = clock
         self.phase = "starting pip"
+        self.beside = ""
 
     def tick(self, clock: float) -> None:
         """Show the phase again, if it is time to."""
         if clock - self._shown < (0.2 if self._live else SECONDS_BETWEEN_LINES):
             return
         self._shown = clock
-        text = f"{minutes(clock - self._started):>7}  {self.phase}"
+        text = f"{minutes(clock - self._started):>7}  {'; '.join(filter(None, (self.phase, self.beside)))}"
         if self._live:
             self._out.write("\r\x1b[K" + text[: shutil.get_terminal_size().columns - 1])
         else:

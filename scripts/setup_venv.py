@@ -18,20 +18,19 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
-import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections import deque
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import IO, Iterator, NoReturn  # noqa: UP035 - an old Python must get as far as the message about it
 
 from llama_build import CPU_INSTEAD, VARIABLE, Build, BuildRefused, Kept, plan_build
 from lock_file import parse_lock, render
-from pip_output import ADVICE, COMPILED, Progress, minutes, phase_of
+from pip_output import COMPILED, Progress, minutes
+from setup_process import SetupError, run_beside, run_logged
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
@@ -41,6 +40,8 @@ CMAKE_INCLUDE = ROOT / "scripts" / "llama_cpp.cmake"
 SKBUILD_ARGS = "SKBUILD_CMAKE_ARGS"
 LOCKS = ROOT / "requirements"
 LOG = VENV / "setup.log"
+COMPILE_LOG = VENV / "compile.log"
+WHEELS = VENV / "wheels"
 OLDEST_PYTHON = (3, 11)
 CMAKE_ARGS = VENV / "cmake-args"
 BACKEND = VENV / "backend"
@@ -56,12 +57,6 @@ EXTRAS = {
     "site": ("convert.lock", "dev.lock", "site.lock"),
 }
 NEED_TORCH = ("convert", "dev")
-
-EXCERPT_LINES = 30
-
-
-class SetupError(Exception):
-    """The environment cannot be made; the message says what to do."""
 
 
 def hashed(*locks: Path) -> list[str]:
@@ -186,46 +181,57 @@ def is_to_compile(python: Path, build: Build) -> bool:
     return build.cmake_args != "" and installed_version(python, COMPILED) != locked_version(LOCK, COMPILED)
 
 
-def compile_again(python: Path, build: Build, log: IO[str], progress: Progress) -> None:
-    """Compile llama.cpp as it is to be built, although pip may have a wheel that was built otherwise."""
-    os.environ["CMAKE_ARGS"] = build.cmake_args
-    for variable in ("CFLAGS", "CXXFLAGS"):
-        flags = os.environ.get(variable, "")
-        if build.flags not in flags:
-            os.environ[variable] = f"{build.flags} {flags}".strip()
+@contextmanager
+def compiled_beside(python: Path, build: Build, progress: Progress, *, anew: bool) -> Iterator[None]:
+    """Compile llama.cpp as it is to be built beside the body of the context, and install it afterwards.
+
+    Compilers have all cores for minutes, while what else is installed waits for the network, and computes on one core.
+
+    Args:
+        anew: whether to compile where pip has a wheel, which may have been built otherwise.
+
+    Raises:
+        SetupError: it could not be compiled.
+    """
+    if anew:
+        os.environ["CMAKE_ARGS"] = build.cmake_args
+        for variable in ("CFLAGS", "CXXFLAGS"):
+            flags = os.environ.get(variable, "")
+            if build.flags not in flags:
+                os.environ[variable] = f"{build.flags} {flags}".strip()
     (pin,) = [pin for pin in parse_lock(LOCK.read_text(encoding="utf-8")) if pin.name == COMPILED]
     lock = VENV / "compiled.lock"
     lock.write_text(render([pin]), encoding="utf-8")
-    try:
-        run_pip(python, ["--force-reinstall", "--no-cache-dir", "--no-binary", COMPILED, *hashed(lock)], log, progress)
-    except SetupError as failure:
-        raise SetupError(f"{failure}\n{CPU_INSTEAD}" if build.what else str(failure)) from failure
-    if build.cmake_args or CMAKE_ARGS.exists():
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    options = ["--no-cache-dir", "--no-binary", COMPILED] if anew else []
+    command = pip(python, "wheel", ["--wheel-dir", str(WHEELS), *options, *hashed(lock)])
+    with COMPILE_LOG.open("w", buffering=1, encoding="utf-8") as log:
+        with run_beside(command, "The build of llama.cpp", log, progress, CPU_INSTEAD if build.what else ""):
+            yield
+        wheel = ["--no-index", "--find-links", str(WHEELS), "--no-deps", f"{pin.name}=={pin.version}"]
+        run_pip(python, ["--force-reinstall", *wheel], log, progress)
+    shutil.rmtree(WHEELS, ignore_errors=True)
+    if anew and (build.cmake_args or CMAKE_ARGS.exists()):
         CMAKE_ARGS.write_text(build.cmake_args, encoding="utf-8")
 
 
-def lines_of(stream: IO[bytes]) -> Iterator[str | None]:
-    """The lines of a pipe as they come; None twice a second while none does."""
-    rest = b""
-    while True:
-        if not select.select([stream], [], [], 0.5)[0]:
-            yield None
-            continue
-        block = os.read(stream.fileno(), 1 << 16)
-        if not block:
-            break
-        *whole, rest = (rest + block).split(b"\n")
-        for line in whole:
-            yield line.decode(errors="replace")
-    if rest:
-        yield rest.decode(errors="replace")
+def others_lock() -> Path:
+    """Write the lock file without llama.cpp, which is installed by itself; its path."""
+    pins = [pin for pin in parse_lock(LOCK.read_text(encoding="utf-8")) if pin.name != COMPILED]
+    lock = VENV / "others.lock"
+    lock.write_text(render(pins), encoding="utf-8")
+    return lock
+
+
+def pip(python: Path, work: str, arguments: list[str]) -> list[str]:
+    """The command that has pip do some work: ``install`` or ``wheel``."""
+    options = ["-v", "--no-input", "--disable-pip-version-check", "--progress-bar", "off"]
+    return [str(python), "-m", "pip", work, *options, *arguments]
 
 
 def run_pip(python: Path, arguments: list[str], log: IO[str], progress: Progress) -> None:
     """Run ``pip install``."""
-    command = [str(python), "-m", "pip", "install", "-v", "--no-input", "--disable-pip-version-check"]
-    command += ["--progress-bar", "off", *arguments]
-    run_logged(command, "pip", log, progress)
+    run_logged(pip(python, "install", arguments), "pip", log, progress)
 
 
 def install_torch(python: Path, log: IO[str], progress: Progress) -> None:
@@ -249,55 +255,6 @@ def locked_version(lock: Path, name: str) -> str:
     return version
 
 
-def run_logged(command: list[str], name: str, log: IO[str], progress: Progress) -> None:
-    """Run a command, its output into the log, the phases of pip in it onto the screen."""
-    log.write(f"$ {' '.join(command)}\n")
-    excerpt: deque[str] = deque(maxlen=EXCERPT_LINES)
-    cause = ""
-    # A process group of its own, so that compilers end with pip, whoever is told to stop.
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        process_group=0,
-    )
-    assert process.stdout is not None
-    try:
-        for line in lines_of(process.stdout):
-            progress.tick(time.monotonic())
-            if line is None:
-                continue
-            log.write(line + "\n")
-            progress.phase = phase_of(line) or progress.phase
-            if line.strip() and not re.match(r"\s*\[\d+/\d+\] ", line):
-                excerpt.append(line[:300])
-            cause = next((text for pattern, text in ADVICE if pattern.search(line)), cause)
-        failed = process.wait() != 0
-    finally:
-        progress.clear()
-        log.flush()
-        stop(process)
-        process.stdout.close()
-    if failed:
-        way_out = [cause or "Repair the cause.", "Then run the same command again: what is done already is kept."]
-        raise SetupError("\n".join([*excerpt, "", f"{name} failed; all of its output: {LOG}", *way_out]))
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End a process group that still runs, politely at first."""
-    for signum in (signal.SIGINT, signal.SIGKILL):
-        if process.poll() is not None:
-            return
-        os.killpg(process.pid, signum)
-        try:
-            process.wait(timeout=10)
-        except subprocess.TimeoutExpired:
-            continue
-
-
 def install(extras: list[str]) -> None:
     """Bring .venv to what pyproject.toml and requirements.lock say, with these extras."""
     started = time.monotonic()
@@ -305,26 +262,30 @@ def install(extras: list[str]) -> None:
     build = plan()
     python = make_venv()
     announce_compile(python, locked_version(LOCK, COMPILED), build)
-    print(f"Installing; pip's output goes to {LOG.relative_to(ROOT)}", flush=True)
+    print(f"Installing; pip's output goes to {LOG.relative_to(ROOT)} and {COMPILE_LOG.name}", flush=True)
     progress = Progress(sys.stdout, started)
     locks = [LOCKS / name for extra in extras for name in EXTRAS[extra]]
+    has_torch = bool(set(extras) & set(NEED_TORCH))
     with LOG.open("w", buffering=1, encoding="utf-8") as log:
         # First, and by itself: it brings the pip that does the rest.
         run_pip(python, hashed(LOCKS / "build.lock"), log, progress)
         rule_out_amx()
         spare_unused_parts()
-        if is_to_compile(python, build):
-            compile_again(python, build, log, progress)
-        run_pip(python, hashed(LOCK, *dict.fromkeys(locks)), log, progress)
+        anew = is_to_compile(python, build)
+        is_there = not anew and installed_version(python, COMPILED) == locked_version(LOCK, COMPILED)
+        with nullcontext() if is_there else compiled_beside(python, build, progress, anew=anew):
+            run_pip(python, hashed(others_lock(), *dict.fromkeys(locks)), log, progress)
+            if has_torch:
+                install_torch(python, log, progress)
         if has_amx_kernels():
             # pip took a wheel that it had built before, without these flags.
-            compile_again(python, build, log, progress)
+            with compiled_beside(python, build, progress, anew=True):
+                pass
         if VENV.is_dir():
             BACKEND.write_text(build.chosen, encoding="utf-8")
         # From here, with what is installed by now: nothing is fetched for it.
         run_pip(python, ["--no-index", "--no-deps", "--no-build-isolation", "-e", "."], log, progress)
-        if set(extras) & set(NEED_TORCH):
-            install_torch(python, log, progress)
+        if has_torch:
             progress.phase = "fetching llama.cpp's converter"
             run_logged([str(python), "-P", "-m", "modelyard", "install-converter"], "modelyard", log, progress)
     print(f"Done in {minutes(time.monotonic() - started)}.")

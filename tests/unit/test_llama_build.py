@@ -17,7 +17,7 @@ CUDA = BuildFacts(gpus=frozenset({"NVIDIA"}), nvcc="/usr/bin/nvcc", cuda=(12, 4)
 CUDA_ARGS = cmake_args("cuda", CUDA)
 NO_TOOLKIT = replace(CUDA, nvcc="")
 # Of the set-up, which runs before anything is installed.
-SCRIPTS = ("setup_venv.py", "llama_build.py", "lock_file.py", "pip_output.py")
+SCRIPTS = ("setup_venv.py", "llama_build.py", "lock_file.py", "pip_output.py", "setup_process.py")
 
 
 def planned(environment=None, kept=None, facts=BARE):

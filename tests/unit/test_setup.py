@@ -1,23 +1,46 @@
 """How .venv is made: what pip is asked for, how llama.cpp is compiled, and what is shown meanwhile."""
 
+import contextlib
 import io
 import os
 import sys
+import time
 from pathlib import Path
 
 import pip_output
 import pytest
 import setup_venv
 from lock_file import parse_lock
+from setup_process import run_beside
 
 from modelyard.system import build_facts
 from modelyard.system.llama_builds import WITHOUT_AMX, BuildFacts
 
 
+class Asked(list):
+    def __init__(self):
+        super().__init__()
+        self.builds = []
+
+
+def arguments_of(command):
+    """What pip gets in a command of the set-up."""
+    return command[command.index("off") + 1 :]
+
+
 @pytest.fixture
 def set_up(monkeypatch, tmp_path):
-    """The set-up on a machine without a GPU, in a folder of its own; what pip is asked for."""
-    asked = []
+    """The set-up on a machine without a GPU, in a folder of its own; what pip is asked to install, in this order.
+
+    What is asked of the pip that compiles, beside the others, is in ``builds``.
+    """
+    asked = Asked()
+
+    @contextlib.contextmanager
+    def run_beside(command, *_):
+        asked.builds.append(arguments_of(command))
+        yield
+
     for variable in ("CMAKE_ARGS", "CFLAGS", "CXXFLAGS", "MODELYARD_BACKEND", "SKBUILD_CMAKE_ARGS"):
         # Set first, so that what the set-up sets is taken back.
         monkeypatch.setenv(variable, "")
@@ -26,11 +49,14 @@ def set_up(monkeypatch, tmp_path):
     monkeypatch.setattr(setup_venv, "CMAKE_ARGS", tmp_path / "cmake-args")
     monkeypatch.setattr(setup_venv, "BACKEND", tmp_path / "backend")
     monkeypatch.setattr(setup_venv, "LOG", tmp_path / "setup.log")
+    monkeypatch.setattr(setup_venv, "COMPILE_LOG", tmp_path / "compile.log")
+    monkeypatch.setattr(setup_venv, "WHEELS", tmp_path / "wheels")
     monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
     monkeypatch.setattr(build_facts, "build_facts", BuildFacts)
     monkeypatch.setattr(setup_venv, "make_venv", lambda: Path(sys.executable))
     monkeypatch.setattr(setup_venv, "run_pip", lambda _python, arguments, *_: asked.append(arguments))
     monkeypatch.setattr(setup_venv, "run_logged", lambda *_: None)
+    monkeypatch.setattr(setup_venv, "run_beside", run_beside)
     return asked
 
 
@@ -41,7 +67,36 @@ def test_the_set_up_has_pip_take_nothing_but_what_is_locked(set_up):
         assert "--no-deps" in arguments
         assert "--no-build-isolation" in arguments
         assert ("--require-hashes" in arguments) is not ("--no-index" in arguments)
-    assert [Path(set_up[0][-1]).name, Path(set_up[-1][-1]).name] == ["build.lock", "torch-cpu.lock"]
+    assert [Path(set_up[0][-1]).name, Path(set_up[2][-1]).name] == ["build.lock", "torch-cpu.lock"]
+    assert not set_up.builds
+
+
+def test_llama_cpp_is_built_beside_what_else_is_installed(monkeypatch, set_up):
+    monkeypatch.setattr(setup_venv, "installed_version", lambda *_: "")
+    at_start = []
+
+    @contextlib.contextmanager
+    def run_beside(command, *_):
+        at_start.append(len(set_up))
+        set_up.builds.append(arguments_of(command))
+        yield
+        at_start.append(len(set_up))
+
+    monkeypatch.setattr(setup_venv, "run_beside", run_beside)
+    setup_venv.install(["demo", "convert", "dev"])
+    assert at_start == [1, 3]
+    (build,) = set_up.builds
+    assert {"--require-hashes", "--no-deps", "--no-build-isolation"} <= set(build)
+    # A wheel that pip has built before is taken.
+    assert "--no-cache-dir" not in build
+    others = set_up[1][set_up[1].index("-r") + 1]
+    names = [{pin.name for pin in parse_lock(Path(lock).read_text())} for lock in (build[-1], others)]
+    assert names[0] == {"llama-cpp-python"}
+    assert names[0].isdisjoint(names[1])
+    assert len(names[1]) > 50
+    (installed,) = [arguments for arguments in set_up if "--find-links" in arguments]
+    assert "--no-index" in installed
+    assert installed[-1].startswith("llama-cpp-python==")
 
 
 @pytest.mark.parametrize(
@@ -67,7 +122,9 @@ def test_llama_cpp_is_compiled_with_the_cmake_arguments_that_are_given_or_were(
     if is_upgrade:
         monkeypatch.setattr(setup_venv, "installed_version", lambda *_: "0.0.1")
     setup_venv.install(["demo"])
-    builds = [arguments for arguments in set_up if "--force-reinstall" in arguments]
+    # Without CMake's arguments an upgrade may take what pip has built before.
+    builds = [arguments for arguments in set_up.builds if "--no-cache-dir" in arguments]
+    assert len(set_up.builds) == (compiled_with is not None or is_upgrade)
     assert len(builds) == (compiled_with is not None)
     for arguments in builds:
         assert "--require-hashes" in arguments
@@ -81,13 +138,13 @@ def test_llama_cpp_is_compiled_for_the_gpu_once_and_then_kept(monkeypatch, tmp_p
     machine = BuildFacts(gpus=frozenset({"NVIDIA"}), nvcc="/usr/bin/nvcc", cuda=(12, 4), has_cublas=True)
     monkeypatch.setattr(build_facts, "build_facts", lambda: machine)
     setup_venv.install(["demo"])
-    assert sum("--force-reinstall" in arguments for arguments in set_up) == 1
+    assert len(set_up.builds) == 1
     assert "for CUDA (NVIDIA)" in capsys.readouterr().out
     assert (tmp_path / "cmake-args").read_text().startswith("-DGGML_CUDA=ON -DGGML_BACKEND_DL=ON")
     assert (tmp_path / "backend").read_text() == "auto cuda"
     assert os.environ["CFLAGS"].startswith("-march=native")
     setup_venv.install(["demo"])
-    assert sum("--force-reinstall" in arguments for arguments in set_up) == 1
+    assert len(set_up.builds) == 1
 
 
 def test_a_toolkit_that_is_missing_is_named_and_the_cpu_is_built(monkeypatch, tmp_path, set_up, capsys):
@@ -97,16 +154,17 @@ def test_a_toolkit_that_is_missing_is_named_and_the_cpu_is_built(monkeypatch, tm
     said = capsys.readouterr().out
     assert "hipcc, is not found. Install it: sudo pacman -S rocm-hip-sdk" in said
     assert "MODELYARD_BACKEND=auto make install" in said
-    assert not [arguments for arguments in set_up if "--force-reinstall" in arguments]
+    assert not set_up.builds
     assert (tmp_path / "backend").read_text() == "auto cpu"
 
 
 def test_a_build_for_a_gpu_that_fails_ends_with_the_way_out_and_is_not_kept(monkeypatch, tmp_path, set_up):
-    def fail(_python, arguments, *_):
-        if "--force-reinstall" in arguments:
-            raise setup_venv.SetupError("ptxas died")
+    @contextlib.contextmanager
+    def fail(_command, _name, _log, _progress, way_out):
+        yield
+        raise setup_venv.SetupError(f"ptxas died\n{way_out}")
 
-    monkeypatch.setattr(setup_venv, "run_pip", fail)
+    monkeypatch.setattr(setup_venv, "run_beside", fail)
     monkeypatch.setenv("MODELYARD_BACKEND", "sycl")
     monkeypatch.setattr(build_facts, "build_facts", lambda: BuildFacts(has_icpx=True))
     with pytest.raises(setup_venv.SetupError, match=r"ptxas died\nFor the CPU alone: MODELYARD_BACKEND=cpu make"):
@@ -159,11 +217,11 @@ def test_a_wheel_with_kernels_for_amx_is_compiled_again(monkeypatch, tmp_path, s
 
     def run_pip(_python, arguments, *_):
         set_up.append(arguments)
-        library.write_bytes(b"\0" if "--force-reinstall" in arguments else b"\0AMX is not ready to be used!\n\0")
+        library.write_bytes(b"\0" if "--find-links" in arguments else b"\0AMX is not ready to be used!\n\0")
 
     monkeypatch.setattr(setup_venv, "run_pip", run_pip)
     setup_venv.install(["demo"])
-    (build,) = [arguments for arguments in set_up if "--force-reinstall" in arguments]
+    (build,) = set_up.builds
     assert {"--no-cache-dir", "--require-hashes"} <= set(build)
     assert not (tmp_path / "cmake-args").exists()
 
@@ -210,20 +268,72 @@ def test_on_a_terminal_progress_is_one_line_that_changes_and_goes():
     assert terminal.getvalue() == "\r\x1b[K   0:01  one\r\x1b[K   1:01  two\r\x1b[K"
 
 
-def test_a_failing_pip_shows_its_last_words_the_log_and_the_way_out(tmp_path, monkeypatch):
-    monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
-    fake = tmp_path / "python"
-    fake.write_text("#!/bin/sh\necho '  [1/2] cc a.c'; echo 'fatal error: x.h: No space left on device'; exit 1\n")
+@pytest.fixture
+def log(tmp_path):
+    with (tmp_path / "setup.log").open("w") as log:
+        yield log
+
+
+def program(folder, body):
+    """A program in place of Python with pip."""
+    fake = folder / "python"
+    fake.write_text(f"#!/bin/sh\n{body}\n")
     fake.chmod(0o755)
-    log = io.StringIO()
+    return fake
+
+
+def test_a_failing_pip_shows_its_last_words_the_log_and_the_way_out(tmp_path, log):
+    fake = program(tmp_path, "echo '  [1/2] cc a.c'; echo 'fatal error: x.h: No space left on device'; exit 1")
     with pytest.raises(setup_venv.SetupError) as failure:
         setup_venv.run_pip(fake, ["-e", "."], log, pip_output.Progress(io.StringIO(), 0))
     message = str(failure.value)
     assert "fatal error: x.h" in message
     assert "[1/2]" not in message
-    assert "[1/2]" in log.getvalue()
-    assert str(setup_venv.LOG) in message
+    assert "[1/2]" in Path(log.name).read_text()
+    assert log.name in message
     assert "The disk is full" in message
+
+
+def test_what_runs_beside_the_rest_is_waited_for_and_shown(tmp_path, log):
+    ready = tmp_path / "ready"
+    fake = program(tmp_path, f"echo '[7/9] cc a.c'; until [ -e {ready} ]; do sleep 0.01; done; echo done")
+    shown = io.StringIO()
+    progress = pip_output.Progress(shown, -100)
+    with run_beside([str(fake)], "The build", log, progress):
+        while not progress.beside:
+            time.sleep(0.01)
+        progress.phase = "unpacking"
+        progress.tick(0)
+        ready.touch()
+    assert "unpacking; compiling llama-cpp-python, step 7 of 9\n" in shown.getvalue()
+    assert Path(log.name).read_text().endswith("done\n")
+
+
+def test_what_fails_beside_the_rest_fails_behind_it_with_its_way_out(tmp_path, log):
+    fake = program(tmp_path, "echo 'nvcc fatal'; exit 1")
+    rest = []
+    with (
+        pytest.raises(setup_venv.SetupError, match=r"nvcc fatal\n(.|\n)*The build failed(.|\n)*For the CPU alone"),
+        run_beside([str(fake)], "The build", log, pip_output.Progress(io.StringIO(), 0), "For the CPU alone: so"),
+    ):
+        rest.append("is done")
+    assert rest
+
+
+def test_a_failure_of_the_rest_ends_what_runs_beside_it(tmp_path, log):
+    pid = tmp_path / "pid"
+    fake = program(tmp_path, f"echo $$ > {pid}.new; mv {pid}.new {pid}; exec sleep 100")
+
+    def installed():
+        with run_beside([str(fake)], "The build", log, pip_output.Progress(io.StringIO(), 0)):
+            while not pid.exists():
+                time.sleep(0.01)
+            raise setup_venv.SetupError("no network")
+
+    with pytest.raises(setup_venv.SetupError, match="no network"):
+        installed()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(pid.read_text()), 0)
 
 
 def test_an_old_python_is_refused_by_name(monkeypatch):
