@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import httpx
 import pytest
-from langchain_core.messages import HumanMessage, ToolMessage
-from langchain_openai import ChatOpenAI
 from pydantic import BaseModel, ConfigDict
 
 from support.server import RunningServer
+
+# Imported by the process that runs these tests: others that collect them would wait two seconds for it.
+if TYPE_CHECKING:
+    from langchain_openai import ChatOpenAI
 
 QUESTION = "What is the weather in Rome?"
 
@@ -26,6 +28,8 @@ class Weather(BaseModel):
 
 @pytest.fixture(params=[False, True], ids=["chat", "responses"])
 def chain(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[ChatOpenAI]:
+    from langchain_openai import ChatOpenAI
+
     with httpx.Client(timeout=60) as http:
         yield ChatOpenAI(
             model="smollm2",
@@ -47,6 +51,8 @@ def test_a_chat_is_answered_whole_and_streamed(chain: ChatOpenAI) -> None:
 
 
 def test_an_agent_calls_reads_the_result_and_answers(chain: ChatOpenAI) -> None:
+    from langchain_core.messages import HumanMessage, ToolMessage
+
     must_call = chain.bind_tools([Weather], tool_choice="any", strict=True, parallel_tool_calls=False)
     called = must_call.invoke(QUESTION)
     (call,) = called.tool_calls

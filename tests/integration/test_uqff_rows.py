@@ -7,16 +7,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
-
-from modelyard.converter.rows import row_sources
 
 SHAPE = (8, 6)
-Change = Callable[[torch.Tensor], Any]
+# A tensor of torch.
+Tensor = Any
+Change = Callable[[Tensor], Any]
+
+
+def row_sources(*given: Any) -> dict[str, Any]:
+    # Imported by the process that runs these tests: it imports torch, which takes seconds.
+    from modelyard.converter import rows
+
+    return rows.row_sources(*given)
 
 
 def sources(change: Change, shape: tuple[int, ...] = SHAPE) -> list[Any]:
-    def modify(numbers: torch.Tensor) -> list[tuple[str, torch.Tensor]]:
+    def modify(numbers: Tensor) -> list[tuple[str, Tensor]]:
         made = change(numbers)
         return [(str(at), tensor) for at, tensor in enumerate(made if isinstance(made, (list, tuple)) else [made])]
 
@@ -55,12 +61,12 @@ def test_experts_are_followed_through_all_of_their_dimensions():
         lambda w: w * 2,
         lambda w: -w,
         lambda w: w - w.mean(),
-        lambda w: w * torch.arange(8).unsqueeze(1),
+        lambda w: w * w.new_tensor(range(8)).unsqueeze(1),
         lambda w: w.reshape(4, 12),
         lambda w: w.half(),
         lambda w: w.flatten(),
-        lambda w: torch.zeros_like(w),
-        lambda w: torch.cat([w, w], dim=1),
+        lambda w: w.new_zeros(w.shape),
+        lambda w: w.repeat(1, 2),
     ],
 )
 def test_rows_that_do_not_stay_whole_are_told_apart(change: Change):
@@ -77,7 +83,7 @@ def test_what_is_no_matrix_or_too_large_to_count_is_not_followed():
 
 
 def test_a_converter_that_cannot_be_shown_numbers_is_not_followed():
-    def refuses(_: torch.Tensor) -> Any:
+    def refuses(_: Tensor) -> Any:
         raise RuntimeError("only real weights")
 
     assert sources(refuses) == []

@@ -6,9 +6,10 @@ import asyncio
 from typing import Any
 
 from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import TypeAdapter
+from pydantic import ConfigDict, TypeAdapter
 
-EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
+# Built with its first use: that takes a while, in each process that collects tests.
+EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent, config=ConfigDict(defer_build=True))
 CALC: Any = {"type": "mcp", "server_label": "calc"}
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-import torch
 
 from modelyard.converter.class_position import with_class_position_last
 
@@ -21,7 +20,7 @@ class Projector:
 
 
 @pytest.mark.parametrize("shape", [(1, 5, 2), (5, 2)])
-def test_the_first_position_becomes_the_last(shape: tuple[int, ...]) -> None:
+def test_the_first_position_becomes_the_last(torch: Any, shape: tuple[int, ...]) -> None:
     positions = torch.arange(10.0).reshape(shape)
     name = "vision_tower.vision_model.embeddings.position_embedding.weight"
     [(written, rows)] = with_class_position_last(Projector)().modify_tensors(positions, name, None)
@@ -30,7 +29,7 @@ def test_the_first_position_becomes_the_last(shape: tuple[int, ...]) -> None:
     assert rows.reshape(5, 2)[:, 0].tolist() == [2.0, 4.0, 6.0, 8.0, 0.0]
 
 
-def test_other_tensors_stay_as_they_are() -> None:
+def test_other_tensors_stay_as_they_are(torch: Any) -> None:
     weights = torch.arange(10.0).reshape(5, 2)
     [(_, written)] = with_class_position_last(Projector)().modify_tensors(weights, "mlp1.1.weight", 1)
     assert written is weights

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import pytest
-import torch
 
 from modelyard.converter.gemma_3n_tower import needs_f16, with_gemma_3n_tower
 
@@ -51,14 +50,14 @@ def test_tensors_of_the_vision_tower_alone_are_read(name: str, is_read: bool) ->
     assert with_gemma_3n_tower(Projector).filter_tensors((name, weights)) == ((name, weights) if is_read else None)
 
 
-def test_the_scale_of_a_layer_is_multiplied_by_channels() -> None:
+def test_the_scale_of_a_layer_is_multiplied_by_channels(torch: Any) -> None:
     scale = torch.arange(3.0)
     [(_, written)] = with_gemma_3n_tower(Projector)().modify_tensors(scale, f"{BLOCK}layer_scale.gamma", 1)
     assert written.shape == (1, 3, 1, 1)
     assert written.flatten().tolist() == scale.tolist()
 
 
-def test_other_tensors_stay_as_they_are() -> None:
+def test_other_tensors_stay_as_they_are(torch: Any) -> None:
     weights = torch.ones(2, 3, 1, 1)
     [(_, written)] = with_gemma_3n_tower(Projector)().modify_tensors(weights, f"{BLOCK}pw_exp.conv.weight", 1)
     assert written is weights

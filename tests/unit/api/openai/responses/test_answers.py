@@ -9,12 +9,13 @@ from typing import Any
 
 import openresponses_types.types as open_responses
 import pytest
-from openai.types.responses import Response, ResponseStreamEvent
-from pydantic import BaseModel, TypeAdapter
+from openai.types.responses import Response
+from pydantic import BaseModel
 
 from modelyard.api.openai.responses.response_object import failure_of
 from modelyard.engine.settings import DEFAULT_SAMPLING
 from modelyard.errors import ContextLengthExceeded, EngineError, InvalidRequest, ModelyardError, QueueFull
+from support.scripted_responses import EVENT
 from support.scripted_server import ScriptedServer, call
 
 FUNCTION = {"type": "function", "name": "f", "parameters": {"type": "object"}, "strict": False}
@@ -22,8 +23,6 @@ CUSTOM = {"type": "custom", "name": "code"}
 SHELLS = [{"type": "local_shell"}, {"type": "shell"}, {"type": "apply_patch"}]
 SEARCH = {"type": "tool_search", "execution": "client"}
 NAMESPACE = {"type": "namespace", "name": "ns", "description": "N.", "tools": [{"type": "function", "name": "g"}]}
-
-OPENAI_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 
 
 def events_of_open_responses() -> dict[str, type[BaseModel]]:
@@ -88,7 +87,7 @@ async def test_every_event_is_valid_for_both(server: ScriptedServer, name: str) 
     events = await server.events(model="m", input="Hi.", **REQUESTS[name])
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
     for event in events:
-        OPENAI_EVENT.validate_python(event)
+        EVENT.validate_python(event)
         check_open_responses(event)
     last = events[-1]["response"]
     assert (events[-1]["type"], last["status"]) == ("response.completed", "completed")
@@ -127,7 +126,7 @@ async def test_calls_of_all_tools_come_back_as_their_own_items(server: ScriptedS
     tools = [CUSTOM, *SHELLS, SEARCH, NAMESPACE]
     events = await server.events(model="m", input="Go.", tools=tools)
     for event in events:
-        OPENAI_EVENT.validate_python(event)
+        EVENT.validate_python(event)
     output = events[-1]["response"]["output"]
     assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == output
     assert [item["type"] for item in output] == [
