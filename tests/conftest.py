@@ -22,6 +22,7 @@ from demo_weights import prepare
 
 from modelyard.config import Config, validate_config
 from modelyard.system.openmp import SPIN_VARIABLE
+from support.made_once import made_once
 
 if TYPE_CHECKING:
     from support.server import RunningServer
@@ -43,7 +44,8 @@ def drawn_weights(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFac
     """Stand-ins for the demo models at a tenth of their arithmetic, by their names: see ``support.drawn_weights``."""
     from support.drawn_weights import write_drawn
 
-    return write_drawn(weights, tmp_path_factory.mktemp("drawn"))
+    folder = made_once(tmp_path_factory, "drawn", lambda folder: write_drawn(weights, folder))
+    return {name: folder / path.name for name, path in weights.items()}
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -99,15 +101,19 @@ def minilm() -> Path:
 @pytest.fixture(scope="session")
 def vision_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """Folders of tiny models that take images, with their projectors, by the kind of projector."""
-    folders = {kind: tmp_path_factory.mktemp(kind) for kind in tiny_vision.KINDS}
-    language_models: dict[bool, Path] = {}
-    for kind, folder in folders.items():
-        has_places = kind == "qwen2vl"
-        if has_places in language_models:
-            # It is the same again, and takes seconds to write.
-            shutil.copy(language_models[has_places], folder)
-        language_models[has_places], _ = tiny_vision.make(weights["smollm2"], folder, kind)
-    return folders
+
+    def make(common: Path) -> None:
+        language_models: dict[bool, Path] = {}
+        for kind in tiny_vision.KINDS:
+            folder, has_places = common / kind, kind == "qwen2vl"
+            folder.mkdir()
+            if has_places in language_models:
+                # It is the same again, and takes seconds to write.
+                shutil.copy(language_models[has_places], folder)
+            language_models[has_places], _ = tiny_vision.make(weights["smollm2"], folder, kind)
+
+    common = made_once(tmp_path_factory, "vision", make)
+    return {kind: common / kind for kind in tiny_vision.KINDS}
 
 
 @pytest.fixture(scope="session")
@@ -115,10 +121,14 @@ def hearing_models(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFa
     """Folders of tiny models that hear: ``ears`` does that alone, ``both`` sees, too."""
     from support import tiny_hearing
 
-    return {
-        name: tiny_hearing.make(weights["smollm2"], tmp_path_factory.mktemp(name), sees=name == "both")
-        for name in ("ears", "both")
-    }
+    names = ("ears", "both")
+
+    def make(common: Path) -> None:
+        for name in names:
+            tiny_hearing.make(weights["smollm2"], common / name, sees=name == "both")
+
+    common = made_once(tmp_path_factory, "hearing", make)
+    return {name: common / name for name in names}
 
 
 def two_models(
@@ -176,7 +186,7 @@ def pytest_configure() -> None:
     # and each process that a test starts would compile the sources: a second of processor time, hundreds of times.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
-    # Two workers, and the servers that they start, compute on the same cores: threads that spin at a barrier keep the
+    # The workers, and the servers that they start, compute on the same cores: threads that spin at a barrier keep the
     # others from it. With the server's own count of 1,000, tests of engines took twice as long.
     os.environ.setdefault(SPIN_VARIABLE, "100")
     # Each client, and each call without one, reads all certificate authorities: 50 ms. Tests make thousands of them.

@@ -13,6 +13,7 @@ from checkpoint import make
 
 from modelyard.hub import ConvertedModels, FileRequest, ModelFiles, Stores, resolve
 from support.checkpoints import random_checkpoint
+from support.made_once import common_folder, made_once
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +27,11 @@ def checkpoint(weights: dict[str, Path]) -> Path:
 @pytest.fixture(scope="session")
 def tiny_checkpoint(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Random weights of a few megabytes, with the same tokenizer: its conversion takes as long as torch to start."""
-    return random_checkpoint(tmp_path_factory.mktemp("tiny") / "Tiny", checkpoint, vocabulary=49152, width=128)
+
+    def make(folder: Path) -> None:
+        random_checkpoint(folder / "Tiny", checkpoint, vocabulary=49152, width=128)
+
+    return made_once(tmp_path_factory, "tiny", make) / "Tiny"
 
 
 @pytest.fixture(scope="session")
@@ -45,9 +50,7 @@ def user_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture(scope="session")
 def made(checkpoint: Path, cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., ModelFiles]:
     """Returns the files of SmolLM2 for the given keys of a FileRequest; all processes that test share what is made."""
-    base = tmp_path_factory.getbasetemp()
-    common = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
-    stores = Stores(converted=ConvertedModels(common))
+    stores = Stores(converted=ConvertedModels(common_folder(tmp_path_factory) / "made"))
     own = ConvertedModels(cache / "modelyard" / "converted")
 
     def make_once(**keys: Any) -> ModelFiles:
