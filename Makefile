@@ -26,8 +26,9 @@ serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1
 	@$(BIN)/python scripts/demo_weights.py .weights
 	@$(BIN)/python scripts/foreground.py $(BIN)/modelyard serve examples/demo.toml
 
-test: .venv/installed-dev ## run the tests, two files at a time; ARGS="-k name" passes options to pytest
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+# A third of their time, tests wait for processes, streams and clocks.
+test: .venv/installed-dev ## run the tests, three files at a time; ARGS="-k name" passes options to pytest
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: .venv/installed-dev ## run the unit tests but the slow ones, and one chat with a real model: for each change, in a minute and a half
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not slow" \
