@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from modelyard.config import load_config, validate_config
 from modelyard.config.tables import TABLES
 from modelyard.errors import ConfigError
+from support.thorough import thorough
 
 # How long one example takes depends on what else the machine does.
 UNTIMED = settings(deadline=None)
@@ -45,7 +46,8 @@ PLAUSIBLE = st.fixed_dictionaries(
 )
 
 
-@UNTIMED
+# Most of the time goes into drawing an example.
+@thorough(100)
 @given(tables(NESTED) | PLAUSIBLE)
 def test_whatever_a_mapping_holds_it_is_a_configuration_or_a_config_error(mapping):
     problems = problems_of(mapping)
