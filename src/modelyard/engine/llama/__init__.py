@@ -13,7 +13,7 @@ from modelyard.engine.llama.model import InfillTokens, Model, Weights
 from modelyard.engine.llama.placing import resolve_here
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.projector import PreparedImage, Projector, SpanEmbeddings, SpanSize
-from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, is_greedy
+from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, active_samplers, is_greedy
 from modelyard.engine.llama.special_tokens import SpecialToken
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "SpanSize",
     "SpecialToken",
     "Weights",
+    "active_samplers",
     "backends",
     "can_offload",
     "devices",

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.library import lib
 from modelyard.engine.llama.model import Model
-from modelyard.protocol.prompts import SAMPLER_ORDER, Sampling
+from modelyard.protocol.prompts import SAMPLER_ORDER, SamplerName, Sampling
 
 # llama.cpp replaces this seed by a random one. Source: llama.h, LLAMA_DEFAULT_SEED.
 _RANDOM_SEED = 0xFFFFFFFF
@@ -32,6 +32,38 @@ _CANDIDATE = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32
 def is_greedy(sampling: Sampling) -> bool:
     """Whether the most likely token is taken, without a draw."""
     return (sampling.temperature or 0.0) < _GREEDY_BELOW
+
+
+def active_samplers(sampling: Sampling) -> tuple[SamplerName, ...]:
+    """Return the samplers of a request in its order, without those that its parameters turn off."""
+    order = SAMPLER_ORDER if sampling.samplers is None else sampling.samplers
+    return tuple(name for name in order if _is_active(name, sampling))
+
+
+def _is_active(name: SamplerName, sampling: Sampling) -> bool:
+    match name:
+        case "penalties":
+            return sampling.penalty_window != 0 and bool(
+                sampling.repetition_penalty not in (None, 1.0)
+                or sampling.frequency_penalty
+                or sampling.presence_penalty
+            )
+        case "dry":
+            return bool(sampling.dry_multiplier)
+        case "top_n_sigma":
+            return sampling.top_n_sigma is not None and sampling.top_n_sigma > 0
+        case "top_k":
+            return bool(sampling.top_k)
+        case "typ_p":
+            return bool(sampling.typical_p and sampling.typical_p < 1)
+        case "top_p":
+            return sampling.top_p is not None and sampling.top_p < 1
+        case "min_p":
+            return bool(sampling.min_p)
+        case "xtc":
+            return bool(sampling.xtc_probability)
+        case "temperature":
+            return True
 
 
 def _seed_of(sampling: Sampling) -> int:
@@ -69,7 +101,7 @@ class SamplerChain:
     Mirostat has learnt, and the random numbers of XTC, begin again.
     """
 
-    __slots__ = ("__weakref__", "_chain", "_free", "_is_greedy", "can_verify")
+    __slots__ = ("__weakref__", "_chain", "_dist", "_free", "_is_greedy", "can_verify")
 
     def __init__(
         self,
@@ -88,6 +120,8 @@ class SamplerChain:
         self._chain = lib.llama_sampler_chain_init(params)
         self._free = weakref.finalize(self, lib.llama_sampler_free, self._chain)
         self._free.atexit = False
+        # The member of the chain that draws; None where that is another than llama.cpp's usual one.
+        self._dist: Any = None
         if bias:
             entries = (lib.llama_logit_bias * len(bias))(*(lib.llama_logit_bias(t, b) for t, b in bias.items()))
             self._add(lib.llama_sampler_init_logit_bias(model.vocab_size, len(bias), entries))
@@ -111,7 +145,7 @@ class SamplerChain:
         dry: DrySampler | None,
     ) -> None:
         """Add those of the request's samplers that are ``allowed``, in the order of the request."""
-        for name in SAMPLER_ORDER if sampling.samplers is None else sampling.samplers:
+        for name in active_samplers(sampling):
             if name not in allowed:
                 continue
             if name == "penalties":
@@ -141,19 +175,19 @@ class SamplerChain:
         self._add(repetition)
 
     def _add_shaping(self, name: str, sampling: Sampling) -> None:
-        """Add a sampler that narrows or reshapes the distribution, unless its parameter turns it off."""
+        """Add a sampler that narrows or reshapes the distribution."""
         match name:
-            case "top_n_sigma" if sampling.top_n_sigma is not None and sampling.top_n_sigma > 0:
+            case "top_n_sigma":
                 self._add(lib.llama_sampler_init_top_n_sigma(sampling.top_n_sigma))
-            case "top_k" if sampling.top_k:
+            case "top_k":
                 self._add(lib.llama_sampler_init_top_k(sampling.top_k))
-            case "typ_p" if sampling.typical_p and sampling.typical_p < 1:
+            case "typ_p":
                 self._add(lib.llama_sampler_init_typical(sampling.typical_p, 1))
-            case "top_p" if sampling.top_p is not None and sampling.top_p < 1:
+            case "top_p":
                 self._add(lib.llama_sampler_init_top_p(sampling.top_p, 1))
-            case "min_p" if sampling.min_p:
+            case "min_p":
                 self._add(lib.llama_sampler_init_min_p(sampling.min_p, 1))
-            case "xtc" if sampling.xtc_probability:
+            case "xtc":
                 threshold = _XTC_THRESHOLD if sampling.xtc_threshold is None else sampling.xtc_threshold
                 self._add(lib.llama_sampler_init_xtc(sampling.xtc_probability, threshold, 1, _seed_of(sampling)))
             case "temperature" if sampling.dynatemp_range:
@@ -174,7 +208,7 @@ class SamplerChain:
             else:
                 self._add(lib.llama_sampler_init_mirostat_v2(seed, tau, eta))
             return
-        dist = lib.llama_sampler_init_dist(seed)
+        dist = self._dist = lib.llama_sampler_init_dist(seed)
         # Each sampling consumes one random number, also for a single candidate.
         # Source: llama.cpp, src/llama-sampler.cpp, llama_sampler_dist_apply.
         candidate = (lib.llama_token_data * 1)()
@@ -222,6 +256,21 @@ class SamplerChain:
             return drawn
 
         return token, probabilities
+
+    def draw_among(self, ids: npt.NDArray[np.intp], logits: npt.NDArray[np.float32], *, is_sorted: bool) -> int:
+        """Draw from what the samplers of the chain would leave, and return the token, which is not counted.
+
+        Args:
+            ids: the candidates.
+            logits: theirs, divided by the temperature.
+            is_sorted: whether the first one has the highest.
+        """
+        candidates = np.zeros(ids.size, _CANDIDATE)
+        candidates["id"], candidates["logit"] = ids, logits
+        data = candidates.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+        array = lib.llama_token_data_array(data=data, size=ids.size, selected=-1, sorted=is_sorted)
+        lib.llama_sampler_apply(self._dist, ctypes.byref(array))
+        return int(ids[array.selected])
 
     def accept(self, token: int) -> None:
         """Count a token of the answer."""

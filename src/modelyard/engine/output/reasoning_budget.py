@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from modelyard.engine.llama import Context
-from modelyard.engine.output.sampler import Draw, Sampler, certainty_of
+from modelyard.engine.output.draws import Draw, certainty_of
+from modelyard.engine.output.sampler import Sampler
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,8 @@ import numpy.typing as npt
 
 from modelyard.engine.guidance import ConstraintBroken
 from modelyard.engine.llama import Context
-from modelyard.engine.output.sampler import Draw, Sampler
+from modelyard.engine.output.draws import Draw
+from modelyard.engine.output.sampler import Sampler
 
 
 class RestrictedSampler:

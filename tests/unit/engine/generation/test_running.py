@@ -7,6 +7,7 @@ from typing import Any
 from modelyard.engine.chat.chat_format import ends_with_call, parser_of
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.output.adjustments import Adjustments
 from modelyard.engine.output.output import SequenceOutput
 from modelyard.engine.output.reasoning_budget import ReasoningCounter, ReasoningSpan
 from modelyard.engine.output.sampler import GreedySampler
@@ -29,7 +30,7 @@ def running(prompt: Chat, **options: Any) -> RunningSequence:
         FORMAT,
         Sequence(identity, 0, [1, 2]),
         SequenceOutput(max_tokens=100, end_tokens=frozenset(), stops=()),
-        GreedySampler({}),
+        GreedySampler(Adjustments({})),
     )
 
 

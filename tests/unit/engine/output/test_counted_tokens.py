@@ -10,6 +10,7 @@ import pytest
 
 from modelyard.engine.guidance import Constraint, ConstraintBroken
 from modelyard.engine.guidance.matcher import Matcher
+from modelyard.engine.output.adjustments import Adjustments
 from modelyard.engine.output.reasoning_budget import BudgetedSampler, ReasoningBudget, ReasoningSpan
 from modelyard.engine.output.restricted import RestrictedSampler
 from modelyard.engine.output.sampler import ConstrainedSampler, GreedySampler
@@ -22,7 +23,7 @@ class Counting(GreedySampler):
     """A greedy sampler that remembers what it has counted."""
 
     def __init__(self) -> None:
-        super().__init__({})
+        super().__init__(Adjustments({}))
         self.counted: list[int] = []
 
     def sample(self, context: Any, index: int, logits: npt.NDArray[np.float32]) -> int:
@@ -78,23 +79,23 @@ def test_a_token_that_a_budget_forces_is_the_one_that_counts(draws: bool) -> Non
 
 @pytest.mark.parametrize("draws", [False, True])
 def test_only_allowed_tokens_are_chosen(draws: bool) -> None:
-    sampler = RestrictedSampler(GreedySampler({}), SIZE, tuple(b"ab"))
+    sampler = RestrictedSampler(GreedySampler(Adjustments({})), SIZE, tuple(b"ab"))
     assert bytes(sampled(sampler, b"xyb", 3, draws=draws)) == b"bbb"
 
 
 @pytest.mark.parametrize("draws", [False, True])
 def test_an_excluded_sequence_is_never_completed(draws: bool) -> None:
-    sampler = RestrictedSampler(GreedySampler({}), SIZE, None, [tuple(b"xxx"), tuple(b"y")])
+    sampler = RestrictedSampler(GreedySampler(Adjustments({})), SIZE, None, [tuple(b"xxx"), tuple(b"y")])
     assert bytes(sampled(sampler, b"xyz", 7, draws=draws)) == b"xxzxxzx"
 
 
 def test_what_an_earlier_engine_has_sampled_belongs_to_an_excluded_sequence() -> None:
-    sampler = RestrictedSampler(GreedySampler({}), SIZE, None, [tuple(b"xxx")], list(b"abxx"))
+    sampler = RestrictedSampler(GreedySampler(Adjustments({})), SIZE, None, [tuple(b"xxx")], list(b"abxx"))
     assert bytes(sampled(sampler, b"xz", 2, draws=False)) == b"zx"
 
 
 def test_a_token_that_is_sampled_again_counts_once_towards_an_excluded_sequence() -> None:
-    sampler = RestrictedSampler(GreedySampler({}), SIZE, None, [tuple(b"xx")])
+    sampler = RestrictedSampler(GreedySampler(Adjustments({})), SIZE, None, [tuple(b"xx")])
     uncertain = np.zeros(SIZE, np.float32)
     uncertain[ord("x")] = 0.1
     assert not sampler.is_certain(uncertain.copy(), sampler.sample(CONTEXT, 0, uncertain))
@@ -103,6 +104,6 @@ def test_a_token_that_is_sampled_again_counts_once_towards_an_excluded_sequence(
 
 def test_a_grammar_that_allows_none_of_the_allowed_tokens_fails_its_request() -> None:
     constraint = Constraint(vocabulary(), Matcher(vocabulary(), "start: /[0-9]+/"))
-    sampler = ConstrainedSampler(RestrictedSampler(GreedySampler({}), SIZE, tuple(b"ab")), constraint)
+    sampler = ConstrainedSampler(RestrictedSampler(GreedySampler(Adjustments({})), SIZE, tuple(b"ab")), constraint)
     with pytest.raises(ConstraintBroken, match="allows"):
         sampler.sample(CONTEXT, 0, liking(b"a"))

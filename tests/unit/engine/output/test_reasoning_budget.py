@@ -10,6 +10,7 @@ import pytest
 
 from modelyard.engine.guidance import Constraint
 from modelyard.engine.guidance.matcher import Matcher
+from modelyard.engine.output.adjustments import Adjustments
 from modelyard.engine.output.reasoning_budget import BudgetedSampler, ReasoningBudget, ReasoningCounter, ReasoningSpan
 from modelyard.engine.output.sampler import ConstrainedSampler, GreedySampler
 from unit.engine.guidance.words import CONTROL, SIZE, TOKENS, vocabulary
@@ -37,7 +38,7 @@ def said(sampler: Any, likes: list[bytes]) -> bytes:
 
 
 def budgeted(span: ReasoningSpan, limit: int) -> BudgetedSampler:
-    return BudgetedSampler(GreedySampler({}), ReasoningBudget(span, limit, piece))
+    return BudgetedSampler(GreedySampler(Adjustments({})), ReasoningBudget(span, limit, piece))
 
 
 @pytest.mark.parametrize("limit", [0, 1, 5])
@@ -88,7 +89,7 @@ def test_a_token_of_the_content_that_is_taken_back_opens_no_reasoning(limit: int
 
 
 def test_a_token_that_a_bias_bans_is_forced_all_the_same() -> None:
-    sampler = BudgetedSampler(GreedySampler({ord("\n"): -np.inf}), ReasoningBudget(OPEN, 0, piece))
+    sampler = BudgetedSampler(GreedySampler(Adjustments({ord("\n"): -np.inf})), ReasoningBudget(OPEN, 0, piece))
     assert said(sampler, [b"x"] * 12) == b"\n</think>\nxx"
 
 
