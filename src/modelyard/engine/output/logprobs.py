@@ -9,28 +9,51 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.output.draws import Probabilities
+from modelyard.engine.output.narrowing import most_likely
 from modelyard.protocol.values import TokenLogprob
 
-Scores = npt.NDArray[np.float64]
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """The log-probabilities of all tokens at one place.
+
+    Attributes:
+        values: [vocab_size].
+        offset: what has to be subtracted from each of them.
+    """
+
+    values: npt.NDArray[np.floating]
+    offset: float
+
+    def of(self, token: int) -> float:
+        """Return the natural logarithm of the probability of a token."""
+        return float(self.values[token]) - self.offset
+
+    def rank(self, token: int) -> int:
+        """Return the place of a token among all, the likeliest being 1."""
+        return 1 + int(np.count_nonzero(self.values > self.values[token]))
+
+    def likeliest(self, count: int) -> tuple[int, ...]:
+        """Return the ``count`` most likely tokens, or all if there are fewer, the likeliest first."""
+        return tuple(most_likely(self.values, count).tolist()) if count else ()
 
 
 def log_softmax(logits: npt.NDArray[np.float32]) -> Scores:
-    """Return the natural logarithms of the probabilities of [vocab_size] logits."""
+    """Return the scores of [vocab_size] logits, which may be changed afterwards."""
     highest = logits.max()
-    # The exponentials keep the precision of the logits: in 64 bits, they would take most of the time.
-    total = np.exp(logits - highest).sum(dtype=np.float64)
-    return logits.astype(np.float64) - (float(highest) + np.log(total))  # type: ignore[no-any-return]
+    return Scores(logits.copy(), float(highest) + math.log(np.exp(logits - highest).sum()))
 
 
-def log_of(probabilities: Scores) -> Scores:
-    """Return the natural logarithms of [vocab_size] probabilities; that of 0 is minus infinity."""
+def log_of(probabilities: Probabilities) -> Scores:
+    """Return the scores of [vocab_size] probabilities; that of 0 is minus infinity."""
     with np.errstate(divide="ignore"):
-        return np.log(probabilities)
+        return Scores(np.log(probabilities), 0.0)
 
 
 class LogprobRecorder:
@@ -88,8 +111,7 @@ class LogprobRecorder:
         for index, row in enumerate(logits, at + 1):
             if index == len(self.prompt) and index < len(tokens):
                 scores = log_softmax(row)
-                rank = 1 + int(np.count_nonzero(scores > scores[tokens[index]]))
-                self.prompt.append(replace(self.entry(tokens[index], scores), rank=rank))
+                self.prompt.append(replace(self.entry(tokens[index], scores), rank=scores.rank(tokens[index])))
 
     def add(self, token: int, size: int, scores: Scores) -> None:
         """Add a token of the answer, with the scores that it was sampled from.
@@ -102,12 +124,9 @@ class LogprobRecorder:
 
     def entry(self, token: int, scores: Scores) -> TokenLogprob:
         """Return the log-probability of a token, with the most likely tokens in its place."""
-        count = min(self._top, len(scores))
-        best = np.argpartition(-scores, count - 1)[:count] if count else np.empty(0, np.intp)
-        ranked = best[np.argsort(-scores[best], kind="stable")]
-        ids = tuple(map(int, ranked))
-        top = tuple((self.piece(index), float(scores[index])) for index in ids)
-        return TokenLogprob(self.piece(token), float(scores[token]), top, token, ids)
+        ids = scores.likeliest(self._top)
+        top = tuple((self.piece(index), scores.of(index)) for index in ids)
+        return TokenLogprob(self.piece(token), scores.of(token), top, token, ids)
 
     def prompt_with(self, top: int | None) -> tuple[TokenLogprob, ...]:
         """Return the log-probabilities of the prompt, with no more than ``top`` of the likeliest tokens each."""
