@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from modelyard.engine.guidance import Constraint, GrammarCompiler
+from modelyard.engine.guidance import Constraint, GrammarCompiler, prepare
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
@@ -60,9 +60,8 @@ class StepComputer:
             position = chunk.sequence.position_at(chunk.position)
             length = self._batch.fill(length, chunk.tokens, position, chunk.sequence.slot.index, outputs=chunk.outputs)
         if constraints:
-            for chunk in chunks:
-                if chunk.outputs and (constraint := constraints.get(chunk.sequence.id)) is not None:
-                    constraint.prepare(self._grammars.masks)
+            ids = [chunk.sequence.id for chunk in chunks if chunk.outputs]
+            prepare([constraints[each] for each in ids if each in constraints], self._grammars.masks)
         with self._device.step(self._share):
             self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
             began = time.perf_counter()

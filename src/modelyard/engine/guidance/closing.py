@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -28,6 +29,7 @@ _MAX_QUOTES_IN_TEXT: Final = 4
 
 # Best first: closers, then a string, which may be empty, then what ends or continues a value, then openers and blanks.
 _CLOSERS: Final = b'}])"'
+_SINGLE_CLOSERS: Final = b'"}]'
 _LETTERS: Final = bytes(range(ord("a"), ord("z") + 1))
 _ORDER: Final = _CLOSERS + b",:0123456789" + _LETTERS + _LETTERS.upper() + b"'`>;.!?/_@#$%&*=+|~^-<({[" + b"\\\n \t\r"
 _RANK: Final = {byte: rank for rank, byte in enumerate(dict.fromkeys(_ORDER + bytes(range(256))))}
@@ -39,8 +41,33 @@ _MAX_REPEATED_CLOSERS: Final = 64
 _TEXT: Final = frozenset(b"aZ}]")
 
 
-def closing(position: Matcher, vocabulary: Vocabulary) -> tuple[int, ...] | None:
-    """Return tokens that bring the answer at ``position`` to a place where it may end; () if it may end there.
+# How many bytes of a completion a token may have used up, alone and where it has opened something else, too.
+_MAX_USED_UP: Final = 24
+_MAX_USED_UP_BEFORE: Final = 6
+
+# What closes that which a token may have opened: a string or an array, a value, and a member of an object.
+_OPENED: Final = (b'""', b':""', b'":""', b'"":""', b"]", b"}", b'":""}')
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """What brings an answer from where it is to an end of its grammar.
+
+    Attributes:
+        tokens: as the model's tokenizer writes the text.
+        steps: the same with a token for each byte; it may have more at its beginning, which the answer has already.
+    """
+
+    tokens: tuple[int, ...]
+    steps: tuple[int, ...]
+
+    def behind_first(self) -> Completion:
+        """Return what is left once the answer has its first token."""
+        return Completion(self.tokens[1:], self.steps)
+
+
+def closing(position: Matcher, vocabulary: Vocabulary) -> Completion | None:
+    """Return what brings the answer at ``position`` to a place where it may end; no tokens if it may end there.
 
     Return None if none are found in MAX_STEPS steps or MAX_SEARCH_S seconds. The matcher does not advance.
     """
@@ -71,15 +98,44 @@ def closing(position: Matcher, vocabulary: Vocabulary) -> tuple[int, ...] | None
     if matcher.error is not None:
         return None
     joined = tuple(_joined(steps, vocabulary))
-    return joined if completes(position, joined) else tuple(steps)
+    return Completion(joined if completes(position, joined, vocabulary) else tuple(steps), tuple(steps))
 
 
-def completes(position: Matcher, tokens: Sequence[int]) -> bool:
+def adapted(completion: Completion, token: int, position: Matcher, vocabulary: Vocabulary) -> Completion | None:
+    """Return a completion for the answer behind ``token``, made of the one for the answer before it.
+
+    Most tokens leave it as it is, open what one token closes, or use up its beginning. Return None if a search must
+    find another one. The matcher, at ``position`` before the token, does not advance.
+    """
+    for changed in _variants(completion, vocabulary):
+        if completes(position, (token, *changed.tokens), vocabulary):
+            return changed
+    for steps in _stepwise_variants(completion.steps, vocabulary):
+        if completes(position, (token, *steps), vocabulary):
+            joined = tuple(_joined(steps, vocabulary))
+            return Completion(joined if completes(position, (token, *joined), vocabulary) else steps, steps)
+    return None
+
+
+def _variants(completion: Completion, vocabulary: Vocabulary) -> Iterator[Completion]:
+    tokens, steps = completion.tokens, completion.steps
+    yield completion
+    for closer in vocabulary.byte_tokens[list(_SINGLE_CLOSERS)].tolist():
+        yield Completion((closer, *tokens), (closer, *steps))
+    yield completion.behind_first()
+
+
+def _stepwise_variants(steps: tuple[int, ...], vocabulary: Vocabulary) -> Iterator[tuple[int, ...]]:
+    for start in range(1, min(len(steps), _MAX_USED_UP) + 1):
+        yield steps[start:]
+    for start in range(min(len(steps), _MAX_USED_UP_BEFORE) + 1):
+        for opened in _OPENED:
+            yield (*vocabulary.byte_tokens[list(opened)].tolist(), *steps[start:])
+
+
+def completes(position: Matcher, tokens: Sequence[int], vocabulary: Vocabulary) -> bool:
     """Whether the answer at ``position`` may end behind ``tokens``. The matcher does not advance."""
-    if any(token < 0 for token in tokens) or not position.allows(tokens):
-        return False
-    matcher = position.clone()
-    return all(map(matcher.consume, tokens)) and (matcher.is_stopped or matcher.is_accepting)
+    return min(tokens, default=0) >= 0 and position.allows((*tokens, min(vocabulary.end_tokens)))
 
 
 def _is_set(mask: npt.NDArray[np.uint8], tokens: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:

@@ -149,14 +149,20 @@ class PatientSampler:
 
 
 class ConstrainedSampler:
-    """Has another sampler choose among the tokens that a grammar allows."""
+    """Has another sampler choose among the tokens that a grammar allows.
 
-    __slots__ = ("_chooser", "can_verify", "constraint")
+    The most likely token of all is the most likely allowed one, if it is allowed: a greedy sampler looks at the others
+    only if it is not.
+    """
+
+    __slots__ = ("_chooser", "_greedy", "can_verify", "constraint")
 
     def __init__(self, chooser: Sampler, constraint: Constraint) -> None:
         self.can_verify = chooser.can_verify
         self.constraint = constraint
         self._chooser = chooser
+        self._greedy = chooser if isinstance(chooser, GreedySampler) else None
+        constraint.is_asked_first = self._greedy is not None
 
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
         """Return a token that the grammar allows next, and behind which the answer can end within its limit.
@@ -164,6 +170,15 @@ class ConstrainedSampler:
         Raises:
             ConstraintBroken: the grammar allows none.
         """
+        if self._greedy is not None:
+            self._greedy.adjustments.apply(logits)
+            token = int(logits.argmax())
+            if not self.constraint.permits(token):
+                self.constraint.apply(logits)
+                token = int(logits.argmax())
+            token = self.constraint.advance(token)
+            self._greedy.accept(token)
+            return token
         if self.constraint.may_replace:
             token, _ = self.draw(logits)
             self.accept(token)

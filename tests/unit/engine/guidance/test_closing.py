@@ -79,9 +79,9 @@ def _no_hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )  # fmt: skip
 def test_each_schema_has_a_completion_that_is_valid(schema: dict[str, Any]) -> None:
-    tokens = closing(Matcher(WORDS, grammar(schema)), WORDS)
-    assert tokens is not None
-    jsonschema.validate(json.loads(text_of(tokens)), schema)
+    found = closing(Matcher(WORDS, grammar(schema)), WORDS)
+    assert found is not None
+    jsonschema.validate(json.loads(text_of(found.tokens)), schema)
 
 
 @pytest.mark.parametrize(
@@ -94,18 +94,18 @@ def test_each_schema_has_a_completion_that_is_valid(schema: dict[str, Any]) -> N
     ],
 )
 def test_other_grammars_have_completions_too(rules: str, pattern: str) -> None:
-    tokens = closing(Matcher(WORDS, rules), WORDS)
-    assert tokens is not None
-    assert re.fullmatch(pattern, text_of(tokens))
+    found = closing(Matcher(WORDS, rules), WORDS)
+    assert found is not None
+    assert re.fullmatch(pattern, text_of(found.tokens))
 
 
 def test_a_completion_passes_through_control_tokens() -> None:
     lark = Lark({"<control>": CONTROL}.get, ["<control>"])
     rules = lark.grammar(f"{lark.text_until('<control>')} {lark.json({'type': 'array'}, strict=False)}")
-    tokens = closing(Matcher(WORDS, rules), WORDS)
-    assert tokens is not None
-    assert tokens[0] == CONTROL
-    assert json.loads(text_of(tokens[1:])) == []
+    found = closing(Matcher(WORDS, rules), WORDS)
+    assert found is not None
+    assert found.tokens[0] == CONTROL
+    assert json.loads(text_of(found.tokens[1:])) == []
 
 
 def test_free_text_without_an_end_of_its_own_has_no_completion() -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard.engine.guidance import Constraint, ConstraintBroken
+from modelyard.engine.guidance import Constraint, ConstraintBroken, prepare
 from modelyard.engine.guidance import constraint as module
-from modelyard.engine.output.sampler import ConstrainedSampler
+from modelyard.engine.output.adjustments import Adjustments
+from modelyard.engine.output.sampler import ConstrainedSampler, GreedySampler
 from unit.engine.guidance.words import CONTROL, EMPTY, END, OTHER_END, SIZE, TOKENS, allowed, constraint, vocabulary
 
 WORDS = vocabulary()
@@ -131,12 +132,42 @@ def test_what_is_likely_stays_likely_and_what_is_not_allowed_has_no_probability(
 
 def test_a_mask_that_was_prepared_is_the_one_that_is_applied(masks: Executor) -> None:
     over = constraint("start: /[ac]b/", WORDS)
-    over.prepare(masks)
-    over.prepare(masks)
+    prepare([over], masks)
+    prepare([over], masks)
     assert allowed(over) == {ord("a"), ord("c"), TOKENS.index(b"ab")}
     over.accept(ord("a"))
-    over.prepare(masks)
+    prepare([over], masks)
     assert allowed(over) == {ord("b")}
+
+
+@pytest.mark.parametrize("is_prepared", [True, False])
+def test_the_most_likely_token_is_the_same_whether_it_is_asked_for_first(is_prepared: bool, masks: Executor) -> None:
+    random = np.random.default_rng(5)
+    rules = 'start: "[" (/[0-9]+(e[0-9]+)?/ | /"[^"]*"/) "]"'
+    context: Any = None
+    asking = ConstrainedSampler(GreedySampler(Adjustments({})), constraint(rules, WORDS))
+    masking = constraint(rules, WORDS)
+    for step in range(70):
+        logits = random.normal(0, 1, SIZE).astype(np.float32)
+        # A number without end, as long as it may be.
+        logits[ord("7")] += 5 if step > 3 else 0
+        masked = logits.copy()
+        masking.apply(masked)
+        expected = int(masked.argmax())
+        if is_prepared:
+            prepare([asking.constraint], masks)
+        assert asking.sample(context, 0, logits) == expected
+        masking.accept(expected)
+        if masking.is_complete:
+            break
+
+
+def test_masks_are_prepared_together_and_each_fails_by_itself(masks: Executor) -> None:
+    both = [constraint('start: "a"', WORDS), constraint('start: ""', vocabulary(frozenset()))]
+    prepare(both, masks)
+    assert allowed(both[0]) == {ord("a")}
+    with pytest.raises(ConstraintBroken):
+        allowed(both[1])
 
 
 def test_a_mask_that_never_comes_breaks_its_answer_alone(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -146,7 +177,7 @@ def test_a_mask_that_never_comes_breaks_its_answer_alone(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(module, "_MAX_MASK_S", 0.0)
     over = constraint('start: "a"', WORDS)
-    over.prepare(Stuck())
+    prepare([over], Stuck())
     with pytest.raises(ConstraintBroken, match="took longer"):
         allowed(over)
 

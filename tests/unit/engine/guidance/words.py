@@ -6,7 +6,7 @@ from concurrent.futures import Executor
 
 import numpy as np
 
-from modelyard.engine.guidance import Constraint, Vocabulary
+from modelyard.engine.guidance import Constraint, Vocabulary, prepare
 from modelyard.engine.guidance.matcher import Matcher
 
 # Tokens as models have them: several characters, parts of characters, and words across the parts of JSON.
@@ -59,7 +59,7 @@ def babble(
     said = b""
     for step in range(1000):
         if masks is not None:
-            over.prepare(masks)
+            prepare([over], masks)
         logits = random.standard_normal(len(tokens)).astype(np.float32)
         if step >= patience:
             logits[list(eager)] += 10 * np.fromiter(eager.values(), np.float32)
