@@ -12,7 +12,7 @@ import numpy.typing as npt
 from modelyard.engine.llama import Context, SamplerChain, active_samplers
 from modelyard.engine.output.adjustments import Adjustments
 from modelyard.engine.output.draws import Draw
-from modelyard.engine.output.narrowing import Narrowing, drawn, narrowed
+from modelyard.engine.output.narrowing import Candidates, Narrowing, drawn, drawn_of_all, narrowed
 from modelyard.protocol.prompts import SamplerName, Sampling
 
 # The samplers that need no chain of llama.cpp, in their order.
@@ -42,15 +42,12 @@ class DrawingSampler:
     def sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
         """Draw a token, and count it."""
         self._adjustments.apply(logits)
-        candidates = narrowed(logits, self._narrowing, is_exact=self._chain is not None)
-        if self._chain is None:
-            assert candidates is not None
-            token = drawn(candidates, _random())
-        elif candidates is None or candidates.ids is None:
-            # llama.cpp reads the same memory.
-            token = self._chain.sample(context, index, logits)
+        if self._chain is None and self._narrowing.leaves_all:
+            token = drawn_of_all(logits, self._narrowing.temperature, _random)
         else:
-            token = self._chain.draw_among(candidates.ids, candidates.logits, is_sorted=candidates.is_sorted)
+            candidates = narrowed(logits, self._narrowing, is_exact=self._chain is not None)
+            # llama.cpp reads the same memory.
+            token = self._chain_sample(context, index, logits) if candidates is None else self._draw_from(candidates)
         self._adjustments.accept(token)
         return token
 
@@ -58,14 +55,20 @@ class DrawingSampler:
         """Draw a token, but do not count it."""
         self._adjustments.apply(logits)
         candidates = narrowed(logits, self._narrowing, is_exact=self._chain is not None)
-        if self._chain is None:
-            assert candidates is not None
-            token = drawn(candidates, _random())
-        elif candidates is None or candidates.ids is None:
+        if candidates is None:
+            assert self._chain is not None
             return self._chain.draw(logits)
-        else:
-            token = self._chain.draw_among(candidates.ids, candidates.logits, is_sorted=candidates.is_sorted)
-        return token, partial(candidates.probabilities, logits.size)
+        return self._draw_from(candidates), partial(candidates.probabilities, logits.size)
+
+    def _chain_sample(self, context: Context, index: int, logits: npt.NDArray[np.float32]) -> int:
+        assert self._chain is not None
+        return self._chain.sample(context, index, logits)
+
+    def _draw_from(self, candidates: Candidates) -> int:
+        if self._chain is None:
+            return drawn(candidates, _random())
+        assert candidates.ids is not None
+        return self._chain.draw_among(candidates.ids, candidates.logits, is_sorted=candidates.is_sorted)
 
     def accept(self, token: int) -> None:
         """Count a token of the answer."""

@@ -12,7 +12,7 @@ import pytest
 
 from modelyard.engine.llama import SamplerChain
 from modelyard.engine.output.drawing import DrawingSampler
-from modelyard.engine.output.narrowing import Narrowing, drawn, most_likely, narrowed
+from modelyard.engine.output.narrowing import Candidates, Narrowing, drawn, drawn_of_all, most_likely, narrowed
 from modelyard.engine.output.sampler import GreedySampler, make_sampler
 from modelyard.protocol.prompts import Sampling
 
@@ -118,6 +118,19 @@ def test_numbers_draw_each_token_as_often_as_it_is_likely(size: int) -> None:
     assert np.abs(found - count * candidates.probabilities(size)).max() <= 2 + group_ends
     assert not found[::2].any()
     assert {drawn(candidates, 0.0), drawn(candidates, 1 - 2.0**-53)} <= set(np.flatnonzero(logits > -np.inf).tolist())
+
+
+@pytest.mark.parametrize("temperature", [0.05, 1.0, 3.0])
+def test_all_tokens_are_drawn_as_often_as_they_are_likely(temperature: float) -> None:
+    random = np.random.default_rng(1)
+    logits = random.normal(0, 1.5, 40).astype(np.float32)
+    logits[3:6] = -np.inf
+    logits[7] += 8
+    count = 20_000
+    found = np.bincount([drawn_of_all(logits, temperature, random.random) for _ in range(count)], minlength=40) / count
+    expected = Candidates(None, logits / np.float32(temperature), is_sorted=False).probabilities(40)
+    # Five standard deviations.
+    assert (np.abs(found - expected) <= 5 * np.sqrt(expected / count) + 1e-12).all()
 
 
 @pytest.mark.parametrize(("size", "count"), [(10, 3), (10, 10), (10, 20), (5000, 1), (5000, 256), (9999, 300)])
