@@ -19,7 +19,7 @@ import numpy.typing as npt
 from modelyard.engine.generation import prompt_reports
 from modelyard.engine.generation.admission import Admission, Admitted
 from modelyard.engine.generation.computer import StepComputer
-from modelyard.engine.generation.finite import NOT_FINITE, is_usable
+from modelyard.engine.generation.finite import NOT_FINITE, peaks
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.generation.sampling import draw_tokens
 from modelyard.engine.generation.stats import StatsReporter
@@ -351,26 +351,31 @@ class GenerationLoop:
         if not rows:
             return
         logits = self._context.logits(rows)
+        likeliest = peaks(logits)
         index = row = 0
         for chunk in chunks:
             index += len(chunk.tokens)
             if chunk.outputs:
-                self._sample(chunk, index - chunk.outputs, logits[row : row + chunk.outputs])
-                row += chunk.outputs
+                end = row + chunk.outputs
+                self._sample(chunk, index - chunk.outputs, logits[row:end], likeliest[row:end])
+                row = end
 
-    def _sample(self, chunk: ScheduledChunk, index: int, logits: npt.NDArray[np.float32]) -> None:
+    def _sample(
+        self, chunk: ScheduledChunk, index: int, logits: npt.NDArray[np.float32], likeliest: list[int | None]
+    ) -> None:
         """Sample the next tokens of a sequence, and report them; end it where it is over.
 
         Args:
             chunk: the tokens that were computed.
             index: index in the batch of the first of them with logits.
             logits: [outputs, vocab_size].
+            likeliest: the most likely token of each row; None where there is none.
         """
         sequence, drafted = chunk.sequence, chunk.tokens[len(chunk.tokens) - chunk.outputs + 1 :]
         running = self._running[sequence.id]
         output = running.output
         constraint = self._constraints.get(sequence.id) if self._constraints else None
-        if not all(map(is_usable, logits)):
+        if None in likeliest:
             self._fail(sequence, EngineError(self._name, NOT_FINITE))
             return
         if sequence.scores_prompt:
@@ -382,7 +387,9 @@ class GenerationLoop:
             self._end(sequence.id, Finished(sequence.id, "length", sequence.usage))
             return
         try:
-            drawn, accepted = draw_tokens(self._model, self._context, running, constraint, drafted, index, logits)
+            drawn, accepted = draw_tokens(
+                self._model, self._context, running, constraint, drafted, index, logits, likeliest
+            )
         except ConstraintBroken as broken:
             self._fail(sequence, GrammarBroken(reason_of(str(broken))))
             return

@@ -16,6 +16,7 @@ from modelyard.engine.guidance import Constraint
 from modelyard.engine.llama import Context, Model
 from modelyard.engine.output.logprobs import LogprobRecorder, log_of, log_softmax
 from modelyard.engine.output.output import SequenceOutput
+from modelyard.engine.output.sampler import GreedySampler
 from modelyard.protocol.events import Token
 from modelyard.protocol.values import SequenceId
 
@@ -28,6 +29,7 @@ def draw_tokens(
     drafted: Sequence[int],
     index: int,
     logits: npt.NDArray[np.float32],
+    likeliest: Sequence[int | None],
 ) -> tuple[Token, int]:
     """Sample the next token of a sequence, and one more for each draft token that is accepted.
 
@@ -38,6 +40,7 @@ def draw_tokens(
         drafted: the draft tokens that were computed behind its last token.
         index: index in the batch of the first token with logits.
         logits: [outputs, vocab_size].
+        likeliest: the most likely token of each row.
 
     Returns:
         The event of the tokens, and how many draft tokens were accepted.
@@ -48,6 +51,8 @@ def draw_tokens(
     sequence, sampler, output = running.tokens, running.sampler, running.output
     recorder, first = output.recorder, len(sequence.tokens)
     text, accepted = "", 0
+    takes_likeliest = isinstance(sampler, GreedySampler) and sampler.adjustments.are_none
+    watches_end = constraint is not None or running.calls is not None or running.request.max_predict_s is not None
     while True:
         row = logits[accepted]
         scores = None if recorder is None or running.request.sampled_logprobs else log_softmax(row)
@@ -55,6 +60,8 @@ def draw_tokens(
             token, probabilities = sampler.draw(row)
             scores = log_of(probabilities())
             sampler.accept(token)
+        elif takes_likeliest and (best := likeliest[accepted]) is not None:
+            token = best
         else:
             token = sampler.sample(context, index + accepted, row)
         if drafted and not sampler.is_certain(row, token):
@@ -68,7 +75,9 @@ def draw_tokens(
             running.reasoning.push(piece)
         if recorder is not None and scores is not None and token not in output.end_tokens:
             recorder.add(token, len(piece), scores)
-        text += new_text + _end_in_time(running, constraint, new_text)
+        text += new_text
+        if watches_end:
+            text += _end_in_time(running, constraint, new_text)
         if output.finish_reason or accepted == len(drafted) or token != drafted[accepted]:
             break
         accepted += 1

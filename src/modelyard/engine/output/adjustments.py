@@ -105,6 +105,11 @@ class Adjustments:
         self._values = np.fromiter(bias.values(), np.float32, len(bias))
         self._penalties = tuple(penalties)
 
+    @property
+    def are_none(self) -> bool:
+        """Whether there is neither a bias nor a penalty."""
+        return not self._ids.size and not self._penalties
+
     def apply(self, logits: npt.NDArray[np.float32]) -> None:
         """Change a row of [vocab_size] logits; called once for each token."""
         if self._ids.size:
