@@ -78,13 +78,27 @@ class LoopThread(Generic[_Value_co]):
             Closed, ForkedProcess: as ``call``.
             WrongEventLoop: the caller is on the event loop itself.
         """
+        self.check_caller()
+        return self.post(work)
+
+    def check_caller(self) -> None:
+        """Raise an error if the calling thread cannot wait for work.
+
+        Raises:
+            Closed, ForkedProcess: as ``call``.
+            WrongEventLoop: the caller is on the event loop itself.
+        """
         self.check()
         if threading.current_thread() is self._thread:
             raise WrongEventLoop(
                 "This call came from the thread of the model's own event loop, and would wait for itself for ever. "
                 "Call the model from another thread."
             )
-        return self.post(work)
+
+    def wake(self, function: Callable[[], object]) -> None:
+        """Call ``function`` on the event loop soon; do nothing once it is closed."""
+        with contextlib.suppress(RuntimeError):
+            self.loop.call_soon_threadsafe(function)
 
     def post(self, work: Callable[[_Value_co], Coroutine[Any, Any, _T]]) -> Future[_T]:
         """Start ``work`` on the event loop, for callers that do not wait for it: they may be on any thread.
@@ -201,5 +215,12 @@ def outcome(future: Future[_T]) -> _T:
     except CancelledError:
         raise Closed from None
     except ModelyardError as error:
-        # Its message says what to do; a traceback through this module and the event loop would bury it.
-        raise error.with_traceback(None) from error.__cause__
+        raise without_loop_frames(error) from error.__cause__
+
+
+def without_loop_frames(error: Exception) -> Exception:
+    """Return ``error`` without its traceback, if it is one of ours.
+
+    Its message says what to do; a traceback through this module and the event loop would bury it.
+    """
+    return error.with_traceback(None) if isinstance(error, ModelyardError) else error
