@@ -27,13 +27,22 @@ from bench.workloads import WORKLOADS
 FOLDER, RESULTS = ROOT / ".bench", ROOT / "bench" / "results"
 SWAP, SWAP_GOAL = "swap, first token", {"llama.cpp server": 2.0}
 
+SAMPLED = [name for name in WORKLOADS if name.startswith(("one stream, ", "eight streams, "))]
+EIGHT_STREAMS = [name for name in WORKLOADS if name.startswith("eight streams")]
 TWO_MODELS = [name for name in WORKLOADS if name.startswith("two models")]
 
 # The workloads that a system cannot do, and why.
 IMPOSSIBLE = {
-    "mistralrs": dict.fromkeys(("eight streams", *TWO_MODELS), "one request at a time, one model"),
-    "llama-cpp-python": dict.fromkeys(("eight streams", *TWO_MODELS), "one request at a time"),
-    "bare loop": {**dict.fromkeys(TWO_MODELS, "one model"), "repeated prompt": "it keeps nothing"},
+    "mistralrs": {
+        **dict.fromkeys(SAMPLED, "its runner is greedy"),
+        **dict.fromkeys((*EIGHT_STREAMS, *TWO_MODELS), "one request at a time, one model"),
+    },
+    "llama-cpp-python": dict.fromkeys((*EIGHT_STREAMS, *TWO_MODELS), "one request at a time"),
+    "bare loop": {
+        **dict.fromkeys(SAMPLED, "it is greedy"),
+        **dict.fromkeys(TWO_MODELS, "one model"),
+        "repeated prompt": "it keeps nothing",
+    },
 }
 
 

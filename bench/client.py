@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +33,30 @@ class Answer:
         return (self.tokens - 1) / (self.last - self.first)
 
 
-async def complete(port: int, model: str, prompt: str, tokens: int) -> Answer:
-    """Stream a completion of so many tokens, greedy, whatever they are.
+async def complete(port: int, model: str, prompt: str, tokens: int, fields: Mapping[str, Any]) -> Answer:
+    """Stream a completion of so many tokens, greedy unless ``fields`` say otherwise.
+
+    A ``response_format`` makes it a chat, because servers take that field there; its answer may end earlier.
 
     Raises:
         RuntimeError: the server refuses it, or ends the stream early.
     """
     body = {
         "model": model,
-        "prompt": prompt,
         "max_tokens": tokens,
         "temperature": 0,
         "stream": True,
-        "ignore_eos": True,
         "stream_options": {"include_usage": True},
+        **fields,
     }
+    is_chat = "response_format" in fields
+    if is_chat:
+        body["messages"] = [{"role": "user", "content": prompt}]
+    else:
+        body |= {"prompt": prompt, "ignore_eos": True}
     raw = json.dumps(body).encode()
     fields = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(raw)}\r\n"
-    head = f"POST /v1/completions HTTP/1.1\r\n{fields}\r\n"
+    head = f"POST /v1/{'chat/' if is_chat else ''}completions HTTP/1.1\r\n{fields}\r\n"
     began = time.perf_counter()
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
@@ -60,6 +68,10 @@ async def complete(port: int, model: str, prompt: str, tokens: int) -> Answer:
         return await _read(reader, began)
     finally:
         writer.close()
+
+
+# What is in a frame that has no text.
+_EMPTY = (b'"text":""', b'"choices":[]', b'"content":""', b'"content":null', b'"delta":{}')
 
 
 async def _read(reader: asyncio.StreamReader, began: float) -> Answer:
@@ -75,7 +87,7 @@ async def _read(reader: asyncio.StreamReader, began: float) -> Answer:
         if usage >= 0:
             digits = line[usage + 20 : usage + 32].lstrip()
             counted = int(digits[: next(at for at, byte in enumerate(digits) if not 48 <= byte <= 57)])
-        if b'"text":""' not in line and b'"choices":[]' not in line:
+        if not any(empty in line for empty in _EMPTY):
             frames, last = frames + 1, time.perf_counter()
             first = first or last
     raise RuntimeError("the stream ended without [DONE]")

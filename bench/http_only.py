@@ -39,7 +39,7 @@ class Server:
     async def token_us(self) -> float:
         """Microseconds of processor time for a token of many streams."""
         before = self._cpu_s()
-        await asyncio.gather(*(complete(self._port, "0", "A story", TOKENS) for _ in range(STREAMS)))
+        await asyncio.gather(*(complete(self._port, "0", "A story", TOKENS, {}) for _ in range(STREAMS)))
         return (self._cpu_s() - before) / (STREAMS * TOKENS) * 1e6
 
     async def request_ms(self) -> float:

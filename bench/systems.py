@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from bench.client import Answer, complete
 
@@ -27,8 +27,8 @@ THREADS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 
 class System(Protocol):
     """Something that completes text. Several prompts are asked at once; model is an index."""
 
-    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0) -> list[Answer]:
-        """The answers, in order."""
+    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0, **fields: Any) -> list[Answer]:
+        """The answers, in order. The fields go into each request."""
 
 
 class Http:
@@ -42,10 +42,10 @@ class Http:
     def __init__(self, models: Sequence[tuple[int, str]], pid: int = 0) -> None:
         self.models, self.pid = models, pid
 
-    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0) -> list[Answer]:
-        """The answers, in order."""
+    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0, **fields: Any) -> list[Answer]:
+        """The answers, in order. The fields go into each request."""
         port, name = self.models[model]
-        return await asyncio.gather(*(complete(port, name, prompt, tokens) for prompt in prompts))
+        return await asyncio.gather(*(complete(port, name, prompt, tokens, fields) for prompt in prompts))
 
 
 class Lines:
@@ -54,10 +54,12 @@ class Lines:
     def __init__(self, process: subprocess.Popen[str], *, is_batched: bool) -> None:
         self._process, self._is_batched = process, is_batched
 
-    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0) -> list[Answer]:
-        """The answers, in order."""
+    async def ask(self, prompts: Sequence[str], tokens: int, model: int = 0, **fields: Any) -> list[Answer]:
+        """The answers, in order. The fields go into each request."""
         if model:
             raise RuntimeError("It holds one model.")
+        if fields:
+            raise RuntimeError("It is greedy.")
         if self._is_batched:
             return [await asyncio.to_thread(self._ask, {"prompts": list(prompts), "tokens": tokens})] * len(prompts)
         if len(prompts) > 1:

@@ -6,6 +6,8 @@ import asyncio
 import itertools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 from bench.client import Answer
 from bench.files import long_prompt, story
@@ -31,15 +33,15 @@ class Workload:
     goals: dict[str, float]
 
 
-async def one_stream(system: System) -> float:
+async def one_stream(system: System, **fields: Any) -> float:
     """Decode of one stream, after its first token."""
-    (answer,) = await system.ask([story(next(_numbers))], 160)
+    (answer,) = await system.ask([story(next(_numbers))], 160, **fields)
     return answer.tokens_per_s
 
 
-async def eight_streams(system: System) -> float:
+async def eight_streams(system: System, **fields: Any) -> float:
     """Tokens of eight streams, from the request to the last."""
-    answers = await system.ask([story(next(_numbers)) for _ in range(8)], 100)
+    answers = await system.ask([story(next(_numbers)) for _ in range(8)], 100, **fields)
     return _rate(answers)
 
 
@@ -90,9 +92,28 @@ def _seconds(answers: list[Answer]) -> float:
     return max(answer.last for answer in answers) - min(answer.began for answer in answers)
 
 
+# What requests ask of tokens, beside their number.
+_SAMPLING: dict[str, dict[str, Any]] = {
+    "temperature 0.8, top-p": {"temperature": 0.8, "top_p": 0.95},
+    "temperature 1": {"temperature": 1.0},
+    "penalties": {"temperature": 0.8, "top_p": 0.95, "frequency_penalty": 0.5, "presence_penalty": 0.5},
+    "JSON": {"response_format": {"type": "json_object"}},
+    "logprobs": {"logprobs": 5},
+}
+
+
+def _sampled() -> dict[str, Workload]:
+    return {
+        f"{streams}, {name}": Workload("tokens/s", partial(measure, **fields), {"llama.cpp server": 1.0})
+        for name, fields in _SAMPLING.items()
+        for streams, measure in (("one stream", one_stream), ("eight streams", eight_streams))
+    }
+
+
 WORKLOADS = {
     "one stream": Workload("tokens/s", one_stream, {"bare loop": 0.97, "llama.cpp server": 1.0, "mistralrs": 2.1}),
     "eight streams": Workload("tokens/s", eight_streams, {"bare loop": 0.95, "llama.cpp server": 1.0}),
+    **_sampled(),
     "two models": Workload("tokens/s", two_models, {"llama.cpp server": 1.0}),
     "two models, least share": Workload(FACTOR, least_share, {OURS: 0.4}),
     "two models, gain over turns": Workload(FACTOR, gain_over_turns, {OURS: 0.97}),
