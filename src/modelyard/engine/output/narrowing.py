@@ -27,11 +27,9 @@ Places = npt.NDArray[np.intp]
 # Tokens are looked at in so many groups, of which only the largest or the sum is computed first.
 _GROUPS: Final = 1024
 
-# Sums of 262,144 numbers of 32 bits differ by 2e-5 with the order of the additions.
-_MARGIN: Final = 1e-4
-
-# Sorting more candidates takes longer than llama.cpp's chain.
-_MAX_SORTED: Final = 8192
+# With the order of the additions, sums of so many numbers of 32 bits differ by less than the margin.
+_MAX_EXACT: Final = 512
+_MARGIN: Final = 1e-5
 
 # A token with less than this part of the probability is rarely within the nucleus.
 _RARE: Final = 1e-4
@@ -210,9 +208,12 @@ def _most_likely(left: Candidates, count: int, *, is_exact: bool) -> Candidates 
 
 def _nucleus(left: Candidates, part: np.float32, *, is_exact: bool) -> Candidates | None:
     """Return the most likely candidates that have the ``part`` of the probability together."""
+    if left.is_sorted:
+        return _sorted_nucleus(left, part, is_exact=is_exact)
+    if is_exact:
+        # A sum of the whole vocabulary, one by one, takes as long as the chain.
+        return None
     weights = np.exp(left.logits - left.logits.max())
-    if is_exact or left.is_sorted:
-        return _sorted_nucleus(left, weights, part, is_exact=is_exact)
     total = float(weights.sum())
     for limit in _limits(part, len(weights)):
         likely = np.flatnonzero(weights >= limit * total)
@@ -227,31 +228,20 @@ def _nucleus(left: Candidates, part: np.float32, *, is_exact: bool) -> Candidate
     return left
 
 
-def _sorted_nucleus(left: Candidates, weights: Floats, part: np.float32, *, is_exact: bool) -> Candidates | None:
-    """Return the same in the order of their logits, added up as llama.cpp does it: one by one, in 32 bits."""
+def _sorted_nucleus(left: Candidates, part: np.float32, *, is_exact: bool) -> Candidates | None:
+    """Return the same of sorted candidates, added up as llama.cpp does it: one by one, in 32 bits."""
     logits = left.logits
-    total = np.add.accumulate(weights)[-1]
-    places = np.arange(len(weights)) if left.is_sorted else None
-    if places is None:
-        for limit in _limits(part, len(weights)):
-            places = np.flatnonzero(weights >= np.float32(limit) * total)
-            if weights[places].sum() >= part * total * (1 + _MARGIN):
-                break
-        else:
-            return None
-        if len(places) > _MAX_SORTED:
-            return None
-        places = places[np.argsort(-logits[places], kind="stable")]
-        logits, weights = logits[places], weights[places]
-    totals = np.add.accumulate(weights / total)
+    weights = np.exp(logits - logits[0])
+    totals = np.add.accumulate(weights / np.add.accumulate(weights)[-1])
     cut = int(totals.searchsorted(part))
-    if cut == len(totals):
-        return None if is_exact else left
-    if is_exact and (
-        totals[cut] - part < _MARGIN or (cut > 0 and part - totals[cut - 1] < _MARGIN) or _has_equals(logits[: cut + 2])
-    ):
+    if is_exact and (cut == len(totals) or len(totals) > _MAX_EXACT):
         return None
-    return _selected(left, places[: cut + 1], logits[: cut + 1], is_sorted=True)
+    if cut == len(totals):
+        return left
+    if is_exact and (totals[cut] - part < _MARGIN or (cut > 0 and part - totals[cut - 1] < _MARGIN)):
+        return None
+    places = np.arange(cut + 1)
+    return _selected(left, places, logits[: cut + 1], is_sorted=True)
 
 
 def _limits(part: np.float32, count: int) -> tuple[float, float]:
