@@ -54,6 +54,7 @@ def _resident() -> int:
 
 def main(model: str, context: int, running: int, kept: int, batch_tokens: int, kv_type: str) -> None:
     """Print what is predicted and what is measured."""
+    from modelyard.engine.kv.offload import checkpoint_limit
     from modelyard.engine.llama import Batch
     from modelyard.engine.loading.load import load
     from modelyard.engine.loading.weights import WeightsPool
@@ -112,8 +113,11 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
         assert inside.restore(slot, state)
         positions[slot] = each
     can_trim = engine.model.can_trim
-    parked = [state.copy() for _ in range(inside.allocated_bytes // PARKED_PART // state.nbytes if can_trim else 0)]
-    del state
+    # What the engine keeps beside the context: whole prefixes, or checkpoints.
+    limit = inside.allocated_bytes // PARKED_PART if can_trim else checkpoint_limit(inside)
+    one = state if can_trim else inside.save_state(0)
+    parked = [one.copy() for _ in range(limit // one.nbytes)]
+    del state, one
     clear(0)
     step([(0, min(batch_tokens, inside.length // 2))])
     clear(0)

@@ -15,7 +15,7 @@ from modelyard.engine.engine import Engine
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.loading.weights import WeightsKey, WeightsPool
-from modelyard.engine.scheduling import scheduler
+from modelyard.engine.scheduling import step_budget
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.events import (
@@ -205,7 +205,7 @@ class Steps:
 
         monkeypatch.setattr(Context, "decode", counting)
         # How many steps a prompt takes is not to depend on the machine.
-        monkeypatch.setattr(scheduler, "MAX_STEP_S", math.inf)
+        monkeypatch.setattr(step_budget, "MAX_STEP_S", math.inf)
 
     def after(self, steps: int, action: Callable[[], None]) -> None:
         self._left, self._action = steps, action

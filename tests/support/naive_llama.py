@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from modelyard.engine.kv.cache import KvCache, TrimCells
+import numpy as np
+
+from modelyard.engine.kv.cache import KvCache, RestoreCheckpoint, SaveCheckpoint, ShareCells, TrimCells
+from modelyard.engine.kv.checkpoints import Checkpoint, CheckpointStore
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
@@ -13,6 +16,7 @@ from modelyard.protocol.values import SequenceId
 
 BATCH = 8
 BESIDE = 3
+STATE_BYTES = 10
 
 
 def cost(*, overhead: float) -> StepCost:
@@ -27,8 +31,9 @@ class Llama:
     """A cache that carries operations out and is fed, and an engine's loop around it.
 
     Every sequence ends with ``answers`` tokens, or when it is as long as the context. ``room`` is what the cache really
-    holds, where that is less than the ``capacity`` in the books. ``period``: answers repeat after so many tokens, and
-    are guessed. ``is_uncertain`` says of which choices the engine wants to be sure.
+    holds, where that is less than the ``capacity`` in the books. Where it cannot be trimmed, each slot has a state, and
+    ``checkpoints`` of them are kept. ``turn_end`` is the token that ends a turn. ``period``: answers repeat after so
+    many tokens, and are guessed. ``is_uncertain`` says of which choices the engine wants to be sure.
     """
 
     def __init__(
@@ -38,6 +43,8 @@ class Llama:
         slots: int = 4,
         max_running: int = 3,
         can_trim: bool = True,
+        checkpoints: int = 4,
+        turn_end: int = 0,
         room: int | None = None,
         period: int | None = None,
         is_uncertain: Callable[[], bool] = lambda: False,
@@ -49,13 +56,17 @@ class Llama:
         self.room = capacity if room is None else room
         self.max_running = max_running
         self.scheduler = Scheduler(
-            KvCache(capacity, slots),
+            KvCache(capacity, slots, checkpoints=None if can_trim else CheckpointStore(checkpoints * STATE_BYTES)),
             max_running=max_running,
             batch_tokens=BATCH,
             prefill_beside_decode=BESIDE,
             can_trim=can_trim,
             cost=cost(overhead=10.0),
+            turn_ends={turn_end},
         )
+        # Length of the tokens that the state of each slot stands for.
+        self.states = dict.fromkeys(range(slots), 0)
+        self.computed = 0
         self.can_trim = can_trim
         self.accepted: dict[int, list[int]] = {index: [] for index in range(slots)}
         # Below it a slot lacks what it would need to go on.
@@ -85,6 +96,7 @@ class Llama:
         if slot is not None:
             assert self.accepted[slot.index] == []
             self.accepted[slot.index] = list(tokens)
+            self.states[slot.index] = len(tokens)
             self.whole_from[slot.index] = shortest
         return slot is not None
 
@@ -104,20 +116,35 @@ class Llama:
         self.sequences.pop(SequenceId(number), None)
 
     def carry_out(self) -> None:
+        checkpoints = self.scheduler.cache.checkpoints
         for operation in self.scheduler.cache.operations:
-            if isinstance(operation, TrimCells):
-                accepted = self.accepted[operation.slot]
-                assert self.can_trim or operation.length in (0, len(accepted)), "a state that cannot be cut was cut"
-                del accepted[operation.length :]
-                if not accepted:
-                    self.whole_from[operation.slot] = 0
-                assert len(accepted) >= self.whole_from[operation.slot]
-            else:
-                assert self.can_trim
-                assert self.accepted[operation.target] == []
-                assert self.whole_from[operation.source] <= operation.length <= len(self.accepted[operation.source])
-                self.whole_from[operation.target] = self.whole_from[operation.source]
-                self.accepted[operation.target] = self.accepted[operation.source][: operation.length]
+            match operation:
+                case TrimCells(slot, length):
+                    accepted = self.accepted[slot]
+                    del accepted[length:]
+                    if not accepted:
+                        self.whole_from[slot] = 0
+                    if self.can_trim or not accepted:
+                        self.states[slot] = len(accepted)
+                    assert self.states[slot] == len(accepted), "a state that cannot be cut was cut"
+                case ShareCells(source, target, length):
+                    assert self.accepted[target] == []
+                    assert length <= len(self.accepted[source])
+                    assert self.whole_from[source] <= length or not self.can_trim
+                    self.whole_from[target] = self.whole_from[source]
+                    self.accepted[target] = self.accepted[source][:length]
+                    self.states[target] = length if self.can_trim else self.states[source]
+                case SaveCheckpoint(slot, tokens, salt):
+                    assert checkpoints is not None
+                    assert self.states[slot] == len(tokens)
+                    assert self.accepted[slot] == list(tokens)
+                    saved = Checkpoint(tokens, salt, np.zeros(STATE_BYTES, np.uint8))
+                    checkpoints.add(saved, ((each.tokens, each.salt) for each in self.scheduler.cache.slots))
+                    assert checkpoints.size_bytes <= checkpoints.limit_bytes
+                case RestoreCheckpoint(slot, checkpoint):
+                    assert self.accepted[slot][: len(checkpoint.tokens)] == list(checkpoint.tokens)
+                    self.states[slot] = len(checkpoint.tokens)
+                    self.whole_from[slot] = min(self.whole_from[slot], len(checkpoint.tokens))
         self.scheduler.cache.operations.clear()
 
     def step(self, *, is_full: bool = False) -> list[ScheduledChunk]:
@@ -140,7 +167,14 @@ class Llama:
             assert self.sequences[oldest].slot is not None, "the oldest was preempted"
         for feed in feeds:
             assert feed.sequence.slot is not None
-            self.accepted[feed.sequence.slot.index] += feed.tokens
+            slot = feed.sequence.slot.index
+            assert self.whole_from[slot] <= len(self.accepted[slot])
+            assert self.states[slot] == len(self.accepted[slot]), "the state is another one"
+            self.accepted[slot] += feed.tokens
+            self.states[slot] += len(feed.tokens)
+            self.computed += len(feed.tokens)
+        if scheduler.save_checkpoints(feeds):
+            self.carry_out()
         for feed in feeds:
             if feed.outputs:
                 self.sample(feed)

@@ -23,8 +23,10 @@ PREFILL_BESIDE_DECODE = 64
 # Limit of tokens in a step of a draft model, which computes a prompt in parts of this size.
 DRAFT_BATCH_TOKENS = 128
 
-# Parked prefixes may take the KV cache's size divided by this, in host memory.
+# Parked prefixes may take the KV cache's size divided by this, in host memory. Checkpoints of a model whose memory
+# cannot be cut back may take as much, and so many of them beyond that.
 PARKED_PART = 4
+CHECKPOINTS = 8
 
 # Cached embeddings of images and sound of one engine, for later turns and other requests: as much as the largest image
 # takes, with 4,096 tokens (Qwen2-VL) in a model that is 4,096 wide.

@@ -12,11 +12,19 @@ KvState = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class KeptPrompt:
-    """Tokens and their KV state, as ``Context.save`` returns it. salt: the cache salt of the request."""
+    """Tokens and their KV state.
+
+    Attributes:
+        tokens: token ids; those of images are below 0.
+        kv: as ``Context.save`` returns it, or ``Context.save_state`` for a checkpoint.
+        salt: the cache salt of the request.
+        is_checkpoint: whether it is a checkpoint, which is of use beside other prompts that begin with its tokens.
+    """
 
     tokens: tuple[int, ...]
     kv: KvState
     salt: str = ""
+    is_checkpoint: bool = False
 
     def read(self) -> KvState:
         """Return the state; the disk cache also stores prompts whose ``read`` copies the state on demand."""

@@ -28,8 +28,9 @@ from modelyard.engine.guidance.trial import reason_of
 from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.input.tokenize_worker import TokenizeWorker
 from modelyard.engine.kv.cache import KvCache
+from modelyard.engine.kv.checkpoints import CheckpointStore
 from modelyard.engine.kv.disk import KvDiskCache
-from modelyard.engine.kv.offload import KvOffload
+from modelyard.engine.kv.offload import KvOffload, checkpoint_limit
 from modelyard.engine.kv.placeholders import ImageSpan, has_placeholders
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
@@ -81,6 +82,9 @@ class GenerationLoop:
         self._inbox = inbox
         self._publish = publish
         cost = StepCost()
+        checkpoints = None
+        if not self._model.can_trim:
+            checkpoints = CheckpointStore(checkpoint_limit(self._context) if settings.prefix_slots else 0)
         self._device, self._share = device, DeviceShare(settings.weight, settings.priority)
         self._record = record
         self._drafter = loaded.drafter
@@ -89,12 +93,14 @@ class GenerationLoop:
                 self._context.length,
                 settings.max_seqs + settings.prefix_slots,
                 has_images=loaded.vision is not None,
+                checkpoints=checkpoints,
             ),
             max_running=settings.max_seqs,
             batch_tokens=settings.batch_tokens,
             prefill_beside_decode=PREFILL_BESIDE_DECODE,
             can_trim=self._model.can_trim,
             cost=cost,
+            turn_ends=self._model.end_tokens,
         )
         self._offload = KvOffload(
             settings.name,
@@ -138,7 +144,8 @@ class GenerationLoop:
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
             self._disk_cache = KvDiskCache(settings.kv_dir, loaded.identity, settings.kv_keep_bytes)
             # At most half of the cells: older prompts would be evicted before they are reused.
-            for prompt in self._disk_cache.load(self._context.length // 2, settings.prefix_slots):
+            checkpoint_bytes = 0 if checkpoints is None else checkpoints.limit_bytes
+            for prompt in self._disk_cache.load(self._context.length // 2, settings.prefix_slots, checkpoint_bytes):
                 self._offload.hold(prompt)
 
     def fail(self) -> None:
@@ -444,6 +451,8 @@ class GenerationLoop:
         else:
             outcome = self._computer.compute(chunks, self._constraints)
         if outcome == Context.DECODED:
+            if self._scheduler.save_checkpoints(chunks):
+                self._offload.carry_out()
             self._events += prompt_reports.progress(chunks, self._running)
             return chunks
         if outcome != Context.CACHE_FULL:

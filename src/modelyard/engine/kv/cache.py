@@ -11,7 +11,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
+from modelyard.engine.kv.checkpoints import Checkpoint, CheckpointStore
 from modelyard.engine.kv.placeholders import positions
 from modelyard.protocol.values import SequenceId
 from modelyard.system.owner_shares import amounts_of
@@ -32,6 +34,26 @@ class ShareCells:
     source: int
     target: int
     length: int
+
+
+@dataclass(frozen=True, slots=True)
+class SaveCheckpoint:
+    """Copy the state of ``slot``, which holds ``tokens``, as a checkpoint."""
+
+    slot: int
+    tokens: tuple[int, ...]
+    salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreCheckpoint:
+    """Replace the state of ``slot`` by that of ``checkpoint``; what it holds of other layers stays."""
+
+    slot: int
+    checkpoint: Checkpoint
+
+
+Operation: TypeAlias = TrimCells | ShareCells | SaveCheckpoint | RestoreCheckpoint
 
 
 @dataclass(slots=True)
@@ -91,12 +113,21 @@ class KvCache:
     """``capacity`` cells, shared by ``slots`` slots.
 
     has_images: whether the tokens may contain placeholders of images, whose number differs from their positions.
+    checkpoints: of a model whose memory cannot be cut back to any earlier token; None for other models.
     """
 
-    def __init__(self, capacity: int, slots: int, *, has_images: bool = False) -> None:
+    def __init__(
+        self,
+        capacity: int,
+        slots: int,
+        *,
+        has_images: bool = False,
+        checkpoints: CheckpointStore | None = None,
+    ) -> None:
         self.capacity = capacity
         self.slots = [Slot(index) for index in range(slots)]
-        self.operations: list[TrimCells | ShareCells] = []
+        self.checkpoints = checkpoints
+        self.operations: list[Operation] = []
         self._has_images = has_images
         # Number of holders of each cell that was ever used; cells in _freed have none.
         self._holders: list[int] = []
@@ -108,6 +139,11 @@ class KvCache:
     def free(self) -> int:
         """Number of free cells."""
         return self.capacity - len(self._holders) + len(self._freed)
+
+    @property
+    def makes_checkpoints(self) -> bool:
+        """Whether checkpoints are made: the model needs them, and there is memory for them."""
+        return self.checkpoints is not None and self.checkpoints.limit_bytes > 0
 
     @property
     def idle(self) -> int:
@@ -135,24 +171,31 @@ class KvCache:
         for slot in slots:
             slot.computed = len(slot.tokens)
 
-    def trim(self, slot: Slot, length: int) -> None:
-        """Keep the first ``length`` tokens of the slot, and free the cells of the others."""
+    def trim(self, slot: Slot, length: int, checkpoint: Checkpoint | None = None) -> None:
+        """Keep the first ``length`` tokens of the slot, and free the cells of the others.
+
+        Args:
+            slot: the slot.
+            length: tokens to keep.
+            checkpoint: the state behind them, where the memory cannot be cut there.
+        """
         if length >= len(slot.tokens):
             return
+        if checkpoint is not None:
+            self._restore(slot, checkpoint)
         self.operations.append(TrimCells(slot.index, self._position(slot.tokens, length)))
         for cell in slot.cells[length:]:
-            self._holders[cell] -= 1
-            if not self._holders[cell]:
-                self._freed.append(cell)
+            self._give_up(cell)
         del slot.cells[length:], slot.tokens[length:]
         slot.computed = min(slot.computed, length)
         if not length:
             slot.shortest, slot.awaited_by = 0, None
 
-    def share(self, source: Slot, target: Slot, length: int) -> None:
+    def share(self, source: Slot, target: Slot, length: int, checkpoint: Checkpoint | None = None) -> None:
         """Share the first ``length`` tokens of ``source`` with ``target``, which must be empty.
 
-        They are computed already, and no fewer than the ``shortest`` of the source.
+        They are computed already, and no fewer than the ``shortest`` of the source. ``checkpoint`` is the state behind
+        them, where the memory cannot be cut there.
         """
         target.tokens[:] = source.tokens[:length]
         target.cells[:] = source.cells[:length]
@@ -161,6 +204,24 @@ class KvCache:
         for cell in target.cells:
             self._holders[cell] += 1
         self.operations.append(ShareCells(source.index, target.index, self._position(source.tokens, length)))
+        if checkpoint is not None:
+            self._restore(target, checkpoint)
+
+    def save_checkpoint(self, slot: Slot) -> None:
+        """Make a checkpoint of all that the slot holds, which is computed, unless there is one that serves as well."""
+        assert self.checkpoints is not None
+        if not self.checkpoints.covers(slot.tokens, slot.salt):
+            self.operations.append(SaveCheckpoint(slot.index, tuple(slot.tokens), slot.salt))
+
+    def _restore(self, slot: Slot, checkpoint: Checkpoint) -> None:
+        assert self.checkpoints is not None
+        self.checkpoints.use(checkpoint)
+        self.operations.append(RestoreCheckpoint(slot.index, checkpoint))
+
+    def _give_up(self, cell: int) -> None:
+        self._holders[cell] -= 1
+        if not self._holders[cell]:
+            self._freed.append(cell)
 
     def _position(self, tokens: Sequence[int], length: int) -> int:
         return positions(tokens, length) if self._has_images else length

@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 _MAGIC = b"MYKV"
+_CHECKPOINT_MAGIC = b"MYKC"
 _VERSION = 1
 # Magic, version, identity, number of tokens, bytes of state; then a BLAKE2b digest of the rest; tokens; state.
 _HEAD = struct.Struct("<4sI16sQQ")
@@ -53,11 +54,21 @@ _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """A prompt to be kept: its tokens, its salt, and a function that returns its state, which may be large."""
+    """A prompt to be kept, or a checkpoint: ``read`` returns its state, which may be large."""
 
     tokens: tuple[int, ...]
     read: Callable[[], KvState]
     salt: str = ""
+    is_checkpoint: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """What a file holds: the number of its tokens, and the bytes of its state."""
+
+    tokens: int
+    state_bytes: int
+    is_checkpoint: bool
 
 
 class _Damaged(Exception):
@@ -130,11 +141,11 @@ class KvDiskCache:
                 full.strerror,
             )
 
-    def load(self, token_limit: int, prompt_limit: int) -> Iterator[KeptPrompt]:
+    def load(self, token_limit: int, prompt_limit: int, checkpoint_bytes: int = 0) -> Iterator[KeptPrompt]:
         """Yield the most recently used prompts, the most recent last, until their tokens reach ``token_limit``.
 
-        Salts take turns: the newest prompt of each salt comes before the second newest of any. Damaged files are
-        deleted.
+        Salts take turns: the newest prompt of each salt comes before the second newest of any. Before the prompts come
+        the most recently used checkpoints, with at most ``checkpoint_bytes`` together. Damaged files are deleted.
         """
         try:
             files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
@@ -143,14 +154,21 @@ class KvDiskCache:
             logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
             return
         chosen: list[Path] = []
+        checkpoints: list[Path] = []
         for file in files:
-            if token_limit <= 0 or len(chosen) == prompt_limit:
+            if (token_limit <= 0 or len(chosen) == prompt_limit) and checkpoint_bytes <= 0:
                 break
-            tokens = self._try_read(file, self._count)
-            if tokens is not None:
+            head = self._try_read(file, self._measure)
+            if head is None:
+                continue
+            if head.is_checkpoint:
+                if head.state_bytes <= checkpoint_bytes:
+                    checkpoints.append(file)
+                    checkpoint_bytes -= head.state_bytes
+            elif token_limit > 0 and len(chosen) < prompt_limit:
                 chosen.append(file)
-                token_limit -= tokens
-        for file in reversed(chosen):
+                token_limit -= head.tokens
+        for file in (*reversed(checkpoints), *reversed(chosen)):
             prompt = self._try_read(file, self._read)
             if prompt is not None:
                 yield prompt
@@ -162,7 +180,10 @@ class KvDiskCache:
             _NoRoom: the disk is full, even without the prompts that were used longer ago.
         """
         tokens = np.asarray(prompt.tokens, dtype=_TOKEN).tobytes()
-        name = hashlib.blake2b(tokens, digest_size=16).hexdigest()
+        magic = _CHECKPOINT_MAGIC if prompt.is_checkpoint else _MAGIC
+        # The end of an answer may be there as both.
+        person = _CHECKPOINT_MAGIC if prompt.is_checkpoint else b""
+        name = hashlib.blake2b(tokens, digest_size=16, person=person).hexdigest()
         owner = f"{prompt.salt}-" if prompt.salt else ""
         file = self._folder / f"{self._identity.hex()}-{owner}{name}{_ENDING}"
         existing_bytes = _touch(file, used_ns)
@@ -175,19 +196,19 @@ class KvDiskCache:
         self._shrink(self._limit_bytes - size)
         identity = self._identity_of(prompt.salt)
         try:
-            self._write(file, identity, tokens, state)
+            self._write(file, magic, identity, tokens, state)
         except _NoRoom as no_room:
             if not self._delete_older(no_room.missing_bytes, used_ns):
                 raise
-            self._write(file, identity, tokens, state)
+            self._write(file, magic, identity, tokens, state)
         return _touch(file, used_ns)
 
     def _identity_of(self, salt: str) -> bytes:
         """Return the identity in the headers of files with that salt."""
         return hashlib.blake2b(self._identity + salt.encode(), digest_size=16).digest() if salt else self._identity
 
-    def _write(self, file: Path, identity: bytes, tokens: bytes, state: KvState) -> None:
-        head = _HEAD.pack(_MAGIC, _VERSION, identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
+    def _write(self, file: Path, magic: bytes, identity: bytes, tokens: bytes, state: KvState) -> None:
+        head = _HEAD.pack(magic, _VERSION, identity, len(tokens) // _TOKEN.itemsize, state.nbytes)
         size, written = _HEAD.size + _DIGEST_BYTES + len(tokens) + state.nbytes, 0
         try:
             with writing_private(file) as stream:
@@ -215,36 +236,40 @@ class KvDiskCache:
             logger.warning("The kept prompt %s cannot be read: %s", file.name, error)
         return None
 
-    def _count(self, file: Path) -> int:
-        """Return the number of tokens in the file, by its header alone."""
+    def _measure(self, file: Path) -> _Head:
+        """Return what the file's header says, if the file is as long as it should be."""
         with open_private(file) as stream:
-            count, state_bytes = self._parse_head(stream.read(_HEAD.size), _salt_of(file))
+            head = self._parse_head(stream.read(_HEAD.size), _salt_of(file))
             size = os.fstat(stream.fileno()).st_size
-        expected = _HEAD.size + _DIGEST_BYTES + count * _TOKEN.itemsize + state_bytes
+        expected = _HEAD.size + _DIGEST_BYTES + head.tokens * _TOKEN.itemsize + head.state_bytes
         if size != expected:
             raise _Damaged(f"it has {size} bytes and should have {expected}")
-        return count
+        return head
 
     def _read(self, file: Path) -> KeptPrompt:
         raw = read_private(file)
         head, body = raw[: _HEAD.size], memoryview(raw)[_HEAD.size + _DIGEST_BYTES :]
         salt = _salt_of(file)
-        count, state_bytes = self._parse_head(head, salt)
-        tokens, state = body[: count * _TOKEN.itemsize], body[count * _TOKEN.itemsize :]
-        if len(state) != state_bytes or _digest(head, tokens, state) != raw[_HEAD.size : _HEAD.size + _DIGEST_BYTES]:
+        parsed = self._parse_head(head, salt)
+        end = parsed.tokens * _TOKEN.itemsize
+        tokens, state = body[:end], body[end:]
+        if (
+            len(state) != parsed.state_bytes
+            or _digest(head, tokens, state) != raw[_HEAD.size : _HEAD.size + _DIGEST_BYTES]
+        ):
             raise _Damaged("its checksum is wrong")
-        return KeptPrompt(tuple(np.frombuffer(tokens, _TOKEN).tolist()), np.frombuffer(state, np.uint8), salt)
+        ids = tuple(np.frombuffer(tokens, _TOKEN).tolist())
+        return KeptPrompt(ids, np.frombuffer(state, np.uint8), salt, parsed.is_checkpoint)
 
-    def _parse_head(self, head: bytes, salt: str) -> tuple[int, int]:
-        """Return the number of tokens and the bytes of state."""
+    def _parse_head(self, head: bytes, salt: str) -> _Head:
         if len(head) < _HEAD.size:
             raise _Damaged("it ends within its head")
         magic, version, identity, count, state_bytes = _HEAD.unpack(head)
-        if (magic, version) != (_MAGIC, _VERSION):
+        if magic not in (_MAGIC, _CHECKPOINT_MAGIC) or version != _VERSION:
             raise _Damaged("it does not begin as a kept prompt does")
         if identity != self._identity_of(salt):
             raise _WrongOwner
-        return count, state_bytes
+        return _Head(count, state_bytes, magic == _CHECKPOINT_MAGIC)
 
     def _shrink(self, limit_bytes: int) -> None:
         """Delete files until the folder takes at most ``limit_bytes``, the oldest of the salt that holds most first."""

@@ -13,12 +13,22 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Final
 
-from modelyard.engine.kv.cache import KvCache, Slot, TrimCells
+from modelyard.engine.kv.cache import (
+    KvCache,
+    RestoreCheckpoint,
+    SaveCheckpoint,
+    ShareCells,
+    Slot,
+    TrimCells,
+)
+from modelyard.engine.kv.checkpoints import Checkpoint
 from modelyard.engine.kv.disk import Unsaved
 from modelyard.engine.kv.placeholders import end_outside_span
-from modelyard.engine.kv.prefix import LOSABLE_TOKENS, common_prefix
+from modelyard.engine.kv.prefix import LOSABLE_TOKENS
+from modelyard.engine.kv.prefix_tree import common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
+from modelyard.engine.settings import CHECKPOINTS, PARKED_PART
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.values import SequenceId
 from modelyard.system.owner_shares import amounts_of, first_to_go
@@ -28,6 +38,11 @@ logger = logging.getLogger(__name__)
 # Cells from which on parking pays, and limit of the bytes that are saved before one step: see docs/performance.md.
 MIN_PARKED_TOKENS: Final = 32
 MAX_PARKED_AT_ONCE: Final = 64 << 20
+
+
+def checkpoint_limit(context: Context) -> int:
+    """Return the host memory that checkpoints may take, in bytes; see ``yard.memory.cache_bytes.parked_bytes``."""
+    return context.allocated_bytes // PARKED_PART + CHECKPOINTS * context.checkpoint_bytes
 
 
 class KvOffload:
@@ -58,39 +73,67 @@ class KvOffload:
         self.parked: list[KeptPrompt] = []
 
     def carry_out(self) -> None:
-        """Carry the collected operations of the cache out in llama.cpp."""
+        """Carry the collected operations of the cache out in llama.cpp.
+
+        Raises:
+            RuntimeError: a checkpoint cannot be saved or restored, after which the slot cannot be used.
+        """
         for operation in self._cache.operations:
-            if isinstance(operation, TrimCells):
-                self._context.trim(operation.slot, operation.length)
-            else:
-                self._context.share(operation.source, operation.target, operation.length)
+            match operation:
+                case TrimCells(slot, length):
+                    self._context.trim(slot, length)
+                case ShareCells(source, target, length):
+                    self._context.share(source, target, length)
+                case SaveCheckpoint(slot, tokens, salt):
+                    self._save_checkpoint(Checkpoint(tokens, salt, self._context.save_state(slot)))
+                case RestoreCheckpoint(slot, checkpoint):
+                    self._context.restore_state(slot, checkpoint.state)
         self._cache.operations.clear()
+
+    def _save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        if (checkpoints := self._cache.checkpoints) is not None:
+            checkpoints.add(checkpoint, ((slot.tokens, slot.salt) for slot in self._cache.slots))
 
     def save(self, slot: Slot) -> KeptPrompt:
         """Return a copy of the tokens and the KV state of ``slot``."""
         return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index), slot.salt)
 
     def idle_prefixes(self) -> Iterator[Unsaved]:
-        """Yield all idle prefixes, the most recently used first; their state is only copied when it is read."""
+        """Yield all idle prefixes, then all checkpoints, each the most recently used first.
+
+        The state of a prefix in a slot is only copied when it is read.
+        """
         for slot in self._idle_slots():
             yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index), slot.salt)
-        for prompt in reversed(self.parked):
-            yield Unsaved(prompt.tokens, prompt.read, prompt.salt)
+        for prompt in self._in_host_memory():
+            yield Unsaved(prompt.tokens, prompt.read, prompt.salt, prompt.is_checkpoint)
 
     def save_within(self, room: int) -> Iterator[KeptPrompt]:
-        """Yield copies of idle prefixes, as many as fit into ``room`` bytes together."""
+        """Yield copies of idle prefixes, and checkpoints, as many as fit into ``room`` bytes together."""
         for slot in self._idle_slots():
             size = self._context.state_bytes(slot.index)
             if size <= room:
                 room -= size
                 yield self.save(slot)
-        for prompt in reversed(self.parked):
+        for prompt in self._in_host_memory():
             if prompt.kv.nbytes <= room:
                 room -= prompt.kv.nbytes
                 yield prompt
 
+    def _in_host_memory(self) -> Iterator[KeptPrompt]:
+        """Yield parked prefixes, then checkpoints, each the most recently used first."""
+        yield from reversed(self.parked)
+        for checkpoint in self._cache.checkpoints or ():
+            yield KeptPrompt(checkpoint.tokens, checkpoint.state, checkpoint.salt, is_checkpoint=True)
+
     def hold(self, prompt: KeptPrompt, awaited_by: SequenceId | None = None) -> bool:
-        """Restore ``prompt`` into an idle slot, where the scheduler finds it; False where there is no room for it."""
+        """Restore ``prompt`` into an idle slot, where the scheduler finds it; False where there is no room for it.
+
+        A checkpoint becomes one of this engine's.
+        """
+        if prompt.is_checkpoint:
+            self._save_checkpoint(Checkpoint(prompt.tokens, prompt.salt, prompt.kv))
+            return True
         length = len(prompt.tokens)
         # llama.cpp does not save cells that a sliding window has left behind: the state can only be continued, not cut.
         shortest = length - 1 if 0 < self._window < length else 0
@@ -102,7 +145,7 @@ class KvOffload:
         if not self._context.restore(slot.index, prompt.kv):
             logger.warning("%s: a kept prompt cannot be restored: %s", self._name, self._context.failure())
             self._cache.trim(slot, 0)
-            self.carry_out()
+        self.carry_out()
         return True
 
     def prepare_step(self, admissible: Iterable[TokenSequence]) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import collections.abc
+from bisect import insort
 from typing import Protocol
 
 from modelyard.engine.kv.cache import Slot
+from modelyard.engine.kv.checkpoints import MIN_CHECKPOINT_DISTANCE
 from modelyard.engine.kv.placeholders import ImageSpan, ImageSpans, text_run
 from modelyard.protocol.values import SequenceId, Usage
 
@@ -22,6 +24,7 @@ class Sequence:
         slot: place in the KV cache while the sequence runs; None while it waits.
         cached_tokens: tokens of the prompt that were found in the cache when the sequence first ran.
         to_prefill: tokens that were to be computed when the sequence got its slot.
+        checkpoints_at: lengths at which checkpoints are to be made, ascending: steps end there.
         proposer: proposes draft tokens; None: none are drafted.
         was_sought: whether parked prefixes were searched for the beginning of the sequence.
         is_alone: whether the next token is computed without draft tokens.
@@ -34,6 +37,7 @@ class Sequence:
         "_skipped",
         "arrival",
         "cached_tokens",
+        "checkpoints_at",
         "id",
         "images",
         "is_alone",
@@ -65,6 +69,7 @@ class Sequence:
         self.slot: Slot | None = None
         self.cached_tokens: int | None = None
         self.to_prefill = 0
+        self.checkpoints_at: list[int] = []
         self.proposer: Proposer | None = None
         self.was_sought = False
         self.is_alone = False
@@ -100,6 +105,18 @@ class Sequence:
     def text_within(self, count: int) -> int:
         """Return how many of the next ``count`` tokens come before an image span."""
         return text_run(self.tokens, self.fed, count) if self.images else count
+
+    def will_save(self, reused: int, common: int) -> bool:
+        """Have the sequence make a checkpoint of its first ``common`` tokens, if it is not past them.
+
+        Returns:
+            Whether it will make one of more than ``reused`` and at most ``common`` tokens.
+        """
+        within = [at for at in self.checkpoints_at if reused < at <= common]
+        if common >= self.fed and common - max([reused, *within]) >= MIN_CHECKPOINT_DISTANCE:
+            insort(self.checkpoints_at, common)
+            return True
+        return bool(within)
 
     @property
     def answer_length(self) -> int:

@@ -6,7 +6,7 @@ Hot path: ``Context.decode`` and ``Context.logits`` run once a step.
 from __future__ import annotations
 
 import ctypes
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from modelyard.engine.llama.context_params import KvType, context_params, create
 from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
 from modelyard.engine.llama.projector import SpanEmbeddings
+
+_PARTIAL: Final = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
 
 class Context:
@@ -35,6 +37,8 @@ class Context:
 
     Attributes:
         allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
+        checkpoint_bytes: memory of the state of one sequence, as a checkpoint holds it; 0 where the memory can be cut
+            back at any token.
         device_bytes: memory of all its buffers, by device.
         kv_format: layout of a saved state.
 
@@ -67,6 +71,7 @@ class Context:
                 setattr(params, name, value)
         created = create_context(model, params, length)
         self.pointer, self.allocated_bytes = created.pointer, created.allocated_bytes
+        self.checkpoint_bytes = created.recurrent_bytes // slots
         self.device_bytes = created.device_bytes
         self._slots = slots
         self._batch_tokens = batch_tokens
@@ -170,6 +175,31 @@ class Context:
         # A restore that fails half-way leaves cells without content.
         lib.llama_memory_seq_rm(self._memory, slot, -1, -1)
         return False
+
+    def save_state(self, slot: int) -> npt.NDArray[np.uint8]:
+        """Return the part of the KV state of ``slot`` that cannot be cut back: recurrent states and sliding windows.
+
+        Raises:
+            RuntimeError: llama.cpp cannot read it.
+        """
+        self._check(slot)
+        size = int(lib.llama_state_seq_get_size_ext(self.pointer, slot, _PARTIAL))
+        state = np.empty(size, dtype=np.uint8)
+        written = int(lib.llama_state_seq_get_data_ext(self.pointer, _bytes_of(state), size, slot, _PARTIAL))
+        if not written or written != size:
+            raise RuntimeError(f"llama.cpp cannot save the state of a sequence: {reason()}")
+        return state
+
+    def restore_state(self, slot: int, state: npt.NDArray[np.uint8]) -> None:
+        """Replace that part of the KV state of ``slot`` by a saved one, behind which the slot is then to be trimmed.
+
+        Raises:
+            RuntimeError: llama.cpp cannot restore it; what the slot holds is of no use any more.
+        """
+        self._check(slot)
+        read = int(lib.llama_state_seq_set_data_ext(self.pointer, _bytes_of(state), state.size, slot, _PARTIAL))
+        if not read or read != state.size:
+            raise RuntimeError(f"llama.cpp cannot restore the state of a sequence: {reason()}")
 
     def _check(self, slot: int) -> None:
         # llama.cpp would end the process.

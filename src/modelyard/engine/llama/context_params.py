@@ -57,11 +57,13 @@ class CreatedContext:
     Attributes:
         pointer: to it.
         allocated_bytes: of its cache and its outputs.
+        recurrent_bytes: the part of them that recurrent states take, of all sequences.
         device_bytes: of all its buffers, by device.
     """
 
     pointer: Any
     allocated_bytes: int
+    recurrent_bytes: int
     device_bytes: Mapping[str, DeviceBytes]
 
 
@@ -77,4 +79,5 @@ def create_context(model: Model, params: Any, length: int) -> CreatedContext:
         raise load_failure(f"llama.cpp cannot make a context of {length} tokens", model.placement)
     # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
     allocated = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
-    return CreatedContext(pointer, allocated, allocated_by_device(log.buffers, model.placement))
+    recurrent = buffer_bytes(log.buffers, "RS")
+    return CreatedContext(pointer, allocated, recurrent, allocated_by_device(log.buffers, model.placement))

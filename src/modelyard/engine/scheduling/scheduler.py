@@ -10,30 +10,21 @@ decode, every other step is theirs.
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from itertools import islice
 
 from modelyard.engine.kv.cache import KvCache
+from modelyard.engine.kv.checkpoints import checkpoint_positions
 from modelyard.engine.kv.placeholders import ImageSpan
-from modelyard.engine.kv.prefix import common_prefix, place
+from modelyard.engine.kv.prefix import SlotPlacement, place
+from modelyard.engine.kv.prefix_tree import common_prefix
 from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.scheduling.step_budget import StepBudget
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.policy import MAX_PROPOSED, worthwhile
 from modelyard.protocol.values import SequenceId
-
-# A step with a long prompt may take this multiple of the time of its decoding alone: running streams wait for it, and
-# the longest gap in them must stay below three times the usual one.
-MAX_STRETCH = 2.5
-
-# A step always has room for this many tokens: llama.cpp's kernels take four at a time.
-MIN_STEP = 4
-
-# Without running streams, a prompt is computed in parts of 64, 128, 256 or 512 tokens, as many as fit in this time:
-# cancellations and new requests wait for the end of a step.
-MAX_STEP_S = 0.5
 
 # Length of a common prefix from which on a prompt waits until another sequence has computed it.
 MIN_AWAITED_PREFIX = 32
@@ -64,8 +55,10 @@ class Scheduler:
         batch_tokens: limit of tokens in a step.
         prefill_beside_decode: limit of prompt tokens in a step that also decodes. A longer prompt gets fewer:
             running streams wait for the whole step.
-        can_trim: whether the model's memory can be cut back to an earlier token.
+        can_trim: whether the model's memory can be cut back to any earlier token. Where it cannot, the cache has
+            checkpoints.
         cost: estimates of the time that steps take.
+        turn_ends: tokens that end a turn of a conversation.
     """
 
     def __init__(
@@ -77,6 +70,7 @@ class Scheduler:
         prefill_beside_decode: int,
         can_trim: bool,
         cost: StepCost,
+        turn_ends: Collection[int] = (),
     ) -> None:
         self.cache = cache
         self.cost = cost
@@ -93,6 +87,7 @@ class Scheduler:
         self._batch_tokens = batch_tokens
         self._prefill_beside_decode = prefill_beside_decode
         self._can_trim = can_trim
+        self._turn_ends = turn_ends
 
     @property
     def is_idle(self) -> bool:
@@ -174,7 +169,7 @@ class Scheduler:
             if not is_their_turn and (chunk := self._schedule_image()):
                 return [chunk]
             chunks = self._decode()
-            step = _Step(self, len(chunks))
+            step = self._budget(len(chunks))
             self._prefill(chunks, step)
             # After a step that did not fit, admit nothing: the preempted sequence would come back and not fit again.
             if not (self._was_undone and self.running):
@@ -187,6 +182,16 @@ class Scheduler:
             if chunk := self._schedule_image():
                 return [chunk]
             self._preempt_youngest()
+
+    def _budget(self, decoding: int) -> StepBudget:
+        return StepBudget(
+            self.cost,
+            decoding,
+            batch_tokens=self._batch_tokens,
+            prefill_beside_decode=self._prefill_beside_decode,
+            # A step asks for no more logits than there are slots, and each running sequence may need one.
+            scored=max(1, len(self.cache.slots) - self._max_running),
+        )
 
     def trim_rejected(self, chunk: ScheduledChunk, kept: int) -> None:
         """Keep the first ``kept`` tokens of a computed chunk in the cache: the draft tokens behind them were rejected.
@@ -229,7 +234,7 @@ class Scheduler:
                 return self._take_chunk(sequence, image.length, image)
         return None
 
-    def _prefill(self, chunks: list[ScheduledChunk], step: _Step) -> None:
+    def _prefill(self, chunks: list[ScheduledChunk], step: StepBudget) -> None:
         for sequence in self.running:
             # A sequence that decodes in this step has nothing pending.
             if not sequence.pending or sequence.next_image:
@@ -242,12 +247,14 @@ class Scheduler:
             chunks.append(self._take_chunk(sequence, count))
             step.prompt_tokens += count
 
-    def _admit(self, chunks: list[ScheduledChunk], step: _Step) -> None:
+    def _admit(self, chunks: list[ScheduledChunk], step: StepBudget) -> None:
         while self.waiting and step.budget and len(self.running) < self._max_running:
             head = self.waiting[0]
             # A prompt that is scored is computed from its first token.
             sought = head.tokens[:1] if head.scores_prompt else head.tokens
-            placement = place(sought, self.cache.slots, can_trim=self._can_trim, salt=head.salt)
+            checkpoints = self.cache.checkpoints
+            along = [] if checkpoints is None else checkpoints.along(sought, head.salt)
+            placement = place(sought, self.cache.slots, can_trim=self._can_trim, salt=head.salt, checkpoints=along)
             if placement is None or self._is_being_computed(head, placement.reused):
                 return
             promised = sum(sequence.pending for sequence in self.running)
@@ -257,9 +264,7 @@ class Scheduler:
             kept = placement.reused if donor is not None and donor.owner is None else 0
             if needed + kept > self.cache.free + self.cache.idle:
                 return
-            self.cache.trim(slot, placement.reused if slot is donor else 0)
-            if donor is not None and donor is not slot:
-                self.cache.share(donor, slot, placement.reused)
+            self._prepare_slot(head, placement)
             self.cache.release_reservation(head.id)
             self.cache.assign(slot, head.id, head.salt)
             self.waiting.popleft()
@@ -280,12 +285,40 @@ class Scheduler:
             chunks.append(self._take_chunk(head, count))
             step.prompt_tokens += count
 
+    def _prepare_slot(self, head: Sequence, placement: SlotPlacement) -> None:
+        """Put what a sequence reuses into its slot, and choose where checkpoints are made of the rest."""
+        slot, donor, reused, checkpoint = placement.slot, placement.donor, placement.reused, placement.checkpoint
+        if donor is slot and checkpoint is None and self.cache.makes_checkpoints:
+            # The end of an answer, from which other conversations may go on, too.
+            self.cache.save_checkpoint(slot)
+        if donor is slot:
+            self.cache.trim(slot, reused, checkpoint)
+        else:
+            self.cache.trim(slot, 0)
+            if donor is not None:
+                self.cache.share(donor, slot, reused, checkpoint)
+        if self.cache.makes_checkpoints:
+            head.checkpoints_at = checkpoint_positions(head.tokens, reused, placement.common, self._turn_ends)
+
+    def save_checkpoints(self, chunks: list[ScheduledChunk]) -> bool:
+        """After a step was computed: make the checkpoints that are due behind it; whether there are any."""
+        is_any = False
+        for chunk in chunks:
+            sequence = chunk.sequence
+            while sequence.checkpoints_at and sequence.checkpoints_at[0] <= sequence.fed:
+                if sequence.checkpoints_at.pop(0) == sequence.fed:
+                    assert sequence.slot is not None
+                    self.cache.save_checkpoint(sequence.slot)
+                    is_any = True
+        return is_any
+
     def _is_being_computed(self, head: Sequence, reused: int) -> bool:
         """Whether a running sequence is about to compute more of the prefix of ``head`` than the ``reused`` tokens.
 
-        Waiting for it costs nothing: prompts are computed in the order of their admission.
+        Waiting for it costs nothing: prompts are computed in the order of their admission. Where the memory cannot be
+        trimmed, the running sequence gets a checkpoint at the end of the common prefix.
         """
-        if not self._can_trim or head.scores_prompt:
+        if head.scores_prompt or not (self._can_trim or self.cache.makes_checkpoints):
             return False
         tokens = head.tokens[:-1]
         for running in self.running:
@@ -294,7 +327,9 @@ class Scheduler:
                 continue
             common = common_prefix(tokens, running.tokens)
             # A sequence that decodes is always one token behind.
-            if common >= MIN_AWAITED_PREFIX and common > max(reused, running.slot.computed + 1):
+            if common < MIN_AWAITED_PREFIX or common <= max(reused, running.slot.computed + 1):
+                continue
+            if self._can_trim or running.will_save(reused, common):
                 return True
         return False
 
@@ -349,52 +384,9 @@ class Scheduler:
         assert sequence.slot is not None
         self.cache.release(sequence.slot)
         sequence.slot = None
+        sequence.checkpoints_at = []
 
 
 def _eviction_key(sequence: Sequence) -> tuple[int, int]:
     """Sort key for eviction; the highest goes first: the lowest priority, and of equal ones the youngest."""
     return -sequence.priority, sequence.arrival
-
-
-class _Step:
-    """The part of one step that prompts may take.
-
-    Args:
-        scheduler: the scheduler of the step.
-        decoding: number of sequences that decode in it.
-    """
-
-    def __init__(self, scheduler: Scheduler, decoding: int) -> None:
-        self.prompt_tokens = 0
-        self._cost = scheduler.cost
-        self._decoding = decoding
-        self._short = scheduler._prefill_beside_decode
-        self._limit = min(scheduler._batch_tokens - decoding, self._short if decoding else scheduler._batch_tokens)
-        # A step asks for no more logits than there are slots, and each running sequence may need one.
-        self._scored = max(1, len(scheduler.cache.slots) - scheduler._max_running)
-
-    @property
-    def budget(self) -> int:
-        """Prompt tokens that the step still has room for."""
-        return self._limit - self.prompt_tokens
-
-    def chunk_length(self, sequence: Sequence) -> int:
-        """Return how many pending tokens to compute at once: never the last of a prompt together with those before it.
-
-        llama.cpp's arithmetic depends on the number of tokens in a batch. Computed by itself, the last token gives the
-        same logits whether the tokens before it were just computed or found in the cache: equal requests get equal
-        answers.
-        """
-        wanted = sequence.text_within(min(max(sequence.pending - 1, 1), self.budget))
-        if sequence.scores_prompt:
-            wanted = min(wanted, self._scored)
-            self._scored = max(1, self._scored - wanted)
-        beside = self._decoding + self.prompt_tokens
-        if self._decoding and sequence.to_prefill > self._short:
-            allowed = self._cost.max_tokens(beside, MAX_STRETCH * self._cost.seconds(self._decoding), wanted)
-            return allowed if self.prompt_tokens else min(max(allowed, MIN_STEP - beside, 1), wanted)
-        largest = self._short
-        # The first step of an engine is small: it may take long, and gives the first estimate.
-        while largest < wanted and (self._cost.seconds(beside + 2 * largest) or math.inf) <= MAX_STEP_S:
-            largest *= 2
-        return min(wanted, largest)

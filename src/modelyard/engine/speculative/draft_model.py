@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from modelyard.engine.kv.prefix import common_prefix
+from modelyard.engine.kv.prefix_tree import common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS

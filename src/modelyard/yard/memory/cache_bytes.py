@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, TypeAlias
 
-from modelyard.engine.settings import DEFAULT_CONTEXT, PARKED_PART
+from modelyard.engine.settings import CHECKPOINTS, DEFAULT_CONTEXT, PARKED_PART
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.yard.memory.layer_shapes import Shapes, dimension, is_recurrent, layers_of, number_of
 from modelyard.yard.memory.step_bytes import output_bytes
@@ -53,13 +53,12 @@ def kv_bytes_by_layer(header: GgufHeader, cells: int, kv_type: KvType = "f16") -
 
 
 def parked_bytes(header: GgufHeader, cells: int, sequences: int, kv_type: KvType = "f16") -> int:
-    """Return the bytes of idle prefixes that an engine may hold beside its context.
+    """Return the bytes of idle prefixes, or of checkpoints of recurrent states, that an engine may hold.
 
-    They are a part of those of cells and outputs; an engine with a recurrent state holds none.
+    They are a part of those of cells, states and outputs, and those of some states more.
     """
-    if has_state(header):
-        return 0
-    return (kv_bytes(header, cells, kv_type) + output_bytes(header, sequences)) // PARKED_PART
+    context = kv_bytes(header, cells, kv_type) + state_bytes(header, sequences) + output_bytes(header, sequences)
+    return context // PARKED_PART + state_bytes(header, CHECKPOINTS)
 
 
 def _kv_widths(header: GgufHeader) -> Sequence[int]:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.engine.kv.cache import Slot
-from modelyard.engine.kv.prefix import LOSABLE_TOKENS, common_prefix, place
+from modelyard.engine.kv.prefix import LOSABLE_TOKENS, place
+from modelyard.engine.kv.prefix_tree import common_prefix
 from modelyard.protocol.values import SequenceId
 
 SYSTEM = list(range(100))

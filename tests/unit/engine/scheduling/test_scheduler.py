@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import random
+from contextlib import ExitStack
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelyard.engine.kv import checkpoints, sequence
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.scheduling.scheduler import MAX_STRETCH, MIN_AWAITED_PREFIX, ScheduledChunk, Scheduler
+from modelyard.engine.scheduling import scheduler
+from modelyard.engine.scheduling.scheduler import MIN_AWAITED_PREFIX, ScheduledChunk, Scheduler
+from modelyard.engine.scheduling.step_budget import MAX_STRETCH
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.policy import worthwhile
 from modelyard.protocol.values import SequenceId, Usage
@@ -29,10 +34,25 @@ def test_any_mix_of_requests_is_served_in_order_and_ends(
         slots=slots,
         max_running=chance.randint(1, slots),
         can_trim=can_trim,
+        checkpoints=chance.randint(0, 6),
+        turn_end=chance.randint(0, 2),
         period=chance.randint(1, 5) if is_repetitive and can_trim else None,
         is_uncertain=lambda: chance.random() < 0.1,
     )
     resumed: set[int] = set()
+    with ExitStack() as near:
+        # Checkpoints and common prefixes as close together as these short prompts are long.
+        near.enter_context(patch.object(checkpoints, "MIN_CHECKPOINT_DISTANCE", 2))
+        near.enter_context(patch.object(checkpoints, "CHECKPOINT_INTERVAL", 5))
+        near.enter_context(patch.object(sequence, "MIN_CHECKPOINT_DISTANCE", 2))
+        near.enter_context(patch.object(scheduler, "MIN_AWAITED_PREFIX", 3))
+        serve_any_mix(llama, chance, resumed, is_sometimes_full=is_sometimes_full)
+    assert llama.scheduler.is_idle
+    served = [number for number in llama.first_served if number not in resumed]
+    assert served == sorted(served)
+
+
+def serve_any_mix(llama: Llama, chance: random.Random, resumed: set[int], *, is_sometimes_full: bool) -> None:
     for _ in range(chance.randint(1, 120)):
         match chance.randrange(8):
             case 0 | 1:
@@ -53,9 +73,6 @@ def test_any_mix_of_requests_is_served_in_order_and_ends(
             case _:
                 llama.step()
     llama.run()
-    assert llama.scheduler.is_idle
-    served = [number for number in llama.first_served if number not in resumed]
-    assert served == sorted(served)
 
 
 @settings(max_examples=100, deadline=None)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from modelyard.engine.settings import DEFAULT_CONTEXT
+from modelyard.engine.settings import CHECKPOINTS, DEFAULT_CONTEXT, PARKED_PART
 from modelyard.formats.gguf.header import GgufArray, GgufHeader, GgufTensor
 from modelyard.hub.select.model_files import ModelFiles
 from modelyard.yard.memory.cache_bytes import (
@@ -515,7 +515,6 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
     )
     # What precedes the tensors does not stay.
     assert predicted.weights_bytes == (700 + 300) + 700 + vocabulary_bytes(model)
-    # With a recurrent state nothing is parked.
     parts = (
         kv_bytes(model, 512),
         state_bytes(model, 5),
@@ -525,6 +524,7 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
         graph_bytes(model, 32),
         work_bytes(model, 32, 2),
         cell_bytes(model, 512),
+        parked_bytes(model, 512, 5),
     )
     assert all(parts)
     assert predicted.context_bytes == sum(parts) + ENGINE_BYTES
@@ -575,3 +575,9 @@ def test_what_was_allocated_raises_a_prediction_and_never_lowers_it():
     predicted = Footprint("w", 100, 50)
     assert predicted.corrected(120, 40) == Footprint("w", 120, 50)
     assert predicted.corrected(80, 60) == Footprint("w", 100, 60)
+
+
+def test_checkpoints_of_recurrent_states_may_take_a_quarter_of_the_context_and_some_states() -> None:
+    model = header(*mamba(), **MAMBA)
+    context = state_bytes(model, 5) + output_bytes(model, 5)
+    assert parked_bytes(model, 512, 5) == context // PARKED_PART + CHECKPOINTS * state_bytes(model, 1)

@@ -1,0 +1,39 @@
+"""What is reused of the prompts of agents, against an oracle that knows the future."""
+
+from __future__ import annotations
+
+import pytest
+from agent_trace import agent_trace
+
+from support.agent_memory import END, Served, most_reusable, prompt_of, reused_part
+
+LONGEST = 8_000
+
+
+@pytest.mark.parametrize("memory", [LONGEST, 32_768], ids=["for little more than the longest prompt", "for all"])
+def test_agents_reuse_what_an_oracle_with_the_same_memory_would(memory: int) -> None:
+    requests = agent_trace()
+    served = Served(memory, state_bytes=30_000, checkpoints=12)
+    assert reused_part(served, requests, memory) >= 0.95
+    prompts = sum(len(prompt_of(request)) for request in requests)
+    answers = sum(len(request.answer.words) + 1 for request in requests)
+    # The last token of an answer is never computed.
+    assert served.computed == prompts + answers - len(requests) - sum(served.reused)
+
+
+def test_the_oracle_keeps_what_is_needed_soonest() -> None:
+    shared, first, second = [1] * 4, [2] * 3, [3] * 3
+    sequences = [([*shared, *first, 8], [9]), ([*shared, *second, 8], [9]), ([*shared, *first, 8], [9])]
+    assert most_reusable(sequences, 100) == [0, 4, 7]
+    # Without room for both, all of the first but its end is kept, since it comes again.
+    assert most_reusable(sequences, 11) == [0, 4, 6]
+
+
+def test_prompts_of_a_trace_repeat_what_was_answered() -> None:
+    requests = agent_trace(turns=4, agents=1, scale=0.05)
+    answered = [[*prompt_of(request), *request.answer.words, END] for request in requests]
+    continued = [
+        any(prompt_of(later)[: len(before)] == before for before in answered[:at]) for at, later in enumerate(requests)
+    ]
+    assert sum(continued) >= len(requests) // 2
+    assert agent_trace(turns=4, agents=1, scale=0.05) == requests
