@@ -11,12 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from modelyard.engine.kv.checkpoints import Checkpoint, CheckpointStore
-from modelyard.engine.kv.placeholders import positions
+from modelyard.engine.kv.placeholders import end_outside_span, positions
 from modelyard.protocol.values import SequenceId
 from modelyard.system.owner_shares import amounts_of
+
+# Prefixes are evicted in parts of at least so many tokens, and none shorter is kept.
+MIN_EVICTED: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,15 @@ class TrimCells:
 @dataclass(frozen=True, slots=True)
 class ShareCells:
     """Share the first ``length`` positions of ``source`` with the empty slot ``target``."""
+
+    source: int
+    target: int
+    length: int
+
+
+@dataclass(frozen=True, slots=True)
+class MergeCells:
+    """Give up the first ``length`` positions of ``target``, and share those of ``source`` in their place."""
 
     source: int
     target: int
@@ -53,7 +65,7 @@ class RestoreCheckpoint:
     checkpoint: Checkpoint
 
 
-Operation: TypeAlias = TrimCells | ShareCells | SaveCheckpoint | RestoreCheckpoint
+Operation: TypeAlias = TrimCells | ShareCells | MergeCells | SaveCheckpoint | RestoreCheckpoint
 
 
 @dataclass(slots=True)
@@ -207,6 +219,14 @@ class KvCache:
         if checkpoint is not None:
             self._restore(target, checkpoint)
 
+    def merge(self, source: Slot, target: Slot, length: int) -> None:
+        """Have ``target`` share the first ``length`` tokens of ``source``, which are its own, in place of its copy."""
+        for at, cell in enumerate(source.cells[:length]):
+            self._holders[cell] += 1
+            self._give_up(target.cells[at])
+            target.cells[at] = cell
+        self.operations.append(MergeCells(source.index, target.index, self._position(source.tokens, length)))
+
     def save_checkpoint(self, slot: Slot) -> None:
         """Make a checkpoint of all that the slot holds, which is computed, unless there is one that serves as well."""
         assert self.checkpoints is not None
@@ -266,7 +286,7 @@ class KvCache:
         return slot
 
     def make_room(self, cells: int, *, spares_awaited: bool = False) -> bool:
-        """Evict idle slots, by ``eviction_candidate``, until ``cells`` are free; whether that was reached."""
+        """Evict ends of idle slots, by ``eviction_candidate``, until ``cells`` are free; whether that was reached."""
         while self.free < cells:
             evictable = [
                 slot
@@ -275,5 +295,24 @@ class KvCache:
             ]
             if not evictable:
                 return False
-            self.trim(eviction_candidate(evictable, cells_of), 0)
+            self._evict_end(eviction_candidate(evictable, cells_of), cells - self.free)
         return True
+
+    def _evict_end(self, slot: Slot, missing: int) -> None:
+        """Evict as much of the end of an idle slot as frees ``missing`` cells, or all of it.
+
+        Its beginning is what other prompts are most likely to begin with, and costs as much to compute for each token.
+        """
+        length, freed = len(slot.cells), 0
+        while length and (freed < missing or len(slot.cells) - length < MIN_EVICTED):
+            length -= 1
+            freed += self._holders[slot.cells[length]] == 1
+        checkpoint = None
+        if self.checkpoints is not None:
+            along = self.checkpoints.along(slot.tokens[:length], slot.salt)
+            checkpoint = along[-1] if along else None
+            length = len(checkpoint.tokens) if checkpoint else 0
+        length = end_outside_span(slot.tokens, length)
+        if length < max(slot.shortest, MIN_EVICTED):
+            length, checkpoint = 0, None
+        self.trim(slot, length, checkpoint)

@@ -15,6 +15,7 @@ from typing import Final
 
 from modelyard.engine.kv.cache import (
     KvCache,
+    MergeCells,
     RestoreCheckpoint,
     SaveCheckpoint,
     ShareCells,
@@ -84,6 +85,8 @@ class KvOffload:
                     self._context.trim(slot, length)
                 case ShareCells(source, target, length):
                     self._context.share(source, target, length)
+                case MergeCells(source, target, length):
+                    self._context.merge(source, target, length)
                 case SaveCheckpoint(slot, tokens, salt):
                     self._save_checkpoint(Checkpoint(tokens, salt, self._context.save_state(slot)))
                 case RestoreCheckpoint(slot, checkpoint):
@@ -145,8 +148,21 @@ class KvOffload:
         if not self._context.restore(slot.index, prompt.kv):
             logger.warning("%s: a kept prompt cannot be restored: %s", self._name, self._context.failure())
             self._cache.trim(slot, 0)
+        elif self._cache.checkpoints is None and not slot.shortest:
+            self._merge_beginning(slot)
         self.carry_out()
         return True
+
+    def _merge_beginning(self, slot: Slot) -> None:
+        """Share the beginning of a restored slot with another one that holds it, in place of a second copy in cells."""
+        length, source = 0, None
+        for other in self._cache.slots:
+            if other is not slot and other.salt == slot.salt and not other.shortest:
+                common = end_outside_span(slot.tokens, min(common_prefix(slot.tokens, other.tokens), other.computed))
+                if common > length:
+                    length, source = common, other
+        if source is not None and length >= MIN_PARKED_TOKENS:
+            self._cache.merge(source, slot, length)
 
     def prepare_step(self, admissible: Iterable[TokenSequence]) -> None:
         """Before a step: park the prefixes that it does not need, then restore those that its new sequences need.

@@ -149,6 +149,11 @@ class Context:
         """Share the first ``length`` positions of ``source`` with ``target``, which is empty; no data is copied."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
 
+    def merge(self, source: int, target: int, length: int) -> None:
+        """Share the first ``length`` positions of ``source`` with ``target`` in place of its own."""
+        lib.llama_memory_seq_rm(self._memory, target, 0, length)
+        lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
     def state_bytes(self, slot: int) -> int:
         """Return the size in bytes of the saved state of ``slot``."""
         self._check(slot)
