@@ -9,7 +9,7 @@ Source: llama.cpp, src/llama-kv-cache.cpp, seq_cp within one stream.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
@@ -75,8 +75,9 @@ class Slot:
     The first ``computed`` of its tokens are in the cache; those behind are computed by the step being prepared. Cut to
     fewer than ``shortest`` tokens the slot could not be continued: a restored state lacks what layers with a sliding
     window no longer read. ``awaited_by`` is the waiting sequence that the slot was restored for. ``stays`` is set where
-    there was no room to park the slot. ``salt`` is the salt of the request that the tokens were computed for: requests
-    with another salt do not reuse them.
+    there was no room to park the slot. ``worth`` is the number of tokens that no other slot held when it was last used,
+    plus the worth of what had been evicted by then (GreedyDual, see ``checkpoints``). ``salt`` is the salt of the
+    request that the tokens were computed for: requests with another salt do not reuse them.
     """
 
     index: int
@@ -88,37 +89,37 @@ class Slot:
     shortest: int = 0
     awaited_by: SequenceId | None = None
     stays: bool = False
+    worth: int = 0
     salt: str = ""
 
 
-def eviction_candidate(slots: Sequence[Slot], size: Callable[[Slot], int]) -> Slot:
-    """Return the idle slot to evict first: an empty one, then the least recently used, then one that a sequence awaits.
+def slot_to_evict(slots: Sequence[Slot]) -> Slot:
+    """Return the idle slot to evict where slots are scarce, of at least one: the one that is worth least.
 
-    Of awaited slots the one restored last goes first: its sequence is behind the others in the queue. Where the slots
-    have several salts, a slot of the salt that holds most goes before the others, so that no owner's prefixes push out
-    all prefixes of another.
-
-    Args:
-        slots: idle slots, at least one.
-        size: size of a slot, by which the holdings of salts are compared.
+    An empty one goes first, and one that a sequence awaits last; of awaited slots the one restored last goes first: its
+    sequence is behind the others in the queue. Where the slots have several salts, a slot of the salt that holds most
+    goes before the others, so that no owner's prefixes push out all prefixes of another.
     """
-    held = amounts_of((slot.salt, size(slot)) for slot in slots if slot.tokens)
+    held = amounts_of((slot.salt, 1) for slot in slots if slot.tokens)
+    return _first_to_go(slots, held, lambda slot: (slot.worth, slot.last_used))
 
-    def order(slot: Slot) -> tuple[bool, bool, int, int]:
+
+def prefix_to_evict(slots: Sequence[Slot]) -> Slot:
+    """Return the idle slot to evict from where cells are scarce, of at least one: the least recently used.
+
+    Each token costs the same to compute and takes one cell, so that the last use alone counts. Empty slots, those that
+    a sequence awaits and salts are ordered as by ``slot_to_evict``.
+    """
+    held = amounts_of((slot.salt, len(slot.cells)) for slot in slots if slot.tokens)
+    return _first_to_go(slots, held, lambda slot: (slot.last_used, 0))
+
+
+def _first_to_go(slots: Sequence[Slot], held: Mapping[Hashable, int], order: Callable[[Slot], tuple[int, int]]) -> Slot:
+    def rank(slot: Slot) -> tuple[bool, bool, int, tuple[int, int]]:
         is_awaited = slot.awaited_by is not None
-        return bool(slot.tokens), is_awaited, -held[slot.salt], -slot.last_used if is_awaited else slot.last_used
+        return bool(slot.tokens), is_awaited, -held[slot.salt], (-slot.last_used, 0) if is_awaited else order(slot)
 
-    return min(slots, key=order)
-
-
-def as_one(_: Slot) -> int:
-    """Return 1, the size of a slot where slots are scarce."""
-    return 1
-
-
-def cells_of(slot: Slot) -> int:
-    """Return the size of a slot where cells are scarce."""
-    return len(slot.cells)
+    return min(slots, key=rank)
 
 
 class KvCache:
@@ -144,6 +145,8 @@ class KvCache:
         # Number of holders of each cell that was ever used; cells in _freed have none.
         self._holders: list[int] = []
         self._freed: list[int] = []
+        # Worth of the prefix that was evicted last for a slot.
+        self.evicted_worth = 0
         # Number of times that a slot was released, which orders prefixes by their last use.
         self.releases = 0
 
@@ -264,7 +267,13 @@ class KvCache:
         """
         self.releases += 1
         slot.owner, slot.last_used, slot.stays = None, self.releases, False
-        slot.computed = len(slot.tokens)
+        slot.computed, slot.worth = len(slot.tokens), self.evicted_worth + self.own_cells(slot)
+
+    def evict(self, slot: Slot) -> None:
+        """Empty an idle slot that is needed, or one prefix too many."""
+        if slot.tokens:
+            self.evicted_worth = max(self.evicted_worth, slot.worth)
+        self.trim(slot, 0)
 
     def hold(
         self, tokens: Sequence[int], shortest: int, awaited_by: SequenceId | None = None, salt: str = ""
@@ -276,8 +285,8 @@ class KvCache:
         idle = [slot for slot in self.slots if slot.owner is None and slot.awaited_by is None]
         if not idle or not tokens or len(tokens) > self.free + sum(len(slot.cells) for slot in idle):
             return None
-        slot = eviction_candidate(idle, as_one)
-        self.trim(slot, 0)
+        slot = slot_to_evict(idle)
+        self.evict(slot)
         if not self.make_room(len(tokens), spares_awaited=True):
             return None
         self.extend(slot, tokens)
@@ -286,7 +295,7 @@ class KvCache:
         return slot
 
     def make_room(self, cells: int, *, spares_awaited: bool = False) -> bool:
-        """Evict ends of idle slots, by ``eviction_candidate``, until ``cells`` are free; whether that was reached."""
+        """Evict ends of idle slots, by ``prefix_to_evict``, until ``cells`` are free; whether that was reached."""
         while self.free < cells:
             evictable = [
                 slot
@@ -295,7 +304,7 @@ class KvCache:
             ]
             if not evictable:
                 return False
-            self._evict_end(eviction_candidate(evictable, cells_of), cells - self.free)
+            self._evict_end(prefix_to_evict(evictable), cells - self.free)
         return True
 
     def _evict_end(self, slot: Slot, missing: int) -> None:

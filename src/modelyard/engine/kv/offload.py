@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
@@ -39,6 +40,14 @@ logger = logging.getLogger(__name__)
 # Cells from which on parking pays, and limit of the bytes that are saved before one step: see docs/performance.md.
 MIN_PARKED_TOKENS: Final = 32
 MAX_PARKED_AT_ONCE: Final = 64 << 20
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Parked:
+    """A parked prefix, and the ``worth`` of the slot that it was in."""
+
+    prompt: KeptPrompt
+    worth: int
 
 
 def checkpoint_limit(context: Context) -> int:
@@ -71,7 +80,12 @@ class KvOffload:
         # Value of ``cache.releases`` when all slots were last considered.
         self._considered_releases = 0
         # In order of last use, the most recent last.
-        self.parked: list[KeptPrompt] = []
+        self._parked: list[_Parked] = []
+
+    @property
+    def parked(self) -> list[KeptPrompt]:
+        """The parked prefixes in order of last use, the most recent last."""
+        return [each.prompt for each in self._parked]
 
     def carry_out(self) -> None:
         """Carry the collected operations of the cache out in llama.cpp.
@@ -204,7 +218,7 @@ class KvOffload:
                 slot.stays = True
             elif size <= left:
                 left, is_any = left - size, True
-                self.parked.append(self.save(slot))
+                self._parked.append(_Parked(self.save(slot), slot.worth))
                 self._cache.trim(slot, used)
             else:
                 is_all = False
@@ -214,23 +228,26 @@ class KvOffload:
             self._evict_surplus(reused_slots)
 
     def _evict_surplus(self, reused_slots: Collection[int]) -> None:
-        """Evict prefixes beyond the limit: from the salt that holds most, the parked ones first.
+        """Evict prefixes beyond the limit: from the salt that holds most, the one that is worth least.
 
         Args:
             reused_slots: slots that admissible sequences will continue.
         """
-        while self.parked and len(idle := self._idle_slots()) + len(self.parked) > self._max_prefixes:
-            loose = [slot for slot in reversed(idle) if slot.awaited_by is None and slot.index not in reused_slots]
-            at = first_to_go([*((prompt.salt, 1) for prompt in self.parked), *((slot.salt, 1) for slot in loose)])
-            if at < len(self.parked):
-                del self.parked[at]
+        while self._parked and len(idle := self._idle_slots()) + len(self._parked) > self._max_prefixes:
+            loose = (slot for slot in reversed(idle) if slot.awaited_by is None and slot.index not in reused_slots)
+            held: list[tuple[str, _Parked | Slot]] = [(each.prompt.salt, each) for each in self._parked]
+            held = sorted([*held, *((slot.salt, slot) for slot in loose)], key=lambda each: each[1].worth)
+            victim = held[first_to_go([(salt, 1) for salt, _ in held])][1]
+            if isinstance(victim, Slot):
+                self._cache.evict(victim)
             else:
-                self._cache.trim(loose[at - len(self.parked)], 0)
+                self._cache.evicted_worth = max(self._cache.evicted_worth, victim.worth)
+                self._parked.remove(victim)
         self.carry_out()
 
     def _has_room(self, size: int, salt: str) -> bool:
         """Whether ``size`` more bytes fit for ``salt``, after evicting what other salts hold beyond an equal share."""
-        held = [(prompt.salt, prompt.kv.nbytes) for prompt in self.parked]
+        held = [(each.prompt.salt, each.prompt.kv.nbytes) for each in self._parked]
         amounts = amounts_of(held)
         while amounts.total() + size > self._parked_bytes:
             # Nothing of the same salt is evicted: a newer prefix is not worth more than an older one.
@@ -239,7 +256,7 @@ class KvOffload:
             at = first_to_go(held)
             owner, given_up = held.pop(at)
             amounts[owner] -= given_up
-            del self.parked[at]
+            del self._parked[at]
         return True
 
     def _reused_slots(self, arriving: Sequence[TokenSequence]) -> dict[int, int]:
@@ -268,7 +285,7 @@ class KvOffload:
         if best is None:
             return
         if self.hold(best, awaited_by=sequence.id):
-            self.parked = [prompt for prompt in self.parked if prompt is not best]
+            self._parked = [each for each in self._parked if each.prompt is not best]
             for slot in self._cache.slots:
                 slot.stays = False
             self._considered_releases = -1

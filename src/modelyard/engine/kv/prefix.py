@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from modelyard.engine.kv.cache import Slot, as_one, eviction_candidate
+from modelyard.engine.kv.cache import Slot, slot_to_evict
 from modelyard.engine.kv.checkpoints import Checkpoint
 from modelyard.engine.kv.placeholders import end_outside_span
 from modelyard.engine.kv.prefix_tree import common_prefix
@@ -75,4 +75,4 @@ def place(
         if not others:
             return SlotPlacement(donor, donor, reused, checkpoint, longest)
         idle = others
-    return SlotPlacement(eviction_candidate(idle, as_one), donor, reused, checkpoint, longest)
+    return SlotPlacement(slot_to_evict(idle), donor, reused, checkpoint, longest)

@@ -294,7 +294,7 @@ class Scheduler:
         if donor is slot:
             self.cache.trim(slot, reused, checkpoint)
         else:
-            self.cache.trim(slot, 0)
+            self.cache.evict(slot)
             if donor is not None:
                 self.cache.share(donor, slot, reused, checkpoint)
         if self.cache.makes_checkpoints:

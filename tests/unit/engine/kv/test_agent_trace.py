@@ -39,3 +39,16 @@ def test_prompts_of_a_trace_repeat_what_was_answered() -> None:
     ]
     assert sum(continued) >= len(requests) // 2
     assert agent_trace(turns=4, agents=1, scale=0.05) == requests
+
+
+def test_short_requests_beside_agents_do_not_push_out_their_histories() -> None:
+    requests = agent_trace()
+    served = Served(32_768)
+    reused = []
+    for number, request in enumerate(requests):
+        served.serve(prompt_of(request), [*request.answer.words, END])
+        reused.append(served.reused[-1])
+        for other in range(4):
+            served.serve([20_000 + 4 * number + other] * 60, [END])
+    sequences = [(prompt_of(request), [*request.answer.words, END]) for request in requests]
+    assert sum(reused) >= 0.95 * sum(most_reusable(sequences, 32_768))

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from unittest.mock import patch
+
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from modelyard.engine.kv.cache import KvCache, TrimCells
+from modelyard.engine.kv import cache
+from modelyard.engine.kv.cache import MIN_EVICTED, KvCache, MergeCells, ShareCells, Slot, TrimCells, slot_to_evict
+from modelyard.engine.kv.prefix_tree import common_prefix
 from modelyard.protocol.values import SequenceId
 
 CAPACITY = 24
@@ -19,17 +23,26 @@ class Books(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
+        self.small_parts = patch.object(cache, "MIN_EVICTED", 3)
+        self.small_parts.start()
         self.cache = KvCache(CAPACITY, SLOTS)
         self.cells: list[list[object]] = [[] for _ in range(SLOTS)]
         self.tokens: list[list[int]] = [[] for _ in range(SLOTS)]
         self.replayed: list[list[int]] = [[] for _ in range(SLOTS)]
+
+    def teardown(self) -> None:
+        self.small_parts.stop()
 
     def replay(self) -> None:
         """What llama.cpp would hold."""
         for operation in self.cache.operations:
             if isinstance(operation, TrimCells):
                 del self.replayed[operation.slot][operation.length :]
+            elif isinstance(operation, MergeCells):
+                beginning = self.replayed[operation.source][: operation.length]
+                assert self.replayed[operation.target][: operation.length] == beginning
             else:
+                assert isinstance(operation, ShareCells)
                 assert not self.replayed[operation.target]
                 self.replayed[operation.target] = self.replayed[operation.source][: operation.length]
         self.cache.operations.clear()
@@ -60,6 +73,13 @@ class Books(RuleBasedStateMachine):
         self.cells[into] = self.cells[source][:length]
         self.tokens[into] = self.tokens[source][:length]
 
+    @rule(source=SLOT, into=SLOT)
+    def merge(self, source: int, into: int) -> None:
+        length = common_prefix(self.tokens[source], self.tokens[into])
+        if source != into and length:
+            self.cache.merge(self.cache.slots[source], self.cache.slots[into], length)
+            self.cells[into][:length] = self.cells[source][:length]
+
     @rule(index=SLOT)
     def take(self, index: int) -> None:
         self.cache.assign(self.cache.slots[index], SequenceId(index))
@@ -72,8 +92,8 @@ class Books(RuleBasedStateMachine):
         for slot in self.cache.slots:
             if len(slot.tokens) < before[slot.index]:
                 assert slot.owner is None
-                self.cells[slot.index].clear()
-                self.tokens[slot.index].clear()
+                assert not slot.tokens or len(slot.tokens) >= max(slot.shortest, 3)
+                del self.cells[slot.index][len(slot.tokens) :], self.tokens[slot.index][len(slot.tokens) :]
 
     @rule(tokens=st.lists(st.integers(0, 3), max_size=CAPACITY), awaited_by=st.none() | SLOT)
     def hold(self, tokens: list[int], awaited_by: int | None) -> None:
@@ -194,3 +214,68 @@ def test_a_shared_prefix_is_as_long_at_least_as_its_source_has_to_be() -> None:
     assert target.shortest == 7
     cache.trim(target, 0)
     assert target.shortest == 0
+
+
+def test_where_slots_are_short_what_costs_least_to_compute_again_goes_until_it_is_old() -> None:
+    cache = KvCache(10_000, 3)
+    history, *short = cache.slots
+
+    def used(slot: Slot, tokens: list[int]) -> None:
+        cache.extend(slot, tokens)
+        cache.assign(slot, SequenceId(slot.index))
+        cache.release(slot)
+
+    used(history, list(range(500)))
+    for number, slot in enumerate(short):
+        used(slot, [1000 + number] * 100)
+    evicted = []
+    for number in range(2, 16):
+        victim = slot_to_evict(cache.slots)
+        evicted.append(victim)
+        cache.evict(victim)
+        used(victim, [1000 + number] * 100)
+    # What is evicted for them counts for those that come after it: 100, and once both were evicted 200, and so on.
+    assert evicted.index(history) == 8
+
+
+def test_what_another_slot_holds_too_is_worth_nothing() -> None:
+    cache = KvCache(1000, 3)
+    first, second, third = cache.slots
+    cache.extend(first, list(range(300)))
+    cache.commit([first])
+    cache.share(first, second, 250)
+    cache.extend(second, [7] * 60)
+    cache.extend(third, list(range(400, 455)))
+    for slot in cache.slots:
+        cache.assign(slot, SequenceId(slot.index))
+    for slot in cache.slots:
+        cache.release(slot)
+    assert [slot.worth for slot in cache.slots] == [50, 60, 55]
+
+
+def test_where_cells_are_short_the_end_of_the_oldest_prefix_goes() -> None:
+    cache = KvCache(2000, 2)
+    oldest, newest = cache.slots
+    for slot in cache.slots:
+        cache.extend(slot, list(range(1000 * slot.index, 1000 * slot.index + 1000)))
+        cache.assign(slot, SequenceId(slot.index))
+        cache.release(slot)
+    assert cache.make_room(300)
+    assert (len(oldest.tokens), len(newest.tokens)) == (700, 1000)
+    # In parts of some hundred tokens, and no little rest is left.
+    assert cache.make_room(301)
+    assert len(oldest.tokens) == 700 - MIN_EVICTED
+    assert cache.make_room(600)
+    assert (len(oldest.tokens), len(newest.tokens)) == (0, 1000)
+
+
+def test_a_restored_prefix_shares_the_beginning_that_another_slot_holds() -> None:
+    cache = KvCache(100, 2)
+    kept, restored = cache.slots
+    cache.extend(kept, [1, 2, 3, 4])
+    cache.extend(restored, [1, 2, 3, 9])
+    cache.merge(kept, restored, 3)
+    assert cache.free == 95
+    assert cache.operations == [MergeCells(0, 1, 3)]
+    cache.trim(kept, 0)
+    assert cache.free == 96
