@@ -147,6 +147,7 @@ class GenerationLoop:
             checkpoint_bytes = 0 if checkpoints is None else checkpoints.limit_bytes
             for prompt in self._disk_cache.load(self._context.length // 2, settings.prefix_slots, checkpoint_bytes):
                 self._offload.hold(prompt)
+            self._offload.use_disk(self._disk_cache)
 
     def fail(self) -> None:
         """Suspend all sequences after a failure: each can be resumed elsewhere from the tokens that were published."""

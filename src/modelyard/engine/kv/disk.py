@@ -17,7 +17,6 @@ import os
 import re
 import struct
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from typing import TypeVar
 import numpy as np
 
 from modelyard.config.paths import make_own_folder
+from modelyard.engine.kv.disk_files import last_used_ns, round_robin, salt_of, size_of, touch
 from modelyard.protocol.kv_snapshot import KeptPrompt, KvState
 from modelyard.system.owner_shares import first_to_go
 from modelyard.system.private_files import HALF_WRITTEN, open_private, read_private, write_all, writing_private
@@ -48,6 +48,9 @@ _ENDING = ".kv"
 # A half-written file older than this was left behind by a process that died.
 _MAX_WRITE_S = 3600
 
+# Limit of the prompts that one engine looks for on disk: their tokens are in memory.
+_MAX_INDEXED = 1000
+
 # Errors of a full disk, an exhausted quota, or a limit of file sizes.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -69,6 +72,16 @@ class _Head:
     tokens: int
     state_bytes: int
     is_checkpoint: bool
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StoredPrompt:
+    """A prompt whose state is on disk, in ``state_bytes`` of ``file``."""
+
+    file: Path
+    tokens: tuple[int, ...]
+    salt: str
+    state_bytes: int
 
 
 class _Damaged(Exception):
@@ -148,8 +161,8 @@ class KvDiskCache:
         the most recently used checkpoints, with at most ``checkpoint_bytes`` together. Damaged files are deleted.
         """
         try:
-            files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=_used_ns, reverse=True)
-            files = _round_robin(files)
+            files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=last_used_ns, reverse=True)
+            files = round_robin(files)
         except OSError as error:
             logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
             return
@@ -173,6 +186,34 @@ class KvDiskCache:
             if prompt is not None:
                 yield prompt
 
+    def index(self) -> Iterator[StoredPrompt]:
+        """Yield the prompts of this engine, the most recently used first, without reading their states.
+
+        Checkpoints are left out. Damaged files are deleted.
+        """
+        try:
+            files = sorted(self._folder.glob(f"{self._identity.hex()}-*{_ENDING}"), key=last_used_ns, reverse=True)
+        except OSError as error:
+            logger.warning("Prompts kept in %s cannot be read: %s", self._folder, error)
+            return
+        for file in files[:_MAX_INDEXED]:
+            stored = self._try_read(file, self._read_tokens)
+            if stored is not None:
+                yield stored
+
+    def read(self, stored: StoredPrompt) -> KeptPrompt | None:
+        """Return a prompt with its state; None, with a line in the log, where its file cannot be used any more."""
+        return self._try_read(stored.file, self._read)
+
+    def _read_tokens(self, file: Path) -> StoredPrompt | None:
+        head = self._measure(file)
+        if head.is_checkpoint:
+            return None
+        with open_private(file) as stream:
+            stream.seek(_HEAD.size + _DIGEST_BYTES)
+            tokens = np.frombuffer(stream.read(head.tokens * _TOKEN.itemsize), _TOKEN)
+        return StoredPrompt(file, tuple(tokens.tolist()), salt_of(file), head.state_bytes)
+
     def _put(self, prompt: Unsaved, room: int, used_ns: int) -> int:
         """Keep one prompt if it fits in ``room``; return the bytes of its file, 0 if it does not fit.
 
@@ -186,7 +227,7 @@ class KvDiskCache:
         name = hashlib.blake2b(tokens, digest_size=16, person=person).hexdigest()
         owner = f"{prompt.salt}-" if prompt.salt else ""
         file = self._folder / f"{self._identity.hex()}-{owner}{name}{_ENDING}"
-        existing_bytes = _touch(file, used_ns)
+        existing_bytes = touch(file, used_ns)
         if existing_bytes:
             return existing_bytes
         state = prompt.read()
@@ -201,7 +242,7 @@ class KvDiskCache:
             if not self._delete_older(no_room.missing_bytes, used_ns):
                 raise
             self._write(file, magic, identity, tokens, state)
-        return _touch(file, used_ns)
+        return touch(file, used_ns)
 
     def _identity_of(self, salt: str) -> bytes:
         """Return the identity in the headers of files with that salt."""
@@ -232,6 +273,9 @@ class KvDiskCache:
                 file.unlink()
         except _WrongOwner:
             logger.warning("Ignoring the kept prompt %s: it belongs to another model or to other settings", file.name)
+        except FileNotFoundError:
+            # Another engine has deleted it for newer ones.
+            pass
         except OSError as error:
             logger.warning("The kept prompt %s cannot be read: %s", file.name, error)
         return None
@@ -239,7 +283,7 @@ class KvDiskCache:
     def _measure(self, file: Path) -> _Head:
         """Return what the file's header says, if the file is as long as it should be."""
         with open_private(file) as stream:
-            head = self._parse_head(stream.read(_HEAD.size), _salt_of(file))
+            head = self._parse_head(stream.read(_HEAD.size), salt_of(file))
             size = os.fstat(stream.fileno()).st_size
         expected = _HEAD.size + _DIGEST_BYTES + head.tokens * _TOKEN.itemsize + head.state_bytes
         if size != expected:
@@ -249,7 +293,7 @@ class KvDiskCache:
     def _read(self, file: Path) -> KeptPrompt:
         raw = read_private(file)
         head, body = raw[: _HEAD.size], memoryview(raw)[_HEAD.size + _DIGEST_BYTES :]
-        salt = _salt_of(file)
+        salt = salt_of(file)
         parsed = self._parse_head(head, salt)
         end = parsed.tokens * _TOKEN.itemsize
         tokens, state = body[:end], body[end:]
@@ -273,8 +317,8 @@ class KvDiskCache:
 
     def _shrink(self, limit_bytes: int) -> None:
         """Delete files until the folder takes at most ``limit_bytes``, the oldest of the salt that holds most first."""
-        files = sorted(self._folder.glob(f"*{_ENDING}"), key=_used_ns)
-        held = [(_salt_of(file), _size(file)) for file in files]
+        files = sorted(self._folder.glob(f"*{_ENDING}"), key=last_used_ns)
+        held = [(salt_of(file), size_of(file)) for file in files]
         total = sum(size for _, size in held)
         while total > limit_bytes and held:
             at = first_to_go(held)
@@ -287,8 +331,8 @@ class KvDiskCache:
         Returns:
             Whether ``missing_bytes`` could be freed; if all older prompts are too little, none is deleted.
         """
-        older = [file for file in self._folder.glob(f"*{_ENDING}") if _used_ns(file) < used_ns]
-        going = _first_with(((file, _size(file)) for file in sorted(older, key=_used_ns)), missing_bytes)
+        older = [file for file in self._folder.glob(f"*{_ENDING}") if last_used_ns(file) < used_ns]
+        going = _first_with(((file, size_of(file)) for file in sorted(older, key=last_used_ns)), missing_bytes)
         for file in going:
             with contextlib.suppress(FileNotFoundError):
                 file.unlink()
@@ -297,7 +341,7 @@ class KvDiskCache:
     def _delete_half_written(self, now_ns: int) -> None:
         """Delete half-written files that dead processes left behind."""
         for file in self._folder.glob(f"*{HALF_WRITTEN}"):
-            if now_ns - _used_ns(file) > _MAX_WRITE_S * 10**9:
+            if now_ns - last_used_ns(file) > _MAX_WRITE_S * 10**9:
                 file.unlink(missing_ok=True)
 
 
@@ -312,51 +356,8 @@ def _first_with(sizes: Iterable[tuple[_T, int]], needed_bytes: int) -> list[_T]:
     return []
 
 
-def _salt_of(file: Path) -> str:
-    """Return the salt in a file's name; "" where it has none."""
-    parts = file.stem.split("-")
-    return parts[1] if len(parts) == 3 else ""
-
-
-def _round_robin(files: Iterable[Path]) -> list[Path]:
-    """Order files in rounds: each round has one file of each salt."""
-    turns: Counter[str] = Counter()
-    ranked = []
-    for file in files:
-        ranked.append((turns[_salt_of(file)], file))
-        turns[_salt_of(file)] += 1
-    return [file for _, file in sorted(ranked, key=lambda found: found[0])]
-
-
-def _size(file: Path) -> int:
-    """Return the bytes of a file; 0 where it does not exist, since another engine may have deleted it."""
-    try:
-        return file.lstat().st_size
-    except FileNotFoundError:
-        return 0
-
-
 def _digest(head: bytes, tokens: bytes | memoryview, state: memoryview) -> bytes:
     digest = hashlib.blake2b(head, digest_size=_DIGEST_BYTES)
     digest.update(tokens)
     digest.update(state)
     return digest.digest()
-
-
-def _touch(file: Path, used_ns: int) -> int:
-    """Set the time of the file's last use; return its bytes, 0 where it does not exist or is another user's."""
-    try:
-        with open_private(file):
-            # By name, not by descriptor: another engine may have deleted the file since it was opened.
-            os.utime(file, ns=(used_ns, used_ns))
-            return file.stat().st_size
-    except (FileNotFoundError, PermissionError):
-        # A file of another user under this name counts as missing, and is replaced.
-        return 0
-
-
-def _used_ns(file: Path) -> int:
-    try:
-        return file.lstat().st_mtime_ns
-    except FileNotFoundError:
-        return 0

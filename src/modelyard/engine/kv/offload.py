@@ -24,10 +24,10 @@ from modelyard.engine.kv.cache import (
     TrimCells,
 )
 from modelyard.engine.kv.checkpoints import Checkpoint
-from modelyard.engine.kv.disk import Unsaved
+from modelyard.engine.kv.disk import KvDiskCache, StoredPrompt, Unsaved
 from modelyard.engine.kv.placeholders import end_outside_span
 from modelyard.engine.kv.prefix import LOSABLE_TOKENS
-from modelyard.engine.kv.prefix_tree import common_prefix
+from modelyard.engine.kv.prefix_tree import PrefixTree, common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Context
 from modelyard.engine.settings import CHECKPOINTS, PARKED_PART
@@ -40,6 +40,9 @@ logger = logging.getLogger(__name__)
 # Cells from which on parking pays, and limit of the bytes that are saved before one step: see docs/performance.md.
 MIN_PARKED_TOKENS: Final = 32
 MAX_PARKED_AT_ONCE: Final = 64 << 20
+
+# A prompt is read from disk where it saves at least so many tokens.
+MIN_STORED_TOKENS: Final = 128
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,6 +80,9 @@ class KvOffload:
         self._window = window
         self._parked_bytes = parked_bytes
         self._max_prefixes = max_prefixes
+        # Prompts on disk that are in neither slots nor host memory, as far as is known.
+        self._stored = PrefixTree[StoredPrompt]()
+        self._disk: KvDiskCache | None = None
         # Value of ``cache.releases`` when all slots were last considered.
         self._considered_releases = 0
         # In order of last use, the most recent last.
@@ -86,6 +92,12 @@ class KvOffload:
     def parked(self) -> list[KeptPrompt]:
         """The parked prefixes in order of last use, the most recent last."""
         return [each.prompt for each in self._parked]
+
+    def use_disk(self, disk: KvDiskCache) -> None:
+        """Look for the beginnings of prompts on ``disk``, too, where it has those of this engine."""
+        self._disk = disk
+        for stored in disk.index():
+            self._stored.add(stored.tokens, stored, stored.salt)
 
     def carry_out(self) -> None:
         """Carry the collected operations of the cache out in llama.cpp.
@@ -188,17 +200,22 @@ class KvOffload:
         """
         arriving = list(admissible)
         if self.is_due(arriving):
-            self._park(arriving)
+            if self._parked_bytes:
+                self._park(arriving)
             for sequence in arriving:
                 if not sequence.was_sought:
                     sequence.was_sought = True
                     self._restore_parked(sequence)
+                    if self._disk is not None:
+                        self._restore_stored(sequence, self._disk)
 
     def is_due(self, admissible: Iterable[TokenSequence]) -> bool:
         """Whether ``prepare_step`` has work: since its last run a slot was released or a sequence became admissible."""
-        return bool(self._parked_bytes) and (
-            self._considered_releases != self._cache.releases or not all(sequence.was_sought for sequence in admissible)
-        )
+        if self._parked_bytes and self._considered_releases != self._cache.releases:
+            return True
+        if not self._parked_bytes and self._disk is None:
+            return False
+        return not all(sequence.was_sought for sequence in admissible)
 
     def _park(self, arriving: Sequence[TokenSequence]) -> None:
         left, is_any, is_all = MAX_PARKED_AT_ONCE, False, True
@@ -289,6 +306,30 @@ class KvOffload:
             for slot in self._cache.slots:
                 slot.stays = False
             self._considered_releases = -1
+
+    def _restore_stored(self, sequence: TokenSequence, disk: KvDiskCache) -> None:
+        """Restore the prompt on disk that begins as ``sequence`` does, where that saves many tokens.
+
+        All sequences wait for it: while any runs, no more is read at once than is parked at once.
+        """
+        match = self._stored.match(sequence.tokens[:-1], sequence.salt)
+        stored = match.nearest
+        if stored is None:
+            return
+        if stored.state_bytes > MAX_PARKED_AT_ONCE and any(slot.owner is not None for slot in self._cache.slots):
+            return
+        reusable, length = match.common, len(stored.tokens)
+        if self._cache.checkpoints is not None and reusable < length:
+            along = self._cache.checkpoints.along(sequence.tokens[:reusable], sequence.salt)
+            reusable = len(along[-1].tokens) if along else 0
+        elif 0 < self._window < length and reusable < length - 1:
+            reusable = 0
+        if reusable < MIN_STORED_TOKENS + max(_reusable_tokens(sequence, slot) for slot in self._cache.slots):
+            return
+        self._stored.remove(stored.tokens, stored, stored.salt)
+        prompt = disk.read(stored)
+        if prompt is not None:
+            self.hold(prompt, awaited_by=sequence.id)
 
     def _idle_slots(self) -> list[Slot]:
         """Return the slots with a prefix that no sequence runs on, the most recently used first."""
