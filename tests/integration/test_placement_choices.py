@@ -187,6 +187,9 @@ async def test_a_draft_model_is_put_on_the_device_of_its_target_and_shares_it(
         assert used["RPC1"] == 0
         taken = yard.controller.state.taken(["m"])
         assert taken["RPC0"] == pytest.approx(used["RPC0"], rel=0.03)
+        # llama.cpp has planned both contexts. The weights are those of one file, and are on the device once.
+        first, draft = (await yard.factory.size("m"))[0].devices
+        assert first.total_bytes + draft.context_bytes == pytest.approx(used["RPC0"], rel=0.005)
 
 
 async def test_what_llama_cpp_plans_corrects_a_prediction_before_the_load_and_once(

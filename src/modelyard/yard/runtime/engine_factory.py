@@ -26,7 +26,7 @@ from modelyard.hub import (
     Stores,
 )
 from modelyard.protocol.events import Publish
-from modelyard.protocol.placement import HOST_NAME, Placement
+from modelyard.protocol.placement import HOST_NAME, PlacedBytes, Placement
 from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.fit_context import ContextRange
@@ -44,6 +44,7 @@ from modelyard.yard.runtime.model_spec import (
     ModelSpec,
     SpecFiles,
     draft_of,
+    draft_settings,
     engine_settings,
     file_request,
     trial_tasks,
@@ -230,7 +231,7 @@ class EngineFactory:
         await self._check_sized(model, files)
         self._note(model, files)
         settings = self._placed(await asyncio.to_thread(engine_settings, spec, files), spec, files, placement)
-        if self._dry_loads is not None and self.devices and placement.devices:
+        if self._dry_loads is not None and self.devices and (placement.devices or settings.draft_placement.devices):
             await self._plan(model, files, settings, self._dry_loads)
         if self._trials is not None and spec.config.runtime.trial:
             for task, _ in trial_tasks(files, settings):
@@ -276,10 +277,13 @@ class EngineFactory:
         Raises:
             ModelOutgrown: the model takes more than it was sized with.
         """
-        await dry_loads.find(settings)
+        parts = [settings, *filter(None, (draft_settings(settings, files),))]
+        for part in parts:
+            if part.placement.devices:
+                await dry_loads.find(part)
         sized, placement = self._choices_of.get(model, ()), settings.placement
         compared = self._planned.setdefault(model, set())
-        if placement in compared or dry_loads.known(settings) is None:
+        if placement in compared or all(dry_loads.known(part) is None for part in parts):
             return
         compared.add(placement)
         planned = await self._with_trials(self.specs[model], files)
@@ -357,9 +361,12 @@ class EngineFactory:
         if self._dry_loads is None or not self.devices:
             return choices_of(spec, files, self.devices, are_gone=self._are_gone)
         settings, dry_loads = engine_settings(spec, files), self._dry_loads
-        return choices_of(
-            spec, files, self.devices, lambda placement: dry_loads.known(replace(settings, placement=placement))
-        )
+        drafting = draft_settings(settings, files)
+
+        def known(of: EngineSettings | None, placement: Placement) -> PlacedBytes | None:
+            return None if of is None else dry_loads.known(replace(of, placement=placement))
+
+        return choices_of(spec, files, self.devices, partial(known, settings), partial(known, drafting))
 
     @property
     def _are_gone(self) -> bool:

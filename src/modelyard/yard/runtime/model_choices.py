@@ -31,6 +31,7 @@ def choices_of(
     files: SpecFiles,
     devices: Sequence[LlamaDevice] = (),
     known: KnownBytes = lambda _: None,
+    known_of_draft: KnownBytes = lambda _: None,
     *,
     are_gone: bool = False,
 ) -> Choices:
@@ -45,6 +46,7 @@ def choices_of(
         files: its files, and those of its draft model.
         devices: of the machine, with their memory.
         known: what llama.cpp has planned for placements of the model, without its draft model.
+        known_of_draft: the same of the draft model.
         are_gone: whether there were accelerators, and none is left. The model is then put on the host explicitly,
             because llama.cpp still lists them.
 
@@ -65,11 +67,11 @@ def choices_of(
             configured,
             devices,
             layers=header.block_count,
-            has_experts=number_of(header, "expert_count") > 0,
+            has_experts=_has_experts(header),
             is_divisible=files.model.kind not in POOLED_KINDS,
         )
     )
-    return _drafted(spec, files, choices, devices)
+    return _drafted(spec, files, choices, devices, known_of_draft)
 
 
 def draft_placement(
@@ -98,7 +100,8 @@ def draft_placement(
     if configured.devices is None and may_use_host_alone(configured):
         names = target.devices or ()
         return replace(configured, devices=names[target.main_device : target.main_device + 1])
-    return placement_choices(resolved, devices, layers=files.draft.header.block_count, has_experts=False)[0]
+    header = files.draft.header
+    return placement_choices(resolved, devices, layers=header.block_count, has_experts=_has_experts(header))[0]
 
 
 def _alone(spec: ModelSpec, files: SpecFiles, placement: Placement) -> Choices:
@@ -165,7 +168,9 @@ def _text_placeable(
     return PlaceableModel(placed, footprint(files, context.total), context, devices, known)
 
 
-def _drafted(spec: ModelSpec, files: SpecFiles, choices: Choices, devices: Sequence[LlamaDevice]) -> Choices:
+def _drafted(
+    spec: ModelSpec, files: SpecFiles, choices: Choices, devices: Sequence[LlamaDevice], known: KnownBytes
+) -> Choices:
     """Return the choices with the draft model, if there is one, where it is put beside each."""
     if files.draft is None:
         return choices
@@ -173,7 +178,7 @@ def _drafted(spec: ModelSpec, files: SpecFiles, choices: Choices, devices: Seque
         spec,
         _whole(files.draft),
         {device.name: device for device in devices},
-        lambda _: None,
+        known,
         context_length=context_cells(files.model.header, spec.model.device.fixed_seq_len),
         sequences=running_at_once(spec.config, spec.model),
         batch_tokens=DRAFT_BATCH_TOKENS,
@@ -187,6 +192,10 @@ def _drafted(spec: ModelSpec, files: SpecFiles, choices: Choices, devices: Seque
             placed[where] = draft.footprint(where)
         drafted.append(choice.drafted_by(placed[where]))
     return tuple(drafted)
+
+
+def _has_experts(header: GgufHeader) -> bool:
+    return number_of(header, "expert_count") > 0
 
 
 def _whole(files: ModelFiles) -> ModelFiles:

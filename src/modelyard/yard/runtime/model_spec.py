@@ -82,6 +82,32 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     )
 
 
+def draft_settings(settings: EngineSettings, files: SpecFiles) -> EngineSettings | None:
+    """Return settings of an engine whose model and context are those of the draft model; None without one.
+
+    Args:
+        settings: of the engine of the model that it drafts for.
+        files: of that model.
+
+    Source: ``engine.loading.load``, which makes the context of the draft model.
+    """
+    if files.draft is None:
+        return None
+    return replace(
+        settings,
+        paths=files.draft.paths,
+        name=settings.draft_name,
+        kind="text",
+        placement=settings.draft_placement,
+        context_length=context_cells(files.model.header, settings.context_length),
+        prefix_slots=0,
+        batch_tokens=DRAFT_BATCH_TOKENS,
+        draft=(),
+        projector=None,
+        files=files.draft.stamps,
+    )
+
+
 def trial_tasks(files: SpecFiles, settings: EngineSettings) -> list[tuple[TrialTask, ModelFiles]]:
     """Return the trials that precede an engine of ``settings``: of the model, and of its draft model."""
     tried = [(files.model, settings)]

@@ -12,7 +12,7 @@ from modelyard.config import validate_config
 from modelyard.engine.placing import LlamaDevice
 from modelyard.errors import UnusableModel
 from modelyard.hub import ModelFiles, read_header
-from modelyard.protocol.placement import ANYWHERE, ON_HOST, Placement
+from modelyard.protocol.placement import ANYWHERE, ON_HOST, DeviceBytes, PlacedBytes, Placement
 from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.runtime.model_choices import choices_of, draft_placement, joined
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, footprint_of
@@ -89,6 +89,19 @@ def test_a_draft_model_is_beside_its_target(files: ModelFiles) -> None:
     assert {share.weights_key for share in choices[0].devices} == {alone[0].weights_key}
     assert choices[-1].devices == ()
     assert choices[-1].draft_bytes > 0
+
+
+def test_what_llama_cpp_has_planned_for_a_draft_model_counts(files: ModelFiles) -> None:
+    planned = {"CUDA0": DeviceBytes(weights=7_000, kv=500, compute=60), "host": DeviceBytes()}
+
+    def known(placement: Placement) -> PlacedBytes | None:
+        return planned if placement.devices == ("CUDA0",) else None
+
+    first, second, *_ = choices_of(spec({}), SpecFiles(files, files), TWO, known_of_draft=known)
+    predicted, draft = first.devices
+    assert (draft.weights_bytes, draft.context_bytes) == (7_000, 560)
+    assert predicted.context_bytes > 560
+    assert second.devices[1].context_bytes > 560
 
 
 @pytest.mark.parametrize(
