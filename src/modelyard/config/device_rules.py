@@ -171,6 +171,9 @@ def _faults_of_split(device: Device) -> Iterator[_Fault]:
 
 
 def _faults_of_names(device: Device) -> Iterator[_Fault]:
+    if "devices" in device.model_fields_set and not device.devices:
+        message = "devices names no accelerator."
+        yield message, "For the CPU alone, write cpu = true; to use all accelerators, remove it.", ("devices",)
     names = [name.lower() for name in device.devices]
     if len(set(names)) < len(names):
         yield "devices names a device twice.", "", ("devices",)

@@ -101,5 +101,5 @@ def _range(schema: Mapping[str, Any]) -> str:
     if above is not None:
         return f" above {above:.15g} and at most {high:.15g}"
     if high is not None:
-        return f" from {low} to {high}"
+        return f" from {low} to {high:.15g}" if isinstance(high, float) else f" from {low} to {high}"
     return f" of at least {low}"

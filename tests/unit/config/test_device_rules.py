@@ -84,6 +84,7 @@ def test_keys_that_fit_each_other_are_no_fault():
         ({"tensor_split": [1, 1], "n_gpu_layers": 0}, "tensor_split divides the layers on devices"),
         ({"main_gpu": 0}, "main_gpu needs split_mode"),
         ({"main_gpu": 2, "split_mode": "row", "devices": ["A", "B"]}, "main_gpu is 2, and devices names 2."),
+        ({"devices": []}, "devices names no accelerator. For the CPU alone, write cpu = true; to use all"),
         ({"devices": ["CUDA0", "cuda0"]}, "devices names a device twice."),
         ({"devices": ["CPU"]}, "devices names accelerators. For the CPU alone, write cpu = true."),
         ({"mlock": True, "mmap": False}, "mlock locks mapped files in memory, and mmap = false maps none."),

@@ -47,6 +47,9 @@ def placement_choices(
     names = configured.devices or ()
     if not names:
         return (configured,)
+    if not has_experts:
+        # Then ``n_cpu_moe`` means nothing.
+        configured = replace(configured, cpu_moe_layers=0)
     sizes = {device.name: device.total_bytes for device in devices}
     if has_fixed_division(configured):
         return (_divided(configured, names, sizes, layers),)

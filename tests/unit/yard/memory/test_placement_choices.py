@@ -42,6 +42,11 @@ def test_experts_are_left_on_the_host_in_four_steps() -> None:
     assert sorted(each.cpu_moe_layers for each in found if each.cpu_moe_layers) == [7, 15, 23, 31]
 
 
+def test_a_number_of_layers_with_experts_on_the_host_means_nothing_for_a_model_without_any() -> None:
+    assert choices(24, cpu_moe_layers=3) == choices(24)
+    assert len(choices(24, cpu_moe_layers=3, has_experts=True)) == 1
+
+
 def test_devices_share_whole_layers_by_their_memory_and_in_uneven_parts() -> None:
     found = choices(24, 8)
     both = [each for each in found if each.split and each.gpu_layers is None]
