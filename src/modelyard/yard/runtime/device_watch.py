@@ -215,11 +215,18 @@ class DeviceWatch:
         return device_budgets([device for device in found if device.name in there], configured, taken)
 
     def _note_lost(self, found: Sequence[LlamaDevice]) -> None:
-        """Withdraw the budgets of devices that are gone, also while models are loaded or freed."""
-        there = {device.name for device in own_pools(found)}
-        if lost := sorted(self.budgets.keys() - there):
+        """Withdraw the budgets of devices that are gone, also while models are loaded or freed.
+
+        llama.cpp numbers those that are left anew, so that a name may be that of a smaller device by now.
+        """
+        there = {device.name: device for device in own_pools(found)}
+        if lost := sorted(self.budgets.keys() - there.keys()):
             logger.warning("Lost %s: the models there go elsewhere", ", ".join(lost))
-            self._set({pool: size for pool, size in self.budgets.items() if pool in there})
+            before = {device.name: device.total_bytes for device in self._reading[0]}
+            renumbered = [device for name, device in there.items() if device.total_bytes != before.get(name)]
+            least = device_budgets(renumbered, self._configured, {})
+            kept = {pool: size for pool, size in self.budgets.items() if pool in there}
+            self._set({pool: min(size, least.get(pool, size)) for pool, size in kept.items()})
 
     def _set(self, budgets: Mapping[str, int]) -> None:
         if budgets == self.budgets:

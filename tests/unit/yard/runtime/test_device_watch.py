@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -146,6 +147,14 @@ async def test_a_device_that_is_gone_has_no_budget_also_while_models_are_loaded(
     assert stage.fed == [{"CUDA0": 20 * GIB - RESERVE}]
     assert stage.watch.found == (CPU, FIRST)
     assert "Lost CUDA1" in caplog.text
+
+
+async def test_a_smaller_device_that_has_the_name_of_a_lost_one_has_its_own_budget_at_once(stage: Stage) -> None:
+    await stage.start(("CUDA0", 0.5))
+    stage.put(LoadState.LOADING)
+    smaller = replace(FIRST, total_bytes=8 * GIB, free_bytes=6 * GIB)
+    await stage.read(None, (CPU, smaller))
+    assert stage.fed == [{"CUDA0": 4 * GIB}], "numbers count anew"
 
 
 async def test_a_device_that_is_back_has_a_budget_once_the_models_are_at_rest(stage: Stage) -> None:
