@@ -136,6 +136,7 @@ class ModelFitter:
     def arrange(self, sized: Mapping[str, Choices]) -> dict[str, Choices]:
         """Return the choices of new or changed models, so that those that are loaded at the start find room together.
 
+        They are in the order to load them in.
         Of equally fast placements that one comes first which a model has beside the others.
         """
         known = [name for name in sized if name in self._specs]
@@ -143,7 +144,8 @@ class ModelFitter:
         planned = {name: self.contexts[name].placement for name in wanted if name in self.contexts}
         placed = arranged_as(planned, wanted, self._budgets(), self._beside(known))
         self.placements |= {name: footprint.placement for name, footprint in placed.items()}
-        return {name: self.with_preferred(name, choices) for name, choices in sized.items()}
+        in_order = [*placed, *(name for name in sized if name not in placed)]
+        return {name: self.with_preferred(name, sized[name]) for name in in_order}
 
     def with_preferred(self, name: str, choices: Choices) -> Choices:
         """Return the choices of a model with its placement beside the others before all that are as fast."""

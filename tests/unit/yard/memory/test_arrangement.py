@@ -1,5 +1,7 @@
 """Where models are put together: on all devices, in their fastest placements where that is possible."""
 
+from dataclasses import replace
+
 import pytest
 
 from modelyard.protocol.placement import ON_HOST, Placement
@@ -68,6 +70,18 @@ def test_where_some_have_no_fast_place_the_first_ones_have_the_best():
     assert where(arranged(models, budgets(90, 90))) == {"a": FIRST, "b": SECOND, "c": BOTH}
     assert where(arranged(models, budgets(70, 70))) == {"a": FIRST, "b": SECOND, "c": ON_HOST}
     assert where(arranged(models, budgets(70, 70, 0))) == {"a": FIRST, "b": SECOND}
+
+
+def test_a_small_model_leaves_the_device_to_a_large_one_that_would_lose_more() -> None:
+    small = tuple(replace(each, token_s=each.token_s / 20) for each in choices(30))
+    models = {"small": small, "large": choices(80)}
+    placed = arranged(models, budgets(90, 10))
+    assert where(placed) == {"large": FIRST, "small": ON_HOST}
+    assert list(placed) == ["large", "small"], "each then takes the first place that has room"
+    equal = {"small": choices(30), "large": choices(80)}
+    assert where(arranged(equal, budgets(90, 10))) == {"small": FIRST, "large": ON_HOST}
+    # No model is left out for that.
+    assert where(arranged(models, budgets(90, 10, 20))) == {"small": FIRST}
 
 
 def test_the_host_is_no_equal_of_a_device_though_a_small_model_is_as_fast_there():
