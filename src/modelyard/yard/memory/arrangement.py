@@ -62,19 +62,19 @@ def arranged_as(
     budgets: Mapping[str, int],
     beside: Iterable[Footprint] = (),
 ) -> dict[str, Footprint]:
-    """Return the arrangement that was planned for models, if all have room in it; else as ``arranged``.
+    """Return the arrangement that was planned for models, if loads in some order lead there; else as ``arranged``.
 
     Args:
         planned: by name of the model, its placement; None: none was planned.
         choices, budgets, beside: as of ``arranged``.
     """
     beside = tuple(beside)
-    there = {
-        name: [each for each in footprints if each.placement == planned.get(name)]
-        for name, footprints in choices.items()
-    }
-    as_planned = _in_order(there, budgets, beside, _first)
-    return as_planned if len(as_planned) == len(choices) else arranged(choices, budgets, beside)
+    preferred = {name: preferring(tuple(each), planned.get(name)) for name, each in choices.items()}
+    for in_order in (preferred, _by_size(preferred)):
+        placed = _in_order(in_order, budgets, beside, _first)
+        if all(name in placed and placed[name].placement == planned.get(name) for name in choices):
+            return placed
+    return arranged(choices, budgets, beside)
 
 
 def is_as_fast(choice: Footprint, other: Footprint) -> bool:

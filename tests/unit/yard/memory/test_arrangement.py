@@ -108,6 +108,14 @@ def test_a_plan_is_kept_as_long_as_all_fit_in_it():
     assert where(arranged_as({"a": SECOND, "b": None}, models, budgets(100, 100))) == {"a": FIRST, "b": SECOND}
 
 
+def test_a_plan_names_its_order_of_loads() -> None:
+    small = tuple(replace(each, token_s=each.token_s / 20) for each in choices(30))
+    models = {"small": small, "large": choices(80)}
+    placed = arranged_as({"small": ON_HOST, "large": FIRST}, models, budgets(90, 10))
+    assert list(placed) == ["large", "small"]
+    assert where(placed) == {"large": FIRST, "small": ON_HOST}
+
+
 def test_a_preferred_placement_comes_first_of_those_that_are_as_fast():
     every = choices(10, shares_host=True)
     order = [each.placement for each in preferring(every, SECOND)]
