@@ -22,7 +22,8 @@ from fuzz.serving import shown
 from fuzz.tiny_models import cut_model, tiny_model, vocabulary_of
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.input.tokenizer_time import cpu_seconds
-from modelyard.engine.llama.model import SHALLOW_BYTES, STACK_BYTES, STACK_BYTES_OF_BYTE, Model, Weights
+from modelyard.engine.llama.model import SHALLOW_BYTES, STACK_BYTES, STACK_BYTES_OF_BYTE, Model
+from modelyard.engine.llama.weights import Weights
 from modelyard.errors import ModelyardError, UnusableModel
 from modelyard.formats.gguf import constants as gguf
 from modelyard.formats.gguf.read import read_header

@@ -22,6 +22,7 @@ class ModelProfile:
         weights_key: equal for engines that share their weights.
         weights_bytes, context_bytes: memory that llama.cpp allocated for the weights, and for the KV cache and the
             outputs of this engine.
+        mapped_bytes: those of ``weights_bytes`` that are pages of files, and are given back while it is parked.
         device_bytes: what llama.cpp allocated on each device, by its name, and on the host as "host".
         identity: weights and settings; engines with equal identities can restore each other's KV states.
         is_isolated: whether its engine has a process of its own.
@@ -38,6 +39,7 @@ class ModelProfile:
     can_chat: bool
     architecture: str = ""
     weights_bytes: int = 0
+    mapped_bytes: int = 0
     context_bytes: int = 0
     device_bytes: tuple[tuple[str, DeviceBytes], ...] = ()
     weights_key: str = ""

@@ -9,12 +9,13 @@ from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.devices import devices, features
 from modelyard.engine.llama.library import can_offload, version
-from modelyard.engine.llama.model import InfillTokens, Model, Weights
+from modelyard.engine.llama.model import InfillTokens, Model
 from modelyard.engine.llama.placing import resolve_here
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.projector import PreparedImage, Projector, SpanEmbeddings, SpanSize
 from modelyard.engine.llama.sampler_chain import DrySampler, SamplerChain, active_samplers, is_greedy
 from modelyard.engine.llama.special_tokens import SpecialToken
+from modelyard.engine.llama.weights import Weights
 
 __all__ = [
     "POOLINGS",

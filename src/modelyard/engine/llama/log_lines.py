@@ -10,6 +10,8 @@ from modelyard.protocol.placement import HOST_NAME, DeviceBytes, added
 
 _BUFFER: Final = re.compile(r"(\S+)\s+(?:DSV4 \w+ )?(\w+) buffer size = *([\d.]+) MiB")
 
+_MAPPED: Final = "CPU_Mapped"
+
 _NOT_ALLOCATED: Final = re.compile(r"(?:failed|unable) to allocate (\S+) buffer")
 
 # Kind of a buffer in the log -> the attribute of ``DeviceBytes``.
@@ -34,6 +36,23 @@ def buffer_bytes(lines: Iterable[str], *kinds: str) -> int:
     """
     found = (match for line in lines if (match := _BUFFER.search(line)))
     return round(sum(float(match[3]) for match in found if match[2] in kinds) * 2**20)
+
+
+def weights_bytes(lines: Iterable[str]) -> tuple[int, int]:
+    """Return the bytes of the weights that are computed on in mapped files, and of those that are elsewhere.
+
+    The first are counted from the first to the last of them in each file, whatever lies between.
+
+    Args:
+        lines: of llama.cpp's log.
+
+    Source: llama.cpp, ggml/src/ggml-backend.cpp, ggml_backend_cpu_buffer_from_ptr_type.
+    """
+    sizes = {True: 0.0, False: 0.0}
+    for line in lines:
+        if (match := _BUFFER.search(line)) and match[2] == "model":
+            sizes[match[1] == _MAPPED] += float(match[3])
+    return round(sizes[True] * 2**20), round(sizes[False] * 2**20)
 
 
 def buffers_of(lines: Iterable[str], devices: Mapping[str, str]) -> dict[str, DeviceBytes]:

@@ -1,4 +1,4 @@
-"""Weights and their vocabulary.
+"""A model and its vocabulary.
 
 Hot path: ``Model.piece`` runs once a token.
 """
@@ -7,25 +7,18 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import logging
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Container, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Final, NamedTuple, Protocol
 
 from modelyard.engine.guidance.vocabulary import Vocabulary
 from modelyard.engine.llama.deep_stack import call_on_deep_stack
-from modelyard.engine.llama.devices import has_amx_kernels
-from modelyard.engine.llama.library import lib, log, start
-from modelyard.engine.llama.log_lines import buffer_bytes
+from modelyard.engine.llama.library import lib
 from modelyard.engine.llama.long_runs import has_long_run, uncommon_characters
-from modelyard.engine.llama.placing import allocated_by_device, load_failure, set_placement
 from modelyard.engine.llama.special_tokens import SpecialToken, special_tokens
-from modelyard.protocol.placement import ON_HOST, Placement
+from modelyard.engine.llama.weights import Weights
 from modelyard.protocol.prompts import Sampling
-
-logger = logging.getLogger(__name__)
 
 # Limit of bytes that are tokenised on the caller's stack, which has 512 KB at the least. Pre-tokenizers take 330 to 400
 # bytes of stack per character of a match.
@@ -67,74 +60,6 @@ class TokenizeElsewhere(Protocol):
         """Return the token ids of UTF-8."""
 
 
-class Weights:
-    """The weights of one GGUF file, or of its shards. Read-only: engines on several threads may share them.
-
-    Args:
-        paths: the file, or all shards in order.
-        placement: where they are, with names of devices that exist.
-        on_progress: called with the part read, 0 to 1; returning False cancels the load.
-        are_repacked: whether weights are copied into layouts that kernels prefer, which takes as long as reading all;
-            never where these kernels are those for AMX, which are not safe: see ``has_amx_kernels``.
-        is_vocabulary_only: whether the weights stay on disk: texts can be tokenised, and nothing computed.
-        end_tokens: the tokens that end an answer, if known: querying each token takes 0.5 us.
-        is_dry: whether nothing is allocated and read, so that only sizes can be found out.
-
-    Attributes:
-        allocated_bytes: memory, mapped files included, as llama.cpp reports it.
-        device_bytes: the same by device.
-
-    Raises:
-        UnusableModel: llama.cpp cannot load it; the message has llama.cpp's reason.
-    """
-
-    def __init__(
-        self,
-        paths: Sequence[Path],
-        *,
-        on_progress: Callable[[float], bool],
-        placement: Placement = ON_HOST,
-        end_tokens: frozenset[int] | None = None,
-        are_repacked: bool = True,
-        is_vocabulary_only: bool = False,
-        is_dry: bool = False,
-    ) -> None:
-        start()
-        params = lib.llama_model_default_params()
-        params.vocab_only = is_vocabulary_only
-        params.use_extra_bufts = are_repacked and not has_amx_kernels()
-        # llama.cpp reads from these arrays while it loads.
-        arrays = set_placement(params, placement)
-        if is_dry:
-            # llama.cpp asserts that no file is mapped.
-            params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
-        callback = lib.llama_progress_callback(lambda fraction, _: on_progress(fraction))
-        params.progress_callback = callback
-        log.clear()
-        if len(paths) == 1:
-            self.pointer = lib.llama_model_load_from_file(bytes(paths[0]), params)
-        else:
-            names = (ctypes.c_char_p * len(paths))(*(bytes(path) for path in paths))
-            self.pointer = lib.llama_model_load_from_splits(names, len(paths), params)
-        del arrays
-        if not self.pointer:
-            raise load_failure(f"llama.cpp cannot load {paths[0].name}", placement)
-        self.placement = placement
-        self.allocated_bytes = buffer_bytes(log.buffers, "model")
-        self.device_bytes = allocated_by_device(log.buffers, placement)
-        if log.locks:
-            logger.warning("%s cannot be locked in memory in full: %s", paths[0].name, log.locks[0])
-        vocab = lib.llama_model_get_vocab(self.pointer)
-        if end_tokens is None:
-            tokens = range(int(lib.llama_vocab_n_tokens(vocab)))
-            end_tokens = frozenset(token for token in tokens if lib.llama_vocab_is_eog(vocab, token))
-        self.end_tokens = end_tokens
-
-    def free(self) -> None:
-        """Free the weights. All contexts on them must be freed first."""
-        lib.llama_model_free(self.pointer)
-
-
 class Model:
     """One engine's view of its weights and their vocabulary.
 
@@ -156,6 +81,7 @@ class Model:
         self.allocated_bytes = weights.allocated_bytes
         self.placement = weights.placement
         self.device_bytes = weights.device_bytes
+        self.mapped_bytes = weights.mapped_bytes
         # Window of layers with a sliding window, in tokens; 0 where all layers see everything.
         self.window = int(lib.llama_model_n_swa(self.pointer))
         # A recurrent state holds the whole past in one place: it cannot be cut back to an earlier token.

@@ -331,6 +331,7 @@ def _profile(
         can_chat=chat_format is not None,
         architecture=model.metadata("general.architecture") or "",
         weights_bytes=model.allocated_bytes,
+        mapped_bytes=model.mapped_bytes,
         context_bytes=allocated.context_bytes,
         device_bytes=tuple(sorted(allocated.device_bytes.items())),
         weights_key=str(allocated.key),

@@ -64,22 +64,34 @@ class WeightsKey:
 
 @dataclass(slots=True)
 class _SharedWeights:
-    """Weights and the number of their users; ``weights`` is None while they are loaded."""
+    """Weights and the number of their users; ``weights`` is None while they are loaded.
+
+    Attributes:
+        users: engines, and those that keep the weights in memory without computing.
+        keepers: those of them that do not compute.
+        fraction: part that was read.
+        is_resting: whether their pages were given back since an engine computed on them.
+    """
 
     weights: Weights | None = None
     users: int = 0
+    keepers: int = 0
     fraction: float = 0.0
+    is_resting: bool = False
 
 
 class ParkedWeights:
-    """Weights that stay in memory while no engine uses them, until they are released."""
+    """Weights that stay loaded while no engine uses them, until they are released.
+
+    What was allocated for them stays in memory. Pages of their files are given back, and stay in the page cache.
+    """
 
     def __init__(self, pool: WeightsPool, keys: Sequence[WeightsKey]) -> None:
         self._pool, self._keys = pool, keys
 
     def release(self) -> None:
         """Release the weights, once: those that no engine uses are freed, which takes as long as unmapping them."""
-        were_freed = [self._pool.release(key) for key in self._keys]
+        were_freed = [self._pool.release(key, was_kept=True) for key in self._keys]
         if any(were_freed):
             trim_heap()
 
@@ -109,6 +121,7 @@ class WeightsPool:
         """
         shared = self._entry(key, on_progress)
         if shared.weights is not None:
+            self._wake(key, shared, on_progress)
             return shared.weights
 
         def report(fraction: float) -> bool:
@@ -157,19 +170,54 @@ class WeightsPool:
         with self._change:
             for key in keys:
                 self._shared[key].users += 1
+                self._shared[key].keepers += 1
         return ParkedWeights(self, keys)
 
-    def release(self, key: WeightsKey) -> bool:
-        """Release the weights of ``key`` after a context on them was freed; whether that freed the weights too."""
+    def release(self, key: WeightsKey, *, was_kept: bool = False) -> bool:
+        """Release the weights of ``key`` after a context on them was freed; whether that freed the weights too.
+
+        Where only those are left that keep them, pages of files that they were computed on are given back.
+
+        Args:
+            was_kept: whether they were only kept in memory.
+        """
         with self._change:
             shared = self._shared[key]
-            shared.users -= 1
-            if shared.users:
-                return False
-            del self._shared[key]
+            shared.keepers -= was_kept
+            rests = not shared.is_resting and 0 < shared.keepers == shared.users - 1
+            if not rests:
+                return self._leave(key, shared)
+            shared.is_resting = True
+        # This user leaves when the pages are given back, so that the weights are not freed meanwhile.
+        assert shared.weights is not None
+        shared.weights.rest()
+        with self._change:
+            return self._leave(key, shared)
+
+    def _leave(self, key: WeightsKey, shared: _SharedWeights) -> bool:
+        """Remove a user, who holds the lock, and free the weights with the last; whether that was done."""
+        shared.users -= 1
+        if shared.users:
+            return False
+        del self._shared[key]
         assert shared.weights is not None
         shared.weights.free()
         return True
+
+    def _wake(self, key: WeightsKey, shared: _SharedWeights, on_progress: Callable[[float], bool]) -> None:
+        """Map again what was given back of weights that the caller has acquired.
+
+        Raises:
+            UnusableModel: ``on_progress`` returned False; the weights are released again.
+        """
+        with self._change:
+            if not shared.is_resting:
+                return
+            shared.is_resting = False
+        assert shared.weights is not None
+        if not shared.weights.wake(on_progress):
+            self.release(key)
+            raise UnusableModel("The load was given up.")
 
     def users(self, key: WeightsKey) -> int:
         """Return how many engines hold the weights of ``key``."""

@@ -88,6 +88,7 @@ def load_pooling_model(
         fingerprint=fingerprint(settings, model),
         can_chat=False,
         weights_bytes=model.allocated_bytes,
+        mapped_bytes=model.mapped_bytes,
         context_bytes=context.allocated_bytes,
         device_bytes=tuple(sorted(added([model.device_bytes, context.device_bytes]).items())),
         weights_key=str(key),

@@ -30,7 +30,7 @@ from modelyard.yard.memory.cache_bytes import (
     state_bytes,
 )
 from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, output_bytes, sampler_bytes, work_bytes
-from modelyard.yard.memory.weight_bytes import repacked_bytes, tensor_bytes, vocabulary_bytes
+from modelyard.yard.memory.weight_bytes import tensor_bytes, twice_held_bytes, vocabulary_bytes
 
 # What an engine takes beside its tensors and buffers: structures of graphs, its thread, Python objects.
 ENGINE_BYTES: Final = 8_000_000
@@ -76,6 +76,8 @@ class Footprint:
         weights_bytes: weights and vocabulary on the host, shared by all engines on the same files.
         context_bytes: KV cells, compute and output buffers on the host, which each engine has for itself.
         draft_key, draft_bytes: key and bytes of the weights of its draft model; "" and 0 without one.
+        mapped_bytes: those of ``weights_bytes`` that a parked model gives back, because they are pages of files; 0
+            until it was loaded.
         devices: what it takes of devices, its draft model included.
         placement: where it is put.
         token_s: seconds that a token takes in this placement, estimated from what is read for it; 0.0 where there is no
@@ -87,6 +89,7 @@ class Footprint:
     context_bytes: int
     draft_key: str = ""
     draft_bytes: int = 0
+    mapped_bytes: int = 0
     devices: tuple[DeviceShare, ...] = ()
     placement: Placement = ANYWHERE
     token_s: float = 0.0
@@ -190,6 +193,10 @@ class Footprint:
             weights_bytes, context_bytes = weights_bytes - on_devices, sum(taken.kv + taken.output for taken in others)
         return self.corrected(weights_bytes, context_bytes, devices)
 
+    def mapping(self, bytes_: int) -> Footprint:
+        """Return the footprint with ``bytes_`` of the weights on the host as pages of files."""
+        return replace(self, mapped_bytes=min(bytes_, self.weights_bytes))
+
     def exceeds(self, other: Footprint) -> bool:
         """Whether it takes more of a device than ``other``."""
         taken: Counter[str] = Counter()
@@ -234,7 +241,8 @@ def taken_together(footprints: Iterable[tuple[Footprint, bool]]) -> dict[str, in
     for footprint, has_context in footprints:
         if has_context:
             context_bytes += footprint.context_bytes
-        key, size = footprint.weights_key, footprint.weights_bytes
+        key = footprint.weights_key
+        size = footprint.weights_bytes - (0 if has_context else footprint.mapped_bytes)
         if size > host_weights.get(key, -1):
             host_weights[key] = size
         if footprint.draft_key and footprint.draft_bytes > host_weights.get(footprint.draft_key, -1):
@@ -367,6 +375,6 @@ def footprint(files: ModelFiles, context_bytes: int, processor: str = platform.m
     return Footprint(
         # The stamps are part of the key, because a replaced file is not shared with the old one that is still mapped.
         weights_key="\n".join([*(str(path.resolve()) for path in files.paths), *map(_identity, files.stamps)]),
-        weights_bytes=tensors + repacked_bytes(header, tensors, processor) + vocabulary_bytes(header),
+        weights_bytes=tensors + twice_held_bytes(header, tensors, processor) + vocabulary_bytes(header),
         context_bytes=context_bytes + ENGINE_BYTES,
     )

@@ -12,9 +12,7 @@ from modelyard.formats.gguf.header import GgufHeader
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.layer_placement import LayerPlacement
 from modelyard.yard.memory.layer_shapes import is_computed, number_of
-from modelyard.yard.memory.weight_bytes import is_repacked
-
-EMBEDDINGS: Final = "token_embd.weight"
+from modelyard.yard.memory.weight_bytes import EMBEDDINGS, is_held_twice
 
 # Tensors of experts, as ``engine.placing`` leaves them on the host.
 _EXPERTS: Final = re.compile(r"\.ffn_(up|down|gate|gate_up)_(ch|)exps")
@@ -28,13 +26,13 @@ class _Tensors:
     Attributes:
         name: of one of them.
         size_bytes: of all.
-        repacked_bytes: of those that llama.cpp copies into another order where they are on the host.
+        twice_bytes: of those that the host holds twice, in two orders, where both are there.
         read_bytes: that a token reads of them.
     """
 
     name: str
     size_bytes: int
-    repacked_bytes: int
+    twice_bytes: int
     read_bytes: int
 
 
@@ -61,8 +59,8 @@ class ModelWeights:
             if tensor.name == EMBEDDINGS and not self._is_tied:
                 # Of embeddings that are only looked up a token reads one row.
                 read = 0
-            repacked = size if is_repacked(tensor, processor, is_tied=self._is_tied) else 0
-            self._tensors.append(_Tensors(tensor.name, size, repacked, read))
+            twice = size if is_held_twice(tensor, processor, is_tied=self._is_tied) else 0
+            self._tensors.append(_Tensors(tensor.name, size, twice, read))
         self._groups = _grouped(self._tensors)
 
     def by_device(self, layers: LayerPlacement) -> Mapping[str, int]:
@@ -74,18 +72,18 @@ class ModelWeights:
             if self._is_output_too(tensors):
                 # They are kept twice, unless both are in the same buffer.
                 output = layers.tensor(tensors.name, is_output=True)
-                if output != place or (place == HOST_NAME and tensors.repacked_bytes):
+                if output != place or (place == HOST_NAME and tensors.twice_bytes):
                     sums[output] += tensors.size_bytes
         return sums
 
     def moved_bytes(self, layers: LayerPlacement) -> int:
-        """Return the bytes that the host does not hold because they are on devices: tensors, and repacked copies."""
+        """Return the bytes that the host does not hold because they are on devices: tensors, and second copies."""
         moved = 0
         for tensors in self._in(layers):
             place = layers.tensor(tensors.name)
             moved += tensors.size_bytes if place != HOST_NAME else 0
-            if tensors.repacked_bytes:
-                moved += tensors.repacked_bytes if self._computed_on(tensors, layers) != HOST_NAME else 0
+            if tensors.twice_bytes:
+                moved += tensors.twice_bytes if self._computed_on(tensors, layers) != HOST_NAME else 0
         return moved
 
     def read_bytes(self, layers: LayerPlacement) -> Mapping[str, int]:
@@ -115,7 +113,7 @@ def _grouped(tensors: Iterable[_Tensors]) -> Sequence[_Tensors]:
         groups[key] = _Tensors(
             known.name,
             known.size_bytes + each.size_bytes,
-            known.repacked_bytes + each.repacked_bytes,
+            known.twice_bytes + each.twice_bytes,
             known.read_bytes + each.read_bytes,
         )
     return list(groups.values())

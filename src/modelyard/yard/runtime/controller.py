@@ -426,7 +426,10 @@ class LifecycleController:
             return None
         # Devices that share the host's memory have a share in no footprint.
         pools = {share.pool for each in (state.footprint, *state.choices) for share in each.devices}
-        return state.footprint.measured(profile.weights_bytes, profile.context_bytes, dict(profile.device_bytes), pools)
+        measured = state.footprint.measured(
+            profile.weights_bytes, profile.context_bytes, dict(profile.device_bytes), pools
+        )
+        return measured.mapping(profile.mapped_bytes)
 
     def _display_name(self, model: str) -> str:
         """Return the id of ``model`` as users know it; the model may have been removed with its last event."""

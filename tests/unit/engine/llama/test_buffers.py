@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of, failed_allocations
+from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of, failed_allocations, weights_bytes
 from modelyard.protocol.placement import DeviceBytes
 
 MIB = 2**20
@@ -36,6 +36,12 @@ def test_recurrent_states_and_accelerators_count_too() -> None:
     ]
     assert buffer_bytes(lines, "model") == round(4095.05 * MIB)
     assert buffer_bytes(lines, "RS", "state") == round(11.75 * MIB)
+
+
+def test_weights_in_mapped_files_are_told_from_copies_wherever_these_are() -> None:
+    on_device = "load_tensors: RPC0[127.0.0.1:51001] model buffer size =    92.00 MiB"
+    assert weights_bytes([*GEMMA, on_device]) == (round(235.16 * MIB), round((12.66 + 92) * MIB))
+    assert weights_bytes([]) == (0, 0)
 
 
 def test_other_lines_count_nothing() -> None:

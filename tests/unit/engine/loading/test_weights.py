@@ -30,6 +30,7 @@ class Loads:
         self.go_on = threading.Event()
         self.error: UnusableModel | None = None
         self.known: list[frozenset[int] | None] = []
+        self.rests: list[str] = []
 
     def load(
         self,
@@ -55,6 +56,13 @@ class Loads:
         def __init__(self, loads: Loads) -> None:
             self.loads = loads
             self.end_tokens = frozenset({7})
+
+        def rest(self) -> None:
+            self.loads.rests.append("rest")
+
+        def wake(self, on_progress: Callable[[float], bool]) -> bool:
+            self.loads.rests.append("wake")
+            return on_progress(0.5)
 
         def free(self) -> None:
             self.loads.freed += 1
@@ -153,6 +161,58 @@ def test_a_load_that_fails_leaves_nothing_behind(loads: Loads) -> None:
         pool.acquire(KEY, lambda _: True)
     assert pool.users(KEY) == 0
     assert pool.acquire(KEY, lambda _: True)
+
+
+def test_pages_of_files_are_given_back_while_weights_are_only_kept_and_mapped_again_for_an_engine(loads: Loads) -> None:
+    loads.go_on.set()
+    pool = WeightsPool()
+    for _ in range(2):
+        pool.acquire(KEY, lambda _: True)
+    parked = pool.park([KEY])
+    pool.release(KEY)
+    assert loads.rests == []
+    pool.release(KEY)
+    assert loads.rests == ["rest"]
+    another = pool.park([KEY])
+    another.release()
+    assert loads.rests == ["rest"]
+    pool.acquire(KEY, lambda _: True)
+    parked.release()
+    assert loads.rests == ["rest", "wake"]
+    assert (loads.freed, pool.users(KEY)) == (0, 1)
+    pool.release(KEY)
+    assert (loads.freed, loads.rests) == (1, ["rest", "wake"])
+
+
+def test_an_engine_that_gives_up_while_pages_are_mapped_again_leaves_the_weights_as_they_were(loads: Loads) -> None:
+    loads.go_on.set()
+    pool = WeightsPool()
+    pool.acquire(KEY, lambda _: True)
+    parked = pool.park([KEY])
+    pool.release(KEY)
+    with pytest.raises(UnusableModel):
+        pool.acquire(KEY, lambda _: False)
+    assert loads.rests == ["rest", "wake", "rest"]
+    assert pool.users(KEY) == 1
+    parked.release()
+    assert (loads.freed, pool.users(KEY)) == (1, 0)
+
+
+def test_weights_that_are_released_while_their_pages_are_given_back_are_freed_after_it(
+    loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads.go_on.set()
+    pool = WeightsPool()
+    pool.acquire(KEY, lambda _: True)
+    parked = pool.park([KEY])
+
+    def rest(_: Loads.Weights) -> None:
+        parked.release()
+        assert loads.freed == 0
+
+    monkeypatch.setattr(Loads.Weights, "rest", rest)
+    assert pool.release(KEY)
+    assert (loads.freed, pool.users(KEY)) == (1, 0)
 
 
 def test_a_key_tells_files_apart_by_place_shards_layers_and_what_is_in_them(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from modelyard.yard.memory.cache_bytes import (
     parked_bytes,
     state_bytes,
 )
-from modelyard.yard.memory.footprint import ENGINE_BYTES, Footprint, predict
+from modelyard.yard.memory.footprint import ENGINE_BYTES, Footprint, predict, taken_together
 from modelyard.yard.memory.step_bytes import (
     CANDIDATE_BYTES,
     GRAPHS,
@@ -29,8 +29,8 @@ from modelyard.yard.memory.step_bytes import (
 from modelyard.yard.memory.weight_bytes import (
     MERGE_BYTES,
     TOKEN_BYTES,
-    repacked_bytes,
     tensor_bytes,
+    twice_held_bytes,
     vocabulary_bytes,
 )
 
@@ -437,15 +437,17 @@ def test_a_head_between_other_tensors_stays_mapped(tmp_path):
 X86, ARM = "x86_64", "aarch64"
 
 
-def repacked(*tensors, processor=X86):
+def twice(*tensors, processor=X86, gives_back=False):
     """Of a file that has an output of its own: it does not use the embeddings for it."""
     output = tensor("output.weight", 256, 8)
-    return repacked_bytes(header(output, *tensors), 0, processor)
+    return twice_held_bytes(header(output, *tensors), 0, processor, gives_back=gives_back)
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_K", "IQ4_NL", "MXFP4"])
-def test_weights_of_some_types_are_there_twice(kind):
-    assert repacked(tensor("blk.0.ffn_up.weight", 256, 8, kind=kind, size_bytes=1000)) == 1000
+def test_weights_of_some_types_are_there_twice_unless_the_pages_of_the_file_are_given_back(kind):
+    weights = tensor("blk.0.ffn_up.weight", 256, 8, kind=kind, size_bytes=1000)
+    assert twice(weights) == 1000
+    assert twice(weights, gives_back=True) == 0
 
 
 @pytest.mark.parametrize(
@@ -460,17 +462,18 @@ def test_weights_of_some_types_are_there_twice(kind):
     ids=["another type", "rows in no eights", "a vector", "embeddings", "embeddings of layers"],
 )
 def test_other_weights_are_there_once(alone):
-    assert repacked(alone) == 0
+    assert twice(alone) == 0
 
 
 def test_on_other_processors_other_types_are_there_twice():
     weights = tensor("blk.0.ffn_up.weight", 256, 8, kind="Q8_0", size_bytes=1000)
-    assert repacked(weights, processor=ARM) == 1000
+    assert twice(weights, processor=ARM) == 1000
 
 
-def test_embeddings_that_are_the_output_too_are_there_twice():
+@pytest.mark.parametrize("gives_back", [True, False])
+def test_embeddings_that_are_the_output_too_are_there_twice(gives_back):
     embeddings = tensor("token_embd.weight", 256, 8, kind="Q4_0", size_bytes=1000)
-    assert repacked_bytes(header(embeddings), 1000, X86) == 1000
+    assert twice_held_bytes(header(embeddings), 1000, X86, gives_back=gives_back) == 1000
 
 
 def test_shards_that_are_not_known_are_taken_to_be_like_the_first():
@@ -478,14 +481,23 @@ def test_shards_that_are_not_known_are_taken_to_be_like_the_first():
         tensor("blk.0.ffn_up.weight", 256, 8, kind="Q4_K", size_bytes=1000),
         tensor("blk.0.ffn_norm.weight", 256, kind="F32", size_bytes=1000),
     )
-    assert repacked_bytes(shard(first, 3), 6000, X86) == 3000
+    assert twice_held_bytes(shard(first, 3), 6000, X86, gives_back=False) == 3000
 
 
-@pytest.mark.parametrize(("file_type", "copies"), [(15, 6000), (7, 0)], ids=["Q4_K_M", "Q8_0"])
-def test_shards_behind_one_without_tensors_are_taken_to_be_of_the_type_that_it_says(file_type, copies):
-    first = header()
-    first.metadata["general.file_type"] = file_type
-    assert repacked_bytes(shard(first, 3), 6000, X86) == copies
+def test_embeddings_of_a_first_shard_may_be_the_output_unless_it_has_one():
+    embeddings = tensor("token_embd.weight", 256, 8, kind="Q4_K", size_bytes=1000)
+    assert twice_held_bytes(shard(header(embeddings), 3), 6000, X86, gives_back=True) == 1000
+    untied = header(embeddings, tensor("output.weight", 256, 8, kind="Q6_K", size_bytes=1000))
+    assert twice_held_bytes(shard(untied, 3), 6000, X86, gives_back=True) == 0
+
+
+@pytest.mark.parametrize(("file_type", "are_repacked"), [(15, True), (7, False)], ids=["Q4_K_M", "Q8_0"])
+def test_shards_behind_one_without_tensors_are_taken_to_be_of_the_type_that_it_says(file_type, are_repacked):
+    first = header(tokens=1000)
+    first.metadata.update({"general.file_type": file_type, "llama.embedding_length": 64})
+    assert twice_held_bytes(shard(first, 3), 6000, X86, gives_back=False) == 6000 * are_repacked
+    # Embeddings of the largest of these types.
+    assert twice_held_bytes(shard(first, 3), 6000, X86, gives_back=True) == 1000 * 64 * 34 // 32 * are_repacked
 
 
 def test_the_vocabulary_takes_heap_for_tokens_and_merges():
@@ -514,7 +526,7 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
         threads=2,
     )
     # What precedes the tensors does not stay.
-    assert predicted.weights_bytes == (700 + 300) + 700 + vocabulary_bytes(model)
+    assert predicted.weights_bytes == (700 + 300) + vocabulary_bytes(model)
     parts = (
         kv_bytes(model, 512),
         state_bytes(model, 5),
@@ -542,6 +554,14 @@ def test_models_on_the_same_file_have_the_same_weights_whatever_link_leads_to_it
     assert blob.weights_key == link.weights_key != copy.weights_key
     assert blob.weights_bytes == link.weights_bytes
     assert blob.context_bytes < link.context_bytes
+
+
+def test_a_parked_model_takes_no_pages_of_its_file_unless_another_computes_on_them():
+    loaded = Footprint("w", 100, 40).mapping(90)
+    assert taken_together([(loaded, True)]) == {"host": 140}
+    assert taken_together([(loaded, False)]) == {"host": 10}
+    assert taken_together([(loaded, False), (Footprint("w", 100, 7), True)]) == {"host": 107}
+    assert Footprint("w", 100, 40).mapping(200).mapped_bytes == 100
 
 
 def test_models_that_share_only_some_of_their_shards_do_not_share_weights(tmp_path):
