@@ -52,7 +52,9 @@ class Stage:
         self.engines = engines
         policies = {model: ModelPolicy(model, max_requests) for model in models}
         state = Residency.of(policies, budget, policy, device_budgets or {})
-        self.factory = SimpleNamespace(size=size or engines.size, make=make or engines.make)
+        self.factory = SimpleNamespace(
+            size=size or engines.size, make=make or engines.make, read_ahead=engines.read_ahead
+        )
         self.controller = LifecycleController(state, self.factory, refresh_devices=refresh_devices)
 
     def submit(self, model="a"):

@@ -363,6 +363,7 @@ class ScriptedEngines:
         profile: Callable[[str], ModelProfile] = profile_of,
     ) -> None:
         self.loads, self.answer, self.output_format, self.profile = loads, answer, output_format, profile
+        self.read_ahead_of: list[str] = []
         self._made: list[ScriptedEngine] = []
         self._making = threading.Condition()
 
@@ -373,6 +374,10 @@ class ScriptedEngines:
     async def make(self, model: str, publish: Publish, _placement: Placement) -> ScriptedEngine:
         """For a LifecycleController."""
         return self._make(model, publish)
+
+    def read_ahead(self, model: str) -> None:
+        """For a LifecycleController."""
+        self.read_ahead_of.append(model)
 
     def make_handle(self, settings: EngineSettings, publish: Publish) -> ScriptedEngine:
         """For a Yard."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from modelyard.engine.llama import Weights
+from modelyard.engine.loading.read_ahead import ReadAhead
 from modelyard.errors import UnusableModel
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.system.file_digest import contents_digest, samples_digest
@@ -129,13 +130,14 @@ class WeightsPool:
             return on_progress(fraction)
 
         try:
-            weights = Weights(
-                key.paths,
-                placement=key.placement,
-                on_progress=report,
-                end_tokens=self._end_tokens.get(key.contents),
-                are_repacked=self._are_repacked,
-            )
+            with ReadAhead(key.paths):
+                weights = Weights(
+                    key.paths,
+                    placement=key.placement,
+                    on_progress=report,
+                    end_tokens=self._end_tokens.get(key.contents),
+                    are_repacked=self._are_repacked,
+                )
         except BaseException:
             with self._change:
                 # Engines that wait load the weights themselves: this load may only have been cancelled.

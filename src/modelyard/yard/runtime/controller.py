@@ -249,15 +249,16 @@ class LifecycleController:
         finally:
             self._is_running_effects = False
             self._set_timer(self.state.due_at)
-        self._log_waits()
+        self._note_waits()
 
-    def _log_waits(self) -> None:
-        """Log which models begin to wait for memory that others use, once for each wait."""
+    def _note_waits(self) -> None:
+        """Log which models begin to wait for memory that others use, once for each wait, and read their files ahead."""
         models = self.state.models
         self._reported_waits = {name for name in self._reported_waits if name in models and is_waiting(models[name])}
         for name, line in log_lines.waits(self.state, self._reported_waits).items():
             self._reported_waits.add(name)
             logger.info("%s", line)
+            self._engines.read_ahead(name)
 
     def _set_timer(self, due_at: float) -> None:
         if self._timer is not None:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from modelyard.config import effective_cpu, isolation_of
 from modelyard.engine.hosts.trial_task import TrialTask
+from modelyard.engine.loading.read_ahead import ReadAhead
 from modelyard.engine.placing import LlamaDevice, accelerators
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel
@@ -107,6 +108,7 @@ class EngineFactory:
         self._checked: dict[str, SpecFiles] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
         self._sized_for: dict[str, DeviceMemory] = {}
+        self._reading: dict[str, ReadAhead] = {}
         self._choices_of: dict[str, Choices] = {}
         # Placements in which the choices of a model are known to follow llama.cpp's plan.
         self._planned: dict[str, set[Placement]] = {}
@@ -222,6 +224,7 @@ class EngineFactory:
             ModelOutgrown: the model takes more there than it was sized with.
         """
         spec = self.specs[model]
+        self._end_reading(model)
         try:
             files = self._checked.pop(model, None)
             if files is None:
@@ -293,8 +296,15 @@ class EngineFactory:
             self._checked[model], self._choices_of[model] = files, planned
             raise ModelOutgrown(after)
 
+    def read_ahead(self, model: str) -> None:
+        """Begin to read the files of a model, unless those of another one are being read. Returns at once."""
+        if self._make_handle is not None or any(reading.goes_on for reading in self._reading.values()):
+            return
+        self._reading[model] = ReadAhead([stamp.path for stamp in self._sized.get(model, ())])
+
     def discard(self, model: str) -> None:
         """Drop everything that is known of a model."""
+        self._end_reading(model)
         self.fitter.discard(model)
         self.specs.pop(model, None)
         self._checked.pop(model, None)
@@ -310,8 +320,14 @@ class EngineFactory:
 
     def close(self) -> None:
         """End the processes that held engines. All engines must have ended."""
+        for model in list(self._reading):
+            self._end_reading(model)
         if self._hosts is not None:
             self._hosts.close()
+
+    def _end_reading(self, model: str) -> None:
+        if (reading := self._reading.pop(model, None)) is not None:
+            reading.end()
 
     def _note(self, model: str, files: SpecFiles) -> None:
         self._kinds[model], self._modalities[model] = files.model.kind, files.model.modalities

@@ -82,6 +82,10 @@ class EngineSupervisor:
         """Begin to make and start an engine for ``model`` in ``placement``."""
         self._tasks[model] = self._loop.create_task(self._load(model, placement), name=f"load {model}")
 
+    def read_ahead(self, model: str) -> None:
+        """Begin to read the files of ``model``, which waits for the memory of others."""
+        self._factory.read_ahead(model)
+
     def free(self, model: str, stop: Stop) -> None:
         """Stop the engine of ``model``, or cancel the task that sizes or loads it."""
         engine = self.engines.get(model)

@@ -50,7 +50,7 @@ class ModelOutgrown(Exception):
 
 
 class EngineSource(Protocol):
-    """Makes engines. An error of either method fails the load, with its text as the reason."""
+    """Makes engines. An error of the first two methods fails the load, with its text as the reason."""
 
     async def size(self, model: str) -> Choices:
         """Return the memory that the model will take, in each placement that it may have."""
@@ -62,3 +62,6 @@ class EngineSource(Protocol):
             ModelFilesReplaced: the files are not those that were sized.
             ModelOutgrown: the model takes more there than it was sized with.
         """
+
+    def read_ahead(self, model: str) -> None:
+        """Read the files of a model that waits for memory, so that its load finds them cached. Returns at once."""

@@ -241,6 +241,19 @@ async def test_an_unload_waits_for_the_stream_and_requests_behind_it_share_one_r
     assert len(stage.engines.of("a")) == 2
 
 
+async def test_the_files_of_a_model_that_waits_for_the_memory_of_another_are_read_ahead(stage_of):
+    stage = stage_of(budget=1_500_000)
+    request, _ = await stage.running()
+    engine = await stage.engine()
+    waiting = [stage.submit("b")[1] for _ in range(2)]
+    await turn()
+    assert stage.engines.read_ahead_of == ["b"]
+    engine.finish(to=request)
+    for each in waiting:
+        await soon(each.accepted())
+    assert stage.engines.read_ahead_of == ["b"]
+
+
 async def test_an_unload_returns_only_when_the_engine_has_freed_its_memory(stage_of):
     stage = stage_of()
     await soon(stage.controller.reload("a"))
