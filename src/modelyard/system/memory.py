@@ -51,25 +51,27 @@ def _meminfo(path: Path, key: str) -> int:
 def _limits(own_cgroups: Path, cgroups: Path) -> Iterator[tuple[int, int]]:
     """Yield (limit, used) bytes of every control group around this process that has a limit.
 
-    File pages that the kernel can drop do not count as used.
+    File pages that the kernel can drop do not count as used: those that were used once, and of those that were used
+    more often, such as the file of a model that was loaded again, all that are not mapped.
 
     Source: Linux, Documentation/admin-guide/cgroup-v2.rst, memory.max, memory.high, memory.current, memory.stat;
     cgroup-v1/memory.rst.
     """
     for folder, is_v1 in control_groups("memory", own_cgroups, cgroups):
         if is_v1:
-            yield from _limit(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+            yield from _limit(folder, "memory.limit_in_bytes", "memory.usage_in_bytes", "total_", "total_mapped_file")
         else:
             for name in ("memory.max", "memory.high"):
-                yield from _limit(folder, name, "memory.current", "inactive_file")
+                yield from _limit(folder, name, "memory.current", "", "file_mapped")
 
 
-def _limit(folder: Path, limit: str, used: str, droppable: str) -> Iterator[tuple[int, int]]:
+def _limit(folder: Path, limit: str, used: str, prefix: str, mapped: str) -> Iterator[tuple[int, int]]:
     try:
         limit_bytes = int((folder / limit).read_text())
         used_bytes = int((folder / used).read_text())
-        stat = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+        stat = {key: int(value) for key, value in map(str.split, (folder / "memory.stat").read_text().splitlines())}
     except (OSError, ValueError):
         # The group has no such files, or no limit: "max" is not a number.
         return
-    yield limit_bytes, max(0, used_bytes - int(stat.get(droppable, 0)))
+    active_bytes = max(0, stat.get(f"{prefix}active_file", 0) - stat.get(mapped, 0))
+    yield limit_bytes, max(0, used_bytes - stat.get(f"{prefix}inactive_file", 0) - active_bytes)

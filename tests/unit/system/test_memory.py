@@ -45,6 +45,16 @@ def test_a_limit_counts_and_file_pages_that_can_be_dropped_do_not(machine):
     assert (machine.read(total_bytes), machine.read(available_bytes)) == (4, 3)
 
 
+@pytest.mark.parametrize(("mapped_gib", "available_gib"), [(0, 3), (1, 2), (9, 1)])
+def test_file_pages_that_were_used_more_than_once_can_be_dropped_unless_they_are_mapped(
+    machine, mapped_gib, available_gib
+):
+    machine.own_cgroups.write_text("0::/box\n")
+    stat = f"inactive_file 0\nactive_file {2 * GIB}\nfile_mapped {mapped_gib * GIB}"
+    machine.group("box", memory__max=4 * GIB, memory__current=3 * GIB, memory__stat=stat)
+    assert machine.read(available_bytes) == available_gib
+
+
 def test_the_limit_of_a_group_around_it_counts_too(machine):
     machine.own_cgroups.write_text("0::/outer/inner\n")
     machine.group("outer", memory__max=3 * GIB, memory__current=2 * GIB, memory__stat="inactive_file 0")
