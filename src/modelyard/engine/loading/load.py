@@ -146,7 +146,7 @@ def load(
     started = time.perf_counter()
     check_unchanged(settings.files)
     placement = resolve_here(settings.placement)
-    key = WeightsKey.of(settings.paths, placement)
+    key = pool.key_of(settings.paths, placement)
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:
@@ -209,7 +209,7 @@ def _draft(
     on_progress: Callable[[float], bool],
 ) -> LoadedDraft:
     placement = resolve_here(settings.draft_placement)
-    key = WeightsKey.of(settings.draft, placement)
+    key = pool.key_of(settings.draft, placement)
     weights = pool.acquire(key, lambda _: on_progress(1.0))
     try:
         small = Model(weights)

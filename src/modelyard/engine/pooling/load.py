@@ -65,7 +65,7 @@ def load_pooling_model(
     """
     started = time.perf_counter()
     check_unchanged(settings.files)
-    key = WeightsKey.of(settings.paths, resolve_here(settings.placement))
+    key = pool.key_of(settings.paths, resolve_here(settings.placement))
     on_files(key.contents)
     weights = pool.acquire(key, on_progress)
     try:

@@ -244,6 +244,18 @@ def test_contents_are_told_apart_by_their_beginning_end_and_size(tmp_path: Path)
     assert len(digests) == 5
 
 
+def test_the_contents_of_an_unchanged_file_are_read_once_in_a_pool(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, pool = tmp_path / "m.gguf", WeightsPool()
+    file.write_bytes(b"weights")
+    first = pool.key_of([file], ON_HOST)
+    monkeypatch.setattr(module, "contents_digest", lambda _: "computed again")
+    assert pool.key_of([file], ON_HOST) == first
+    os.utime(file, ns=(0, first.stamps[0].modified_ns + 1))
+    assert pool.key_of([file], ON_HOST).contents == "computed again"
+
+
 def test_weights_that_are_gone_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UnusableModel, match="cannot be read"):
         WeightsKey.of([tmp_path / "gone.gguf"])
