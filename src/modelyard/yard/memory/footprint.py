@@ -135,7 +135,8 @@ class Footprint:
         return replace(
             self,
             weights_key=f"process {self.weights_key}",
-            context_bytes=self.context_bytes + PROCESS_BYTES,
+            # A process lives as long as the weights in it, also while they are parked.
+            weights_bytes=self.weights_bytes + PROCESS_BYTES,
             draft_key=f"process {self.weights_key} {self.draft_key}" if self.draft_key else "",
             devices=tuple(
                 replace(share, weights_key=f"process {self.weights_key} {share.weights_key}") for share in self.devices

@@ -14,7 +14,7 @@ from modelyard.yard.memory.cache_bytes import (
     parked_bytes,
     state_bytes,
 )
-from modelyard.yard.memory.footprint import ENGINE_BYTES, Footprint, predict, taken_together
+from modelyard.yard.memory.footprint import ENGINE_BYTES, PROCESS_BYTES, Footprint, predict, taken_together
 from modelyard.yard.memory.step_bytes import (
     CANDIDATE_BYTES,
     GRAPHS,
@@ -601,3 +601,9 @@ def test_checkpoints_of_recurrent_states_may_take_a_quarter_of_the_context_and_s
     model = header(*mamba(), **MAMBA)
     context = state_bytes(model, 5) + output_bytes(model, 5)
     assert parked_bytes(model, 512, 5) == context // PARKED_PART + CHECKPOINTS * state_bytes(model, 1)
+
+
+def test_a_process_counts_as_long_as_weights_are_in_it_once_for_all_engines_in_it():
+    alone = Footprint("w", 100, 40).mapping(90).in_process()
+    assert taken_together([(alone, False)]) == {"host": 10 + PROCESS_BYTES}
+    assert taken_together([(alone, True), (alone, True)]) == {"host": 180 + PROCESS_BYTES}
