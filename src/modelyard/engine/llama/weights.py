@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from modelyard.engine.llama.copy_memory import CopyMemory
 from modelyard.engine.llama.devices import has_amx_kernels
 from modelyard.engine.llama.file_pages import FilePages
 from modelyard.engine.llama.library import lib, log, start
@@ -63,24 +64,31 @@ class Weights:
             # llama.cpp asserts that no file is mapped.
             params.no_alloc, params.load_mode = True, lib.LLAMA_LOAD_MODE_NONE
         self._pages = FilePages(paths)
+        memory = CopyMemory()
         copied_bytes: int | None = None
 
         def progress(fraction: float) -> bool:
             nonlocal copied_bytes
             if copied_bytes is None:
-                # All buffers were allocated before. Locked pages would have to be unlocked, so that all of them stay.
-                copied_bytes = 0 if placement.mlock else weights_bytes(log.buffers)[1]
-            self._pages.on_progress(fraction, copied_bytes)
+                # All buffers are allocated before the first tensor is read.
+                copied_bytes = weights_bytes(log.buffers)[1]
+            if not placement.mlock:
+                # Locked pages would have to be unlocked, also those that are computed on.
+                self._pages.on_progress(fraction, copied_bytes)
+            memory.on_progress(fraction, copied_bytes)
             return on_progress(fraction)
 
         callback = lib.llama_progress_callback(lambda fraction, _: progress(fraction))
         params.progress_callback = callback
         log.clear()
-        if len(paths) == 1:
-            self.pointer = lib.llama_model_load_from_file(bytes(paths[0]), params)
-        else:
-            names = (ctypes.c_char_p * len(paths))(*(bytes(path) for path in paths))
-            self.pointer = lib.llama_model_load_from_splits(names, len(paths), params)
+        try:
+            if len(paths) == 1:
+                self.pointer = lib.llama_model_load_from_file(bytes(paths[0]), params)
+            else:
+                names = (ctypes.c_char_p * len(paths))(*(bytes(path) for path in paths))
+                self.pointer = lib.llama_model_load_from_splits(names, len(paths), params)
+        finally:
+            memory.end()
         del arrays
         if not self.pointer:
             raise load_failure(f"llama.cpp cannot load {paths[0].name}", placement)
