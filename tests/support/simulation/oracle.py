@@ -472,7 +472,8 @@ def taken(engines: Iterable[Footprint], parked: Iterable[Footprint] = ()) -> dic
     weights: dict[tuple[str, str], int] = {}
     taken = {HOST_NAME: 0}
     for footprint, has_context in [(f, True) for f in engines] + [(f, False) for f in parked]:
-        parts = [(HOST_NAME, footprint.weights_key, footprint.weights_bytes, footprint.context_bytes)]
+        resident = footprint.weights_bytes - (0 if has_context else footprint.mapped_bytes)
+        parts = [(HOST_NAME, footprint.weights_key, resident, footprint.context_bytes)]
         if footprint.draft_key:
             parts.append((HOST_NAME, footprint.draft_key, footprint.draft_bytes, 0))
         parts += [(s.pool, s.weights_key, s.weights_bytes, s.context_bytes) for s in footprint.devices]
