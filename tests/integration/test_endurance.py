@@ -27,8 +27,8 @@ STORY = {"model": "smollm2", "prompt": "A story:", "max_tokens": 8, "temperature
 
 
 @pytest.fixture
-def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
-    with serving(two_models(weights, context=512, max_seqs=4, prefix_cache_n=4)) as running:
+def server(drawn_weights: dict[str, Path]) -> Iterator[RunningServer]:
+    with serving(two_models(drawn_weights, context=512, max_seqs=4, prefix_cache_n=4)) as running:
         yield running
 
 
