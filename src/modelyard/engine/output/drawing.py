@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from modelyard.engine.llama import Context, SamplerChain, active_samplers
 from modelyard.engine.output.adjustments import Adjustments
-from modelyard.engine.output.draws import Draw
+from modelyard.engine.output.draws import Draw, Probabilities
 from modelyard.engine.output.narrowing import Candidates, Narrowing, drawn, drawn_of_all, narrowed
 from modelyard.protocol.prompts import SamplerName, Sampling
 
@@ -54,6 +54,9 @@ class DrawingSampler:
     def draw(self, logits: npt.NDArray[np.float32]) -> Draw:
         """Draw a token, but do not count it."""
         self._adjustments.apply(logits)
+        if self._chain is None and self._narrowing.leaves_all:
+            temperature = self._narrowing.temperature
+            return drawn_of_all(logits, temperature, _random), partial(_probabilities, logits, temperature)
         candidates = narrowed(logits, self._narrowing, is_exact=self._chain is not None)
         if candidates is None:
             assert self._chain is not None
@@ -102,6 +105,10 @@ def narrowing_of(sampling: Sampling) -> Narrowing | None:
         min_p=(sampling.min_p or 0.0) if "min_p" in active else 0.0,
         temperature=sampling.temperature if "temperature" in active and sampling.temperature is not None else 1.0,
     )
+
+
+def _probabilities(logits: npt.NDArray[np.float32], temperature: float) -> Probabilities:
+    return Candidates(None, logits / np.float32(temperature), is_sorted=False).probabilities(logits.size)
 
 
 def _random() -> float:
