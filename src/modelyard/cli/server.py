@@ -13,13 +13,12 @@ import sys
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import uvloop
 from rich.console import Console
 
-from modelyard.api.app import close_app, create_app
-from modelyard.api.mcp.routes import McpEndpoint
 from modelyard.cli.announcing import own_announcement
 from modelyard.cli.greeting import MemoryUse, greet
 from modelyard.cli.loading import follow_loads, start_visibly
@@ -39,6 +38,9 @@ from modelyard.system.restarts import ENDED_AT_ONCE
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
 from modelyard.yard.yard import Yard
+
+if TYPE_CHECKING:
+    from modelyard.api.mcp.routes import McpEndpoint
 
 logger = logging.getLogger(__name__)
 
@@ -101,6 +103,8 @@ async def _serve(
     # Engines run in processes, so that a crash of one does not end the others; docs/performance.md has the cost.
     model = AsyncModel(config, partial(Yard, auto_host="process"))
     loading = asyncio.create_task(start_visibly(model, log.console, log.drawing()))
+    # While the models load: a fifth of what a server imports is for its endpoints alone.
+    importing = asyncio.create_task(asyncio.to_thread(_import_app), name="import the endpoints")
     reload = None if read_config is None else _reload_starter(model, loading, read_config)
     closing = _Closing(model, stop)
     close_store: Callable[[], Awaitable[None]] | None = None
@@ -119,7 +123,8 @@ async def _serve(
             survey = asyncio.create_task(_survey(model.yard, known), name="read headers")
             address = config.server
             responses_file = address.responses_file(address.host, address.port)
-            app = create_app(
+            api = await importing
+            app = api.create_app(
                 model.yard,
                 keys,
                 read_config,
@@ -129,7 +134,7 @@ async def _serve(
                 agent=model.agent,
                 mcp_statuses=lambda: model.mcp_servers,
             )
-            close_store = partial(close_app, app)
+            close_store = partial(api.close_app, app)
             server = HttpServer(
                 app,
                 listener,
@@ -167,6 +172,12 @@ async def _serve(
                 log.close()
                 os._exit(ENDED_AT_ONCE)
     return stop.has_cut
+
+
+def _import_app() -> ModuleType:
+    from modelyard.api import app
+
+    return app
 
 
 class _Closing:

@@ -20,6 +20,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, Final, NoReturn
 
+from modelyard.errors import LlamaCppUnusable
+
 _MAX_LINE_BYTES: Final = 65536
 _DESCRIPTORS: Final = 2
 
@@ -29,7 +31,11 @@ Run = Callable[[socket.socket, dict[str, Any]], None]
 def main() -> None:
     """Serve requests until the socket is closed."""
     # Imported before the first request, so that forks need not import it.
-    from modelyard.engine.hosts import engine_program
+    try:
+        from modelyard.engine.hosts import engine_program
+    except LlamaCppUnusable:
+        # The server finds the same, and reports it.
+        sys.exit(1)
 
     control = socket.socket(fileno=int(sys.argv[1]))
     # A service manager signals all processes of a service, but engines stop only when the server tells them to.

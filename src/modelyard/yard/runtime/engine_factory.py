@@ -461,5 +461,7 @@ class EngineFactory:
 
         with self._making_hosts:
             if self._hosts is None:
-                self._hosts = EngineHosts(self._auto_host)
+                isolations = [isolation_of(spec.config, spec.model) for spec in self.specs.values()]
+                expects_processes = self._auto_host == "process" and any(each != "thread" for each in isolations)
+                self._hosts = EngineHosts(self._auto_host, expects_processes=expects_processes)
             return self._hosts

@@ -20,12 +20,10 @@ from typing import TYPE_CHECKING, Final
 from modelyard.config.names import Isolation
 from modelyard.config.paths import user_cache
 from modelyard.engine.chat.template_processes import TemplateProcesses
-from modelyard.engine.engine import Engine
+from modelyard.engine.hosts.device_list import may_have_accelerators
 from modelyard.engine.hosts.journal import Journal, leftover_journals, open_journal
 from modelyard.engine.hosts.stalls import StallBounds
 from modelyard.engine.hosts.step_watch import StepWatch
-from modelyard.engine.llama import can_offload, missing_backends
-from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.scheduling.engine_table import EngineActivity, EngineTable
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
@@ -58,14 +56,23 @@ _STALL_BOUNDS: Final = StallBounds()
 class EngineHosts:
     """Makes the engines of one yard. May be used on any thread.
 
+    Making it takes as long as importing llama.cpp, which the program that engines' processes are forked from can do
+    meanwhile.
+
     Args:
         auto_host: where engines run whose models have no record of deaths, unless the configuration says.
         folder: of the journal and of the records; None: in the user's cache.
         stall_bounds: how long a step may take before its engine counts as hanging.
+        expects_processes: whether an engine will most likely get a process of its own, unless there are accelerators.
     """
 
     def __init__(
-        self, auto_host: Host = "thread", folder: Path | None = None, stall_bounds: StallBounds = _STALL_BOUNDS
+        self,
+        auto_host: Host = "thread",
+        folder: Path | None = None,
+        stall_bounds: StallBounds = _STALL_BOUNDS,
+        *,
+        expects_processes: bool = False,
     ) -> None:
         self._auto_host = auto_host
         folder = folder or user_cache() / "modelyard"
@@ -74,11 +81,25 @@ class EngineHosts:
         leftover_journals(folder / "journal", lambda activity: self._records.note_suspects([activity], now))
         self._journal = _journal(folder / "journal")
         table = EngineTable() if self._journal is None else self._journal.table
-        self._pool, self._device, self._templates = WeightsPool(), Device(table), TemplateProcesses()
+        self._device, self._templates = Device(table), TemplateProcesses()
         self._watch = FileWatch()
         self._steps = StepWatch(table, self._on_stall, stall_bounds)
         self._processes: EngineProcesses | None = None
         self._making_processes = threading.Lock()
+        if expects_processes and sys.platform != "win32" and not may_have_accelerators():
+            self.prepare_process()
+        try:
+            self._import_engines()
+        except BaseException:
+            self.close()
+            raise
+
+    def _import_engines(self) -> None:
+        from modelyard.engine.engine import Engine
+        from modelyard.engine.llama import can_offload, missing_backends
+        from modelyard.engine.loading.weights import WeightsPool
+
+        self._make_engine, self._can_offload, self._pool = Engine, can_offload, WeightsPool()
         for backend in missing_backends():
             logger.warning("%s", backend)
 
@@ -110,7 +131,7 @@ class EngineHosts:
         if not is_tried or may_be_remote:
             # llama.cpp ends its process when a device of another machine is gone.
             default = "process"
-        elif offloads and can_offload():
+        elif offloads and self._can_offload():
             # Each process takes hundreds of megabytes of an accelerator for its own context.
             default = "thread"
         return is_isolated(isolation, record, time.time(), default)
@@ -128,7 +149,7 @@ class EngineHosts:
         self._steps.start()
         if is_isolated:
             return self._engine_processes().engine(settings, observed.publish)
-        return Engine(settings, observed.publish, self._pool, self._device, self._templates)
+        return self._make_engine(settings, observed.publish, self._pool, self._device, self._templates)
 
     def close(self) -> None:
         """End all processes, and close the journal. All engines must have ended."""
