@@ -74,7 +74,7 @@ def no_load_overtakes_an_unload(oracle: Oracle, effect: StartLoad) -> str | None
 
 
 def nobody_takes_back_what_was_given_up(oracle: Oracle, effect: StartLoad) -> str | None:
-    """In a fair world: a busy model went for the oldest request, which is there first."""
+    """In a fair world: a busy model went for the requests of another one, which is there first."""
     oldest, since = oracle.gave_way.get(effect.model) or (None, 0.0)
     request = None if oldest is None else oracle.requests.get(oldest)
     if not oracle.is_fair or request is None or request.phase is Phase.LEASED or request.since > since:

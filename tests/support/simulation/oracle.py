@@ -156,7 +156,7 @@ class Oracle:
         used_at: when a model was loaded, or last had a lease.
         unloads: in which step a model was last unloaded on purpose, and how.
         drains: when unloads that wait were done.
-        gave_way: busy models that were freed, and the oldest of those that waited, with the beginning of its wait.
+        gave_way: busy models that were freed, and the oldest of those that it was for, with the beginning of its wait.
         holds: requests that have ended and whose answers go on, with their models.
         stale: models whose files were written over while they, or their parked weights, were mapped.
         excused: pools of which more may be used than there is: a load took more than predicted, or the budget shrank.
@@ -262,14 +262,10 @@ class Oracle:
     def of(self, model: str, phase: Phase) -> list[RequestId]:
         return [r for r, request in self.requests.items() if request.model == model and request.phase is phase]
 
-    def oldest_elsewhere(self, model: str) -> tuple[RequestId, float] | None:
-        """Who waits for the longest time for another model that is not there, and since when."""
-        absent = [
-            (number, request.since)
-            for number, request in self.requests.items()
-            if request.phase is not Phase.LEASED and request.model != model and request.model not in self.engines
-        ]
-        oldest = min(absent, key=lambda waiting: waiting[1], default=None)
+    def oldest_of(self, model: str) -> tuple[RequestId, float] | None:
+        """Who waits for the longest time for a model, and since when; None where that is not known."""
+        waiting = [(n, r.since) for n, r in self.requests.items() if r.model == model and r.phase is not Phase.LEASED]
+        oldest = min(waiting, key=lambda each: each[1], default=None)
         # Of those behind a drain it is not known here whose turn it is.
         return None if oldest is None or self.requests[oldest[0]].behind_drain else oldest
 
@@ -316,7 +312,8 @@ class Oracle:
                     self.moves += 1
                 else:
                     self.moving.discard(model)
-                self.gave_way[model] = self.oldest_elsewhere(model) if self.of(model, Phase.LEASED) else None
+                made_room_for = effect.why.removeprefix("to make room for ")
+                self.gave_way[model] = self.oldest_of(made_room_for) if self.of(model, Phase.LEASED) else None
             case DiscardKept(model):
                 self.prefixes.pop(model, None)
                 for request in self.requests.values():

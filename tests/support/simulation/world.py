@@ -45,7 +45,7 @@ from support.simulation.step_invariants import OF_STEPS
 
 Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
-POLICY = WaitPolicy(max_wait_s=100.0, min_residency_s=5.0, residency_per_load=2.0, drain_s=1.0, patience_s=20.0)
+POLICY = WaitPolicy(max_wait_s=100.0, min_residency_s=5.0, residency_per_load=2.0, drain_s=1.0, patience_s=3.0)
 MAX_SIZE_S = 0.5
 MAX_LOAD_S = 4.0
 MAX_FREE_S = 1.0
@@ -502,16 +502,16 @@ class World:
                 self.fail("nobody_starves", f"{grant.request} waited {waited_s:.1f} s, longer than {bound_s:.1f}")
 
     def bound_s(self, since: float) -> float:
-        """Longest wait in a fair world: a turn of each other model, and its own load.
+        """Longest wait in a fair world: its patience, a turn of each other model, and its own load.
 
-        A turn: the model is loaded, has its time, yields, is freed, and then its weights. Requests are served by age,
-        so no model has two turns before that of a request of its own age, but where a drain parts those that are older:
-        one more for each. Timers are late at most once for each of the four.
+        A turn: the model is loaded, has its time, yields, is freed, and then its weights. Requests that are out of
+        patience are served by age, so no model has two turns before that of a request of its own age, but where a drain
+        parts those that are older: one more for each. Timers are late at most once for each of the four.
         """
         stay_s = max(POLICY.min_residency_s, POLICY.residency_per_load * MAX_LOAD_S)
         turn_s = MAX_LOAD_S + stay_s + POLICY.drain_s + 2 * MAX_FREE_S + 4 * self.lag_s
         drains = sum(done_at >= since for done_at in self.oracle.drains)
-        return (len(self.oracle.traits) + drains) * turn_s + MAX_SIZE_S
+        return POLICY.patience_s + (len(self.oracle.traits) + drains) * turn_s + MAX_SIZE_S
 
     def fail(self, invariant: str, message: str) -> None:
         """Raise a violation, with all that is known."""

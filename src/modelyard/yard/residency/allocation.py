@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from itertools import takewhile
 
 from modelyard.errors import (
@@ -16,6 +15,7 @@ from modelyard.yard.residency.events import (
     ComputeFootprint,
 )
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction, plan_without_eviction
+from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.queue import without
 from modelyard.yard.residency.state import (
     ABSENT,
@@ -113,16 +113,22 @@ def _waiting(builder: StateBuilder) -> list[str]:
     return sorted(waiting, key=lambda name: _rank(builder, name))
 
 
-def _rank(builder: StateBuilder, name: str) -> tuple[bool, int, int]:
-    """Return the rank of the model among those that are waited for; the lowest is the most urgent."""
+def _rank(builder: StateBuilder, name: str) -> tuple[bool, float, float, int]:
+    """Return the rank of the model among those that are waited for; the lowest is the most urgent.
+
+    First comes the model that others have begun to make room for, then those that are out of patience, the oldest
+    first, then the others: by priority, then by the load time for each of the requests that it would serve.
+    """
     model = builder.models[name]
     oldest = _oldest(model)
     if model.only_moves:
-        return True, sys.maxsize, oldest.order
-    if _is_out_of_patience(builder, name):
-        return False, 0, oldest.order
-    builder.due.append(oldest.since + builder.state.policy.patience_s)
-    return True, -model.urgency, oldest.order
+        return True, math.inf, 0.0, oldest.order
+    is_out_of_patience = _is_out_of_patience(builder, name)
+    if not is_out_of_patience:
+        builder.due.append(oldest.since + builder.state.policy.patience_s)
+    if model.has_claim or is_out_of_patience:
+        return False, -1.0 if model.has_claim else 0.0, 0.0, oldest.order
+    return True, -model.urgency, load_seconds(model) / len(_served_by_load(model)), oldest.order
 
 
 def _is_out_of_patience(builder: StateBuilder, name: str) -> bool:
@@ -148,6 +154,9 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
         return set()
     if any(_would_return(builder, other, name) for other in plan.drains):
         return set()
+    if plan.drains or plan.evicts or plan.frees_weights_of:
+        # Whoever arrives while others make room, also for these, does not take their memory.
+        builder.set_model(name, builder.models[name]._replace(has_claim=True))
     draining = {other for other in plan.drains if _drain(builder, other, name, plan)}
     if all(_is_freeing(builder, other) for other in plan.drains):
         for other in plan.discards:
@@ -258,13 +267,15 @@ def insufficient_memory(state: Residency, name: str, plan: EvictionPlan) -> Insu
 
 
 def _oldest(model: ModelState) -> Waiter:
-    """Return the waiter that has waited longest of those that a load would serve.
+    """Return the waiter that has waited longest; the move of the model counts only where there is no other waiter."""
+    return min(_served_by_load(model), key=lambda waiter: (waiter.request == MOVE, waiter.order))
+
+
+def _served_by_load(model: ModelState) -> list[Waiter]:
+    """Return the waiters that a load would serve.
 
     Waiters behind an unload do not count: for them the model would take back memory that it has just given to a younger
-    request, and serve other requests with it. The move of the model counts only where there is no other waiter.
+    request, and serve other requests with it.
     """
     served = takewhile(lambda waiter: waiter.wants_load, model.queue)
-    return min(
-        (waiter for waiter in served if not waiter.does_not_trigger_load),
-        key=lambda waiter: (waiter.request == MOVE, waiter.order),
-    )
+    return [waiter for waiter in served if not waiter.does_not_trigger_load]

@@ -57,6 +57,8 @@ class StateBuilder:
         """Replace the state of a model, without what is recorded of requests that have left it; return it."""
         if model.deaths_survived:
             model = _with_deaths_of_present(model)
+        if model.has_claim and (model.load_state is LoadState.LOADING or not model.is_waited_for):
+            model = model._replace(has_claim=False)
         self.models[name] = model
         # A retired model that is at rest stays active until ``reconcile`` removes it.
         if model.is_at_rest and not model.is_retired:

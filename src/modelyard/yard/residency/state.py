@@ -164,11 +164,11 @@ class WaitPolicy:
             spend most of the time loading.
         drain_s: how long the running requests of a model that makes room go on before they are suspended.
         patience_s: after this time a request counts as urgent as those whose model holds the memory, whatever the
-            priorities.
+            priorities, and precedes younger ones whose models load sooner.
     """
 
     max_wait_s: float = 600.0
-    min_residency_s: float = 10.0
+    min_residency_s: float = 1.0
     residency_per_load: float = 4.0
     drain_s: float = 2.0
     patience_s: float = 60.0
@@ -201,6 +201,7 @@ class ModelState(NamedTuple):
         demand, demand_as_of: how many requests it has had, those of long ago counting less, and the time of that count;
             see ``expected_cost``.
         idle_unload_s: seconds without a request after which it is unloaded: of its last request, or of its policy.
+        has_claim: whether other models have begun to make room for it.
         draining_since: since when it makes room for another model: it grants no leases; None where it does not.
         was_parked: whether a model that is loading or being freed had its weights alone in memory before.
         was_serving: whether a model is being freed because its engine died while it served.
@@ -237,6 +238,7 @@ class ModelState(NamedTuple):
     demand: float = 0.0
     demand_as_of: float = 0.0
     idle_unload_s: float = math.inf
+    has_claim: bool = False
     draining_since: float | None = None
     was_parked: bool = False
     was_serving: bool = False

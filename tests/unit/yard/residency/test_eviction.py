@@ -157,6 +157,55 @@ def test_two_models_with_endless_streams_of_requests_swap_within_bounds_and_all_
     assert swaps <= (20 if seconds_between < 1.0 else 70)
 
 
+def test_of_models_that_wait_the_one_that_loads_soonest_for_each_of_its_requests_goes_first():
+    sizes = {"large": Footprint("large", 2_000_000_000, 0), "small": Footprint("small", 500_000_000, 0)}
+    script = Script(
+        "a", "large", "small", "other", fit=2.1e7, footprints={**sizes, "a": Footprint("a", 2_000_000_000, 0)}
+    )
+    script.load("a", 1)
+    script(RequestArrived("large", 2))
+    script(RequestArrived("small", 3))
+    script(RequestEnded("a", 1))
+    assert script(EngineFreed("a")) == [StartLoad("small")]
+    # Many requests for one model outweigh its load.
+    script = Script(
+        "a", "large", "small", "other", fit=2.1e7, footprints={**sizes, "a": Footprint("a", 2_000_000_000, 0)}
+    )
+    script.load("a", 1)
+    for request in range(2, 6):
+        script(RequestArrived("large", request))
+    script(RequestArrived("small", 6))
+    script(RequestEnded("a", 1))
+    assert script(EngineFreed("a")) == [StartLoad("large")]
+
+
+def test_requests_behind_an_unload_do_not_stand_for_their_model():
+    """A load would not serve them, and so the model would take memory that serves more requests elsewhere."""
+    script = Script("a", "b", "c")
+    script.load("c", 1)
+    script(RequestArrived("a", 2))
+    script(UnloadAsked("a", 3))
+    for request in range(4, 8):
+        script(RequestArrived("a", request))
+    for request in (8, 9):
+        script(RequestArrived("b", request))
+    script(RequestEnded("c", 1))
+    assert script(EngineFreed("c")) == [StartLoad("b")]
+
+
+def test_a_load_that_is_dear_is_not_put_off_for_longer_than_the_patience():
+    bytes_of = {"a": 2_000_000_000, "large": 2_000_000_000, "small": 500_000_000}
+    sizes = {name: Footprint(name, size, 0) for name, size in bytes_of.items()}
+    script = Script("a", "large", "small", fit=2.1e7, footprints=sizes)
+    script.load("a", 1)
+    script(UnloadAsked("a", 2))
+    script(RequestArrived("large", 3))
+    script.wait(30.0)
+    script(RequestArrived("small", 4))
+    script(RequestEnded("a", 1))
+    assert script(EngineFreed("a")) == [Complete("a", 2), StartLoad("large")]
+
+
 def test_a_busy_model_that_goes_is_not_brought_back_by_requests_that_arrive_while_it_goes():
     script = Script("a", "b")
     script.load("a", 1)

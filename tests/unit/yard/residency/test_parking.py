@@ -237,13 +237,17 @@ def test_of_parked_models_one_that_takes_long_to_load_stays_however_soon_it_wake
     assert frees(script(RequestArrived("c", 2))) == [("b", False)]
 
 
-def test_a_parked_model_does_not_wake_past_one_that_waited_before_it_and_needs_its_memory():
+def test_a_parked_model_does_not_wake_past_one_that_loads_sooner_for_each_request_and_needs_its_memory():
     script = Script("a", "b", "c", fit=2.0, footprints={"c": Footprint("c", 110, 40)})
-    script.idle("a")
+    script(RequestArrived("a", 1))
+    script.wait(1.0)
+    script(EngineLoaded("a"))
+    script(RequestEnded("a", 1))
     park(script, "a")
     script.load("b", 2)
-    # It needs what both have; there is room for a context beside them.
+    # It needs what both have; there is room for a context beside them. Its load is estimated at one second, too.
     assert script(RequestArrived("c", 3)) == []
+    assert script(RequestArrived("c", 5)) == []
     assert script(RequestArrived("a", 4)) == []
     effects = script.wait(30)
     assert sorted(frees(effects)) == [("a", False), ("b", True)]

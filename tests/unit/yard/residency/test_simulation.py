@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from modelyard.protocol.placement import Placement
 from modelyard.yard.residency import allocation, eviction, failures, reconcile, room, step, transitions
+from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.events import (
     Abort,
     Blame,
@@ -525,16 +526,18 @@ def test_a_machine_that_never_swaps_starves_somebody():
     assert violation.invariant == "nobody_starves"
 
 
+set_model = StateBuilder.set_model
+
 RULES = {
     "a drain does not hold its memory": (
         room,
         "is_leaving",
         lambda model: model.load_state is LoadState.FREEING or model.is_draining,
     ),
-    "who waits behind an unload does not stand for its model": (
-        allocation,
-        "_oldest",
-        lambda model: min((waiter for waiter in model.queue if waiter.wants_load), key=lambda waiter: waiter.order),
+    "a model that others make room for may lose the memory": (
+        StateBuilder,
+        "set_model",
+        lambda builder, name, model: set_model(builder, name, model._replace(has_claim=False)),
     ),
 }
 
