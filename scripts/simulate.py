@@ -1,4 +1,7 @@
-"""Play many interleavings of the residency machine, or one again: ``simulate.py N``, ``simulate.py --seed S``."""
+"""Play many interleavings of the residency machine, or one again: ``simulate.py N``, ``simulate.py --seed S``.
+
+``simulate.py --days N`` plays days of traffic with costs: the residency against other policies.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,9 @@ from rich.progress import track
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
+from support.costs.machine import Machine
+from support.costs.report import Row, rows_of, table_of
+from support.costs.traffic import Traffic
 from support.simulation import Violation, play, run, world_of
 
 CHUNK = 250
@@ -47,14 +53,37 @@ def replay(seed: int, console: Console) -> int:
     return 0
 
 
+def play_day(seed_and_traffic: tuple[int, Traffic]) -> dict[str, Row]:
+    """Play the day of a seed with all policies."""
+    return rows_of(*seed_and_traffic, Machine())
+
+
+def play_days(days: int, first: int, traffic: Traffic, console: Console) -> int:
+    """Play days of traffic with costs, and show what each policy makes of them."""
+    tasks = [(seed, traffic) for seed in range(first, first + days)]
+    with multiprocessing.Pool(os.cpu_count()) as pool:
+        done = pool.imap(play_day, tasks)
+        rows = list(track(done, "Simulating", days, console=console))
+    console.print(table_of(rows))
+    requests = sum(next(iter(day.values())).requests for day in rows)
+    console.print(f"{days} seeds of {traffic.duration_s / 3600:g} h, {requests} requests for {traffic.models} models")
+    return 0
+
+
 def main() -> int:
     """Play what the command line asks for; the exit code is 1 where something does not hold."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("runs", type=int, nargs="?", default=10_000, metavar="N", help="interleavings to play")
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--seed", type=int, help="play this one alone, and show all that happens")
+    parser.add_argument("--days", type=int, help="play so many days of traffic with costs")
+    parser.add_argument("--hours", type=float, default=24.0, help="hours of a day: a shorter one has the same traffic")
+    parser.add_argument("--rate", type=float, default=Traffic().requests_per_s, help="requests a second of a day")
     options = parser.parse_args()
     console = Console(highlight=False, soft_wrap=True)
+    if options.days is not None:
+        traffic = Traffic(duration_s=3600 * options.hours, requests_per_s=options.rate)
+        return play_days(options.days, options.first, traffic, console)
     if options.seed is not None:
         return replay(options.seed, console)
     began = time.perf_counter()
