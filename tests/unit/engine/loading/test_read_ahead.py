@@ -1,9 +1,9 @@
-"""Files are in the page cache before a load gets to them."""
+"""Files are asked for before a load gets to them, and only those that are not cached."""
 
 from __future__ import annotations
 
 import os
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,61 +15,74 @@ WAIT_S = 10.0
 SIZE = 2 * CHECK_BYTES
 
 
-def is_cached(path: Path) -> bool:
-    with path.open("rb", buffering=0) as file:
-        try:
-            os.preadv(file.fileno(), [bytearray(SIZE)], 0, os.RWF_NOWAIT)
-        except BlockingIOError:
-            return False
-    return True
-
-
 @pytest.fixture
-def uncached(tmp_path: Path) -> Path:
-    """A file that is on the disk alone."""
+def file(tmp_path: Path) -> Path:
     path = tmp_path / "m.gguf"
-    with path.open("wb") as file:
-        file.write(os.urandom(SIZE))
-        file.flush()
-        os.fsync(file.fileno())
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    assert not is_cached(path), "this file system keeps files in memory: set TMPDIR to a folder on a disk"
+    path.write_bytes(bytes(SIZE))
     return path
 
 
-def await_cached(path: Path) -> None:
-    until = time.monotonic() + WAIT_S
-    while not is_cached(path):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+class Disk:
+    """Stands in for the system: a file is cached where it was asked for in full; ``asked`` is where in order."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[int, int]] = []
+        self.is_read = threading.Event()
+
+    def preadv(self, _file: int, _buffers: object, _offset: int, _flags: int) -> int:
+        if not self.is_read.is_set():
+            raise BlockingIOError
+        return 1
+
+    def posix_fadvise(self, _file: int, begin: int, size: int, _advice: int) -> None:
+        self.asked.append((begin, size))
+        if begin + size >= SIZE:
+            self.is_read.set()
 
 
-def test_a_file_is_cached_once_it_was_read_ahead_and_is_not_read_again(uncached: Path) -> None:
-    assert read_ahead([uncached], lambda: True) == SIZE
-    await_cached(uncached)
-    assert read_ahead([uncached], lambda: True) == 0
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Disk:
+    disk = Disk()
+    monkeypatch.setattr(os, "preadv", disk.preadv)
+    monkeypatch.setattr(os, "posix_fadvise", disk.posix_fadvise)
+    return disk
 
 
-def test_a_file_is_read_ahead_beside_what_needs_it(uncached: Path) -> None:
-    with ReadAhead([uncached]):
-        await_cached(uncached)
+def test_a_file_is_asked_for_in_its_order_and_once(file: Path, disk: Disk) -> None:
+    assert read_ahead([file], lambda: True) == SIZE
+    assert disk.asked == [(begin, CALL_BYTES) for begin in range(0, SIZE, CALL_BYTES)]
+    assert read_ahead([file], lambda: True) == 0
 
 
-def test_it_ends_when_it_is_not_needed_any_more(uncached: Path) -> None:
-    asked = iter([True, False])
-    assert read_ahead([uncached], lambda: next(asked)) == CHECK_BYTES
+def test_a_file_that_the_system_has_cached_is_not_asked_for(file: Path) -> None:
+    """Just written."""
+    assert read_ahead([file], lambda: True) == 0
 
 
-def test_it_ends_where_memory_does(uncached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_is_read_ahead_beside_what_needs_it(file: Path, disk: Disk) -> None:
+    with ReadAhead([file]) as reading:
+        assert disk.is_read.wait(WAIT_S)
+    reading.end()
+    assert len(disk.asked) == SIZE // CALL_BYTES
+
+
+def test_it_ends_when_it_is_not_needed_any_more(file: Path, disk: Disk) -> None:
+    answers = iter([True, False])
+    assert read_ahead([file], lambda: next(answers)) == CHECK_BYTES == len(disk.asked) * CALL_BYTES
+
+
+def test_it_ends_where_memory_does(file: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "available_bytes", lambda: 3 * CALL_BYTES + 1)
-    assert read_ahead([uncached], lambda: True) == 3 * CALL_BYTES
+    assert read_ahead([file], lambda: True) == 3 * CALL_BYTES == len(disk.asked) * CALL_BYTES
 
 
-def test_a_file_that_is_gone_is_left_to_the_load(uncached: Path, tmp_path: Path) -> None:
-    gone = tmp_path / "gone.gguf"
-    assert read_ahead([gone, uncached], lambda: True) == SIZE
+def test_a_file_that_is_gone_is_left_to_the_load(file: Path, disk: Disk, tmp_path: Path) -> None:
+    assert read_ahead([tmp_path / "gone.gguf", file], lambda: True) == SIZE == len(disk.asked) * CALL_BYTES
 
 
-def test_where_the_system_cannot_be_asked_nothing_is_read(uncached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_where_the_system_cannot_be_asked_nothing_is_read(
+    file: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "CAN_READ_AHEAD", False)
-    assert read_ahead([uncached], lambda: True) == 0
+    assert read_ahead([file], lambda: True) == 0
+    assert disk.asked == []
