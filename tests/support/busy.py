@@ -126,7 +126,8 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
     else:
         step([(slot, max(1, batch_tokens // running)) for slot in range(running)])
     step([(slot, 1) for slot in range(running)])
-    drawn = Sampling(temperature=0.8)
+    # With a seed, llama.cpp's chain draws, which keeps a list of all candidates.
+    drawn = Sampling(temperature=0.8, seed=1)
     samplers = [make_sampler(drawn, engine.model, 64, [], ban_end=False) for _ in range(running)]
     for slot, logits in enumerate(inside.logits(running)):
         samplers[slot].sample(inside, slot, logits)
