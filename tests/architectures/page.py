@@ -29,7 +29,8 @@ nothing about how well a published one answers.
 - **Pictures**, **Sound**, **Embeddings**: the same with a picture or a sound in the prompt, or for vectors and scores.
 - **Suspend**: an answer that pauses while its model is unloaded goes on with the same characters.
 - **Reuse**: tokens of a prompt asked for again, of one that leaves it half way, and of one that goes on behind it,
-  which were not computed again; the answers are those of a fresh model. Recurrent states cannot be cut, only continued.
+  which were not computed again; the answers are those of a fresh model. Recurrent states are continued where they
+  have a checkpoint.
 - **Memory**: what `modelyard resolve` predicts, as a part of what the process takes. Tiny models take mostly buffers.
 
 """
