@@ -26,6 +26,9 @@ from modelyard.yard.residency.state import (
     Waiter,
 )
 
+LOAD_WEIGHT = 2.0
+"""Seconds of waiting that weigh as much as a second of load time for each request."""
+
 
 def allocate(builder: StateBuilder) -> None:
     """Start the loads that fit; for the most urgent that does not, evict other models."""
@@ -117,7 +120,8 @@ def _rank(builder: StateBuilder, name: str) -> tuple[bool, float, float, int]:
     """Return the rank of the model among those that are waited for; the lowest is the most urgent.
 
     First comes the model that others have begun to make room for, then those that are out of patience, the oldest
-    first, then the others: by priority, then by the load time for each of the requests that it would serve.
+    first, then the others: by priority, then by the arrival of the oldest request, which counts as later by
+    LOAD_WEIGHT times the load time for each of the requests that it would serve.
     """
     model = builder.models[name]
     oldest = _oldest(model)
@@ -128,7 +132,8 @@ def _rank(builder: StateBuilder, name: str) -> tuple[bool, float, float, int]:
         builder.due.append(oldest.since + builder.state.policy.patience_s)
     if model.has_claim or is_out_of_patience:
         return False, -1.0 if model.has_claim else 0.0, 0.0, oldest.order
-    return True, -model.urgency, load_seconds(model) / len(_served_by_load(model)), oldest.order
+    cost_s = load_seconds(model) / len(_served_by_load(model))
+    return True, -model.urgency, oldest.since + LOAD_WEIGHT * cost_s, oldest.order
 
 
 def _is_out_of_patience(builder: StateBuilder, name: str) -> bool:
