@@ -20,10 +20,20 @@ from modelyard.engine.hosts.journal import Journal, open_journal
 from modelyard.engine.hosts.process import EngineProcesses
 from modelyard.engine.hosts.stalls import StallBounds
 from modelyard.engine.hosts.step_watch import StepWatch
-from modelyard.protocol.events import Died, Embedded, Failed, LoadFailed, Returned, Suspended, Tokenized
+from modelyard.protocol.events import (
+    ContextResized,
+    ContextWanted,
+    Died,
+    Embedded,
+    Failed,
+    LoadFailed,
+    Returned,
+    Suspended,
+    Tokenized,
+)
 from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.prompts import Chat, Sampling, Text
-from modelyard.protocol.requests import Cancel, Embed, Stop, Tokenize
+from modelyard.protocol.requests import Cancel, Embed, Resize, Stop, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.system.shared_memory import SharedArray
 from modelyard.yard.runtime.engine_hosts import EngineHosts
@@ -103,6 +113,19 @@ def test_it_says_what_one_on_a_thread_says(
     driven.stopped(Stop())
     assert is_gone(pid), "with the last event its memory is free"
     assert journal.table.records() == ()
+
+
+def test_an_answer_outgrows_its_context_there_as_well(
+    smollm2: Path, processes: EngineProcesses, texts: dict[int, str]
+) -> None:
+    driven = Driven(smollm2, processes=processes, first_cells=256)
+    driven.submit(0, long_prompt(smollm2, 240), max_tokens=60)
+    assert driven.next(ContextWanted).needed > 256
+    driven.send(Resize((512,), 1 << 30))
+    assert driven.next(ContextResized) == ContextResized(512)
+    assert driven.finished(0).usage.completion_tokens == 60
+    assert driven.answer(PROMPT, SEEDED, number=1) == texts[1]
+    driven.stopped(Stop())
 
 
 def test_a_state_goes_from_process_to_process_and_to_a_thread_without_being_computed_again(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -39,8 +39,10 @@ from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Prompt, Sampling, Text, Tokens
 from modelyard.protocol.requests import Stop, Submit
 from modelyard.protocol.suspended import SuspendedSequence
-from modelyard.protocol.values import SequenceId, TokenLogprob
+from modelyard.protocol.values import EngineStats, SequenceId, TokenLogprob
 from modelyard.yard.runtime.interfaces import EngineHandle
+
+_Kind = TypeVar("_Kind", bound=Event)
 
 WAIT_S = 60.0
 GREEDY = Sampling(temperature=0.0)
@@ -80,6 +82,8 @@ class Driven:
         active: the sequences that it was computing then.
         over: the engine's last event.
         lost: what was said of weights that it had parked.
+        last: the event that was read last.
+        stats: what it said last of itself.
     """
 
     def __init__(
@@ -103,6 +107,8 @@ class Driven:
         self.active: tuple[SequenceId, ...] = ()
         self.over: Event | None = None
         self.lost: ParkedWeightsLost | None = None
+        self.last: Event | None = None
+        self.stats: EngineStats | None = None
         chosen = {"context_length": 2048, "max_seqs": 4, "prefix_slots": 4, "prompt_lookup": False} | settings
         told = EngineSettings(name, (path,), "", **chosen)
         if processes is not None:
@@ -131,12 +137,15 @@ class Driven:
         while not is_reached():
             event = self._events.get(timeout=WAIT_S)
             assert not isinstance(event, LoadFailed), event
+            self.last = event
             self._note(event)
 
     def _note(self, event: Event) -> None:
         match event:
             case Loaded(profile):
                 self.profile = profile
+            case EngineStats():
+                self.stats = event
             case Token(sequence, text, logprobs):
                 assert sequence not in self.ended
                 self.texts[sequence] = self.texts.get(sequence, "") + text
@@ -152,6 +161,13 @@ class Driven:
                 self.over = event
             case ParkedWeightsLost():
                 self.lost = event
+
+    def next(self, kind: type[_Kind]) -> _Kind:
+        """The next event of a kind."""
+        self.last = None
+        self.until(lambda: isinstance(self.last, kind))
+        assert isinstance(self.last, kind)
+        return self.last
 
     def loaded(self) -> ModelProfile:
         self.until(lambda: self.profile is not None)

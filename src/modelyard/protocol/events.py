@@ -97,6 +97,34 @@ class ParkedWeightsLost:
 
 
 @dataclass(frozen=True, slots=True)
+class ContextWanted:
+    """The engine could use a larger context. Published again, at intervals, as long as that is so.
+
+    Published once more, with fewer cells needed than there are, where its sequences no longer wait for one.
+
+    Attributes:
+        needed: KV cells without which sequences will wait or be preempted.
+        desired: cells with which kept prefixes stay, too.
+    """
+
+    needed: int
+    desired: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextResized:
+    """The answer to a ``Resize``.
+
+    Attributes:
+        cells: KV cells that the context has now.
+        failure: why these are not as many as were asked for; "" where they are.
+    """
+
+    cells: int
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Accepted:
     """A sequence passed all checks and is queued.
 
@@ -272,7 +300,17 @@ Ending = Finished | Answered | Cancelled | Suspended | Returned | Failed
 SequenceEvent = Accepted | Started | PromptProgress | PromptScored | Token | Ending
 
 EngineEvent = (
-    LoadProgress | Loaded | EngineStats | LoadFailed | FileWrittenOver | Dying | Died | Stopped | ParkedWeightsLost
+    LoadProgress
+    | Loaded
+    | EngineStats
+    | ContextWanted
+    | ContextResized
+    | LoadFailed
+    | FileWrittenOver
+    | Dying
+    | Died
+    | Stopped
+    | ParkedWeightsLost
 )
 
 Event = SequenceEvent | EngineEvent

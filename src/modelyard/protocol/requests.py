@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelyard.errors import ModelyardError
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
 from modelyard.protocol.values import SequenceId
 
@@ -148,6 +149,29 @@ class SetShare:
 
     weight: float
     priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Give the context another size, between two steps. A ``ContextResized`` is the answer.
+
+    Sequences go on. The size stays as it is where none of ``sizes`` has room for what they need.
+
+    Attributes:
+        sizes: KV cells that it may have, the smallest first, of at most ``EngineSettings.context_length``.
+        keep_bytes: limit of the host memory that states take meanwhile, beside the larger of both contexts: kept
+            prefixes beyond it are dropped, and sequences computed again.
+    """
+
+    sizes: tuple[int, ...]
+    keep_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseGrowth:
+    """The context will not grow: sequences that do not fit it by themselves end with ``error``."""
+
+    error: ModelyardError
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from modelyard.engine.generation import prompt_reports
 from modelyard.engine.generation.admission import Admission, Admitted
 from modelyard.engine.generation.computer import StepComputer
+from modelyard.engine.generation.elastic import HOLD_S, MAX_STALL_S, STALLED_POLL_S, ElasticContext
 from modelyard.engine.generation.finite import NOT_FINITE, peaks
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.generation.sampling import draw_tokens
@@ -55,7 +56,17 @@ from modelyard.protocol.events import (
 )
 from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
 from modelyard.protocol.messages import Restore, Resume
-from modelyard.protocol.requests import Cancel, Embed, Rank, SetShare, Stop, Submit, Tokenize
+from modelyard.protocol.requests import (
+    Cancel,
+    Embed,
+    Rank,
+    RefuseGrowth,
+    Resize,
+    SetShare,
+    Stop,
+    Submit,
+    Tokenize,
+)
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
 
@@ -90,7 +101,7 @@ class GenerationLoop:
         self._drafter = loaded.drafter
         self._scheduler = Scheduler(
             KvCache(
-                self._context.length,
+                self._context.cells,
                 settings.max_seqs + settings.prefix_slots,
                 has_images=loaded.vision is not None,
                 checkpoints=checkpoints,
@@ -111,6 +122,7 @@ class GenerationLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             max_prefixes=settings.prefix_slots,
         )
+        self._elastic = ElasticContext(settings.name, self._context, self._scheduler, self._offload, self._remaining)
         self._readers = ReadingPool(settings.name, record)
         self._admission = Admission(
             settings.name, loaded, self._readers, record, prompt_lookup=settings.prompt_lookup, send=inbox.put
@@ -145,7 +157,7 @@ class GenerationLoop:
             self._disk_cache = KvDiskCache(settings.kv_dir, loaded.identity, settings.kv_keep_bytes)
             # At most half of the cells: older prompts would be evicted before they are reused.
             checkpoint_bytes = 0 if checkpoints is None else checkpoints.limit_bytes
-            for prompt in self._disk_cache.load(self._context.length // 2, settings.prefix_slots, checkpoint_bytes):
+            for prompt in self._disk_cache.load(self._context.cells // 2, settings.prefix_slots, checkpoint_bytes):
                 self._offload.hold(prompt)
             self._offload.use_disk(self._disk_cache)
 
@@ -177,16 +189,30 @@ class GenerationLoop:
             stop = self._receive()
             while stop is None:
                 if not self._scheduler.is_idle:
+                    self._ask_for_cells(time.monotonic())
                     self._step()
                     # The step ends only after sampling, in which llama.cpp can fail too.
                     self._record.end_step()
-                if (stats := self._stats.poll(time.monotonic())) is not None:
-                    self._events.append(stats)
+                self._poll(time.monotonic())
                 # Otherwise they are published right before the next step is computed, while their readers have time.
-                if self._scheduler.is_idle:
+                if self._scheduler.is_idle or self._scheduler.is_stalled:
                     self._flush()
                 stop = self._receive()
         return stop
+
+    def _poll(self, now: float) -> None:
+        if (stats := self._stats.poll(now)) is not None:
+            self._events.append(stats)
+        if self._elastic.is_given_up(now):
+            waited = f"its context could not grow for {MAX_STALL_S:.0f} s: other models hold the memory"
+            self._refuse_growth(EngineError(self._name, waited))
+
+    def _ask_for_cells(self, now: float) -> None:
+        """Before a step: have the residency give the context the size that the sequences need."""
+        if (wanted := self._elastic.poll(now)) is not None:
+            self._events.append(wanted)
+            self._flush()
+        self._scheduler.spares_prefixes = self._elastic.may_get_more(now)
 
     def shutdown(self, stop: Stop) -> KeptPrefixes | None:
         """End or suspend all sequences; return the prompts that are kept in memory, if any are."""
@@ -249,11 +275,12 @@ class GenerationLoop:
             self._events = []
 
     def _receive(self) -> Stop | None:
-        """Handle all messages up to a Stop, and return that; block for one only while the engine is idle."""
-        wait = self._scheduler.is_idle
+        """Handle all messages up to a Stop, and return that; block for one only while there is nothing to compute."""
+        is_stalled = self._scheduler.is_stalled
+        wait = self._scheduler.is_idle or is_stalled
         while True:
             try:
-                message = self._inbox.get(block=wait)
+                message = self._inbox.get(block=wait, timeout=self._stalled_poll_s() if is_stalled else None)
             except Empty:
                 return None
             wait = False
@@ -274,6 +301,10 @@ class GenerationLoop:
                     self._restore(kept)
                 case SetShare(weight, priority):
                     self._device.set_share(self._share, weight, priority)
+                case Resize():
+                    self._resize(message)
+                case RefuseGrowth(error):
+                    self._refuse_growth(error)
                 case PromptRead(sequence):
                     self._attempt(sequence, partial(self._admission.read, message))
                     self._tokenize_worker.finish(message)
@@ -281,6 +312,9 @@ class GenerationLoop:
                     self._attempt(sequence, partial(self._admission.compiled, message))
                 case Stop():
                     return message
+
+    def _stalled_poll_s(self) -> float:
+        return HOLD_S if self._scheduler.spares_prefixes else STALLED_POLL_S
 
     def _attempt(self, sequence: SequenceId, admit: Callable[[], Admitted | None]) -> None:
         try:
@@ -332,6 +366,24 @@ class GenerationLoop:
         for prompt in reversed(kept.prompts):
             self._offload.hold(prompt)
         self._record.doing = "idle"
+
+    def _resize(self, message: Resize) -> None:
+        # Publish pending events before slow work.
+        self._flush()
+        self._record.doing = "resizing"
+        self._events.append(self._elastic.resize(message))
+        self._stats.refresh()
+        self._record.doing = "idle"
+        # At once: others may wait for the memory.
+        self._flush()
+
+    def _refuse_growth(self, error: ModelyardError) -> None:
+        for sequence in self._elastic.misfits():
+            self._fail(sequence, error)
+
+    def _remaining(self, sequence: TokenSequence) -> int:
+        """Return how many tokens the answer of a sequence may still have."""
+        return max(0, self._running[sequence.id].output.max_tokens - sequence.answer_length)
 
     def _cancel(self, sequence: SequenceId) -> None:
         if (running := self._running.get(sequence)) is not None:

@@ -17,8 +17,12 @@ class StatsReporter:
         self._vision = vision
         self._published_pictures = 0, 0
         self._published_at = 0.0
-        self._published_idle = False
+        self._published_idle: bool | None = False
         self._published_preemptions = 0
+
+    def refresh(self) -> None:
+        """Have the next ``poll`` return the statistics, because they have changed otherwise than by computing."""
+        self._published_idle = None
 
     def poll(self, now: float) -> EngineStats | None:
         """Return the statistics if they are due at ``now``, in seconds of a monotonic clock."""

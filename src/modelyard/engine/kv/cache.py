@@ -123,7 +123,7 @@ def _first_to_go(slots: Sequence[Slot], held: Mapping[Hashable, int], order: Cal
 
 
 class KvCache:
-    """``capacity`` cells, shared by ``slots`` slots.
+    """``capacity`` cells, which may change, shared by ``slots`` slots.
 
     has_images: whether the tokens may contain placeholders of images, whose number differs from their positions.
     checkpoints: of a model whose memory cannot be cut back to any earlier token; None for other models.
@@ -161,9 +161,18 @@ class KvCache:
         return self.checkpoints is not None and self.checkpoints.limit_bytes > 0
 
     @property
+    def used(self) -> int:
+        """Number of cells that are not free."""
+        return len(self._holders) - len(self._freed)
+
+    @property
     def idle(self) -> int:
         """Upper bound of the cells that evicting all idle slots would free: shared cells count with each holder."""
         return sum(len(slot.cells) for slot in self.slots if slot.owner is None)
+
+    def held(self) -> int:
+        """Return the number of cells that running sequences hold."""
+        return len({cell for slot in self.slots if slot.owner is not None for cell in slot.cells})
 
     def own_cells(self, slot: Slot) -> int:
         """Number of cells that only ``slot`` holds."""

@@ -123,6 +123,19 @@ class KvOffload:
         if (checkpoints := self._cache.checkpoints) is not None:
             checkpoints.add(checkpoint, ((slot.tokens, slot.salt) for slot in self._cache.slots))
 
+    def limit_parked(self, parked_bytes: int) -> None:
+        """Change the limit of the bytes of parked prefixes; what exceeds it goes. Without parking it stays so."""
+        if not self._parked_bytes:
+            return
+        self._parked_bytes = parked_bytes
+        held = [(prompt.salt, prompt.kv.nbytes) for prompt in self.parked]
+        while sum(size for _, size in held) > parked_bytes:
+            at = first_to_go(held)
+            del held[at], self.parked[at]
+        for slot in self._cache.slots:
+            slot.stays = False
+        self._considered_releases = -1
+
     def save(self, slot: Slot) -> KeptPrompt:
         """Return a copy of the tokens and the KV state of ``slot``."""
         return KeptPrompt(tuple(slot.tokens), self._context.save(slot.index), slot.salt)

@@ -17,6 +17,7 @@ from modelyard.engine.llama.context_params import KvType, context_params, create
 from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
 from modelyard.engine.llama.projector import SpanEmbeddings
+from modelyard.errors import UnusableModel
 
 _PARTIAL: Final = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
 
@@ -26,8 +27,9 @@ class Context:
 
     Args:
         model: the weights.
-        length: KV cells, in tokens, shared by all sequences; rounded up as llama.cpp requires, and at most as many as
-            the model has positions.
+        length: limit of the KV cells, in tokens, shared by all sequences; rounded up as llama.cpp requires, and at most
+            as many as the model has positions.
+        cells: KV cells that it begins with; None: as many as ``length``.
         slots: sequences that the cache can tell apart.
         batch_tokens: limit of tokens in one step.
         threads: for decode and for prefill.
@@ -36,6 +38,8 @@ class Context:
         kv_on_host: whether the cache, and attention with it, stays on the host also where layers are on devices.
 
     Attributes:
+        length: limit of its cells, which no sequence can outgrow.
+        cells: KV cells that it has now.
         allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
         checkpoint_bytes: memory of the state of one sequence, as a checkpoint holds it; 0 where the memory can be cut
             back at any token.
@@ -60,6 +64,7 @@ class Context:
         kv_type: KvType = "f16",
         flash_attn: bool | None = None,
         kv_on_host: bool = False,
+        cells: int | None = None,
     ) -> None:
         limits = context_limits(min(length, model.positions or length), slots, batch_tokens)
         params = context_params(
@@ -69,21 +74,45 @@ class Context:
         for name in ("yarn_beta_fast", "yarn_beta_slow"):
             if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
                 setattr(params, name, value)
-        created = create_context(model, params, length)
-        self.pointer, self.allocated_bytes = created.pointer, created.allocated_bytes
-        self.checkpoint_bytes = created.recurrent_bytes // slots
-        self.device_bytes = created.device_bytes
+        self._model, self._params = model, params
         self._slots = slots
         self._batch_tokens = batch_tokens
         self.kv_format = (
             f"K {params.type_k}, V {params.type_v}, unified {params.kv_unified}, windows full {params.swa_full}"
         )
-        self._memory = lib.llama_get_memory(self.pointer)
         self._vocab_size = model.vocab_size
+        self.length = min(limits.cells, model.positions or limits.cells)
+        self._create(self.length if cells is None else cells)
+
+    def _create(self, cells: int) -> None:
+        limits = context_limits(min(cells, self.length), self._slots, self._batch_tokens)
+        self._params.n_ctx = limits.cells
+        created = create_context(self._model, self._params, limits.cells)
+        self.pointer, self.allocated_bytes = created.pointer, created.allocated_bytes
+        self.checkpoint_bytes = created.recurrent_bytes // self._slots
+        self.device_bytes = created.device_bytes
+        self._memory = lib.llama_get_memory(self.pointer)
         self._logits: npt.NDArray[np.float32] = np.empty((0, self._vocab_size), np.float32)
         self._logits_address = 0
-        n_ctx = int(lib.llama_n_ctx(self.pointer))
-        self.length = min(n_ctx, model.positions or n_ctx)
+        self.cells = min(int(lib.llama_n_ctx(self.pointer)), self.length)
+
+    def resize(self, cells: int) -> None:
+        """Make it one of ``cells`` KV cells, at most ``length``; the content of all slots is lost.
+
+        Raises:
+            UnusableModel: llama.cpp cannot make it; it has as many cells as before.
+            RuntimeError: llama.cpp cannot make one as large as before either; only ``free`` may be called then.
+        """
+        before = self.cells
+        self.free()
+        try:
+            self._create(cells)
+        except UnusableModel as refused:
+            try:
+                self._create(before)
+            except UnusableModel as lost:
+                raise RuntimeError(f"llama.cpp cannot make the context again: {lost}") from refused
+            raise
 
     @property
     def has_memory(self) -> bool:
@@ -206,6 +235,30 @@ class Context:
         if not read or read != state.size:
             raise RuntimeError(f"llama.cpp cannot restore the state of a sequence: {reason()}")
 
+    def all_states_bytes(self) -> int:
+        """Return the size in bytes of the saved state of all slots together; cells that slots share count once."""
+        return int(lib.llama_state_get_size(self.pointer))
+
+    def save_all(self) -> npt.NDArray[np.uint8]:
+        """Return the KV state of all slots, which this context can restore in any size that has room for its cells.
+
+        Raises:
+            RuntimeError: llama.cpp cannot read it.
+        """
+        state = np.empty(self.all_states_bytes(), dtype=np.uint8)
+        written = int(lib.llama_state_get_data(self.pointer, _bytes_of(state), state.size))
+        if not written or written != state.size:
+            raise RuntimeError(f"llama.cpp cannot save the state of its context: {reason()}")
+        return state
+
+    def restore_all(self, state: npt.NDArray[np.uint8]) -> bool:
+        """Restore what ``save_all`` returned; whether it worked. All slots are empty where it did not."""
+        read = int(lib.llama_state_set_data(self.pointer, _bytes_of(state), state.size))
+        if read and read == state.size:
+            return True
+        lib.llama_memory_clear(self._memory, True)
+        return False
+
     def _check(self, slot: int) -> None:
         # llama.cpp would end the process.
         if not 0 <= slot < self._slots:
@@ -213,7 +266,9 @@ class Context:
 
     def free(self) -> None:
         """Free the cache and the buffers."""
-        lib.llama_free(self.pointer)
+        pointer, self.pointer = self.pointer, None
+        if pointer:
+            lib.llama_free(pointer)
 
 
 def _bytes_of(state: npt.NDArray[np.uint8]) -> Any:

@@ -188,6 +188,7 @@ def text_context(settings: EngineSettings, model: Model) -> Context:
         flash_attn=settings.flash_attn,
         threads=usable_cores(),
         kv_on_host=settings.placement.kv_on_host,
+        cells=settings.first_cells,
     )
 
 

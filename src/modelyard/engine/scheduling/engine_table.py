@@ -23,7 +23,7 @@ from typing import Final, Literal, get_args
 
 from modelyard.errors import EngineError
 
-Doing = Literal["idle", "loading", "computing", "reading", "saving", "restoring"]
+Doing = Literal["idle", "loading", "computing", "reading", "saving", "restoring", "resizing"]
 
 MAX_ENGINES: Final = 256
 # Limit of sequences in a step: one llama.cpp context holds no more.

@@ -81,6 +81,9 @@ class Scheduler:
         self.started: list[Sequence] = []
         # The sequence that is computed without others until its next token, if any.
         self.alone: Sequence | None = None
+        # Whether new sequences wait rather than have idle prefixes evicted.
+        self.spares_prefixes = False
+        self._is_stalled = False
         self._was_undone = False
         self._was_image = False
         self._max_running = max_running
@@ -93,6 +96,11 @@ class Scheduler:
     def is_idle(self) -> bool:
         """Whether there is nothing to compute."""
         return not self.running and not self.waiting
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the last step computed nothing because no waiting sequence fits the cache, or may evict prefixes."""
+        return self._is_stalled and not self.running and bool(self.waiting)
 
     @property
     def only_decodes(self) -> bool:
@@ -142,12 +150,14 @@ class Scheduler:
         return sequences
 
     def schedule(self) -> list[ScheduledChunk]:
-        """Return the chunks of the next step; [] only where there is nothing to compute.
+        """Return the chunks of the next step; [] where there is nothing to compute, or where ``is_stalled``.
 
         The cache's accounting holds their tokens from now on; its ``operations`` must be carried out before the step.
         """
         self.cache.commit(sequence.slot for sequence in self.running if sequence.slot is not None)
-        return self._schedule() if self.alone is None else self._schedule_alone(self.alone)
+        chunks = self._schedule() if self.alone is None else self._schedule_alone(self.alone)
+        self._is_stalled = not chunks
+        return chunks
 
     def _schedule_alone(self, sequence: Sequence) -> list[ScheduledChunk]:
         """Return a step of one sequence alone. Others keep their slots, unless it needs the room."""
@@ -181,7 +191,7 @@ class Scheduler:
                 return chunks
             if chunk := self._schedule_image():
                 return [chunk]
-            self._preempt_youngest()
+            self.preempt_youngest()
 
     def _budget(self, decoding: int) -> StepBudget:
         return StepBudget(
@@ -215,7 +225,7 @@ class Scheduler:
             return True
         if len(self.running) == 1:
             return False
-        self._preempt_youngest()
+        self.preempt_youngest()
         return True
 
     def _decode(self) -> list[ScheduledChunk]:
@@ -223,7 +233,7 @@ class Scheduler:
             decoding = [sequence for sequence in self.running if sequence.pending == 1]
             if self.cache.make_room(len(decoding)):
                 return [self._take_chunk(sequence, 1) for sequence in decoding]
-            self._preempt_youngest()
+            self.preempt_youngest()
 
     def _schedule_image(self) -> ScheduledChunk | None:
         """Schedule the next image of the first sequence that has reached one, where the cache has room for it."""
@@ -262,7 +272,7 @@ class Scheduler:
             slot, donor = placement.slot, placement.donor
             # What is reused of an idle donor cannot be evicted to make room.
             kept = placement.reused if donor is not None and donor.owner is None else 0
-            if needed + kept > self.cache.free + self.cache.idle:
+            if needed + kept > self.cache.free + self.cache.idle or (self.spares_prefixes and needed > self.cache.free):
                 return
             self._prepare_slot(head, placement)
             self.cache.release_reservation(head.id)
@@ -364,7 +374,8 @@ class Scheduler:
             outputs = count if sequence.scores_prompt and position < sequence.prompt_length else 0
         return ScheduledChunk(sequence, position, tokens, outputs, image)
 
-    def _preempt_youngest(self) -> None:
+    def preempt_youngest(self) -> None:
+        """Preempt the running sequence of the lowest priority, and of these the youngest."""
         self._preempt(max(self.running, key=_eviction_key))
 
     def _preempt(self, sequence: Sequence) -> None:

@@ -34,6 +34,7 @@ _REASONS: Final[dict[Doing, str]] = {
     "reading": "the program that served it ended abnormally while it read a prompt",
     "saving": "the program that served it ended abnormally while it saved prompts",
     "restoring": "the program that served it ended abnormally while it restored prompts",
+    "resizing": "the program that served it ended abnormally while it gave its context another size",
 }
 
 

@@ -103,6 +103,7 @@ def test_only_the_newest_deaths_are_kept(records: IsolationRecords) -> None:
         ("reading", "the program that served it ended abnormally while it read a prompt"),
         ("saving", "the program that served it ended abnormally while it saved prompts"),
         ("restoring", "the program that served it ended abnormally while it restored prompts"),
+        ("resizing", "the program that served it ended abnormally while it gave its context another size"),
         ("idle", None),
     ],
 )
