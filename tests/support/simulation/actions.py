@@ -60,7 +60,8 @@ def arrive(
     is_refused = is_refused or oracle.is_poison(content)
     if not is_refused and not oracle.is_closing:
         oracle.stays(model, oracle.traits[model].idle_unload_s if keep_alive_s is None else keep_alive_s)
-    world.feed(RequestArrived(model, number, priority, wait_s, keep_alive_s, content))
+    cells = world.contexts.cells()
+    world.feed(RequestArrived(model, number, priority, wait_s, keep_alive_s, content, cells=cells))
 
 
 def leave(world: World) -> None:

@@ -29,8 +29,10 @@ from modelyard.yard.residency.events import (
     ComputeFootprint,
     Free,
     Grant,
+    RefuseGrowth,
     Reject,
     Remove,
+    Resize,
     StartLoad,
 )
 from modelyard.yard.residency.state import UnloadMode
@@ -55,7 +57,7 @@ def is_loaded_once(oracle: Oracle, effect: StartLoad) -> str | None:
 
 def load_fits(oracle: Oracle, effect: StartLoad) -> str | None:
     # Without the excuses: whatever was measured or lowered, a new load has to fit.
-    footprint = oracle.choice(effect.model, effect.placement)
+    footprint = oracle.begun(effect)
     needed = oracle.used(effect.model, footprint)
     is_short = oracle.short(footprint, needed)
     return f"the load of {effect.model} makes it {needed} of {oracle.budgets}" if is_short else None
@@ -82,9 +84,9 @@ def nobody_takes_back_what_was_given_up(oracle: Oracle, effect: StartLoad) -> st
     if request.model in oracle.engines or request.behind_drain or request.model not in oracle.choices:
         return None
     staying = [engine.footprint for engine in oracle.engines.values() if not engine.is_freeing]
-    own = oracle.choice(effect.model, effect.placement)
+    own = oracle.begun(effect)
     for choice in oracle.choices[request.model]:
-        both = taken([*staying, own, choice])
+        both = taken([*staying, own, choice.smallest])
         both[HOST_NAME] += oracle.kept()
         if not oracle.short(choice, both):
             # Others have gone too meanwhile: it takes nothing from it.
@@ -150,6 +152,8 @@ def frees_have_a_reason(oracle: Oracle, effect: Free) -> str | None:
     if oracle.now >= oracle.used_at[model] + oracle.idle_s[model][0] - ROUNDING_S and not is_used:
         return None
     absent = [other for other in oracle.traits if other not in oracle.engines]
+    if oracle.is_anyone_growing():
+        return None
     return None if any(oracle.is_wanted(other) for other in absent) else f"{model} is freed for nobody: {effect.why}"
 
 
@@ -168,6 +172,42 @@ def nothing_is_kept_of_what_was_written_over(oracle: Oracle, effect: Free) -> st
 
 def _is_explicit(oracle: Oracle, model: str) -> bool:
     return oracle.is_closing or model in oracle.retired or model in oracle.stale or bool(oracle.asked_modes(model))
+
+
+# Contexts
+
+
+def only_contexts_of_serving_models_are_resized(oracle: Oracle, effect: Resize) -> str | None:
+    engine = oracle.engines.get(effect.model)
+    if engine is None or not engine.is_serving or engine.resizing:
+        return f"{effect.model} is resized, and is {engine}"
+    known = [size.cells for size in engine.footprint.sizes]
+    if not effect.sizes or not set(effect.sizes) <= set(known) or engine.footprint.cells in effect.sizes:
+        return f"{effect.model} is resized to {effect.sizes} of {known}, and has {engine.footprint.cells}"
+    return None
+
+
+def larger_contexts_fit(oracle: Oracle, effect: Resize) -> str | None:
+    footprint = oracle.engines[effect.model].footprint
+    most = footprint.with_cells(max(*effect.sizes, footprint.cells))
+    needed = oracle.used_instead(effect.model, most)
+    needed[HOST_NAME] += effect.keep_bytes
+    is_short = most is not footprint or effect.keep_bytes
+    short = oracle.short(most, needed) if is_short else []
+    return f"the context of {effect.model} makes it {needed} of {oracle.budgets}" if short else None
+
+
+def contexts_shrink_for_somebody(oracle: Oracle, effect: Resize) -> str | None:
+    if max(effect.sizes) > oracle.engines[effect.model].footprint.cells:
+        return None
+    absent = [name for name in oracle.traits if name not in oracle.engines or oracle.engines[name].is_freeing]
+    is_wanted = any(oracle.is_wanted(other) for other in absent) or oracle.is_anyone_growing()
+    return None if is_wanted else f"the context of {effect.model} shrinks for nobody"
+
+
+def growth_is_refused_only_where_it_never_fits(oracle: Oracle, effect: RefuseGrowth) -> str | None:
+    short = oracle.short_beside_pinned(effect.model, oracle.engines[effect.model].footprint)
+    return None if short else f"{effect.model} is refused a context that may fit"
 
 
 # Grants, rejections, completions
@@ -286,6 +326,12 @@ OF_EFFECTS: dict[type, tuple[Callable[[Oracle, Any], str | None], ...]] = {
         nothing_is_kept_of_what_was_written_over,
         *OF_POOLS[Free],
     ),
+    Resize: (
+        only_contexts_of_serving_models_are_resized,
+        larger_contexts_fit,
+        contexts_shrink_for_somebody,
+    ),
+    RefuseGrowth: (growth_is_refused_only_where_it_never_fits,),
     Grant: (grants_are_to_those_who_wait, suspects_are_computed_alone_and_nobody_else),
     Blame: (only_those_are_blamed_that_were_active_in_two_deaths,),
     Abort: (only_what_was_begun_is_aborted,),

@@ -20,9 +20,11 @@ from modelyard.yard.residency.events import (
     Effect,
     Free,
     Grant,
+    RefuseGrowth,
     Reject,
     Remove,
     ResidencyEvent,
+    Resize,
     StartLoad,
 )
 from modelyard.yard.residency.failures import MAX_BACKOFF_S
@@ -43,6 +45,10 @@ class Engine:
         is_dying: it has failed, and has not freed its memory yet.
         was_serving: nobody had freed it before.
         is_isolated: what it serves when it dies is suspended, and not ended.
+        resizing: sizes of its context that were asked for, and of the present one; () where none is asked for.
+        resize_bytes: host memory that states may take until then.
+        wanted: KV cells that it waits for, and since when; None where it has enough.
+        has_failed_to_grow: there was no memory for its last larger context, and it has not asked again.
     """
 
     footprint: Footprint
@@ -54,6 +60,10 @@ class Engine:
     is_dying: bool = False
     was_serving: bool = False
     is_isolated: bool = False
+    resizing: tuple[int, ...] = ()
+    resize_bytes: int = 0
+    wanted: tuple[int, float] | None = None
+    has_failed_to_grow: bool = False
 
     @property
     def is_serving(self) -> bool:
@@ -209,6 +219,15 @@ class Oracle:
         choices = self.choices[model]
         return next((choice for choice in choices if choice.placement == placement), choices[0])
 
+    def begun(self, effect: StartLoad) -> Footprint:
+        """What a load takes, with the context that it begins with."""
+        choice = self.choice(effect.model, effect.placement)
+        return choice.with_cells(effect.cells) if effect.cells else choice
+
+    def is_anyone_growing(self) -> bool:
+        """Whether any model waits for a larger context."""
+        return any(engine.wanted and engine.is_serving for engine in self.engines.values())
+
     def used(self, loading: str | None = None, footprint: Footprint | None = None) -> dict[str, int]:
         """Bytes that count against the budgets, also when ``loading`` is loaded beside what is there."""
         engines = [engine.footprint for engine in self.engines.values()]
@@ -228,9 +247,9 @@ class Oracle:
         """The pools that a model takes of, and that are too small for it together with all that is pinned and stays."""
         # A model that is retired is not pinned any longer.
         pinned = {name for name, traits in self.traits.items() if traits.is_pinned} - self.retired - {model}
-        engines = [e.footprint for name, e in self.engines.items() if name in pinned and not e.is_freeing]
+        engines = [e.footprint.whole for name, e in self.engines.items() if name in pinned and not e.is_freeing]
         parked = [w.footprint for name, w in self.parked.items() if name in pinned and not w.is_freeing]
-        return self.short(footprint, taken([*engines, footprint], parked))
+        return self.short(footprint, taken([*engines, footprint.whole], parked))
 
     def short(self, footprint: Footprint, used: Mapping[str, int]) -> list[str]:
         """The pools of which more is used than there is, of those that are taken of: others are no obstacle to it."""
@@ -257,7 +276,7 @@ class Oracle:
     def kept(self) -> int:
         """Bytes of what outlived engines, but for weights, and of what may yet outlive them."""
         kept = sum(self.prefixes.values()) + sum(request.kept_bytes for request in self.requests.values())
-        return kept + sum(engine.keep_left for engine in self.engines.values())
+        return kept + sum(engine.keep_left + engine.resize_bytes for engine in self.engines.values())
 
     def of(self, model: str, phase: Phase) -> list[RequestId]:
         return [r for r, request in self.requests.items() if request.model == model and request.phase is phase]
@@ -296,10 +315,17 @@ class Oracle:
         match effect:
             case ComputeFootprint(model):
                 self.sizing.add(model)
-            case StartLoad(model, placement):
-                self.engines[model] = Engine(self.choice(model, placement), self.now)
+            case StartLoad(model):
+                self.engines[model] = Engine(self.begun(effect), self.now)
                 self.parked.pop(model, None)
                 self.gave_way.clear()
+            case Resize(model, sizes, keep_bytes):
+                engine = self.engines[model]
+                present = engine.footprint.cells
+                engine.resizing, engine.resize_bytes = (*sizes, present), keep_bytes
+                engine.footprint = engine.footprint.with_cells(max(*sizes, present))
+            case RefuseGrowth(model):
+                self.engines[model].wanted = None
             case Free(model) if model in self.sizing:
                 self.sizing.discard(model)
             case Free(model) if model in self.parked:
@@ -366,6 +392,8 @@ class Oracle:
         self.ends[request_id] = how
         if request.phase is Phase.LEASED:
             self.used_at[request.model] = self.now
+            if not self.of(request.model, Phase.LEASED):
+                self.engines[request.model].wanted = None
 
     def suspend(self, request_id: RequestId, kept_bytes: int) -> None:
         request = self.requests[request_id]
@@ -388,6 +416,13 @@ class Oracle:
             engine.footprint = measured
             self.correct(model, measured)
             self.excused.update(taken([measured]))
+
+    def resized(self, model: str, cells: int) -> None:
+        """The context of a model has another size, or did not get one."""
+        engine = self.engines[model]
+        engine.footprint, engine.resizing, engine.resize_bytes = engine.footprint.with_cells(cells), (), 0
+        if engine.wanted is not None and cells >= engine.footprint.with_cells(engine.wanted[0]).cells:
+            engine.wanted = None
 
     def correct(self, model: str, footprint: Footprint) -> None:
         """A model takes other bytes in one placement than was known."""

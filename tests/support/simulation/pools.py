@@ -43,12 +43,13 @@ class Devices:
         """Return the placements of a model that takes ``whole`` on a host without devices, the fastest first."""
         if not self.pools:
             return (whole,)
+        plain = replace(whole, sizes=(), cells=0)
         rng = self.rng
         one, other = rng.choice(self.pools), rng.choice(self.pools)
         kinds = [
-            self._on_devices(whole, (one,), rng.uniform(0.001, 0.003)),
-            self._on_devices(whole, tuple(dict.fromkeys((one, other))), rng.uniform(0.003, 0.004)),
-            self._in_part(whole, one, rng.uniform(0.004, 0.012)),
+            self._on_devices(plain, (one,), rng.uniform(0.001, 0.003)),
+            self._on_devices(plain, tuple(dict.fromkeys((one, other))), rng.uniform(0.003, 0.004)),
+            self._in_part(plain, one, rng.uniform(0.004, 0.012)),
             replace(whole, placement=ON_HOST, token_s=rng.uniform(0.008, 0.06)),
         ]
         chosen = {kind.placement: kind for kind in rng.sample(kinds, rng.randint(1, len(kinds)))}

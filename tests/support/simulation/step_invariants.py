@@ -208,10 +208,25 @@ def the_only_model_that_is_wanted_is_loaded_where_it_fits(oracle: Oracle, moment
     if len(absent) != 1 or absent[0] not in oracle.choices:
         return None
     name, parked = absent[0], oracle.parked.get(absent[0])
+    if oracle.is_anyone_growing():
+        # It may be more urgent.
+        return None
     # A slower placement may be left for one that takes longer to get.
-    fastest = oracle.choices[name][0] if parked is None else parked.footprint
+    fastest = (oracle.choices[name][0] if parked is None else parked.footprint).whole
     fits = not oracle.short(fastest, oracle.used(name, fastest))
     return f"{name} is wanted and fits, and nothing is done" if fits else None
+
+
+def the_only_context_that_is_wanted_is_given_where_it_fits(oracle: Oracle, moment: Moment) -> str | None:
+    growing = {name: engine for name, engine in oracle.engines.items() if engine.wanted and engine.is_serving}
+    if oracle.is_closing or len(growing) != 1 or any(oracle.is_wanted(name) for name in oracle.traits):
+        return None
+    ((name, engine),) = growing.items()
+    if engine.resizing or engine.wanted is None or engine.has_failed_to_grow:
+        return None
+    larger = engine.footprint.with_cells(engine.wanted[0])
+    fits = not oracle.short(larger, oracle.used_instead(name, larger))
+    return f"{name} needs {engine.wanted[0]} cells, which fit, and nothing is done" if fits else None
 
 
 def idle_models_go(oracle: Oracle, moment: Moment) -> str | None:
@@ -237,7 +252,8 @@ def failures_disturb_nobody_else(oracle: Oracle, moment: Moment) -> str | None:
         if after.load_state is LoadState.LOADED or name in oracle.moving:
             continue
         # Its memory may be what somebody else waited for, who then needs that of idle models too.
-        if before.leases or not any(oracle.is_wanted(other) for other in moment.after.models):
+        is_room_wanted = any(oracle.is_wanted(other) for other in moment.after.models) or oracle.is_anyone_growing()
+        if before.leases or not is_room_wanted:
             return f"the failure of {moment.event.model} disturbs {name}"
     return None
 
@@ -268,6 +284,7 @@ OF_STEPS: tuple[Callable[[Oracle, Moment], str | None], ...] = (
     nobody_waits_when_everything_closes,
     who_does_not_wait_still_has_the_model_loaded,
     the_only_model_that_is_wanted_is_loaded_where_it_fits,
+    the_only_context_that_is_wanted_is_given_where_it_fits,
     idle_models_go,
     due_is_not_past,
     *OF_POOL_STEPS,

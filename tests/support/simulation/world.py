@@ -8,13 +8,14 @@ import math
 import random
 from collections import deque
 from collections.abc import Callable, MutableSequence
-from dataclasses import replace
 
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step as real_step
 from modelyard.yard.residency.events import (
     ComputeFootprint,
+    ContextResized,
+    ContextWanted,
     Effect,
     EngineDied,
     EngineDying,
@@ -32,12 +33,14 @@ from modelyard.yard.residency.events import (
     RequestEnded,
     RequestSuspended,
     ResidencyEvent,
+    Resize,
     Sized,
     StartLoad,
     Tick,
     WeightsLost,
 )
 from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
+from support.simulation.contexts import ASK_AGAIN_S, MAX_GROWTH_FAILURES_S, MAX_RESIZE_S, Contexts, with_context
 from support.simulation.effect_invariants import OF_EFFECTS
 from support.simulation.oracle import End, Engine, Moment, Oracle, Phase, Request
 from support.simulation.pools import Devices
@@ -82,7 +85,7 @@ class World:
         self.rng = random.Random(seed)
         self.trace: MutableSequence[tuple[float, ResidencyEvent | Effect]] = [] if is_traced else deque(maxlen=TRACED)
         self.oracle = Oracle(POLICY, is_fair=is_fair)
-        self.swaps = self.moved = self.fell_back = self.outgrew = 0
+        self.resizes = self.swaps = self.moved = self.fell_back = self.outgrew = 0
         self.longest_wait = 0.0
         self.names = 0
         self.is_ending = False
@@ -92,6 +95,7 @@ class World:
         # What a model's files say, before anybody has looked.
         self.files: dict[str, tuple[Footprint, ...]] = {}
         self.devices = Devices(seed, is_fair=is_fair)
+        self.contexts = Contexts(seed)
         # Timers and threads are late in a real process, by so much at most.
         self.lag_s = self.rng.choice((0.0, 0.0, 0.3))
         for name in "abcdef"[: self.rng.randint(2 if is_fair else 1, 6)]:
@@ -134,7 +138,7 @@ class World:
         weights = {"x": 60, "y": 30}.get(key, self.rng.randint(10, 100))
         # Some have a draft model, which may be another model too.
         draft = {} if self.is_fair else self.rng.choice(({}, {}, {"draft_key": "x", "draft_bytes": 60}))
-        return Footprint(key, weights, self.rng.randint(5, 40), **draft)
+        return self.contexts.elastic(Footprint(key, weights, self.rng.randint(5, 40), **draft))
 
     def new_traits(self, name: str) -> ModelPolicy:
         rng = self.rng
@@ -151,9 +155,12 @@ class World:
 
     def later(self, longest_s: float, outcome: Callable[[], None], *, least_s: float = 0.0) -> None:
         """Have ``outcome`` happen at a random time."""
+        self.at(self.now + least_s + self.rng.random() * (longest_s - least_s), outcome)
+
+    def at(self, when: float, outcome: Callable[[], None]) -> None:
+        """Have ``outcome`` happen at a time."""
         self.names += 1
-        at = self.now + least_s + self.rng.random() * (longest_s - least_s)
-        heapq.heappush(self._outcomes, (at, self.names, outcome))
+        heapq.heappush(self._outcomes, (when, self.names, outcome))
 
     def pass_time(self, until: float) -> None:
         """Let everything happen that is due before ``until``."""
@@ -239,6 +246,10 @@ class World:
                     self._compute(request, self.oracle.engines[effect.model])
                 if not self.is_fair or self.is_ending or self.rng.random() < 0.5:
                     self.later(self.rng.choice((0.5, 5.0, 30.0)), lambda: self.end_lease(request))
+                self._use_context(effect.model)
+            case Resize(model):
+                self.resizes += 1
+                self._resize(model, self.oracle.engines[model])
 
     # Engines
 
@@ -281,12 +292,53 @@ class World:
         measured = None
         if is_measured:
             context = round(engine.footprint.context_bytes * self.rng.uniform(0.9, 1.1))
-            measured = self.devices.measured(replace(engine.footprint, context_bytes=context))
+            measured = self.devices.measured(with_context(engine.footprint, context))
             # Of some models, weights are computed on in pages of files, which are given back while they are parked.
             measured = measured.mapping(self.rng.choice((0, measured.weights_bytes // 2, measured.weights_bytes)))
         self.oracle.loaded(model, measured)
         engine.is_isolated = self.rng.random() < 0.7
         self.feed(EngineLoaded(model, measured, engine.is_isolated))
+
+    # Contexts
+
+    def _use_context(self, model: str) -> None:
+        """The engine of a model may find that it needs a larger context, or could use one."""
+        engine = self.oracle.engines[model]
+        if engine.footprint.sizes and (wish := self.contexts.wish(engine.footprint)) is not None:
+            self.contexts.later(self, 3.0, lambda: self._want_context(model, engine, *wish))
+
+    def _want_context(self, model: str, engine: Engine, needed: int, desired: int) -> None:
+        if self.oracle.engines.get(model) is not engine or not engine.is_serving:
+            return
+        is_needed = needed > engine.footprint.cells and bool(self.oracle.of(model, Phase.LEASED))
+        if is_needed:
+            since = self.now if engine.wanted is None else engine.wanted[1]
+            engine.wanted, engine.has_failed_to_grow = (needed, since), False
+        elif needed > engine.footprint.cells or engine.wanted is not None:
+            return
+        self.feed(ContextWanted(model, needed, desired))
+        if is_needed:
+            # Asked for again as long as that is so.
+            self.contexts.later(self, ASK_AGAIN_S, lambda: self._want_context(model, engine, needed, desired))
+
+    def _resize(self, model: str, engine: Engine) -> None:
+        def is_done() -> None:
+            if self.oracle.engines.get(model) is not engine or engine.is_dying:
+                return
+            sizes, waited_since = engine.resizing, engine.wanted
+            cells, failure = self.contexts.outcome(sizes)
+            engine.has_failed_to_grow = bool(failure)
+            self.oracle.resized(model, cells)
+            if waited_since is not None and engine.wanted is None and self.is_fair:
+                self._check_growth_time(model, waited_since[1])
+            self.feed(ContextResized(model, cells, failure))
+
+        self.contexts.later(self, MAX_RESIZE_S, is_done)
+
+    def _check_growth_time(self, model: str, since: float) -> None:
+        waited_s, bound_s = self.now - since, self.bound_s(since) + MAX_GROWTH_FAILURES_S
+        if waited_s > bound_s:
+            self.fail("no_growth_starves", f"{model} waited {waited_s:.1f} s, longer than {bound_s:.1f}")
 
     def _outgrown(self, model: str, engine: Engine, grown: Footprint) -> None:
         """It is found to take more than was predicted, and its load does not begin."""
@@ -364,7 +416,7 @@ class World:
         # The process that had its state is gone.
         kept = 0 if engine.is_dying else self.rng.choice((0, min(engine.keep_left, 5), engine.keep_left // 2))
         self.oracle.suspend(request, kept)
-        self.feed(RequestSuspended(lease.model, request, kept))
+        self.feed(RequestSuspended(lease.model, request, kept, self.contexts.cells()))
 
     def _freed(self, model: str, engine: Engine, leased: list[RequestId], *, dies: bool) -> None:
         if dies and not engine.is_dying:
@@ -472,7 +524,7 @@ class World:
         )
         if has_hold and not oracle.is_closing and UnloadMode.FORCE not in oracle.asked_modes(model):
             oracle.stays(model, oracle.traits[model].idle_unload_s)
-        self.feed(RequestArrived(model, number, continues=hold))
+        self.feed(RequestArrived(model, number, continues=hold, cells=self.contexts.cells()))
 
     # What must hold of more than one step
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final, TypeAlias
+from typing import Final, NamedTuple, TypeAlias
 
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.hub import ModelFiles
@@ -67,6 +67,18 @@ class DeviceShare:
         return self.weights_bytes + self.context_bytes
 
 
+class ContextSize(NamedTuple):
+    """A size that a context may have.
+
+    Attributes:
+        cells: KV cells.
+        context_bytes: of the host, as in ``Footprint``.
+    """
+
+    cells: int
+    context_bytes: int
+
+
 @dataclass(frozen=True, slots=True)
 class Footprint:
     """Memory that a model takes while it is loaded in one placement, in bytes: of the host, and of each device.
@@ -82,6 +94,8 @@ class Footprint:
         placement: where it is put.
         token_s: seconds that a token takes in this placement, estimated from what is read for it; 0.0 where there is no
             other placement to compare with.
+        sizes: that its context may have, the smallest first, which is one of these now; () where its size is fixed.
+        cells: KV cells of its context; 0 where its size is fixed.
     """
 
     weights_key: str
@@ -93,6 +107,30 @@ class Footprint:
     devices: tuple[DeviceShare, ...] = ()
     placement: Placement = ANYWHERE
     token_s: float = 0.0
+    sizes: tuple[ContextSize, ...] = ()
+    cells: int = 0
+
+    def with_cells(self, cells: int) -> Footprint:
+        """Return the footprint with the smallest context that has so many cells; without one, with the largest."""
+        if not self.sizes:
+            return self
+        size = next((each for each in self.sizes if each.cells >= cells), self.sizes[-1])
+        return self if size.cells == self.cells else replace(self, cells=size.cells, context_bytes=size.context_bytes)
+
+    @property
+    def smallest(self) -> Footprint:
+        """The footprint with the smallest context that it may have."""
+        return self.with_cells(0)
+
+    @property
+    def whole(self) -> Footprint:
+        """The footprint with the largest context that it may have, which was promised to requests."""
+        return self.with_cells(self.sizes[-1].cells) if self.sizes else self
+
+    def _with_context_bytes(self, change: Callable[[int], int]) -> Footprint:
+        """Return the footprint with ``change`` applied to what the context takes of the host, in each of its sizes."""
+        sizes = tuple(ContextSize(cells, change(size)) for cells, size in self.sizes)
+        return replace(self, context_bytes=change(self.context_bytes), sizes=sizes)
 
     @property
     def total_bytes(self) -> int:
@@ -120,8 +158,7 @@ class Footprint:
     def drafted_by(self, draft: Footprint) -> Footprint:
         """Return the footprint with a draft model, which has a context beside this one's."""
         return replace(
-            self,
-            context_bytes=self.context_bytes + draft.context_bytes,
+            self._with_context_bytes(lambda size: size + draft.context_bytes),
             draft_key=draft.weights_key,
             draft_bytes=draft.weights_bytes,
             devices=(*self.devices, *draft.devices),
@@ -145,7 +182,7 @@ class Footprint:
 
     def with_context(self, bytes_: int) -> Footprint:
         """Return the footprint with at least ``bytes_`` beside the weights."""
-        return replace(self, context_bytes=max(self.context_bytes, bytes_))
+        return self._with_context_bytes(lambda size: max(size, bytes_))
 
     def corrected(
         self, weights_bytes: int, context_bytes: int, devices: Mapping[str, DeviceBytes] = _NO_BYTES
@@ -169,10 +206,10 @@ class Footprint:
                 context_bytes=max(first.context_bytes, taken.total - taken.weights - others_bytes),
             )
             shares = tuple(raised if share is first else share for share in shares)
+        missing_bytes = max(0, context_bytes - self.context_bytes)
         return replace(
-            self,
+            self._with_context_bytes(lambda size: size + missing_bytes),
             weights_bytes=max(self.weights_bytes, weights_bytes),
-            context_bytes=max(self.context_bytes, context_bytes),
             devices=shares,
         )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import takewhile
+from typing import Final
 
 from modelyard.errors import (
     InsufficientMemory,
@@ -13,10 +14,13 @@ from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.choice import plan_load, plan_move
 from modelyard.yard.residency.events import (
     ComputeFootprint,
+    RefuseGrowth,
 )
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction, plan_without_eviction
 from modelyard.yard.residency.expected_cost import load_seconds
+from modelyard.yard.residency.growth import least_footprint, plan_growth
 from modelyard.yard.residency.queue import without
+from modelyard.yard.residency.room import footprint_of
 from modelyard.yard.residency.state import (
     ABSENT,
     MOVE,
@@ -29,6 +33,9 @@ from modelyard.yard.residency.state import (
 LOAD_WEIGHT = 2.0
 """Seconds of waiting that weigh as much as a second of load time for each request."""
 
+# The states in which a model holds nothing that was loaded with its present footprints.
+REREAD: Final = ABSENT - {LoadState.PARKED}
+
 
 def allocate(builder: StateBuilder) -> None:
     """Start the loads that fit; for the most urgent that does not, evict other models."""
@@ -40,7 +47,7 @@ def allocate(builder: StateBuilder) -> None:
         if model.only_moves:
             _end_move(builder, name)
             continue
-        if model.load_state not in ABSENT:
+        if model.load_state not in ABSENT and model.growth is None:
             # Its parked weights have just been freed for another model.
             continue
         plan = None if model.footprint is None else _planned(builder.state, name, is_behind=claim is not None)
@@ -53,14 +60,14 @@ def allocate(builder: StateBuilder) -> None:
         elif plan.fit is Fit.NEVER:
             _refuse_never(builder, name, plan)
         elif claim is None and plan.fit is Fit.FITS:
-            builder.start_load(name, plan.footprint)
+            _begin(builder, name, plan)
         elif claim is not None:
             # Behind the claim, only loads start that take nothing from it.
             if plan.fit is Fit.FITS and _fits_beside(builder, name, plan, claim):
-                builder.start_load(name, plan.footprint)
+                _begin(builder, name, plan)
         elif _may_claim(builder, name, plan):
             draining = _claim(builder, name, plan)
-            if builder.models[name].load_state is not LoadState.LOADING:
+            if _waits_for_memory(builder.models[name]):
                 claim = (name, plan)
     started = [name for name in waiting if builder.models[name].load_state is LoadState.LOADING]
     if any(builder.models[name].policy.is_pinned for name in started):
@@ -79,9 +86,10 @@ def _planned(state: Residency, name: str, *, is_behind: bool) -> EvictionPlan:
 
     Of several placements it takes a plan to know which one is loaded.
     """
-    if is_behind and len(state.models[name].choices) < 2:
-        return plan_without_eviction(state, name)
-    return plan_load(state, name)
+    model = state.models[name]
+    if is_behind and (len(model.choices) < 2 or model.growth is not None):
+        return plan_without_eviction(state, name, least_footprint(model, footprint_of(model)))
+    return plan_load(state, name) if model.growth is None else plan_growth(state, name)
 
 
 def _is_sized_again(model: ModelState, plan: EvictionPlan) -> bool:
@@ -90,9 +98,21 @@ def _is_sized_again(model: ModelState, plan: EvictionPlan) -> bool:
     Answers that have begun go on in a context as long as theirs, unless there is no room for one any more. What a load
     for want of memory has taught about the present footprints is needed for the next attempt.
     """
-    if not model.is_outdated or model.load_state is LoadState.PARKED or model.has_fallen_back:
+    if not model.is_outdated or model.load_state not in REREAD or model.has_fallen_back:
         return False
     return plan.fit is Fit.NEVER or not any(waiter.has_begun for waiter in model.queue)
+
+
+def _begin(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
+    """Begin what the model waits for, which has room: its load, or a larger context."""
+    if builder.models[name].load_state is LoadState.LOADED:
+        builder.resize(name, plan.footprint)
+    else:
+        builder.start_load(name, plan.footprint)
+
+
+def _waits_for_memory(model: ModelState) -> bool:
+    return model.load_state in ABSENT or model.growth is not None
 
 
 def _is_freeing(builder: StateBuilder, name: str) -> bool:
@@ -108,11 +128,12 @@ def _end_drains(builder: StateBuilder, draining: set[str]) -> None:
 
 
 def _waiting(builder: StateBuilder) -> list[str]:
-    """Return the models that are waited for and whose load can start, most urgent first."""
+    """Return the models that are waited for and whose load or growth can start, most urgent first."""
     if builder.state.is_closing:
         return []
     absent = [n for n in builder.active if builder.models[n].load_state in ABSENT]
     waiting = [n for n in absent if (first := builder.models[n].first) is not None and first.wants_load]
+    waiting += [n for n in builder.active if builder.models[n].growth and builder.models[n].resizing is None]
     return sorted(waiting, key=lambda name: _rank(builder, name))
 
 
@@ -124,7 +145,7 @@ def _rank(builder: StateBuilder, name: str) -> tuple[bool, float, float, int]:
     LOAD_WEIGHT times the load time for each of the requests that it would serve.
     """
     model = builder.models[name]
-    oldest = _oldest(model)
+    oldest = model.growth or _oldest(model)
     if model.only_moves:
         return True, math.inf, 0.0, oldest.order
     is_out_of_patience = _is_out_of_patience(builder, name)
@@ -132,12 +153,14 @@ def _rank(builder: StateBuilder, name: str) -> tuple[bool, float, float, int]:
         builder.due.append(oldest.since + builder.state.policy.patience_s)
     if model.has_claim or is_out_of_patience:
         return False, -1.0 if model.has_claim else 0.0, 0.0, oldest.order
-    cost_s = load_seconds(model) / len(_served_by_load(model))
+    # A context grows within a moment.
+    cost_s = 0.0 if model.growth else load_seconds(model) / len(_served_by_load(model))
     return True, -model.urgency, oldest.since + LOAD_WEIGHT * cost_s, oldest.order
 
 
 def _is_out_of_patience(builder: StateBuilder, name: str) -> bool:
-    since = _oldest(builder.models[name]).since
+    model = builder.models[name]
+    since = (model.growth or _oldest(model)).since
     return builder.state.now >= since + builder.state.policy.patience_s
 
 
@@ -164,6 +187,8 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
         builder.set_model(name, builder.models[name]._replace(has_claim=True))
     draining = {other for other in plan.drains if _drain(builder, other, name, plan)}
     if all(_is_freeing(builder, other) for other in plan.drains):
+        for other in plan.shrinks:
+            builder.resize(other, footprint_of(builder.models[other]).smallest)
         for other in plan.discards:
             builder.discard_kept(other)
         why = f"to make room for {builder.models[name].policy.name}"
@@ -178,7 +203,7 @@ def _claim(builder: StateBuilder, name: str, plan: EvictionPlan) -> set[str]:
                 keeps_weights=other in plan.parks,
             )
         if plan_eviction(builder.state, name, plan.footprint).fit is Fit.FITS:
-            builder.start_load(name, plan.footprint)
+            _begin(builder, name, plan)
     return draining
 
 
@@ -254,7 +279,14 @@ def _fits_beside(builder: StateBuilder, name: str, plan: EvictionPlan, claim: tu
 
 
 def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
-    builder.refuse_queue(name, insufficient_memory(builder.state, name, plan))
+    error = insufficient_memory(builder.state, name, plan)
+    model = builder.models[name]
+    if model.growth is None:
+        builder.refuse_queue(name, error)
+    else:
+        # A smaller budget, or a model that was pinned since, has broken the promise.
+        builder.set_model(name, model._replace(growth=None))
+        builder.effects.append(RefuseGrowth(name, error))
 
 
 def insufficient_memory(state: Residency, name: str, plan: EvictionPlan) -> InsufficientMemory:
@@ -264,7 +296,8 @@ def insufficient_memory(state: Residency, name: str, plan: EvictionPlan) -> Insu
     if alone := state.exceeded(own):
         pinned = []
     # The first pool that is too small; beside pinned models the one that they leave too little of.
-    beside_pinned = state.taken({name, *plan.pinned}, state.weights_alone() - {name}, {name: plan.footprint})
+    instead = {other: footprint_of(state.models[other]).whole for other in plan.pinned} | {name: plan.footprint}
+    beside_pinned = state.taken({name, *plan.pinned}, state.weights_alone() - {name}, instead)
     short = alone or [pool for pool in state.exceeded(beside_pinned) if pool in own]
     pool = short[0] if short else HOST_NAME
     device = "" if pool == HOST_NAME else pool

@@ -17,6 +17,7 @@ from modelyard.yard.residency.events import (
     Free,
     FreeReason,
     Reject,
+    Resize,
     StartLoad,
 )
 from modelyard.yard.residency.queue import without
@@ -26,6 +27,7 @@ from modelyard.yard.residency.state import (
     ModelState,
     RequestId,
     Residency,
+    Resizing,
     UnloadMode,
     Waiter,
     WaitKind,
@@ -57,7 +59,7 @@ class StateBuilder:
         """Replace the state of a model, without what is recorded of requests that have left it; return it."""
         if model.deaths_survived:
             model = _with_deaths_of_present(model)
-        if model.has_claim and (model.load_state is LoadState.LOADING or not model.is_waited_for):
+        if model.has_claim and (model.load_state is LoadState.LOADING or not (model.is_waited_for or model.growth)):
             model = model._replace(has_claim=False)
         self.models[name] = model
         # A retired model that is at rest stays active until ``reconcile`` removes it.
@@ -76,12 +78,18 @@ class StateBuilder:
         mode: UnloadMode = UnloadMode.DRAIN,
         wait_s: float | None = None,
         kept_bytes: int = 0,
+        cells: int = 0,
     ) -> Waiter:
         """Return a new waiter, which is in no queue yet."""
-        state = self.state
-        self.state = state._replace(orders=state.orders + 1)
-        until = state.now + (state.policy.max_wait_s if wait_s is None else wait_s)
-        return Waiter(kind, request, state.orders, state.now, until, priority, mode, kept_bytes=kept_bytes)
+        now, wait_s = self.state.now, self.state.policy.max_wait_s if wait_s is None else wait_s
+        order = self.next_order()
+        return Waiter(kind, request, order, now, now + wait_s, priority, mode, kept_bytes=kept_bytes, cells=cells)
+
+    def next_order(self) -> int:
+        """Return the next place in the order of arrival."""
+        order = self.state.orders
+        self.state = self.state._replace(orders=order + 1)
+        return order
 
     def reject(self, name: str, request: RequestId, error: ModelyardError) -> None:
         """Refuse a request, an unload or a reload that is in no queue."""
@@ -109,7 +117,26 @@ class StateBuilder:
                 load_state=LoadState.LOADING, load_began=self.state.now, was_parked=was_parked, footprint=footprint
             ),
         )
-        self.effects.append(StartLoad(name, footprint.placement))
+        self.effects.append(StartLoad(name, footprint.placement, footprint.cells))
+
+    def resize(self, name: str, footprint: Footprint) -> None:
+        """Give the context of a loaded model the size in ``footprint``; the larger of both counts until it has it.
+
+        One that shrinks may stay larger, if its requests need that.
+        """
+        model = self.models[name]
+        present = model.footprint
+        assert present is not None
+        grows = footprint.cells > present.cells
+        between = (size.cells for size in footprint.sizes if footprint.cells <= size.cells < present.cells)
+        sizes = (footprint.cells,) if grows else tuple(between)
+        larger = self.set_model(name, model._replace(footprint=footprint if grows else present, growth=None))
+        # States take less than the context that they are saved from.
+        free_bytes = max(0, self.state.budget_bytes - self.state.used_bytes)
+        keep_bytes = min(free_bytes, present.context_bytes)
+        resizing = Resizing(footprint.cells, keep_bytes, is_needed=model.growth is not None)
+        self.set_model(name, larger._replace(resizing=resizing, promised_bytes=larger.promised_bytes + keep_bytes))
+        self.effects.append(Resize(name, sizes, keep_bytes))
 
     def free(
         self,
@@ -137,9 +164,10 @@ class StateBuilder:
                 queue=without(self.models[name].queue, MOVE),
                 reason="",
                 was_serving=False,
-                promised_bytes=keep_bytes,
+                promised_bytes=self.models[name].promised_bytes + keep_bytes,
                 draining_since=None,
                 was_parked=was_parked,
+                growth=None,
             ),
         )
         self.effects.append(Free(name, suspends, keep_bytes, why, keeps_weights, reason))

@@ -16,6 +16,8 @@ from modelyard.yard.residency.eviction import (
     room_seconds,
 )
 from modelyard.yard.residency.expected_cost import cold_load_seconds
+from modelyard.yard.residency.growth import plan_sized
+from modelyard.yard.residency.room import footprint_of
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 
 NOMINAL_TOKENS = 1000
@@ -30,9 +32,10 @@ def plan_load(state: Residency, name: str) -> EvictionPlan:
     """
     model = state.models[name]
     choices = model.choices
+    last = footprint_of(model)
     if len(choices) < 2:
-        return plan_eviction(state, name)
-    if model.load_state is LoadState.PARKED and (present := plan_eviction(state, name)).fit is not Fit.NEVER:
+        return plan_sized(state, name, last)
+    if model.load_state is LoadState.PARKED and (present := plan_sized(state, name, last)).fit is not Fit.NEVER:
         return present
     fastest_s = min(choice.token_s for choice in choices)
     best, least_s = None, math.inf
@@ -40,7 +43,7 @@ def plan_load(state: Residency, name: str) -> EvictionPlan:
         if slowness_seconds(choice, fastest_s) >= least_s:
             # Even without anything going for it, it would cost more. What has to go is costly to find out.
             continue
-        plan = plan_eviction(state, name, choice)
+        plan = plan_sized(state, name, choice)
         if plan.fit is Fit.NEVER:
             continue
         cost_s = placing_seconds(state, plan, fastest_s)
@@ -49,7 +52,7 @@ def plan_load(state: Residency, name: str) -> EvictionPlan:
         if plan.fit is Fit.FITS:
             # Those behind it are slower, and can save nothing.
             break
-    return best or plan_eviction(state, name)
+    return best or plan_sized(state, name, last)
 
 
 def placing_seconds(state: Residency, plan: EvictionPlan, fastest_s: float) -> float:

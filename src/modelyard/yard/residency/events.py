@@ -29,6 +29,7 @@ class RequestArrived:
         keep_alive_s: how long the model stays loaded when it is idle after this request; None: as configured.
         content: digest that is equal for requests with the same input; "" while no content is refused.
         continues: the request that left a hold, which this one takes; None: it begins an answer.
+        cells: KV cells that it needs, as far as that is known.
     """
 
     model: str
@@ -38,6 +39,7 @@ class RequestArrived:
     keep_alive_s: float | None = None
     content: str = ""
     continues: RequestId | None = None
+    cells: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,11 +65,16 @@ class HoldReleased:
 
 @dataclass(frozen=True, slots=True)
 class RequestSuspended:
-    """A lease has ended, but not its request, whose saved state holds ``kept_bytes`` of host memory."""
+    """A lease has ended, but not its request, whose saved state holds ``kept_bytes`` of host memory.
+
+    Attributes:
+        cells: KV cells that it needs to go on.
+    """
 
     model: str
     request: RequestId
     kept_bytes: int
+    cells: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +128,33 @@ class EngineLoaded:
     model: str
     measured: Footprint | None = None
     is_isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWanted:
+    """The engine of a loaded model could use a larger context.
+
+    Attributes:
+        needed: KV cells without which some of its requests wait.
+        desired: KV cells that it would use.
+    """
+
+    model: str
+    needed: int
+    desired: int
+
+
+@dataclass(frozen=True, slots=True)
+class ContextResized:
+    """The outcome of Resize: the context of the model has ``cells`` KV cells.
+
+    Attributes:
+        failure: why these are not as asked for; "" where they are.
+    """
+
+    model: str
+    cells: int
+    failure: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +306,8 @@ RequestEvent = (
 EngineReport = (
     Sized
     | EngineLoaded
+    | ContextWanted
+    | ContextResized
     | EngineLoadFailed
     | EngineFreed
     | EngineDying
@@ -296,10 +332,36 @@ class ComputeFootprint:
 class StartLoad:
     """Load the model where ``placement`` says; the outcome is EngineLoaded, EngineLoadFailed, EngineDied,
     FilesReplaced or Outgrown.
+
+    Attributes:
+        cells: KV cells that its context begins with; 0: all.
     """
 
     model: str
     placement: Placement = ANYWHERE
+    cells: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Give the context of a loaded model another size; the outcome is ContextResized, unless the engine dies first.
+
+    Attributes:
+        sizes: KV cells that it may have, the smallest first: the first that has room for what its requests need.
+        keep_bytes: host memory that states may take meanwhile.
+    """
+
+    model: str
+    sizes: tuple[int, ...]
+    keep_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RefuseGrowth:
+    """The context of the model will not grow: requests that do not fit it by themselves end with ``error``."""
+
+    model: str
+    error: ModelyardError
 
 
 FreeReason = Literal["asked", "idle", "room", "budget", "move", "retired", "closing", "changed"]
@@ -389,4 +451,17 @@ class Remove:
     model: str
 
 
-Effect = ComputeFootprint | StartLoad | Free | DiscardKept | Grant | Reject | Blame | Abort | Complete | Remove
+Effect = (
+    ComputeFootprint
+    | StartLoad
+    | Resize
+    | RefuseGrowth
+    | Free
+    | DiscardKept
+    | Grant
+    | Reject
+    | Blame
+    | Abort
+    | Complete
+    | Remove
+)

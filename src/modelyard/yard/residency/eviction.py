@@ -10,7 +10,7 @@ from itertools import product
 
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.expected_cost import eviction_rank, reload_seconds
-from modelyard.yard.residency.room import Beside, Demand
+from modelyard.yard.residency.room import Beside, Demand, may_shrink
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, Residency
 
 # Models among which all combinations of victims are compared, which takes some milliseconds at most.
@@ -42,6 +42,7 @@ class EvictionPlan:
         footprint: of the model, in the placement that is planned.
         frees_weights_of: parked models whose weights are freed.
         discards: unloaded models whose kept state is discarded.
+        shrinks: loaded models that give back a part of their contexts.
         evicts: idle models that are unloaded.
         drains: busy models that are drained and unloaded.
         parks: models of ``evicts`` and ``drains`` whose weights can stay in memory.
@@ -54,6 +55,7 @@ class EvictionPlan:
     footprint: Footprint
     frees_weights_of: tuple[str, ...] = ()
     discards: tuple[str, ...] = ()
+    shrinks: tuple[str, ...] = ()
     evicts: tuple[str, ...] = ()
     drains: tuple[str, ...] = ()
     parks: tuple[str, ...] = ()
@@ -67,17 +69,15 @@ class EvictionPlan:
         return (*self.leaving, *self.frees_weights_of, *self.evicts, *self.drains)
 
 
-def plan_without_eviction(state: Residency, name: str) -> EvictionPlan:
-    """Return a plan that says whether the model fits now in its last placement, or never; all others say ``WAITS``.
+def plan_without_eviction(state: Residency, name: str, footprint: Footprint) -> EvictionPlan:
+    """Return a plan that says whether the model fits now with ``footprint``, or never; all others say ``WAITS``.
 
     Much cheaper than a plan with victims, where those would not go in any case.
     """
-    footprint = state.models[name].footprint or NO_FOOTPRINT
     demand = Demand(state, name, footprint)
-    if demand.fits_beside(demand.resident, demand.kept):
-        return EvictionPlan(Fit.FITS, footprint, pinned=demand.pinned)
-    is_possible = demand.fits_beside(demand.pinned, ())
-    return EvictionPlan(Fit.WAITS if is_possible else Fit.NEVER, footprint, pinned=demand.pinned)
+    if not demand.fits_ever:
+        return EvictionPlan(Fit.NEVER, footprint.whole, pinned=demand.pinned)
+    return EvictionPlan(Fit.FITS if demand.fits_now else Fit.WAITS, footprint, pinned=demand.pinned)
 
 
 def plan_eviction(state: Residency, name: str, footprint: Footprint | None = None) -> EvictionPlan:
@@ -85,15 +85,15 @@ def plan_eviction(state: Residency, name: str, footprint: Footprint | None = Non
 
     ``footprint`` is that of the placement which it is to have; None: of its last one.
 
-    Victims are taken in the order of what it costs to have them back: weights of parked models, state kept of unloaded
-    models, idle models by ``eviction_rank``, busy models. The weights of an evicted model stay where there is room for
-    them. A model that is loading or pinned is never a victim.
+    Victims are taken in the order of what it costs to have them back: parts of contexts, weights of parked models,
+    state kept of unloaded models, idle models by ``eviction_rank``, busy models. The weights of an evicted model stay
+    where there is room for them. A model that is loading or pinned is never a victim.
     """
     footprint = footprint or state.models[name].footprint or NO_FOOTPRINT
     demand = Demand(state, name, footprint)
-    if not demand.fits_beside(demand.pinned, ()):
-        return EvictionPlan(Fit.NEVER, footprint, pinned=demand.pinned)
-    if demand.fits_beside(demand.resident, demand.kept):
+    if not demand.fits_ever:
+        return EvictionPlan(Fit.NEVER, footprint.whole, pinned=demand.pinned)
+    if demand.fits_now:
         return EvictionPlan(Fit.FITS, footprint, pinned=demand.pinned)
     candidates = _candidates(state, demand)
     remaining = _remaining(state, demand, candidates)
@@ -107,8 +107,9 @@ def plan_eviction(state: Residency, name: str, footprint: Footprint | None = Non
 def _plan(demand: Demand, candidates: _Candidates, remaining: _Remaining) -> EvictionPlan:
     drains = tuple(other for other in candidates.busy if other not in remaining.models)
     return EvictionPlan(
-        Fit.WAITS if drains or demand.leaving else Fit.EVICTS,
+        Fit.WAITS if drains or demand.leaving or demand.is_resizing else Fit.EVICTS,
         demand.footprint,
+        shrinks=tuple(other for other in candidates.shrinkable if other in remaining.shrunk),
         frees_weights_of=tuple(other for other in candidates.parked if other not in remaining.models),
         discards=tuple(other for other in candidates.discardable if other not in remaining.kept),
         evicts=tuple(other for other in candidates.idle if other not in remaining.models),
@@ -128,12 +129,14 @@ class _Candidates:
         discardable: models that discard what was kept of them.
         idle: models that are loaded and unused.
         busy: models that are loaded and used.
+        shrinkable: models that are loaded and may give back a part of their contexts.
     """
 
     parked: Sequence[str]
     discardable: Sequence[str]
     idle: Sequence[str]
     busy: Sequence[str]
+    shrinkable: Sequence[str] = ()
 
 
 def _candidates(state: Residency, demand: Demand) -> _Candidates:
@@ -160,6 +163,10 @@ def _candidates(state: Residency, demand: Demand) -> _Candidates:
             (other for other in loaded if not models[other].is_idle),
             key=lambda other: (models[other].draining_since is None, rank(other)),
         ),
+        shrinkable=sorted(
+            (other for other in demand.resident if other not in demand.leaving and may_shrink(models[other])),
+            key=lambda other: (not models[other].is_idle, models[other].last_used, other),
+        ),
     )
 
 
@@ -170,6 +177,7 @@ class _Remaining:
     models: set[str]
     kept: set[str]
     weights: tuple[str, ...] = ()
+    shrunk: frozenset[str] = frozenset()
 
 
 _Change = Callable[[str], None]
@@ -188,6 +196,7 @@ def _remaining(state: Residency, demand: Demand, candidates: _Candidates) -> _Re
     beside = Beside(state, demand, set(demand.resident) - leaving, demand.kept.keys() - leaving)
     victims: list[tuple[_Change, _Change, str]] = []
     groups: tuple[tuple[_Change, _Change, Sequence[str]], ...] = (
+        (beside.shrink, beside.restore_size, candidates.shrinkable),
         (beside.evict, beside.spare, candidates.parked),
         (beside.discard, beside.keep, candidates.discardable),
         (beside.evict, beside.spare, candidates.idle),
@@ -210,7 +219,7 @@ def _remaining(state: Residency, demand: Demand, candidates: _Candidates) -> _Re
         for other in reversed((*candidates.idle, *candidates.busy))
         if other not in beside.models and not state.models[other].is_retired and beside.park(other)
     )
-    return _Remaining(beside.models, beside.kept, weights)
+    return _Remaining(beside.models, beside.kept, weights, frozenset(beside.shrunk))
 
 
 def _cheaper(state: Residency, demand: Demand, candidates: _Candidates, plan: EvictionPlan) -> EvictionPlan:
@@ -237,7 +246,11 @@ def _cheaper(state: Residency, demand: Demand, candidates: _Candidates, plan: Ev
         lambda other: reload_seconds(models[other], has_weights=False) / max(1, given[other]),
     ):
         ordered = _Candidates(
-            sorted(candidates.parked, key=order), candidates.discardable, sorted(candidates.idle, key=order), busy
+            sorted(candidates.parked, key=order),
+            candidates.discardable,
+            sorted(candidates.idle, key=order),
+            busy,
+            candidates.shrinkable,
         )
         remaining = _remaining(state, demand, ordered)
         # Whatever ``plan`` evicts may go here, too.

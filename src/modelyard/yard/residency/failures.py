@@ -47,6 +47,8 @@ def emptied(model: ModelState, load_state: LoadState) -> ModelState:
         was_parked=False,
         was_serving=False,
         is_stale=False,
+        growth=None,
+        resizing=None,
         footprint=None if model.is_stale else model.footprint,
         choices=() if model.is_stale else model.choices,
         has_fallen_back=model.has_fallen_back and not model.is_stale,

@@ -56,8 +56,8 @@ def reconcile(builder: StateBuilder) -> None:
 
 
 def _is_settled(model: ModelState) -> bool:
-    """Whether the model has an empty queue, makes room for no other model, and is not retired."""
-    return not model.queue and model.draining_since is None and not model.is_retired
+    """Whether the model has an empty queue, needs no larger context, makes room for no other, and is not retired."""
+    return not (model.queue or model.growth) and model.draining_since is None and not model.is_retired
 
 
 def _serve_queues(builder: StateBuilder) -> bool:
@@ -145,7 +145,7 @@ def _relieve(builder: StateBuilder) -> None:
     state = builder.state
     if not state.exceeded(state.used):
         return
-    kept = [name for name in sorted(state.active) if builder.models[name].kept_bytes]
+    kept = [name for name in sorted(state.active) if builder.models[name].lasting_bytes]
     for name in sorted(kept, key=lambda name: builder.models[name].last_used):
         if state.used_bytes > state.budget_bytes and builder.models[name].load_state is not LoadState.FREEING:
             builder.discard_kept(name)

@@ -20,6 +20,10 @@ class Demand:
         leaving: those of them whose unload has begun.
         kept: bytes of host memory that outlived unloads, by model, in a stable order.
         weights_alone: models that take memory for their weights alone.
+        smaller: footprints with what they are about to shrink to, or with the smallest context, of all others that may
+            have one.
+        shrinking: those of them that are about to give back a part of their contexts.
+        is_resizing: whether any context is being resized, after which more memory is free.
         pools: those that the model takes memory of. What others exceed elsewhere is no obstacle.
     """
 
@@ -31,11 +35,34 @@ class Demand:
         self.pinned = tuple(
             other for other in self.resident if models[other].policy.is_pinned and not is_leaving(models[other])
         )
-        self.kept = {other: models[other].kept_bytes for other in sorted(state.active) if models[other].kept_bytes}
+        self.kept = {other: size for other in sorted(state.active) if (size := models[other].lasting_bytes)}
         self.pools = {HOST_NAME, *(share.pool for share in footprint.devices)}
         self._state = state
         self._instead = {name: footprint}
         self.weights_alone = state.weights_alone() - {name}
+        resizing = {other: given for other in self.resident if (given := models[other].resizing) is not None}
+        self.is_resizing = bool(resizing)
+        self.smaller = {
+            other: footprint_of(models[other]).with_cells(resizing[other].cells if other in resizing else 0)
+            for other in self.resident
+            if footprint_of(models[other]).sizes
+        }
+        self.shrinking = {other for other in resizing if self.smaller[other].cells < footprint_of(models[other]).cells}
+
+    @property
+    def fits_ever(self) -> bool:
+        """Whether the model fits beside the pinned ones, each with the whole context that was promised."""
+        instead = {other: footprint_of(self._state.models[other]).whole for other in self.pinned}
+        instead[self.name] = self.footprint.whole
+        taken = self._state.taken({*self.pinned, self.name}, self.weights_alone, instead=instead)
+        return self.pools.isdisjoint(self._state.exceeded(taken))
+
+    @property
+    def fits_now(self) -> bool:
+        """Whether the model fits beside everything that takes memory."""
+        taken = self._state.taken({*self.resident, self.name}, self.weights_alone, instead=self._instead)
+        taken[HOST_NAME] += self._state.kept_bytes
+        return self.pools.isdisjoint(self._state.exceeded(taken))
 
     def fits_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> bool:
         """Whether the model fits the budgets beside other models, the kept state of some, and weights alone of some."""
@@ -43,9 +70,8 @@ class Demand:
 
     def exceeded_beside(self, models: Iterable[str], kept: Iterable[str], parked: Collection[str] = ()) -> list[str]:
         """Return the pools that are too small for the model beside what ``fits_beside`` names."""
-        taken = self._state.taken(
-            {*models, *parked, self.name}, self.weights_alone.union(parked), instead=self._instead
-        )
+        instead = self._instead | {other: self.smaller[other] for other in self.shrinking}
+        taken = self._state.taken({*models, *parked, self.name}, self.weights_alone.union(parked), instead=instead)
         taken[HOST_NAME] += sum(self.kept[other] for other in kept)
         return [pool for pool in self._state.exceeded(taken) if pool in self.pools]
 
@@ -56,10 +82,12 @@ class Beside:
     Attributes:
         models: that stay.
         kept: models of which kept state stays.
+        shrunk: models that give back a part of their contexts.
     """
 
     def __init__(self, state: Residency, demand: Demand, models: Collection[str], kept: Collection[str]) -> None:
         self.models, self.kept = set(models), set(kept)
+        self.shrunk: set[str] = set()
         self._state, self._demand, self._ledger = state, demand, Ledger()
         self._ledger.add(demand.footprint)
         for name in models:
@@ -82,6 +110,20 @@ class Beside:
         self.models.add(name)
         self._ledger.add(self._footprint(name), has_context=name not in self._demand.weights_alone)
 
+    def shrink(self, name: str) -> None:
+        """Have a model give back a part of its context."""
+        self._ledger.remove(self._footprint(name))
+        self.shrunk.add(name)
+        self._ledger.add(self._footprint(name))
+
+    def restore_size(self, name: str) -> None:
+        """Have the context of a model stay as it is."""
+        if name in self.models:
+            self._ledger.remove(self._footprint(name))
+        self.shrunk.discard(name)
+        if name in self.models:
+            self._ledger.add(self._footprint(name))
+
     def discard(self, name: str) -> None:
         """Take the kept state of a model out."""
         self.kept.discard(name)
@@ -101,7 +143,27 @@ class Beside:
         return True
 
     def _footprint(self, name: str) -> Footprint:
-        return self._state.models[name].footprint or NO_FOOTPRINT
+        if name in self.shrunk or name in self._demand.shrinking:
+            return self._demand.smaller[name]
+        return footprint_of(self._state.models[name])
+
+
+def footprint_of(model: ModelState) -> Footprint:
+    """Return what the model takes; nothing where that is not known."""
+    return model.footprint or NO_FOOTPRINT
+
+
+def may_shrink(model: ModelState) -> bool:
+    """Whether a model can be asked to give back a part of its context; a busy one gives only what it does not need."""
+    footprint = footprint_of(model)
+    return (
+        model.load_state is LoadState.LOADED
+        and footprint.smallest.cells < footprint.cells
+        and model.resizing is None
+        and model.growth is None
+        and model.draining_since is None
+        and not model.keeps_size
+    )
 
 
 def is_leaving(model: ModelState) -> bool:

@@ -90,6 +90,7 @@ class Waiter(NamedTuple):
         mode: of an unload.
         does_not_trigger_load: whether it is a request that has begun and waits until other requests load its model.
         kept_bytes: host memory that a suspended request holds.
+        cells: KV cells that a request needs, as far as that is known.
     """
 
     kind: WaitKind
@@ -101,6 +102,7 @@ class Waiter(NamedTuple):
     mode: UnloadMode = UnloadMode.DRAIN
     does_not_trigger_load: bool = False
     kept_bytes: int = 0
+    cells: int = 0
 
     @property
     def wants_load(self) -> bool:
@@ -134,6 +136,35 @@ class Hold(NamedTuple):
     does_not_trigger_load: bool = False
 
 
+class Growth(NamedTuple):
+    """A loaded model waits for a larger context: until it has one, some of its requests wait in its engine.
+
+    Attributes:
+        needed: KV cells without which it cannot serve them.
+        desired: KV cells that it would use.
+        order, since: as of a ``Waiter``.
+    """
+
+    needed: int
+    desired: int
+    order: int
+    since: float
+
+
+class Resizing(NamedTuple):
+    """The context of a loaded model gets another size.
+
+    Attributes:
+        cells: KV cells of the smallest size that it may get.
+        kept_bytes: host memory that states may take until then.
+        is_needed: whether its requests wait for it.
+    """
+
+    cells: int
+    kept_bytes: int
+    is_needed: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class ModelPolicy:
     """How a model is treated, as configured.
@@ -141,6 +172,7 @@ class ModelPolicy:
     Attributes:
         name: id of the model, as users know it.
         max_requests: bound of leases and waiting requests together; further ones are refused.
+        max_running: requests that its engine computes at once.
         is_pinned: whether it is never evicted, nor unloaded when idle.
         priority: of requests that name none; a higher one goes first.
         idle_unload_s: seconds without a request after which it is unloaded; infinite: never.
@@ -151,6 +183,7 @@ class ModelPolicy:
     is_pinned: bool = False
     priority: int = 0
     idle_unload_s: float = math.inf
+    max_running: int = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +247,10 @@ class ModelState(NamedTuple):
         suspects: requests that an engine was computing when it died, and for which no engine computed a token since.
         is_retired: whether it is removed as soon as no request needs it.
         is_stale: whether a mapped file was written over: the model is being freed, and nothing of it is kept.
+        growth: the larger context that it waits for; None: it needs none.
+        resizing: what its engine was asked for; None: its context has the size of ``footprint``. Meanwhile, the larger
+            of both counts.
+        keeps_size: whether its context turned out to be used, so that it is not asked for again.
     """
 
     policy: ModelPolicy
@@ -251,6 +288,9 @@ class ModelState(NamedTuple):
     suspects: AbstractSet[RequestId] = frozenset()
     is_retired: bool = False
     is_stale: bool = False
+    growth: Growth | None = None
+    resizing: Resizing | None = None
+    keeps_size: bool = False
 
     @property
     def is_draining(self) -> bool:
@@ -295,6 +335,11 @@ class ModelState(NamedTuple):
         """Host memory for what outlives its unloads: prompts, suspended requests, and what a free may still keep."""
         kept = self.prefix_bytes + self.promised_bytes
         return kept + sum(waiter.kept_bytes for waiter in self.queue) if self.queue else kept
+
+    @property
+    def lasting_bytes(self) -> int:
+        """The ``kept_bytes`` without those of a context that is being resized, which are free when that is done."""
+        return self.kept_bytes - (0 if self.resizing is None else self.resizing.kept_bytes)
 
     @property
     def first(self) -> Waiter | None:

@@ -13,10 +13,13 @@ from modelyard.errors import (
 )
 from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.changed_files import refreshed, replaced, written_over
+from modelyard.yard.residency.contexts import resized, want_context
 from modelyard.yard.residency.deaths import begin_to_die, die, outlived
 from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
+    ContextResized,
+    ContextWanted,
     DeviceBudgetsChanged,
     EngineDied,
     EngineDying,
@@ -120,9 +123,9 @@ def _apply_request_event(builder: StateBuilder, model: ModelState, event: Reques
             if request in model.holds:
                 model = _without_hold(model, request)
                 builder.set_model(name, model._replace(last_used=builder.state.now))
-        case RequestSuspended(_, request, kept_bytes):
+        case RequestSuspended(_, request):
             if request in model.leases:
-                _suspend(builder, name, model, request, kept_bytes)
+                _suspend(builder, model, event)
         case RequestCleared(_, request):
             if request in model.suspects:
                 builder.set_model(name, model._replace(suspects=model.suspects - {request}))
@@ -146,6 +149,10 @@ def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineR
             builder.set_model(name, model)
         case EngineLoaded():
             _loaded(builder, model, event)
+        case ContextWanted():
+            want_context(builder, model, event)
+        case ContextResized():
+            resized(builder, model, event)
         case EngineDying():
             begin_to_die(builder, model, event)
         case EngineDied(_, reason):
@@ -172,7 +179,10 @@ def _end(builder: StateBuilder, name: str, model: ModelState, request: RequestId
         leases = {other: priority for other, priority in model.leases.items() if other != request}
         if leaves_hold and not builder.state.is_closing:
             model = model._replace(holds={**model.holds, request: Hold(model.leases[request])})
-        builder.set_model(name, model._replace(leases=leases, last_used=builder.state.now))
+        growth = model.growth if leases else None
+        builder.set_model(
+            name, model._replace(leases=leases, last_used=builder.state.now, growth=growth, keeps_size=False)
+        )
     else:
         builder.set_model(name, model._replace(queue=without(model.queue, request)))
 
@@ -206,7 +216,7 @@ def _arrive(builder: StateBuilder, model: ModelState, event: RequestArrived) -> 
         priority = model.policy.priority if event.priority is None else event.priority
         keep_s = model.policy.idle_unload_s if event.keep_alive_s is None else event.keep_alive_s
         kind = WaitKind.LEASE if hold is None else WaitKind.CONTINUE
-        waiter = builder.waiter(kind, request, priority=priority, wait_s=wait_s)
+        waiter = builder.waiter(kind, request, priority=priority, wait_s=wait_s, cells=event.cells)
         if hold is None:
             queue = enqueued(model.queue, waiter)
         else:
@@ -222,7 +232,8 @@ def _enqueue_operation(builder: StateBuilder, name: str, model: ModelState, wait
         builder.set_model(name, model._replace(queue=enqueued(model.queue, waiter)))
 
 
-def _suspend(builder: StateBuilder, name: str, model: ModelState, request: RequestId, kept_bytes: int) -> None:
+def _suspend(builder: StateBuilder, model: ModelState, event: RequestSuspended) -> None:
+    name, request, kept_bytes = event.model, event.request, event.kept_bytes
     leases = dict(model.leases)
     priority = leases.pop(request)
     if builder.state.is_closing:
@@ -234,7 +245,7 @@ def _suspend(builder: StateBuilder, name: str, model: ModelState, request: Reque
         builder.set_model(name, model._replace(leases=leases))
         builder.reject(name, request, error)
         return
-    waiter = builder.waiter(WaitKind.RESUME, request, priority=priority, kept_bytes=kept_bytes)
+    waiter = builder.waiter(WaitKind.RESUME, request, priority=priority, kept_bytes=kept_bytes, cells=event.cells)
     # A model that was unloaded on purpose is not loaded again by the requests that it was serving.
     waiter = waiter._replace(does_not_trigger_load=any(other.mode is UnloadMode.SUSPEND for other in model.queue))
     # What the request holds is part of what the free may keep, and counts once.
@@ -260,6 +271,7 @@ def _loaded(builder: StateBuilder, model: ModelState, event: EngineLoaded) -> No
         load_s=model.load_s if model.was_parked else took_s,
         wake_s=took_s if model.was_parked else model.wake_s,
         was_parked=False,
+        keeps_size=False,
         deaths_while_loading=0,
         is_isolated=event.is_isolated,
     )
@@ -271,7 +283,7 @@ def _freed(builder: StateBuilder, model: ModelState, event: EngineFreed) -> None
         model = model._replace(failures=0, deaths_in_row=0)
     load_state = LoadState.PARKED if event.keeps_weights else LoadState.UNLOADED
     is_stale = model.is_stale
-    model = model._replace(load_state=load_state, was_parked=False, loaded_at=math.inf)
+    model = model._replace(load_state=load_state, was_parked=False, loaded_at=math.inf, resizing=None)
     if is_stale and not event.keeps_weights:
         model = refreshed(model)
     builder.set_model(event.model, model._replace(prefix_bytes=event.prefix_bytes, promised_bytes=0))

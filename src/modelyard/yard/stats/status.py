@@ -17,6 +17,7 @@ from modelyard.yard.requests.context import OTHER_MODELS, Caller
 from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction
 from modelyard.yard.residency.expected_cost import load_seconds
+from modelyard.yard.residency.room import footprint_of
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
 from modelyard.yard.stats.device_memory import device_uses, of_devices
 from modelyard.yard.stats.placement_text import text_beside_devices
@@ -50,6 +51,8 @@ class ModelStatus:
         created: when the yard was made, in seconds of the epoch.
         context_length: tokens of its context; None until it was loaded once.
         context_reason: why its context is so long, where that was chosen by what fits; "" where it was not.
+        context_allocated: tokens that its context has memory for now, which become more as they are needed; None where
+            it is not loaded, or always has memory for all.
         quantization: type of its weights; None until it was loaded once.
         size_bytes: size of its weights; None until it was loaded once.
         can_chat: whether it has a chat template; None until it was loaded once.
@@ -126,6 +129,7 @@ class ModelStatus:
     device_bytes: Mapping[str, int] = field(default_factory=dict)
     placement: str = ""
     context_reason: str = ""
+    context_allocated: int | None = None
 
 
 class ModelMemory(NamedTuple):
@@ -148,6 +152,12 @@ def memory_of(state: Residency, name: str) -> ModelMemory:
     shared_bytes = sum(size for key, size in _weights(footprint).items() if key in shared)
     resident_bytes = sum(state.taken([name], state.weights_alone()).values())
     return ModelMemory(footprint.total_bytes, resident_bytes, shared_bytes)
+
+
+def context_allocated(model: ModelState) -> int | None:
+    """Return the tokens that the context of a loaded model has memory for; None where it is not elastic."""
+    cells = footprint_of(model).cells
+    return cells if cells and model.load_state in (LoadState.LOADING, LoadState.LOADED) else None
 
 
 def _weights(footprint: Footprint) -> dict[tuple[str, str], int]:
@@ -287,7 +297,9 @@ def _evict(state: Residency, eviction: EvictionPlan, staying: set[str], weights_
 
     It removes the evicted models from ``staying``, and adds those that are parked to ``weights_alone``.
     """
-    evicts = [Eviction(state.models[n].policy.name, state.models[n].kept_bytes, KEPT) for n in eviction.discards]
+    shrinks = ((state.models[n].policy.name, footprint_of(state.models[n])) for n in eviction.shrinks)
+    evicts = [Eviction(name, each.context_bytes - each.smallest.context_bytes, SHRINKS) for name, each in shrinks]
+    evicts += [Eviction(state.models[n].policy.name, state.models[n].kept_bytes, KEPT) for n in eviction.discards]
     whys = {
         **dict.fromkeys(eviction.frees_weights_of, "is parked; its weights go"),
         **{other: _idle_since(state, state.models[other]) for other in eviction.evicts},
@@ -307,6 +319,7 @@ def _evict(state: Residency, eviction: EvictionPlan, staying: set[str], weights_
     return evicts
 
 
+SHRINKS = "stays loaded, and gives back what it does not need of its context"
 KEPT = "is unloaded; what was kept of its prompts is dropped"
 
 

@@ -222,7 +222,7 @@ def test_placements_that_are_too_slow_to_win_are_not_planned(monkeypatch):
         share = (DeviceShare("g0", name, 50, 10),)
         return Footprint(name, 1, 1, devices=share, placement=Placement(("g0",), number), token_s=0.001 * (number + 1))
 
-    monkeypatch.setattr("modelyard.yard.residency.choice.plan_eviction", counting)
+    monkeypatch.setattr("modelyard.yard.residency.growth.plan_eviction", counting)
     choices = tuple(on_device("a", number) for number in range(40))
     other = ModelState(ModelPolicy("b", 8), LoadState.LOADED, footprint=on_device("b", 0), load_s=2.5, loaded_at=0.0)
     waiting = ModelState(ModelPolicy("a", 8), footprint=choices[0], choices=choices)

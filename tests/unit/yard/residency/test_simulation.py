@@ -620,6 +620,29 @@ def test_a_rule_of_placements_that_is_dropped_is_noticed(monkeypatch, where, nam
     pytest.fail(f"noticed by {sorted(noticed)} alone")
 
 
+CONTEXTS = {
+    "a size that a context has got is not counted": (
+        *(transitions, "resized", lambda builder, model, event: None),
+        {"the_machine_counts_what_is_used"},
+    ),
+    "no context grows": (
+        *(transitions, "want_context", lambda builder, model, event: None),
+        {"the_only_context_that_is_wanted_is_given_where_it_fits"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("where", "name", "broken", "invariants"), CONTEXTS.values(), ids=CONTEXTS.keys())
+def test_a_rule_of_contexts_that_is_dropped_is_noticed(monkeypatch, where, name, broken, invariants):
+    monkeypatch.setattr(where, name, broken)
+    assert first_violation(run).invariant in invariants
+
+
+def test_contexts_grow_and_shrink_in_about_half_of_the_worlds():
+    worlds = [run(seed) for seed in range(30)]
+    assert 8 <= sum(world.resizes > 0 for world in worlds) <= 26
+
+
 def test_a_move_that_delays_somebody_is_noticed():
     # Worlds hardly ever come to it: a request arrives while a model is being freed, and waits for a busy one.
     world = World(0, is_fair=True)

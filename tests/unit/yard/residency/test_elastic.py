@@ -1,0 +1,199 @@
+"""Contexts that grow and shrink while their models serve."""
+
+from __future__ import annotations
+
+import pytest
+
+from modelyard.errors import InsufficientMemory
+from modelyard.yard.memory.footprint import ContextSize, Footprint
+from modelyard.yard.residency.events import (
+    BudgetChanged,
+    ContextResized,
+    ContextWanted,
+    Effect,
+    EngineFreed,
+    EngineLoaded,
+    Free,
+    Grant,
+    RefuseGrowth,
+    RequestArrived,
+    RequestEnded,
+    Resize,
+    StartLoad,
+)
+from modelyard.yard.residency.state import LoadState, RequestId
+from support.simulation.script import BIG, POLICY, Script
+
+SIZES = (ContextSize(1, 10), ContextSize(2, 20), ContextSize(4, 40), ContextSize(8, 80))
+
+
+def elastic(name: str) -> Footprint:
+    """A model that takes 20 bytes of weights, and 10 for each of its up to 8 cells."""
+    return Footprint(name, 20, 80, sizes=SIZES, cells=8)
+
+
+def yard(*names: str, fit: float = 1.0, **policies: dict[str, object]) -> Script:
+    return Script(*names, fit=fit, footprints={name: elastic(name) for name in names}, **policies)
+
+
+def arrive(script: Script, name: str, request: int, cells: int = 0) -> list[Effect]:
+    return script(RequestArrived(name, RequestId(request), cells=cells))
+
+
+def load(script: Script, name: str, request: int, cells: int = 1) -> None:
+    """A request that needs ``cells``, and the load for it."""
+    assert [type(effect) for effect in arrive(script, name, request, cells)] == [StartLoad]
+    assert script(EngineLoaded(name)) == [Grant(name, RequestId(request))]
+
+
+def resizes(effects: list[Effect]) -> list[tuple[str, tuple[int, ...]]]:
+    return [(effect.model, effect.sizes) for effect in effects if isinstance(effect, Resize)]
+
+
+def test_a_load_begins_with_what_its_waiters_need_together() -> None:
+    script = Script("a", footprints={"a": elastic("a")}, is_sized=False)
+    for number in (1, 2):
+        arrive(script, "a", number, cells=1)
+    assert script.size("a") == [StartLoad("a", cells=2)]
+    assert script.state.used_bytes == 40
+
+
+def test_a_load_takes_no_more_than_its_first_waiter_needs_where_others_would_have_to_go() -> None:
+    script = yard("a", "b")
+    load(script, "b", 1, cells=2)
+    assert script.state.used_bytes == 40
+    # 60 bytes are left: 20 for weights, and 4 cells.
+    effects = arrive(script, "a", 2, cells=4)
+    assert effects == [StartLoad("a", cells=4)]
+    assert script.load_state("b") is LoadState.LOADED
+
+
+def test_a_larger_context_that_is_needed_is_given_where_it_fits() -> None:
+    script = yard("a")
+    load(script, "a", 1)
+    (resize,) = script(ContextWanted("a", 3, 3))
+    assert resize == Resize("a", (4,), keep_bytes=10)
+    # The larger size counts at once, and what states may take until it is there.
+    assert script.state.used_bytes == 20 + 40 + 10
+    assert script(ContextResized("a", 4)) == []
+    assert script.state.used_bytes == 20 + 40
+
+
+def test_a_context_that_could_not_grow_is_counted_as_it_is_and_asked_for_again() -> None:
+    script = yard("a")
+    load(script, "a", 1)
+    script(ContextWanted("a", 3, 3))
+    assert script(ContextResized("a", 1, "no memory")) == []
+    assert script.state.used_bytes == 20 + 10
+    assert resizes(script(ContextWanted("a", 3, 3))) == [("a", (4,))]
+
+
+def test_what_would_only_be_of_use_is_given_where_it_is_free() -> None:
+    script = yard("a", "b")
+    load(script, "a", 1)
+    load(script, "b", 2)
+    assert resizes(script(ContextWanted("a", 1, 8))) == [("a", (4,))]
+    script(ContextResized("a", 4))
+    assert resizes(script(ContextWanted("b", 1, 8))) == [("b", (2,))]
+    script(ContextResized("b", 2))
+    assert script(ContextWanted("b", 1, 8)) == []
+
+
+def test_idle_contexts_shrink_before_any_model_goes() -> None:
+    script = yard("a", "b")
+    load(script, "a", 1, cells=4)
+    script(RequestEnded("a", RequestId(1)))
+    assert arrive(script, "b", 2, cells=3) == [Resize("a", (1, 2), keep_bytes=40)]
+    # Its engine keeps what its prompts need.
+    assert script(ContextResized("a", 1)) == [StartLoad("b", cells=4)]
+    assert script.load_state("a") is LoadState.LOADED
+
+
+def test_a_busy_model_gives_back_what_it_does_not_need() -> None:
+    script = yard("a", "b")
+    load(script, "a", 1, cells=4)
+    assert resizes(arrive(script, "b", 2, cells=3)) == [("a", (1, 2))]
+    assert script(ContextResized("a", 4, "its sequences need it")) == []
+    # Not asked for a second time: it needs the rest.
+    assert script.model("a").keeps_size
+    script.wait(POLICY.min_residency_s + POLICY.drain_s)
+    assert script.load_state("a") is LoadState.FREEING
+
+
+def test_a_needed_context_evicts_idle_models() -> None:
+    script = yard("a", "b")
+    load(script, "a", 1)
+    load(script, "b", 2)
+    script(RequestEnded("b", RequestId(2)))
+    (free,) = script(ContextWanted("a", 8, 8))
+    assert isinstance(free, Free)
+    assert free.model == "b"
+    assert resizes(script(EngineFreed("b"))) == [("a", (8,))]
+
+
+def test_two_models_that_wait_for_each_others_memory_both_get_their_turn() -> None:
+    script = yard("a", "b", fit=1.2)
+    load(script, "a", 1, cells=4)
+    load(script, "b", 2, cells=4)
+    assert script(ContextWanted("a", 8, 8)) == []
+    assert script(ContextWanted("b", 8, 8)) == []
+    script.wait(POLICY.min_residency_s + POLICY.drain_s)
+    assert script.load_state("b") is LoadState.FREEING
+    assert resizes(script.suspended("b")) == [("a", (8,))]
+    script(ContextResized("a", 8))
+    effects = script.wait(POLICY.patience_s)
+    assert [effect.model for effect in effects if isinstance(effect, Free)] == ["a"]
+    # What they need to go on leaves room for both.
+    assert [effect.model for effect in script.suspended("a") if isinstance(effect, StartLoad)] == ["b", "a"]
+
+
+def test_a_model_whose_whole_context_never_fits_is_refused_as_ever() -> None:
+    script = yard("a", fit=0.9)
+    (effect,) = arrive(script, "a", 1, cells=1)
+    assert isinstance(effect.error, InsufficientMemory)
+    assert effect.error.needed_bytes == BIG
+
+
+def test_a_pinned_model_counts_with_the_whole_context_that_it_was_promised() -> None:
+    script = yard("a", "b", fit=1.9, a={"is_pinned": True})
+    load(script, "a", 1)
+    (effect,) = arrive(script, "b", 2, cells=1)
+    assert isinstance(effect.error, InsufficientMemory)
+
+
+def test_growth_is_refused_once_a_smaller_budget_has_broken_the_promise() -> None:
+    script = yard("a")
+    load(script, "a", 1)
+    script(BudgetChanged(70))
+    (effect,) = script(ContextWanted("a", 8, 8))
+    assert isinstance(effect, RefuseGrowth)
+    assert script.model("a").growth is None
+
+
+@pytest.mark.parametrize("is_reported", [True, False])
+def test_a_model_that_is_freed_while_its_context_grows_counts_until_it_is_gone(is_reported: bool) -> None:
+    script = yard("a", "b")
+    load(script, "a", 1)
+    script(ContextWanted("a", 8, 8))
+    script(RequestEnded("a", RequestId(1)))
+    arrive(script, "b", 2, cells=8)
+    script.wait(POLICY.min_residency_s)
+    assert script.load_state("a") is LoadState.FREEING
+    assert script.state.used_bytes <= BIG
+    if is_reported:
+        script(ContextResized("a", 8))
+    assert script(EngineFreed("a")) == [StartLoad("b", cells=8)]
+    assert script.model("a").resizing is None
+
+
+def test_nobody_makes_room_for_a_context_that_is_no_longer_needed() -> None:
+    script = yard("a", "b")
+    for number, name in enumerate(("a", "b")):
+        load(script, name, number, cells=2)
+    script(ContextWanted("a", 8, 8))
+    assert script.model("a").growth is not None
+    script(ContextWanted("a", 2, 2))
+    assert script.model("a").growth is None
+    script(ContextWanted("a", 8, 8))
+    script(RequestEnded("a", RequestId(0)))
+    assert script.model("a").growth is None
