@@ -52,6 +52,18 @@ def test_both_models_are_loaded_with_shorter_contexts_and_the_list_says_why(serv
     assert sum(model["resident_bytes"] for model in models.values()) <= 850_000_000
 
 
+def test_memory_is_taken_for_a_context_as_it_is_needed(server: RunningServer) -> None:
+    before = listed(server)["smol"]
+    assert before["context_allocated"] == 1024
+    answer = server.post("/v1/completions", {"model": "smol", "prompt": " sea" * 1100, "max_tokens": 4})
+    assert answer.status_code == 200, answer.text
+    after = listed(server)["smol"]
+    assert after["context_allocated"] == 2048
+    # 23,040 bytes of cells for each token, and a quarter more for prompts beside the cache.
+    assert after["resident_bytes"] - before["resident_bytes"] == pytest.approx(1024 * 23_040 * 1.25, rel=0.1)
+    assert listed(server)["gemma"]["context_allocated"] == 1024
+
+
 @pytest.mark.parametrize("model", ["smol", "gemma"])
 def test_a_request_beyond_the_shorter_context_is_refused_with_its_length(server: RunningServer, model: str) -> None:
     length = listed(server)[model]["context_length"]

@@ -93,9 +93,9 @@ def test_many_requests_for_an_unloaded_model_cause_one_load(server: RunningServe
         factory = server.yard.factory
         make = factory.make
 
-        async def counting(model: str, publish: object, placement: object) -> object:
+        async def counting(model: str, publish: object, placement: object, cells: int) -> object:
             loads.append(model)
-            return await make(model, publish, placement)
+            return await make(model, publish, placement, cells)
 
         factory.make = counting
 

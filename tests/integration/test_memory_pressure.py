@@ -53,9 +53,9 @@ def loads_of(server: RunningServer) -> list[str]:
         factory = server.yard.factory
         make = factory.make
 
-        async def counting(model: str, publish: Any, placement: Any) -> Any:
+        async def counting(model: str, publish: Any, placement: Any, cells: int) -> Any:
             loads.append(model)
-            return await make(model, publish, placement)
+            return await make(model, publish, placement, cells)
 
         factory.make = counting  # type: ignore[method-assign]
 

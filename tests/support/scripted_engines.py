@@ -32,6 +32,8 @@ from modelyard.errors import ContextLengthExceeded, EngineError, ModelyardError
 from modelyard.protocol.events import (
     Accepted,
     Cancelled,
+    ContextResized,
+    ContextWanted,
     Died,
     Dying,
     Event,
@@ -177,6 +179,14 @@ class ScriptedEngine:
     def fail_load(self, reason: str, *, lacks_device_memory: bool = False) -> None:
         """The load fails; the thread ends."""
         self._inbox.put(lambda: self._end([LoadFailed(reason, lacks_device_memory)]))
+
+    def want_context(self, needed: int, desired: int) -> None:
+        """It could use a larger context."""
+        self._inbox.put(lambda: [ContextWanted(needed, desired)])
+
+    def resize(self, cells: int, failure: str = "") -> None:
+        """Its context has another size, or did not get one."""
+        self._inbox.put(lambda: [ContextResized(cells, failure)])
 
     def say(self, *texts: str, to: int | None = None, ids: tuple[int, ...] = (7,)) -> None:
         """Tokens of one sequence, or of all that run; one step, so published at once."""
@@ -371,7 +381,7 @@ class ScriptedEngines:
         """For a LifecycleController."""
         return (Footprint(model, MODEL_BYTES, CONTEXT_BYTES),)
 
-    async def make(self, model: str, publish: Publish, _placement: Placement) -> ScriptedEngine:
+    async def make(self, model: str, publish: Publish, _placement: Placement, _cells: int = 0) -> ScriptedEngine:
         """For a LifecycleController."""
         return self._make(model, publish)
 

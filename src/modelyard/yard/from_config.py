@@ -42,6 +42,7 @@ def model_policy(config: Config, model: Model) -> ModelPolicy:
         is_pinned=model.pinned,
         priority=model.priority,
         idle_unload_s=math.inf if idle_s is None else idle_s,
+        max_running=running_at_once(config, model),
     )
 
 

@@ -16,7 +16,16 @@ from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.stats.device_memory import device_bytes
 from modelyard.yard.stats.placement_text import placement_of_model
-from modelyard.yard.stats.status import STATUS, ModelStatus, Plan, leaves_in_s, memory_of, plan, stage
+from modelyard.yard.stats.status import (
+    STATUS,
+    ModelStatus,
+    Plan,
+    context_allocated,
+    leaves_in_s,
+    memory_of,
+    plan,
+    stage,
+)
 from modelyard.yard.survey import FileSurvey
 
 
@@ -116,6 +125,7 @@ class ModelListing:
             created=self._created,
             context_length=known.context_length if known else None,
             context_reason=self._factory.fitter.reason(name),
+            context_allocated=context_allocated(state),
             quantization=known.quantization if known else None,
             size_bytes=known.size_bytes if known else None,
             can_chat=known.can_chat if known else None,

@@ -57,6 +57,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "aliases": list(model.aliases),
         "context_length": model.context_length,
         "context_reason": model.context_reason or None,
+        "context_allocated": model.context_allocated,
         "dimensions": model.dimensions,
         "input_modalities": input_modalities(model) if model.can_see or model.can_hear else None,
         "quantization": model.quantization,

@@ -20,6 +20,7 @@ class ModelObject(TypedDict):
     aliases: list[str]
     context_length: NotRequired[int]
     context_reason: NotRequired[str]
+    context_allocated: NotRequired[int]
     dimensions: NotRequired[int]
     input_modalities: NotRequired[list[str]]
     quantization: NotRequired[str]

@@ -369,6 +369,8 @@ _MODELS: Final = {
     "kind": "`text`, `multimodal`, `embedding` or `rerank`.",
     "aliases": "Its other names.",
     "context_length": "Limit of tokens of a prompt and its answer together.",
+    "context_allocated": "Tokens that its context has memory for now, which become more up to `context_length` as they "
+    "are needed; omitted where it always has memory for all.",
     "context_reason": "Why the context is so long, where `max_seq_len` left it open and it was chosen by what fits the "
     "memory.",
     "dimensions": "Length of its vectors.",

@@ -218,7 +218,7 @@ METRICS: tuple[MetricSpec, ...] = (
         "modelyard_kv_cells",
         "gauge",
         _MODEL,
-        "Capacity of the KV cache in tokens; absent while the model is unloaded.",
+        "Capacity of the KV cache in tokens, as it is allocated now; absent while the model is unloaded.",
         _engine("kv_cells"),
     ),
     MetricSpec(

@@ -69,7 +69,7 @@ def _header_limits(header: GgufHeader) -> Iterator[str]:
     if is_ignored and 0 < window < context:
         yield window_ignored(window)
     original = _number(header, "rope.scaling.original_context_length")
-    if 0 < original < context and any(tensor.name.startswith("rope_factors_long") for tensor in header.tensors):
+    if 0 < original < context and has_factors_by_context(header):
         yield factors_by_context(original)
     if architecture == "phimoe":
         yield SPARSE_MIXING
@@ -113,6 +113,11 @@ def window_ignored(window: int) -> str:
         f"llama.cpp ignores this model's sliding window of {window} tokens: answers to longer prompts differ from "
         "those of the original."
     )
+
+
+def has_factors_by_context(header: GgufHeader) -> bool:
+    """Whether llama.cpp computes otherwise in a longer context, by separate rotary factors."""
+    return any(tensor.name.startswith("rope_factors_long") for tensor in header.tensors)
 
 
 def factors_by_context(original: int) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from modelyard.protocol.prompts import Media, Prompt, Text, Tokens
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
+from modelyard.protocol.suspended import SuspendedSequence
 
 # About as many tokens as a chat template adds to a turn, or to a document.
 TURN_TOKENS: Final = 16
@@ -46,6 +47,12 @@ class TokenEstimate:
         return replace(self, prompt=prompt_tokens)
 
 
+USUAL_TOKEN_BYTES: Final = 3
+"""Bytes of a token of text; few texts have fewer."""
+
+FIRST_ANSWER_TOKENS: Final = 512
+"""Tokens of an answer that a request is given room for at first: most answers are shorter than their limit."""
+
 MAX_ENCODED: Final = 1 << 18
 """Characters up to which a text is encoded to count its bytes: 48 MiB would take 0.1 s of the event loop."""
 
@@ -80,6 +87,22 @@ def estimate(message: Submit | Embed | Rank | Tokenize, room: int | None) -> Tok
         case Tokenize():
             # No model computes anything for it.
             return TokenEstimate(0, 0, None)
+
+
+def cells_needed(message: Submit | Embed | Rank | Tokenize, suspended: SuspendedSequence | None = None) -> int:
+    """Return about how many KV cells a request needs at first: its prompt, and the beginning of its answer.
+
+    Args:
+        message: as its engine is sent it.
+        suspended: the state that it goes on from; None: it begins.
+    """
+    if not isinstance(message, Submit):
+        return 0
+    answer = min(FIRST_ANSWER_TOKENS if message.max_tokens is None else message.max_tokens, FIRST_ANSWER_TOKENS)
+    if isinstance(suspended, SuspendedSequence) and suspended.prompt:
+        return len(suspended.prompt) + len(suspended.answer) + answer
+    prompt = message.prompt
+    return (len(prompt.ids) if isinstance(prompt, Tokens) else prompt_tokens(prompt) // USUAL_TOKEN_BYTES) + answer
 
 
 def prompt_tokens(prompt: Prompt) -> int:

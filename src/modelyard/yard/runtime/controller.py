@@ -13,6 +13,8 @@ from functools import partial
 from modelyard.errors import ModelyardError, QueueFull
 from modelyard.hub.sources.listing import Progress
 from modelyard.protocol.events import (
+    ContextResized,
+    ContextWanted,
     Died,
     Dying,
     Event,
@@ -24,7 +26,7 @@ from modelyard.protocol.events import (
     Stopped,
 )
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.requests import Embed, Rank, SetShare, Stop, Submit, Tokenize
+from modelyard.protocol.requests import Embed, Rank, RefuseGrowth, Resize, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.values import EngineStats, SequenceId
 from modelyard.system.owner_shares import may_take
 from modelyard.yard import residency
@@ -32,6 +34,7 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import WaitOptions
+from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
 from modelyard.yard.residency.failures import may_fall_back
@@ -164,7 +167,16 @@ class LifecycleController:
         # The digest is computed only while some content is refused, because it takes time for long prompts.
         content = content_of(self._display_name(model), message) if self.state.poison else ""
         self.feed(
-            events.RequestArrived(model, request, wait.priority, wait.wait_s, wait.keep_alive_s, content, continues)
+            events.RequestArrived(
+                model,
+                request,
+                wait.priority,
+                wait.wait_s,
+                wait.keep_alive_s,
+                content,
+                continues,
+                cells_needed(message),
+            )
         )
         return request
 
@@ -291,11 +303,17 @@ class LifecycleController:
                     caller.set_result(None)
             case events.ComputeFootprint(model):
                 self._engines.size(model)
-            case events.StartLoad(model, placement):
+            case events.StartLoad(model, placement, cells):
                 self.load_progress[model] = 0.0
                 self.counters[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
                 logger.info("%s", log_lines.loading(self.state, model))
-                self._engines.load(model, placement)
+                self._engines.load(model, placement, cells)
+            case events.Resize(model, sizes, keep_bytes):
+                logger.debug("The context of %s is to have %s cells", self._display_name(model), sizes)
+                self._engines.engines[model].send(Resize(sizes, keep_bytes))
+            case events.RefuseGrowth(model, error):
+                logger.warning("The context of %s cannot grow: %s", self._display_name(model), error)
+                self._engines.engines[model].send(RefuseGrowth(error))
             case events.Free(model, suspends, keep_bytes, _, keeps_weights, reason):
                 logger.info("%s", log_lines.freeing(self.state, effect))
                 self.counters[self._display_name(model)].unloads[reason] += 1
@@ -383,6 +401,10 @@ class LifecycleController:
                     self.feed(events.EngineLoaded(model, self._measured(model, profile), profile.is_isolated))
                     if model in self.state.models:
                         logger.info("%s", log_lines.loaded(self.state, model, took_s))
+                case ContextWanted(needed, desired):
+                    self.feed(events.ContextWanted(model, needed, desired))
+                case ContextResized(cells, failure):
+                    self.feed(events.ContextResized(model, cells, failure))
                 case LoadFailed(reason, lacks_device_memory):
                     self._discard_engine(model)
                     self._engines.conclude(events.EngineLoadFailed(model, reason, lacks_device_memory))

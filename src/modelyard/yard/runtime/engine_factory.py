@@ -32,6 +32,7 @@ from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.fit_context import ContextRange
 from modelyard.yard.memory.footprint import Choices
+from modelyard.yard.runtime.context_sizes import with_sizes
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.fitting import context_range, placing
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
@@ -215,8 +216,10 @@ class EngineFactory:
         self._note(model, files)
         return await asyncio.to_thread(self._choices, self.specs.get(model, spec), files)
 
-    async def make(self, model: str, publish: Publish, placement: Placement) -> EngineHandle:
+    async def make(self, model: str, publish: Publish, placement: Placement, cells: int = 0) -> EngineHandle:
         """Return an engine of the model in ``placement``, not yet started.
+
+        Its context begins with so many KV cells; 0: with all that it may have.
 
         Raises:
             UnusableModel: its files are missing or unusable, or are replaced again and again.
@@ -239,6 +242,7 @@ class EngineFactory:
         if self._trials is not None and spec.config.runtime.trial:
             for task, _ in trial_tasks(files, settings):
                 await self._try(model, self._trials, task)
+        settings = replace(settings, first_cells=cells or None)
         if self._make_handle is not None:
             return self._make_handle(settings, publish)
         is_isolated = await asyncio.to_thread(self._isolates, spec, files.model.paths)
@@ -363,7 +367,7 @@ class EngineFactory:
     async def _with_trials(self, spec: ModelSpec, files: SpecFiles) -> Choices:
         """Return the footprints of a model, with what trials take that precede its engine."""
         # On another thread, because it takes ten milliseconds or more, which would delay streams.
-        choices = await asyncio.to_thread(self._choices, spec, files)
+        choices = await asyncio.to_thread(lambda: with_sizes(spec, files, self._choices(spec, files)))
         if await asyncio.to_thread(self._isolates, spec, files.model.paths):
             self._engine_hosts().prepare_process()
             choices = tuple(each.in_process() for each in choices)

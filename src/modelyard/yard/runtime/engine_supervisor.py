@@ -78,9 +78,9 @@ class EngineSupervisor:
         """Begin to size ``model``."""
         self._tasks[model] = self._loop.create_task(self._size(model), name=f"size {model}")
 
-    def load(self, model: str, placement: Placement) -> None:
-        """Begin to make and start an engine for ``model`` in ``placement``."""
-        self._tasks[model] = self._loop.create_task(self._load(model, placement), name=f"load {model}")
+    def load(self, model: str, placement: Placement, cells: int) -> None:
+        """Begin to make and start an engine for ``model`` in ``placement``, with so many KV cells; 0: with all."""
+        self._tasks[model] = self._loop.create_task(self._load(model, placement, cells), name=f"load {model}")
 
     def read_ahead(self, model: str) -> None:
         """Begin to read the files of ``model``, which waits for the memory of others."""
@@ -163,14 +163,14 @@ class EngineSupervisor:
         if choices is not None:
             self._report(events.Sized(model, choices[0], choices[1:]))
 
-    async def _load(self, model: str, placement: Placement) -> None:
-        engine = await self._attempt(model, self._start(model, placement))
+    async def _load(self, model: str, placement: Placement, cells: int) -> None:
+        engine = await self._attempt(model, self._start(model, placement, cells))
         if engine is not None:
             # The engine's first events come through the event loop, and so after this line.
             self.engines[model] = engine
 
-    async def _start(self, model: str, placement: Placement) -> EngineHandle:
-        engine = await self._factory.make(model, self._publisher(model), placement)
+    async def _start(self, model: str, placement: Placement, cells: int) -> EngineHandle:
+        engine = await self._factory.make(model, self._publisher(model), placement, cells)
         kept = self._kept.pop(model, None)
         if kept is not None:
             engine.send(Restore(kept))

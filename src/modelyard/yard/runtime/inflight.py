@@ -34,6 +34,7 @@ from modelyard.protocol.requests import Cancel, Embed, Rank, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import Usage
 from modelyard.yard.requests.one_shot import PendingResult
+from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelState, RequestId
@@ -303,7 +304,9 @@ class InflightRequests:
         self._alone.discard(request)
         inflight.engine, inflight.suspended, inflight.resumed = None, suspended, None
         inflight.result.times.pause(time.monotonic())
-        self._feed(events.RequestSuspended(inflight.model, request, 0 if suspended is None else suspended.size_bytes))
+        kept_bytes = 0 if suspended is None else suspended.size_bytes
+        cells = cells_needed(inflight.submit, suspended)
+        self._feed(events.RequestSuspended(inflight.model, request, kept_bytes, cells))
 
     def _finish(self, inflight: InflightRequest, event: Ending) -> None:
         """Count the last event of a request, and pass it to the reader."""

@@ -55,8 +55,10 @@ class EngineSource(Protocol):
     async def size(self, model: str) -> Choices:
         """Return the memory that the model will take, in each placement that it may have."""
 
-    async def make(self, model: str, publish: Publish, placement: Placement) -> EngineHandle:
+    async def make(self, model: str, publish: Publish, placement: Placement, cells: int) -> EngineHandle:
         """Return an engine of the model in ``placement``, not yet started.
+
+        Its context begins with so many KV cells; 0: with all that it may have.
 
         Raises:
             ModelFilesReplaced: the files are not those that were sized.

@@ -113,10 +113,10 @@ async def test_whatever_keeps_an_engine_from_being_made_fails_the_load_for_all_w
     all_are_in_line = asyncio.Event()
     attempts = []
 
-    async def make(model, publish, placement):
+    async def make(model, publish, placement, cells):
         attempts.append(model)
         if len(attempts) > 1:
-            return await stage.engines.make(model, publish, placement)
+            return await stage.engines.make(model, publish, placement, cells)
         await all_are_in_line.wait()
         if failure is None:
             return CannotStart(model, publish)

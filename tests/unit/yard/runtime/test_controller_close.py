@@ -73,7 +73,7 @@ async def test_a_close_while_the_files_are_still_looked_for_does_not_wait_and_st
         found.wait(MAX_WAIT_S)
         has_looked.set()
 
-    async def make(model, publish, placement):
+    async def make(model, publish, placement, cells):
         await asyncio.to_thread(look)
         made.append(model)
 
@@ -143,12 +143,12 @@ async def test_a_close_with_a_model_in_every_state_frees_them_all(stage_of):
     forever = asyncio.Event()
     engines = ScriptedEngines(loads=False)
 
-    async def make(model, publish, placement):
+    async def make(model, publish, placement, cells):
         if model == "resolving":
             await forever.wait()
         if model == "failed":
             raise UnusableModel("no")
-        return await engines.make(model, publish, placement)
+        return await engines.make(model, publish, placement, cells)
 
     stage = stage_of(make=make, models=("unused", "resolving", "loading", "served", "failed"))
     stage.engines = engines

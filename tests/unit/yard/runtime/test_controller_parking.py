@@ -23,7 +23,7 @@ async def test_files_that_are_replaced_before_their_load_are_sized_again(stage_o
         sizes.append(model)
         return await sized(model)
 
-    async def make_of_other_files(model, publish, placement):
+    async def make_of_other_files(model, publish, placement, cells):
         stage.factory.make = made
         raise ModelFilesReplaced("m.gguf")
 
@@ -46,7 +46,7 @@ async def test_parked_weights_are_given_up_when_the_next_load_fails(stage_of):
     weights = await parked(stage)
     make = stage.engines.make
 
-    async def fail(model, publish, placement):
+    async def fail(model, publish, placement, cells):
         raise UnusableModel("gone")
 
     stage.factory.make = fail
@@ -87,7 +87,7 @@ async def test_a_close_gives_weights_up_whose_model_was_about_to_wake(stage_of):
     stage = stage_of()
     weights = await parked(stage)
 
-    async def never(model, publish, placement):
+    async def never(model, publish, placement, cells):
         await asyncio.Event().wait()
 
     stage.factory.make = never

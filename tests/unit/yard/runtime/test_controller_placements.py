@@ -39,11 +39,11 @@ class Placing:
         self.sizes += 1
         return CHOICES
 
-    async def make(self, model: str, publish: Any, placement: Placement) -> Any:
+    async def make(self, model: str, publish: Any, placement: Placement, cells: int) -> Any:
         self.placements.append(placement)
         if self._refusals:
             raise self._refusals.pop(0)
-        return await self.stage.engines.make(model, publish, placement)
+        return await self.stage.engines.make(model, publish, placement, cells)
 
     def on(self, stage_of: Any, **options: Any) -> Stage:
         stage: Stage = stage_of(size=self.size, make=self.make, **options)

@@ -9,6 +9,7 @@ from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
+from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelPolicy, ModelState, RequestId
@@ -53,7 +54,7 @@ def resumed() -> tuple[InflightRequests, Silent, TokenStream, list[events.Reside
 async def test_a_request_that_the_engine_did_not_receive_goes_on_from_its_state() -> None:
     streams, engine, generation, fed = resumed()
     streams.lose(engine, "it died")
-    assert fed[-1] == events.RequestSuspended("m", REQUEST, 0)
+    assert fed[-1] == events.RequestSuspended("m", REQUEST, 0, cells_needed(SUBMIT, STATE))
     assert streams.open[REQUEST].suspended == STATE
     assert not generation.is_over
 
