@@ -9,7 +9,8 @@ import numpy as np
 from modelyard.engine.kv.cache import KvCache, RestoreCheckpoint, SaveCheckpoint, ShareCells, TrimCells
 from modelyard.engine.kv.checkpoints import Checkpoint, CheckpointStore
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
+from modelyard.engine.scheduling.chunk import ScheduledChunk
+from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.ngram import NgramProposer
 from modelyard.protocol.values import SequenceId
@@ -196,7 +197,7 @@ class Llama:
         self.proposed += len(guesses)
         self.right += right
         if guesses:
-            self.scheduler.trim_rejected(feed, right if sequence.is_alone else right + 1)
+            self.scheduler.drafts.settle(feed, right)
             self.carry_out()
         if sequence.answer_length >= self.answers[sequence.id] or len(sequence.tokens) >= self.capacity:
             self.finished.append(sequence.id)

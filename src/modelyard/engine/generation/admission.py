@@ -33,6 +33,7 @@ from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sa
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.speculative.draft_model import DraftProposer
 from modelyard.engine.speculative.ngram import NgramProposer, PredictionProposer
+from modelyard.engine.speculative.policy import DRAFT_MODEL_CREDIT
 from modelyard.errors import ContextLengthExceeded, ContextNotPermitted, InvalidRequest, ModelyardError
 from modelyard.protocol.prompts import Chat, Sampling, Text, media_of
 from modelyard.protocol.requests import Submit
@@ -415,6 +416,8 @@ class Admission:
                 calls.push(text)
         if sampler.can_verify:
             sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
+            if self._drafts:
+                sequence.credit = DRAFT_MODEL_CREDIT
         running = RunningSequence(
             request, prompt.output_format, sequence, output, sampler, reasoning=counter, budget=budget, calls=calls
         )

@@ -13,9 +13,9 @@ from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.vision import Vision
+from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
-from modelyard.engine.scheduling.scheduler import ScheduledChunk
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.engine.speculative.policy import MAX_DRAFTED
@@ -92,5 +92,5 @@ class StepComputer:
             # The draft model first computes what it has not computed yet of the sequences, which may be all of it.
             tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
             self._record.begin_step([sequence.id for sequence in running], tokens)
-            drafter.draft(running)
+            drafter.draft(running, self._cost.relative)
             self._record.end_step()

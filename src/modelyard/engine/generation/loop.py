@@ -37,9 +37,10 @@ from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
+from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
-from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
+from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
 from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
@@ -417,11 +418,19 @@ class GenerationLoop:
             index += len(chunk.tokens)
             if chunk.outputs:
                 end = row + chunk.outputs
-                self._sample(chunk, index - chunk.outputs, logits[row:end], likeliest[row:end])
+                self._sample(
+                    chunk, index - chunk.outputs, logits[row:end], likeliest[row:end], is_shared=len(chunks) > 1
+                )
                 row = end
 
     def _sample(
-        self, chunk: ScheduledChunk, index: int, logits: npt.NDArray[np.float32], likeliest: list[int | None]
+        self,
+        chunk: ScheduledChunk,
+        index: int,
+        logits: npt.NDArray[np.float32],
+        likeliest: list[int | None],
+        *,
+        is_shared: bool,
     ) -> None:
         """Sample the next tokens of a sequence, and report them; end it where it is over.
 
@@ -430,6 +439,7 @@ class GenerationLoop:
             index: index in the batch of the first of them with logits.
             logits: [outputs, vocab_size].
             likeliest: the most likely token of each row; None where there is none.
+            is_shared: whether the step had other sequences.
         """
         sequence, drafted = chunk.sequence, chunk.tokens[len(chunk.tokens) - chunk.outputs + 1 :]
         running = self._running[sequence.id]
@@ -448,31 +458,27 @@ class GenerationLoop:
             return
         try:
             drawn, accepted = draw_tokens(
-                self._model, self._context, running, constraint, drafted, index, logits, likeliest
+                self._model,
+                self._context,
+                running,
+                constraint,
+                drafted,
+                index,
+                logits,
+                likeliest,
+                is_shared=is_shared,
             )
         except ConstraintBroken as broken:
             self._fail(sequence, GrammarBroken(reason_of(str(broken))))
             return
         if drafted:
-            self._settle_drafts(chunk, len(drafted), accepted)
+            self._scheduler.drafts.settle(chunk, accepted)
         if self._scheduler.alone is sequence:
             self._scheduler.alone = None
         running.published = len(sequence.tokens)
         self._events.append(drawn)
         if output.finish_reason:
             self._end(sequence.id, Finished(sequence.id, output.finish_reason, running.usage, output.stopped_by))
-
-    def _settle_drafts(self, chunk: ScheduledChunk, drafted: int, accepted: int) -> None:
-        """Report to the proposer how its draft did, and trim the rejected tokens from the KV cache."""
-        sequence = chunk.sequence
-        assert sequence.proposer is not None
-        if sequence.is_alone:
-            # The token behind the accepted ones was uncertain: it counts neither for the draft nor against it.
-            sequence.proposer.record_verified(accepted, accepted)
-            self._scheduler.trim_rejected(chunk, accepted)
-        else:
-            sequence.proposer.record_verified(drafted, accepted)
-            self._scheduler.trim_rejected(chunk, accepted + 1)
 
     def _decode(self) -> list[ScheduledChunk]:
         """Compute the next step; return its chunks, or [] where it did not fit and others must give way first."""

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from modelyard.engine.generation.running import RunningSequence
 from modelyard.engine.llama import Model
-from modelyard.engine.scheduling.scheduler import ScheduledChunk
+from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.protocol.events import Event, PromptProgress, PromptScored, Started, Token
 from modelyard.protocol.prompts import Text
 from modelyard.protocol.values import SequenceId

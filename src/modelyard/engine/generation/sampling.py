@@ -30,6 +30,8 @@ def draw_tokens(
     index: int,
     logits: npt.NDArray[np.float32],
     likeliest: Sequence[int | None],
+    *,
+    is_shared: bool,
 ) -> tuple[Token, int]:
     """Sample the next token of a sequence, and one more for each draft token that is accepted.
 
@@ -41,6 +43,8 @@ def draw_tokens(
         index: index in the batch of the first token with logits.
         logits: [outputs, vocab_size].
         likeliest: the most likely token of each row.
+        is_shared: whether the step had other sequences. They move logits as much as draft tokens do, so that nothing is
+            gained by computing an uncertain token again.
 
     Returns:
         The event of the tokens, and how many draft tokens were accepted.
@@ -64,7 +68,7 @@ def draw_tokens(
             token = best
         else:
             token = sampler.sample(context, index + accepted, row)
-        if drafted and not sampler.is_certain(row, token):
+        if drafted and not is_shared and not sampler.is_certain(row, token):
             # The token is computed again in a step without drafts, which therefore never change an answer.
             sequence.is_alone = True
             break

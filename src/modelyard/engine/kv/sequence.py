@@ -27,6 +27,7 @@ class Sequence:
         checkpoints_at: lengths at which checkpoints are to be made, ascending: steps end there.
         proposer: proposes draft tokens; None: none are drafted.
         was_sought: whether parked prefixes were searched for the beginning of the sequence.
+        credit: time that drafts have saved it, less what they may still cost it; see ``speculative.policy``.
         is_alone: whether the next token is computed without draft tokens.
         images: the image spans among the tokens.
         salt: salt of the request; see ``Submit.cache_salt``.
@@ -38,6 +39,7 @@ class Sequence:
         "arrival",
         "cached_tokens",
         "checkpoints_at",
+        "credit",
         "id",
         "images",
         "is_alone",
@@ -71,6 +73,7 @@ class Sequence:
         self.to_prefill = 0
         self.checkpoints_at: list[int] = []
         self.proposer: Proposer | None = None
+        self.credit = 0.0
         self.was_sought = False
         self.is_alone = False
         self.images = images or {}
@@ -136,8 +139,15 @@ class Proposer(Protocol):
     def share(self) -> float:
         """Probability that a token of the last draft is accepted, if those before it are."""
 
+    @property
+    def kept(self) -> float:
+        """Probability that the token behind the accepted ones is kept, and not computed again by itself."""
+
     def propose(self, tokens: collections.abc.Sequence[int], limit: int) -> list[int]:
         """Return at most ``limit`` tokens that may follow ``tokens``."""
 
-    def record_verified(self, proposed: int, accepted: int) -> None:
-        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
+    def record_verified(self, proposed: int, accepted: int, *, kept: bool) -> None:
+        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right.
+
+        kept: whether the token behind them was kept. Otherwise it was uncertain, and is computed again by itself.
+        """

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from itertools import islice
 
 from modelyard.engine.kv.cache import KvCache
@@ -21,29 +20,14 @@ from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import SlotPlacement, place
 from modelyard.engine.kv.prefix_tree import common_prefix
 from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.scheduling.chunk import ScheduledChunk
+from modelyard.engine.scheduling.drafts import Drafts
 from modelyard.engine.scheduling.step_budget import StepBudget
 from modelyard.engine.scheduling.step_cost import StepCost
-from modelyard.engine.speculative.policy import MAX_PROPOSED, worthwhile
 from modelyard.protocol.values import SequenceId
 
 # Length of a common prefix from which on a prompt waits until another sequence has computed it.
 MIN_AWAITED_PREFIX = 32
-
-
-@dataclass(frozen=True, slots=True)
-class ScheduledChunk:
-    """Tokens of one sequence in the batch, the first of them at ``position``.
-
-    Logits are computed for the last ``outputs`` of them. Where ``outputs`` is more than one, all tokens but the first
-    are draft tokens, which the sequence does not hold yet, or all are tokens of a prompt that is scored. ``image`` is
-    the image that all the tokens are placeholders of; such a chunk is the only one of its step.
-    """
-
-    sequence: Sequence
-    position: int
-    tokens: list[int]
-    outputs: int
-    image: ImageSpan | None = None
 
 
 class Scheduler:
@@ -76,6 +60,8 @@ class Scheduler:
         self.cost = cost
         self.waiting: deque[Sequence] = deque()
         self.running: list[Sequence] = []
+        # A step asks for no more logits than there are slots, since memory is reserved for so many.
+        self.drafts = Drafts(cache, cost, min(len(cache.slots), batch_tokens))
         self.preemptions = 0
         # Sequences that have left the queue for the first time; the engine's loop takes them out.
         self.started: list[Sequence] = []
@@ -185,7 +171,7 @@ class Scheduler:
             if not (self._was_undone and self.running):
                 self._admit(chunks, step)
                 if chunks and not step.prompt_tokens:
-                    self._add_drafts(chunks)
+                    self.drafts.add(chunks)
             if chunks or not self.running:
                 self._was_undone = False
                 return chunks
@@ -203,20 +189,13 @@ class Scheduler:
             scored=max(1, len(self.cache.slots) - self._max_running),
         )
 
-    def trim_rejected(self, chunk: ScheduledChunk, kept: int) -> None:
-        """Keep the first ``kept`` tokens of a computed chunk in the cache: the draft tokens behind them were rejected.
-
-        The accepted tokens already belong to the sequence.
-        """
-        assert chunk.sequence.slot is not None
-        self.cache.trim(chunk.sequence.slot, chunk.position + kept)
-
     def undo(self, chunks: list[ScheduledChunk]) -> bool:
         """Undo a step that llama.cpp had no room for, and make room: idle prefixes first, then the youngest sequence.
 
         Returns False where nothing is left to evict: the one running sequence does not fit by itself.
         """
         self._was_undone = True
+        self.drafts.undo()
         for chunk in chunks:
             assert chunk.sequence.slot is not None
             self.cache.trim(chunk.sequence.slot, chunk.position)
@@ -342,26 +321,6 @@ class Scheduler:
             if self._can_trim or running.will_save(reused, common):
                 return True
         return False
-
-    def _add_drafts(self, chunks: list[ScheduledChunk]) -> None:
-        """Add draft tokens to the chunks, to each as long as the step is expected to yield more tokens per second.
-
-        A step asks for no more logits than there are slots, since memory is reserved for so many.
-        """
-        length, expected = len(chunks), float(len(chunks))
-        for at, chunk in enumerate(chunks):
-            sequence, room = chunk.sequence, min(len(self.cache.slots), self._batch_tokens) - length
-            if sequence.proposer is None or sequence.is_alone or room < 1:
-                sequence.is_alone = False
-                continue
-            drafted = sequence.proposer.propose(sequence.tokens, min(room, MAX_PROPOSED))
-            count, expected = worthwhile(sequence.proposer.share, length, expected, len(drafted))
-            if not count or not self.cache.make_room(count):
-                continue
-            assert sequence.slot is not None
-            self.cache.extend(sequence.slot, drafted[:count])
-            chunks[at] = ScheduledChunk(sequence, chunk.position, [*chunk.tokens, *drafted[:count]], 1 + count)
-            length += count
 
     def _take_chunk(self, sequence: Sequence, count: int, image: ImageSpan | None = None) -> ScheduledChunk:
         assert sequence.slot is not None

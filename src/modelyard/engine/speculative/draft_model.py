@@ -16,7 +16,7 @@ from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context
 from modelyard.engine.settings import DRAFT_BATCH_TOKENS
 from modelyard.engine.speculative.ngram import NgramProposer
-from modelyard.engine.speculative.policy import MAX_PROPOSED, drafts_worthwhile
+from modelyard.engine.speculative.policy import MAX_PROPOSED, Acceptance, StepCosts, drafts_worthwhile
 from modelyard.protocol.values import SequenceId
 
 logger = logging.getLogger(__name__)
@@ -24,13 +24,8 @@ logger = logging.getLogger(__name__)
 # Prompt tokens that the draft model computes at once while other sequences decode.
 _CATCH_UP_BESIDE: Final = 32
 
-# Share of draft tokens that are accepted: before any was verified, and in easy text. Weight of the newest draft in the
-# moving average. After how many steps without a draft a probe of how many tokens is drafted, in case the text got easy.
+# Share of draft tokens that are accepted, before any was verified.
 _FIRST_SHARE: Final = 0.8
-_GOOD_SHARE: Final = 0.9
-_NEWEST: Final = 0.15
-_PROBE_AFTER_STEPS: Final = 48
-_PROBE_TOKENS: Final = 3
 
 
 class DraftProposer:
@@ -39,27 +34,24 @@ class DraftProposer:
     It holds nothing of the draft model: it may leave its engine with a suspended sequence.
     """
 
-    __slots__ = ("_drafted", "_found", "_length", "_lookup", "_share", "_without")
+    __slots__ = ("_acceptance", "_drafted", "_found", "_length", "_lookup")
 
     def __init__(self, lookup: NgramProposer | None) -> None:
         self._lookup = lookup
         self._found: list[int] = []
         self._drafted: list[int] = []
         self._length = 0
-        self._share = _FIRST_SHARE
-        self._without = 0
+        self._acceptance = Acceptance(_FIRST_SHARE)
 
-    def draft_length(self, tokens: Sequence[int], cost: float, sequences: int) -> int:
-        """Return how many tokens to draft after ``tokens``, where ``sequences`` decode together."""
+    def draft_length(
+        self, tokens: Sequence[int], draft_cost: float, cost: StepCosts, sequences: int, credit: float
+    ) -> int:
+        """Return how many tokens to draft after ``tokens``; for the other parameters see ``drafts_worthwhile``."""
         self._look_up(tokens)
         if self._found:
             return 0
-        count = drafts_worthwhile(self._share, cost, sequences)
-        self._without = 0 if count else self._without + 1
-        # Each draft after a pause makes the draft model compute all tokens that it has missed.
-        if self._without >= _PROBE_AFTER_STEPS and drafts_worthwhile(_GOOD_SHARE, cost, sequences):
-            self._without, count = 0, _PROBE_TOKENS
-        return count
+        self._acceptance.settle_back()
+        return drafts_worthwhile(self._acceptance, draft_cost, cost, sequences, credit)
 
     def _look_up(self, tokens: Sequence[int]) -> None:
         self._length, self._drafted = len(tokens), []
@@ -72,7 +64,12 @@ class DraftProposer:
     @property
     def share(self) -> float:
         """Probability that a token of the last draft is accepted, if those before it are."""
-        return self._lookup.share if self._found and self._lookup is not None else self._share
+        return self._lookup.share if self._found and self._lookup is not None else self._acceptance.share
+
+    @property
+    def kept(self) -> float:
+        """Probability that the token behind the accepted ones is kept."""
+        return self._lookup.kept if self._found and self._lookup is not None else self._acceptance.kept
 
     def propose(self, tokens: Sequence[int], limit: int) -> list[int]:
         """Return at most ``limit`` of the tokens that were looked up or drafted."""
@@ -81,14 +78,13 @@ class DraftProposer:
             self._look_up(tokens)
         return (self._found or self._drafted)[:limit]
 
-    def record_verified(self, proposed: int, accepted: int) -> None:
-        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
+    def record_verified(self, proposed: int, accepted: int, *, kept: bool) -> None:
+        """Learn how the last draft did."""
         if self._found and self._lookup is not None:
-            self._lookup.record_verified(proposed, accepted)
-        elif proposed:
-            # Tokens behind the first rejected one carry no information.
-            seen = min(proposed, accepted + 1)
-            self._share += min(1.0, _NEWEST * seen) * (accepted / seen - self._share)
+            self._lookup.record_verified(proposed, accepted, kept=kept)
+        else:
+            # An uncertain token counts neither for the draft model nor against it: what it cost is in the credit.
+            self._acceptance.record(proposed if kept else accepted, accepted, kept=True)
 
 
 @dataclass(slots=True)
@@ -134,19 +130,31 @@ class DraftModel:
         self._slots = [_Slot(index) for index in range(slots)]
         self._batch = Batch(DRAFT_BATCH_TOKENS)
 
-    def draft(self, sequences: Sequence[TokenSequence]) -> None:
-        """Draft tokens for those of ``sequences``, which all decode next, for which drafting pays."""
+    def draft(self, sequences: Sequence[TokenSequence], cost: StepCosts) -> None:
+        """Draft tokens for those of ``sequences``, which all decode next, for which drafting pays.
+
+        All of them are charged for its time, except for prompts: whoever names a draft model wants it to compute them.
+
+        cost: times of steps of the model that verifies.
+        """
         drafting = []
+        credit = min(sequence.credit for sequence in sequences)
         for sequence in sequences:
             if isinstance(sequence.proposer, DraftProposer) and not sequence.is_alone:
-                count = sequence.proposer.draft_length(sequence.tokens, self._cost, len(sequences))
+                count = sequence.proposer.draft_length(sequence.tokens, self._cost, cost, len(sequences), credit)
                 if count:
                     drafting.append((sequence, sequence.proposer, count))
         if drafting:
-            beside = len(sequences) > 1
-            self._generate(
-                [self._start(sequence, proposer, count) for sequence, proposer, count in drafting], beside=beside
+            drafts = [self._start(sequence, proposer, count) for sequence, proposer, count in drafting]
+            missed = sum(
+                min(len(draft.pending), sequence.answer_length)
+                for draft, (sequence, _, _) in zip(drafts, drafting, strict=True)
             )
+            longest = max(draft.count for draft in drafts)
+            took = self._cost * (cost(max(missed, len(drafts))) + (longest - 1) * cost(len(drafts)))
+            self._generate(drafts, beside=len(sequences) > 1)
+            for sequence in sequences:
+                sequence.credit -= took
 
     def release(self, sequence: SequenceId) -> None:
         """Release the slot of a sequence that has ended; its tokens remain as a prefix."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelyard.engine.kv.sequence import Proposer
+from modelyard.engine.speculative.policy import Acceptance
 
 # Length of a match that is needed, and up to which a match is measured, in tokens.
 MIN_MATCH_LENGTH = 3
@@ -20,21 +21,20 @@ MAX_MATCH_LENGTH = 16
 _MAX_INDEXED_PER_STEP = 4096
 _MAX_INDEXED = 65_536
 
-# Initial share of draft tokens that are accepted, by the length of the match; weight of the newest draft.
+# Initial share of draft tokens that are accepted, by the length of the match.
 _SHARES = {3: 0.4, 4: 0.5, 6: 0.8, 10: 0.9, MAX_MATCH_LENGTH: 0.95}
-_NEWEST = 0.15
 
 
 class NgramProposer:
     """Proposes draft tokens where the last tokens of a sequence occurred before, and estimates their acceptance."""
 
-    __slots__ = ("_ends", "_indexed", "_match", "_shares")
+    __slots__ = ("_acceptance", "_ends", "_indexed", "_match")
 
     def __init__(self) -> None:
         # The index behind the last occurrence of each run of MIN_MATCH_LENGTH tokens.
         self._ends: dict[tuple[int, ...], int] = {}
         self._indexed = 0
-        self._shares = dict(_SHARES)
+        self._acceptance = {length: Acceptance(share) for length, share in _SHARES.items()}
         self._match = MIN_MATCH_LENGTH
 
     def propose(self, tokens: Sequence[int], limit: int) -> list[int]:
@@ -46,21 +46,23 @@ class NgramProposer:
         match = MIN_MATCH_LENGTH
         while match < min(MAX_MATCH_LENGTH, end) and tokens[end - match - 1] == tokens[-match - 1]:
             match += 1
-        self._match = max(length for length in self._shares if length <= match)
+        self._match = max(length for length in _SHARES if length <= match)
+        self._acceptance[self._match].settle_back()
         return list(tokens[end : end + limit])
 
     @property
     def share(self) -> float:
         """Probability that a token of the last draft is accepted, if those before it are."""
-        return self._shares[self._match]
+        return self._acceptance[self._match].share
 
-    def record_verified(self, proposed: int, accepted: int) -> None:
-        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
-        if not proposed:
-            return
-        # Tokens behind the first rejected one carry no information.
-        seen = min(proposed, accepted + 1)
-        self._shares[self._match] += min(1.0, _NEWEST * seen) * (accepted / seen - self._shares[self._match])
+    @property
+    def kept(self) -> float:
+        """Probability that the token behind the accepted ones is kept."""
+        return self._acceptance[self._match].kept
+
+    def record_verified(self, proposed: int, accepted: int, *, kept: bool) -> None:
+        """Learn how the last draft did."""
+        self._acceptance[self._match].record(proposed, accepted, kept=kept)
 
     def _index(self, tokens: Sequence[int]) -> None:
         # The last tokens themselves are not an earlier occurrence.
@@ -81,13 +83,13 @@ class PredictionProposer:
         otherwise: proposes where the answer has left the predicted text.
     """
 
-    __slots__ = ("_ends", "_otherwise", "_predicted", "_prompt_length", "_share", "_was_predicted")
+    __slots__ = ("_acceptance", "_ends", "_otherwise", "_predicted", "_prompt_length", "_was_predicted")
 
     def __init__(self, predicted: Sequence[int], prompt_length: int, otherwise: Proposer) -> None:
         self._predicted = tuple(predicted)
         self._prompt_length = prompt_length
         self._otherwise = otherwise
-        self._share = _SHARES[MAX_MATCH_LENGTH]
+        self._acceptance = Acceptance(_SHARES[MAX_MATCH_LENGTH])
         self._was_predicted = False
         ends = range(MIN_MATCH_LENGTH, len(predicted) + 1)
         self._ends = {self._predicted[end - MIN_MATCH_LENGTH : end]: end for end in reversed(ends)}
@@ -98,20 +100,25 @@ class PredictionProposer:
         self._was_predicted = at is not None and at < len(self._predicted)
         if at is None or not self._was_predicted:
             return self._otherwise.propose(tokens, limit)
+        self._acceptance.settle_back()
         return list(self._predicted[at : at + limit])
 
     @property
     def share(self) -> float:
         """Probability that a token of the last draft is accepted, if those before it are."""
-        return self._share if self._was_predicted else self._otherwise.share
+        return self._acceptance.share if self._was_predicted else self._otherwise.share
 
-    def record_verified(self, proposed: int, accepted: int) -> None:
-        """Learn that ``proposed`` tokens of the last draft were verified, and the first ``accepted`` were right."""
-        if not self._was_predicted:
-            self._otherwise.record_verified(proposed, accepted)
-        elif proposed:
-            seen = min(proposed, accepted + 1)
-            self._share += min(1.0, _NEWEST * seen) * (accepted / seen - self._share)
+    @property
+    def kept(self) -> float:
+        """Probability that the token behind the accepted ones is kept."""
+        return self._acceptance.kept if self._was_predicted else self._otherwise.kept
+
+    def record_verified(self, proposed: int, accepted: int, *, kept: bool) -> None:
+        """Learn how the last draft did."""
+        if self._was_predicted:
+            self._acceptance.record(proposed, accepted, kept=kept)
+        else:
+            self._otherwise.record_verified(proposed, accepted, kept=kept)
 
     def _place(self, tokens: Sequence[int]) -> int | None:
         """Return where in the predicted text the answer continues; None where it has left it."""

@@ -250,7 +250,7 @@ def test_a_draft_model_reads_again_what_it_has_read_for_another_salt() -> None:
         asked = sequence(number, PROMPT[:60], salt)
         asked.proposer = DraftProposer(None)
         context.fed.clear()
-        drafter.draft([asked])
+        drafter.draft([asked], lambda _tokens: 1.0)
         assert context.fed[0] == (1 if number == 2 else 60)
         drafter.release(asked.id)
 

@@ -14,10 +14,10 @@ from modelyard.engine.kv import checkpoints, sequence
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.sequence import Sequence
 from modelyard.engine.scheduling import scheduler
-from modelyard.engine.scheduling.scheduler import MIN_AWAITED_PREFIX, ScheduledChunk, Scheduler
+from modelyard.engine.scheduling.chunk import ScheduledChunk
+from modelyard.engine.scheduling.scheduler import MIN_AWAITED_PREFIX, Scheduler
 from modelyard.engine.scheduling.step_budget import MAX_STRETCH
 from modelyard.engine.scheduling.step_cost import StepCost
-from modelyard.engine.speculative.policy import worthwhile
 from modelyard.protocol.values import SequenceId, Usage
 from support.naive_llama import BATCH, BESIDE, Llama, cost
 
@@ -212,7 +212,7 @@ def test_guesses_that_are_wrong_leave_nothing_behind() -> None:
     assert (llama.proposed > 0, llama.right) == (True, 0)
 
 
-def test_nothing_is_guessed_while_prompts_are_computed_or_where_it_does_not_pay() -> None:
+def test_nothing_is_guessed_while_prompts_are_computed() -> None:
     llama = Llama(capacity=200, slots=32, period=2)
     llama.submit([1, 2], answer=30)
     for _ in range(12):
@@ -220,14 +220,6 @@ def test_nothing_is_guessed_while_prompts_are_computed_or_where_it_does_not_pay(
     llama.submit(list(range(40)))
     while any(sequence.pending > 1 for sequence in llama.sequences.values()):
         assert all(feed.outputs <= 1 for feed in llama.step())
-    assert worthwhile(0.3, 1, 1.0, 8) == (0, 1.0)
-
-
-@pytest.mark.parametrize(("share", "count"), [(1.0, 15), (0.95, 7), (0.85, 3), (0.3, 0)])
-def test_the_likelier_a_guess_the_more_of_it_is_verified(share: float, count: int) -> None:
-    guesses, expected = worthwhile(share, 1, 1.0, 15)
-    assert guesses == count
-    assert expected == pytest.approx(sum(share**at for at in range(count + 1)))
 
 
 def test_a_long_prompt_beside_streams_makes_steps_only_so_much_longer() -> None:

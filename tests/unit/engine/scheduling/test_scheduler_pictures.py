@@ -6,7 +6,8 @@ from modelyard.engine.kv.cache import KvCache, ShareCells, TrimCells
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import place
 from modelyard.engine.kv.sequence import Sequence
-from modelyard.engine.scheduling.scheduler import ScheduledChunk, Scheduler
+from modelyard.engine.scheduling.chunk import ScheduledChunk
+from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.protocol.prompts import Image
 from modelyard.protocol.values import SequenceId

@@ -9,7 +9,7 @@ import pytest
 
 from modelyard.engine.speculative import ngram as lookup_module
 from modelyard.engine.speculative.ngram import MAX_MATCH_LENGTH, MIN_MATCH_LENGTH, NgramProposer, PredictionProposer
-from modelyard.engine.speculative.policy import worthwhile
+from modelyard.engine.speculative.policy import Offer, plan_drafts
 
 
 def test_what_followed_the_last_tokens_before_is_guessed() -> None:
@@ -64,13 +64,33 @@ def test_guesses_that_fail_are_trusted_less_and_those_that_hold_more() -> None:
     for guesses in (good, bad):
         guesses.propose([1, 2, 3, 4, 1, 2, 3], 1)
     before = good.share
-    good.record_verified(8, 8)
-    bad.record_verified(8, 0)
+    good.record_verified(8, 8, kept=True)
+    bad.record_verified(8, 0, kept=True)
     assert bad.share < before < good.share
-    bad.record_verified(0, 0)
+    bad.record_verified(0, 0, kept=True)
     for _ in range(50):
-        bad.record_verified(8, 0)
+        bad.record_verified(8, 0, kept=True)
     assert bad.share < 0.01
+
+
+def test_a_guess_that_was_uncertain_is_trusted_less_although_it_was_right() -> None:
+    guesses = NgramProposer()
+    guesses.propose([1, 2, 3, 4, 1, 2, 3], 1)
+    before = guesses.share
+    guesses.record_verified(1, 0, kept=False)
+    assert guesses.share < before
+    assert guesses.kept < 1
+
+
+def test_a_guess_that_is_not_trusted_is_trusted_again_after_a_while() -> None:
+    guesses, tokens = NgramProposer(), [1, 2, 3, 4, 1, 2, 3]
+    guesses.propose(tokens, 1)
+    before = guesses.share
+    for _ in range(50):
+        guesses.record_verified(1, 0, kept=False)
+    for _ in range(1000):
+        guesses.propose(tokens, 1)
+    assert (guesses.share, guesses.kept) == pytest.approx((before, 1), rel=0.02)
 
 
 def test_a_long_prompt_is_looked_through_in_parts_and_not_beyond_a_bound(
@@ -92,16 +112,16 @@ PREDICTED = [1, 2, 3, 4, 5, 6, 7]
 class Nothing:
     """Guesses the same wrong token, and notes what it is told of it."""
 
-    share = 0.25
+    share, kept = 0.25, 0.5
 
     def __init__(self) -> None:
-        self.learnt: list[tuple[int, int]] = []
+        self.learnt: list[tuple[int, int, bool]] = []
 
     def propose(self, tokens: Sequence[int], most: int) -> list[int]:
         return [99][:most]
 
-    def record_verified(self, proposed: int, accepted: int) -> None:
-        self.learnt.append((proposed, accepted))
+    def record_verified(self, proposed: int, accepted: int, *, kept: bool) -> None:
+        self.learnt.append((proposed, accepted, kept))
 
 
 def predicted(otherwise: Nothing | None = None) -> PredictionProposer:
@@ -118,9 +138,9 @@ def test_where_it_does_not_another_guesses(said: list[int]) -> None:
     otherwise = Nothing()
     proposer = predicted(otherwise)
     assert proposer.propose([50, 51, *said], 3) == [99]
-    assert proposer.share == otherwise.share
-    proposer.record_verified(1, 0)
-    assert otherwise.learnt == [(1, 0)]
+    assert (proposer.share, proposer.kept) == (otherwise.share, otherwise.kept)
+    proposer.record_verified(1, 0, kept=False)
+    assert otherwise.learnt == [(1, 0, False)]
 
 
 def test_a_prediction_that_fails_is_trusted_less_until_it_costs_nothing() -> None:
@@ -129,10 +149,10 @@ def test_a_prediction_that_fails_is_trusted_less_until_it_costs_nothing() -> Non
     for _ in range(30):
         proposer.propose([50, 51], 4)
         shares.append(proposer.share)
-        proposer.record_verified(4, 0)
+        proposer.record_verified(4, 0, kept=True)
     assert shares == sorted(shares, reverse=True)
-    assert worthwhile(proposer.share, 1, 1.0, 4) == (0, 1.0)
-    proposer.record_verified(4, 4)
+    assert plan_drafts([Offer(4, proposer.share, proposer.kept, 10)], lambda tokens: 0.8 + 0.2 * tokens, 4) == [0]
+    proposer.record_verified(4, 4, kept=True)
     assert proposer.share > shares[-1]
 
 
