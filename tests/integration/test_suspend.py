@@ -334,7 +334,7 @@ def test_what_was_restored_for_a_sequence_in_line_leaves_with_it(smollm2: Path, 
 
 def test_a_dropped_sequence_frees_its_sampler(smollm2: Path, steps: Steps) -> None:
     driven, states = everybody(smollm2, steps, 5, PROMPTS[:2], sampling=Sampling(temperature=0.7, seed=1))
-    free = [state.live.sampler._free for state in states]
+    free = [state.live.sampler._chain._free for state in states]
     gc.collect()
     assert all(finalizer.alive for finalizer in free), "the engine is gone, its sequences are not"
     del states[0]
