@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Sequence
 
@@ -43,7 +44,7 @@ class Served:
         return effects
 
 
-class Simple:
+class Simple(ABC):
     """What policies have in common that serve requests one model after the other and never suspend one.
 
     Attributes:
@@ -97,9 +98,9 @@ class Simple:
                 raise AssertionError(event)
         return [*effects, *self.allocate()]
 
+    @abstractmethod
     def allocate(self) -> Sequence[Effect]:
         """Return the loads and frees that follow."""
-        raise NotImplementedError
 
     @property
     def resident(self) -> set[str]:

@@ -88,8 +88,10 @@ class ElasticContext:
             now: seconds of a monotonic clock.
         """
         cache = self._scheduler.cache
-        may_lack = self._scheduler.waiting or cache.free < FEW_CELLS or self._is_awaiting
         waiting = len(self._scheduler.waiting)
+        # A sequence that comes after others were admitted is a new one, however soon after the last look.
+        self._seen = min(self._seen, waiting)
+        may_lack = waiting or cache.free < FEW_CELLS or self._is_awaiting
         if cache.capacity >= self._context.length or not may_lack or (now < self._look_at and waiting <= self._seen):
             return None
         self._look_at, self._seen = now + LOOK_S, waiting

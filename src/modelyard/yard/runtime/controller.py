@@ -166,6 +166,8 @@ class LifecycleController:
             return request
         # The digest is computed only while some content is refused, because it takes time for long prompts.
         content = content_of(self._display_name(model), message) if self.state.poison else ""
+        # A long conversation takes milliseconds to count, and the engine of a loaded model asks for what it needs.
+        is_loaded = self.state.models[model].load_state is LoadState.LOADED
         self.feed(
             events.RequestArrived(
                 model,
@@ -175,7 +177,7 @@ class LifecycleController:
                 wait.keep_alive_s,
                 content,
                 continues,
-                cells_needed(message),
+                0 if is_loaded else cells_needed(message),
             )
         )
         return request
