@@ -44,7 +44,7 @@ from modelyard.system.malloc import trim_heap
 logger = logging.getLogger(__name__)
 
 # Niceness of the loading thread, which shares cores with running streams: measured in docs/performance.md.
-NICENESS = 19
+NICENESS = 5
 
 # While others compute, a load pauses between tensors for as long as it has worked: at most twice the time of a load.
 MAX_PAUSE_S = 0.05

@@ -50,6 +50,12 @@ class Placement:
         """Whether any device but the host may be used."""
         return self.devices is None or bool(self.devices)
 
+    def is_on_devices(self, layers: int) -> bool:
+        """Whether devices hold all of a model of ``layers`` layers, of a placement with names of devices that exist."""
+        is_whole = self.gpu_layers is None or self.gpu_layers > layers
+        stays = self.cpu_moe_layers or self.kv_on_host or any(place == HOST_NAME for _, place in self.tensor_overrides)
+        return bool(self.devices) and is_whole and not stays
+
     @property
     def of_weights(self) -> Placement:
         """What it says of the weights: equal for models that differ only in where their caches are."""

@@ -69,3 +69,20 @@ def test_tensors_with_places_of_their_own_come_before_experts():
         (host_experts(2), "host"),
     )
     assert overrides_of(ON_HOST) == ()
+
+
+@pytest.mark.parametrize(
+    ("placement", "is_on_devices"),
+    [
+        (Placement(("CUDA0",)), True),
+        (Placement(("CUDA0",), gpu_layers=31), True),
+        (Placement(("CUDA0",), gpu_layers=30), False),
+        (Placement(("CUDA0",), cpu_moe_layers=1), False),
+        (Placement(("CUDA0",), kv_on_host=True), False),
+        (Placement(("CUDA0", "CUDA1"), tensor_overrides=(("ffn", "CUDA1"),)), True),
+        (Placement(("CUDA0",), tensor_overrides=(("ffn", "host"),)), False),
+        (ON_HOST, False),
+    ],
+)
+def test_the_processor_computes_what_is_not_on_devices(placement: Placement, is_on_devices: bool):
+    assert placement.is_on_devices(layers=30) is is_on_devices

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from modelyard.engine.guidance import Constraint, GrammarCompiler, prepare
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
-from modelyard.engine.llama import Batch, Context
+from modelyard.engine.llama import Batch, Context, OpenMpTeam
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.engine_table import EngineRecord
@@ -33,6 +33,9 @@ class StepComputer:
         grammars: has the thread that computes which tokens come next, beside the model.
         device, share: what the engines share, and the share of this one.
         record: shows what is computed.
+
+    Attributes:
+        team: the threads that compute.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class StepComputer:
     ) -> None:
         self._context, self._batch, self._cost, self._vision = context, batch, cost, vision
         self._grammars, self._device, self._share, self._record = grammars, device, share, record
+        self.team = OpenMpTeam()
 
     def compute(self, chunks: Sequence[ScheduledChunk], constraints: Mapping[SequenceId, Constraint]) -> int:
         """Run the model on the tokens of a step; return what ``Context.decode`` returns.
@@ -63,6 +67,7 @@ class StepComputer:
             ids = [chunk.sequence.id for chunk in chunks if chunk.outputs]
             prepare([constraints[each] for each in ids if each in constraints], self._grammars.masks)
         with self._device.step(self._share):
+            self._take_cores(self._context)
             self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
@@ -81,14 +86,21 @@ class StepComputer:
         assert self._vision is not None
         assert sequence.slot is not None
         with self._device.step(self._share):
+            self._take_cores(self._context)
             self._record.begin_step([sequence.id], len(chunk.tokens))
             embeddings = self._vision.embeddings(image)
             position = sequence.position_at(chunk.position)
             return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
 
+    def _take_cores(self, context: Context) -> None:
+        threads = self._device.threads(self._share)
+        context.use_threads(threads)
+        self.team.use(threads)
+
     def draft(self, drafter: DraftModel, running: Sequence[TokenSequence]) -> None:
         """Run the draft model for all running sequences."""
         with self._device.step(self._share):
+            self._take_cores(drafter.context)
             # The draft model first computes what it has not computed yet of the sequences, which may be all of it.
             tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
             self._record.begin_step([sequence.id for sequence in running], tokens)

@@ -39,7 +39,7 @@ from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
 from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.engine.scheduling.fair_share import Device, DeviceShare
+from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
@@ -97,7 +97,9 @@ class GenerationLoop:
         checkpoints = None
         if not self._model.can_trim:
             checkpoints = CheckpointStore(checkpoint_limit(self._context) if settings.prefix_slots else 0)
-        self._device, self._share = device, DeviceShare(settings.weight, settings.priority)
+        self._device = device
+        is_on_host = settings.placement.kv_on_host or not loaded.model.is_on_devices
+        self._share = device.make_share(settings.weight, settings.priority, is_on_host=is_on_host)
         self._record = record
         self._drafter = loaded.drafter
         self._scheduler = Scheduler(
@@ -279,10 +281,13 @@ class GenerationLoop:
         """Handle all messages up to a Stop, and return that; block for one only while there is nothing to compute."""
         is_stalled = self._scheduler.is_stalled
         wait = self._scheduler.is_idle or is_stalled
+        timeout = self._stalled_poll_s() if is_stalled else self._computer.team.idle_s
         while True:
             try:
-                message = self._inbox.get(block=wait, timeout=self._stalled_poll_s() if is_stalled else None)
+                message = self._inbox.get(block=wait, timeout=timeout)
             except Empty:
+                if wait and not is_stalled:
+                    self._computer.team.end()
                 return None
             wait = False
             match message:

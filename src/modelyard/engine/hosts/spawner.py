@@ -14,8 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from modelyard.system.openmp import for_engine_process
-
 _PROGRAM: Final = "modelyard.engine.hosts.spawner_program"
 
 # The imports take 0.7 s on an idle machine.
@@ -119,7 +117,7 @@ class _Program:
                 [sys.executable, "-P", "-m", _PROGRAM, str(theirs.fileno())],
                 stdin=subprocess.DEVNULL,
                 # llama.cpp's own message is enough, and a debugger's trace takes seconds.
-                env={**for_engine_process(os.environ), "GGML_NO_BACKTRACE": "1"},
+                env={**os.environ, "GGML_NO_BACKTRACE": "1"},
                 pass_fds=[theirs.fileno()],
                 # Ctrl-C at the terminal signals the server only.
                 process_group=0,

@@ -25,6 +25,7 @@ from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.engine.llama import resolve_here
 from modelyard.engine.llama.weight_check import find_broken_tensor
 from modelyard.engine.loading.weights import WeightsPool
+from modelyard.engine.scheduling.fair_share import Device
 from modelyard.errors import EngineError, UnusableModel
 from modelyard.protocol.events import (
     Died,
@@ -45,12 +46,11 @@ from modelyard.protocol.messages import Message, Resume
 from modelyard.protocol.prompts import Sampling, Text, Tokens
 from modelyard.protocol.requests import Embed, Rank, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
-from modelyard.system.cores import usable_cores
 from modelyard.system.reporting_process import end_with_parent, report
 
 # Ordinary text in several scripts, with digits and punctuation.
 SAMPLE: Final = "The 3 quick foxes, 12 of them, jump!\n\tВсё течёт. 日本語 αβγ 👋"
-NICENESS: Final = 10
+NICENESS: Final = 5
 ANSWER_TOKENS: Final = 2
 # Long enough for a Stop to arrive in the middle.
 LONG_ANSWER_TOKENS: Final = 6
@@ -86,6 +86,7 @@ class Trial:
         self._settings = task.settings
         self._vocabulary_size = task.vocabulary_size
         self._is_large = not task.repacks
+        self._device = Device(cores=task.cores)
         self._pool = WeightsPool(are_repacked=task.repacks)
         self._events: SimpleQueue[Event] = SimpleQueue()
         self._engine: Engine | None = None
@@ -112,7 +113,7 @@ class Trial:
         report(step="reading the weights")
         for path in self._settings.paths:
             try:
-                broken = find_broken_tensor(path, usable_cores())
+                broken = find_broken_tensor(path, self._device.cores)
             except UnusableModel as unreadable:
                 raise Failure(str(unreadable)) from unreadable
             if broken is not None:
@@ -190,7 +191,7 @@ class Trial:
 
     def _start(self, step: str) -> None:
         report(step=step)
-        self._engine = Engine(self._settings, self._publish, self._pool, templates=_NoTemplates())
+        self._engine = Engine(self._settings, self._publish, self._pool, self._device, templates=_NoTemplates())
         self._engine.start()
         loaded = self._wait(lambda event: isinstance(event, Loaded))
         assert isinstance(loaded, Loaded)

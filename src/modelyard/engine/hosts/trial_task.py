@@ -72,12 +72,14 @@ class TrialTask:
         vocabulary_size: number of tokens.
         repacks: whether llama.cpp repacks the weights for its kernels.
         limits: limits of the process.
+        cores: cores that it computes on; None: all that the process may use.
     """
 
     settings: EngineSettings
     vocabulary_size: int
     repacks: bool
     limits: TrialLimits
+    cores: int | None = None
 
 
 def trial_of(

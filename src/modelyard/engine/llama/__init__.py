@@ -10,6 +10,7 @@ from modelyard.engine.llama.context import Context
 from modelyard.engine.llama.devices import devices, features
 from modelyard.engine.llama.library import can_offload, version
 from modelyard.engine.llama.model import InfillTokens, Model
+from modelyard.engine.llama.openmp_team import OpenMpTeam
 from modelyard.engine.llama.placing import resolve_here
 from modelyard.engine.llama.pooled_context import POOLINGS, PooledContext, Pooling
 from modelyard.engine.llama.projector import PreparedImage, Projector, SpanEmbeddings, SpanSize
@@ -24,6 +25,7 @@ __all__ = [
     "DrySampler",
     "InfillTokens",
     "Model",
+    "OpenMpTeam",
     "PooledContext",
     "Pooling",
     "PreparedImage",

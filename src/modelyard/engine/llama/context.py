@@ -114,6 +114,12 @@ class Context:
                 raise RuntimeError(f"llama.cpp cannot make the context again: {lost}") from refused
             raise
 
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next call on."""
+        if threads != self._params.n_threads:
+            self._params.n_threads = self._params.n_threads_batch = threads
+            lib.llama_set_n_threads(self.pointer, threads, threads)
+
     @property
     def has_memory(self) -> bool:
         """Whether the model keeps a KV cache or a state, without which it cannot generate."""

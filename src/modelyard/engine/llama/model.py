@@ -80,6 +80,7 @@ class Model:
         self.size_bytes = int(lib.llama_model_size(self.pointer))
         self.allocated_bytes = weights.allocated_bytes
         self.placement = weights.placement
+        self.is_on_devices = weights.placement.is_on_devices(int(lib.llama_model_n_layer(self.pointer)))
         self.device_bytes = weights.device_bytes
         self.mapped_bytes = weights.mapped_bytes
         # Window of layers with a sliding window, in tokens; 0 where all layers see everything.

@@ -73,10 +73,17 @@ class PooledContext:
         self.pooling = pooling
         self.slots = slots
         self.step_tokens = step_tokens
+        self._threads = threads
         self.dimensions = model.scores if pooling == "rank" else model.dimensions
         self._memory = lib.llama_get_memory(self.pointer)
         self._compute = lib.llama_encode if model.is_encoder_with_memory else lib.llama_decode
         self._batch = Batch(step_tokens)
+
+    def use_threads(self, threads: int) -> None:
+        """Compute with so many threads from the next call on."""
+        if threads != self._threads:
+            self._threads = threads
+            lib.llama_set_n_threads(self.pointer, threads, threads)
 
     @property
     def has_memory(self) -> bool:

@@ -16,13 +16,14 @@ import numpy.typing as npt
 
 from modelyard.engine.input.reading_pool import ReadingPool, outcome_of
 from modelyard.engine.input.tokenize_worker import TokenizeWorker
+from modelyard.engine.llama import OpenMpTeam
 from modelyard.engine.messages import LoopMessage, PromptRead
 from modelyard.engine.pooling.embed_input import InputReader
 from modelyard.engine.pooling.load import LoadedPoolingModel
 from modelyard.engine.pooling.queue import EmbedQueue, Job
 from modelyard.engine.pooling.rank_input import PairReader
 from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.engine.scheduling.fair_share import Device, DeviceShare
+from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ContextNotPermitted, EngineError, ModelyardError, UnsupportedOperation
 from modelyard.protocol.events import Cancelled, Embedded, Event, Failed, Publish, Ranked, Returned
@@ -74,13 +75,16 @@ class PoolingLoop:
         self._context, self._inputs = loaded.context, loaded.inputs
         self._inbox = inbox
         self._publish = publish
-        self._device, self._share = device, DeviceShare(settings.weight, settings.priority)
+        self._device = device
+        is_on_host = settings.placement.kv_on_host or not loaded.model.is_on_devices
+        self._share = device.make_share(settings.weight, settings.priority, is_on_host=is_on_host)
         self._record = record
         self._queue = EmbedQueue(settings.batch_tokens, settings.max_seqs)
         self._readers = ReadingPool(settings.name, record)
         self._tokenize_worker = TokenizeWorker(settings.name, loaded.model, publish, self._readers, record, inbox.put)
         self._tokenizers = loaded.tokenizers
         self._reading: dict[SequenceId, _PendingRequest] = {}
+        self._team = OpenMpTeam()
 
     def serve(self) -> Stop:
         """Serve until a Stop arrives, and return it."""
@@ -123,9 +127,12 @@ class PoolingLoop:
         events: list[Event] = []
         stop: Stop | None = None
         while stop is None:
+            waits = not self._queue and not events
             try:
-                message = self._inbox.get(block=not self._queue and not events)
+                message = self._inbox.get(block=waits, timeout=self._team.idle_s)
             except Empty:
+                if waits:
+                    self._team.end()
                 break
             if isinstance(message, Stop):
                 stop = message
@@ -210,6 +217,9 @@ class PoolingLoop:
         if not batch:
             return
         with self._device.step(self._share):
+            threads = self._device.threads(self._share)
+            self._context.use_threads(threads)
+            self._team.use(threads)
             requests = list(dict.fromkeys(entry.job.request for entry in batch))
             self._record.begin_step(requests, sum(len(entry.tokens) for entry in batch))
             vectors = self._context.embed([entry.tokens for entry in batch])

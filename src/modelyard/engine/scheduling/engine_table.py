@@ -40,11 +40,11 @@ _MAGIC, GENERATION = 0, 1
 
 # Words of a record.
 _PID, _TAKES_PART = 0, 1
-_SHARE, _SHARE_WORDS = 2, 5
+_SHARE, _SHARE_WORDS = 2, 6
 # What the engine does, and above that, shifted by _COUNT_SHIFT, the number of sequences in the step: one word, so
 # that both change at once.
-_STATE, _STEPS, _TOKENS = 7, 8, 9
-_DIGEST = 10
+_STATE, _STEPS, _TOKENS = 8, 9, 10
+_DIGEST = 11
 _NAME = _DIGEST + DIGEST_BYTES // _WORD
 _READING = _NAME + MAX_NAME_BYTES // _WORD
 _COMPUTING = _READING + MAX_READING
@@ -55,13 +55,14 @@ SHARE_BYTES: Final = _SHARE_WORDS * _WORD
 TABLE_BYTES: Final = (MAX_ENGINES + 1) * _RECORD_BYTES
 
 _COUNT_SHIFT: Final = 8
+_DOING_MASK: Final = (1 << _COUNT_SHIFT) - 1
 _DOINGS: Final[tuple[Doing, ...]] = get_args(Doing)
 _NUMBERS: Final[dict[Doing, int]] = {doing: number for number, doing in enumerate(_DOINGS)}
 _COMPUTES: Final = _NUMBERS["computing"]
 
 # Native words: in a fixed byte order, the struct module may write byte by byte.
 _IDS: Final = tuple(struct.Struct(f"@{count}Q") for count in range(MAX_COMPUTING + 1))
-_SIGNATURE: Final = int.from_bytes(b"MYARDET1", "little")
+_SIGNATURE: Final = int.from_bytes(b"MYARDET2", "little")
 
 # Limit of reads of a record that changes meanwhile: a step takes a millisecond or more, a read some microseconds.
 _MAX_READS: Final = 100
@@ -97,7 +98,7 @@ class EngineRecord:
 
     Attributes:
         index: place in the table.
-        share: five floats that ``engine.scheduling.fair_share`` keeps there.
+        share: six floats that ``engine.scheduling.fair_share`` keeps there.
     """
 
     __slots__ = ("_bytes", "_lock", "_reading", "_steps", "_words", "index", "share")
@@ -128,7 +129,7 @@ class EngineRecord:
     @property
     def doing(self) -> Doing:
         """What the engine's own thread does. Setting it ends a step."""
-        return _DOINGS[self._words[_STATE] & ((1 << _COUNT_SHIFT) - 1)]
+        return _DOINGS[self._words[_STATE] & _DOING_MASK]
 
     @doing.setter
     def doing(self, doing: Doing) -> None:
@@ -293,6 +294,10 @@ class EngineTable:
         self.words[self._at(record.index) + _TAKES_PART] = int(takes_part)
         self.announce()
 
+    def is_computing(self, index: int) -> bool:
+        """Whether the engine at a place of the table computes a step."""
+        return self.words[self._at(index) + _STATE] & _DOING_MASK == _COMPUTES
+
     def shares(self) -> Iterator[tuple[int, int, memoryview[float]]]:
         """Yield index, process and share of each engine that takes part."""
         for index in self._taken():
@@ -360,7 +365,7 @@ def _activity(words: memoryview[int]) -> EngineActivity:
             break
     else:
         ids = []
-    number = state & ((1 << _COUNT_SHIFT) - 1)
+    number = state & _DOING_MASK
     doing: Doing = _DOINGS[number] if number < len(_DOINGS) else "idle"
     reading = tuple(word - 1 for word in words[_READING : _READING + MAX_READING].tolist() if word)
     digest = words[_DIGEST:_NAME].tobytes()

@@ -1,9 +1,9 @@
-"""How engines that compute at the same time share their device, where their parts are not equal.
+"""How engines that compute at the same time share their device.
 
-Steps of several engines run at once: the operating system gives each about the same part of the cores, which is as fast
-as taking turns and leaves smaller gaps (docs/performance.md). It does not know weights and priorities: an engine
-that is ahead of its part, or less urgent, waits before its next step, for a bounded time. The engines may run in
-several processes: the device time of each is in a table that all read (``engine/scheduling/engine_table.py``).
+Steps of several engines run at once, each on its part of the cores (``engine/scheduling/cores.py``), which is as fast
+as taking turns and leaves smaller gaps (docs/performance.md). Where weights or priorities differ, an engine that is
+ahead of its part, or less urgent, waits before its next step, for a bounded time. The engines may run in several
+processes: the device time of each is in a table that all read (``engine/scheduling/engine_table.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+from modelyard.engine.scheduling.cores import threads_of
 from modelyard.engine.scheduling.engine_table import GENERATION, SHARE_BYTES, EngineRecord, EngineTable
+from modelyard.system.cores import usable_cores
 
 # Upper bound of the time that a step waits for other engines.
 MAX_WAIT_S = 1.0
@@ -31,7 +33,7 @@ RECENT_S = 0.05
 POLL_S = 0.002
 
 # Indices of the fields of a share.
-_WEIGHT, _PRIORITY, _VIRTUAL_TIME, _IS_ACTIVE, _LAST_STEP = range(5)
+_WEIGHT, _PRIORITY, _VIRTUAL_TIME, _IS_ACTIVE, _LAST_STEP, _THREADS = range(6)
 
 
 class DeviceShare:
@@ -41,17 +43,21 @@ class DeviceShare:
         weight: part of the device time, relative to the weights of the other engines.
         priority: while this engine computes, engines with a lower priority wait.
         fields: the fields of an engine that takes part already; None: new ones.
+        threads: with how many threads the engine can compute at the most.
 
     Attributes:
-        fields: the five floats, by the indices above.
+        fields: the six floats, by the indices above.
     """
 
     __slots__ = ("fields",)
 
-    def __init__(self, weight: float = 1.0, priority: int = 0, fields: memoryview[float] | None = None) -> None:
+    def __init__(
+        self, weight: float = 1.0, priority: int = 0, fields: memoryview[float] | None = None, *, threads: int = 1
+    ) -> None:
         if fields is None:
             fields = memoryview(bytearray(SHARE_BYTES)).cast("d")
             fields[_WEIGHT], fields[_PRIORITY], fields[_LAST_STEP] = weight, priority, -math.inf
+            fields[_THREADS] = threads
         self.fields = fields
 
     def move(self, fields: memoryview[float]) -> None:
@@ -72,6 +78,11 @@ class DeviceShare:
     def priority(self) -> float:
         """Engines with a lower priority wait while this one computes."""
         return self.fields[_PRIORITY]
+
+    @property
+    def threads(self) -> int:
+        """With how many threads the engine can compute at the most."""
+        return int(self.fields[_THREADS])
 
     @property
     def virtual_time(self) -> float:
@@ -106,11 +117,14 @@ class _View:
     """The engines that take part, as of one generation of the table.
 
     Attributes:
+        indices: their places in the table.
+        shares: their shares.
         is_even: whether all have the same weight and priority.
         is_local: whether all run in this process.
     """
 
     generation: int | None
+    indices: tuple[int, ...] = ()
     shares: tuple[DeviceShare, ...] = ()
     is_even: bool = True
     is_local: bool = True
@@ -121,10 +135,15 @@ class Device:
 
     Args:
         table: the table of the engines of all processes; None: only the engines of this process.
+        cores: number of cores on which they compute; None: all that this process may use.
+
+    Attributes:
+        cores: number of cores on which they compute.
     """
 
-    def __init__(self, table: EngineTable | None = None) -> None:
+    def __init__(self, table: EngineTable | None = None, *, cores: int | None = None) -> None:
         self.table = table or EngineTable()
+        self.cores = usable_cores() if cores is None else cores
         self._words = self.table.words
         self._change = threading.Condition()
         self._own: dict[int, DeviceShare] = {}
@@ -135,6 +154,15 @@ class Device:
         """Whether any engine has something to compute."""
         now = time.monotonic()
         return any(is_busy(share, now) for share in self._current().shares)
+
+    def make_share(self, weight: float, priority: int, *, is_on_host: bool) -> DeviceShare:
+        """Return the share of a new engine.
+
+        Args:
+            weight, priority: see ``DeviceShare``.
+            is_on_host: whether the processor computes at least a part of its model.
+        """
+        return DeviceShare(weight, priority, threads=self.cores if is_on_host else 1)
 
     @contextmanager
     def joined(self, share: DeviceShare, record: EngineRecord | None = None) -> Iterator[EngineRecord]:
@@ -169,6 +197,21 @@ class Device:
             share.change(weight, priority)
             self.table.announce()
             self._change.notify_all()
+
+    def threads(self, share: DeviceShare) -> int:
+        """Return with how many threads an engine that takes part computes its next step."""
+        view = self._current()
+        if len(view.shares) == 1:
+            return share.threads
+        now, place = time.monotonic(), 0
+        usable: list[int] = []
+        for index, each in zip(view.indices, view.shares, strict=True):
+            if each is share:
+                place = len(usable)
+            elif now >= each.last_step + RECENT_S and not self.table.is_computing(index):
+                continue
+            usable.append(each.threads)
+        return threads_of(place, usable, self.cores, int(now))
 
     @contextmanager
     def step(self, share: DeviceShare) -> Iterator[None]:
@@ -216,6 +259,7 @@ class Device:
         shares = tuple(self._own.get(index) or DeviceShare(fields=fields) for index, _, fields in found)
         self._view = view = _View(
             generation,
+            tuple(index for index, _, _ in found),
             shares,
             is_even=len({(share.weight, share.priority) for share in shares}) <= 1,
             is_local=all(owner == pid for _, owner, _ in found),

@@ -241,7 +241,9 @@ class EngineFactory:
             await self._plan(model, files, settings, self._dry_loads)
         if self._trials is not None and spec.config.runtime.trial:
             for task, _ in trial_tasks(files, settings):
-                await self._try(model, self._trials, task)
+                # Beside streams one thread is done sooner than several that wait for each other.
+                is_beside = self._hosts is not None and self._hosts.are_computing
+                await self._try(model, self._trials, replace(task, cores=1) if is_beside else task)
         settings = replace(settings, first_cells=cells or None)
         if self._make_handle is not None:
             return self._make_handle(settings, publish)

@@ -103,6 +103,11 @@ class EngineHosts:
         for backend in missing_backends():
             logger.warning("%s", backend)
 
+    @property
+    def are_computing(self) -> bool:
+        """Whether any engine has something to compute."""
+        return self._device.is_busy
+
     def isolates(
         self,
         paths: Sequence[Path],

@@ -166,7 +166,9 @@ def _trial_state(task: TrialTask) -> _TrialState:
     # llama.cpp depends on neither the name of a model nor its chat template.
     placement = tried_placement(task.settings.placement)
     settings = replace(task.settings, name="", chat_template=None, placement=placement, draft_placement=ANYWHERE)
-    return replace(task, settings=settings), tuple((stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats)
+    return replace(task, settings=settings, cores=None), tuple(
+        (stat.st_ino, stat.st_size, stat.st_mtime_ns) for stat in stats
+    )
 
 
 @contextmanager

@@ -211,7 +211,7 @@ def test_another_file_is_no_table(tmp_path: Path, contents: bytes) -> None:
 
 
 def test_any_bytes_behind_a_signature_can_be_read() -> None:
-    contents = b"MYARDET1" + b"\xff" * (TABLE_BYTES - 8)
+    contents = b"MYARDET2" + b"\xff" * (TABLE_BYTES - 8)
     assert len(activities_in(contents)) == MAX_ENGINES
     assert {len(activity.computing) for activity in activities_in(contents)} == {MAX_COMPUTING}
 
