@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 from conftest import two_models
-from modelyard.engine.generation.loop import GenerationLoop
+from modelyard.engine.generation.step import StepRunner
 from support.server import WAIT_S, RunningServer, serving
 
 CYCLES = 60
@@ -151,14 +151,14 @@ def test_a_stopped_client_process_holds_up_nobody(server: RunningServer) -> None
 
 @pytest.mark.long
 def test_a_real_engine_that_dies_takes_nobody_with_it(server: RunningServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    step, faults = GenerationLoop._step, threading.Semaphore(0)
+    run, faults = StepRunner.run, threading.Semaphore(0)
 
-    def faulty(loop: GenerationLoop) -> None:
-        if loop._name == "smollm2" and faults.acquire(blocking=False):
+    def faulty(step: StepRunner) -> None:
+        if step._name == "smollm2" and faults.acquire(blocking=False):
             raise RuntimeError("a fault in the test")
-        step(loop)
+        run(step)
 
-    monkeypatch.setattr(GenerationLoop, "_step", faulty)
+    monkeypatch.setattr(StepRunner, "run", faulty)
     other: dict[str, Any] = {**STORY, "model": "google/gemma3", "max_tokens": 60}
     body = {**STORY, "max_tokens": 300, "stream": True}
     with ThreadPoolExecutor(1) as pool:

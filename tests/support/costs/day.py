@@ -9,20 +9,15 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.residency.effects import ComputeFootprint, Effect, Free, Grant, Reject, StartLoad
 from modelyard.yard.residency.events import (
-    ComputeFootprint,
-    Effect,
     EngineFreed,
     EngineLoaded,
-    Free,
-    Grant,
-    Reject,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
     ResidencyEvent,
     Sized,
-    StartLoad,
 )
 from modelyard.yard.residency.state import RequestId
 from support.costs.engine import Engine, Job

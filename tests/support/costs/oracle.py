@@ -7,7 +7,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 
-from modelyard.yard.residency.events import Effect
+from modelyard.yard.residency.effects import Effect
 from support.costs.machine import Machine
 from support.costs.policies import Simple
 from support.costs.traffic import Day

@@ -8,17 +8,8 @@ from collections import Counter
 from collections.abc import Sequence
 
 from modelyard.yard.residency import advance_clock, step
-from modelyard.yard.residency.events import (
-    Effect,
-    EngineFreed,
-    EngineLoaded,
-    Free,
-    Grant,
-    RequestArrived,
-    RequestEnded,
-    ResidencyEvent,
-    StartLoad,
-)
+from modelyard.yard.residency.effects import Effect, Free, Grant, StartLoad
+from modelyard.yard.residency.events import EngineFreed, EngineLoaded, RequestArrived, RequestEnded, ResidencyEvent
 from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, WaitPolicy
 from support.costs.machine import Machine
 from support.costs.traffic import Day

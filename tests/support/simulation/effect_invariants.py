@@ -22,7 +22,7 @@ from modelyard.errors import (
 )
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.residency.deaths import MAX_DEATHS_SURVIVED
-from modelyard.yard.residency.events import (
+from modelyard.yard.residency.effects import (
     Abort,
     Blame,
     Complete,

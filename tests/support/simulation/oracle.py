@@ -11,7 +11,7 @@ from typing import NamedTuple
 from modelyard.protocol.placement import HOST_NAME, Placement
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.deaths import MAX_DEATHS_IN_ROW, MAX_DEATHS_WHILE_LOADING, POISON_S
-from modelyard.yard.residency.events import (
+from modelyard.yard.residency.effects import (
     Abort,
     Blame,
     Complete,
@@ -23,10 +23,10 @@ from modelyard.yard.residency.events import (
     RefuseGrowth,
     Reject,
     Remove,
-    ResidencyEvent,
     Resize,
     StartLoad,
 )
+from modelyard.yard.residency.events import ResidencyEvent
 from modelyard.yard.residency.failures import MAX_BACKOFF_S
 from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
 

@@ -7,16 +7,8 @@ from typing import Any
 
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
-from modelyard.yard.residency.events import (
-    Effect,
-    EngineLoaded,
-    EngineLoadFailed,
-    Free,
-    Grant,
-    RequestArrived,
-    RequestEnded,
-    StartLoad,
-)
+from modelyard.yard.residency.effects import Effect, Free, Grant, StartLoad
+from modelyard.yard.residency.events import EngineLoaded, EngineLoadFailed, RequestArrived, RequestEnded
 from modelyard.yard.residency.state import RequestId
 from support.simulation.script import Script
 

@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
-from modelyard.yard.residency.events import EngineLoadFailed, Free, StartLoad
+from modelyard.yard.residency.effects import Free, StartLoad
+from modelyard.yard.residency.events import EngineLoadFailed
 from modelyard.yard.residency.state import LoadState
 from support.simulation.oracle import Moment, Oracle, Phase, exceeded, taken
 

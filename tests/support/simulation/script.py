@@ -7,19 +7,15 @@ from typing import Any
 
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step
+from modelyard.yard.residency.effects import Effect, Free, Grant, Reject, StartLoad
 from modelyard.yard.residency.events import (
-    Effect,
     EngineFreed,
     EngineLoaded,
-    Free,
-    Grant,
-    Reject,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
     ResidencyEvent,
     Sized,
-    StartLoad,
     Tick,
 )
 from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, RequestId, Residency, WaitPolicy

@@ -13,13 +13,13 @@ from modelyard.errors import (
 )
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.residency.deaths import MAX_DEATHS_SURVIVED
+from modelyard.yard.residency.effects import Reject
 from modelyard.yard.residency.events import (
     EngineDied,
     EngineDying,
     EngineLoadFailed,
     FilesReplaced,
     FilesWrittenOver,
-    Reject,
     RequestArrived,
 )
 from modelyard.yard.residency.state import ABSENT, MOVE, LoadState, WaitKind

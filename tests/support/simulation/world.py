@@ -12,11 +12,10 @@ from collections.abc import Callable, MutableSequence
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step as real_step
+from modelyard.yard.residency.effects import ComputeFootprint, Effect, Free, Grant, Resize, StartLoad
 from modelyard.yard.residency.events import (
-    ComputeFootprint,
     ContextResized,
     ContextWanted,
-    Effect,
     EngineDied,
     EngineDying,
     EngineFreed,
@@ -24,8 +23,6 @@ from modelyard.yard.residency.events import (
     EngineLoadFailed,
     FilesReplaced,
     FilesWrittenOver,
-    Free,
-    Grant,
     HoldReleased,
     Outgrown,
     RequestArrived,
@@ -33,9 +30,7 @@ from modelyard.yard.residency.events import (
     RequestEnded,
     RequestSuspended,
     ResidencyEvent,
-    Resize,
     Sized,
-    StartLoad,
     Tick,
     WeightsLost,
 )

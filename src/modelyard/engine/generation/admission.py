@@ -11,31 +11,18 @@ from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 
-from modelyard.engine.chat.chat_format import ChatFormat, ends_with_call, parser_of, text_grammar
+from modelyard.engine.chat.chat_format import ChatFormat, text_grammar
 from modelyard.engine.generation.running import RunningSequence
+from modelyard.engine.generation.sequence_builder import Admitted, ReadyRequest, SequenceBuilder
 from modelyard.engine.guidance import Constraint, GrammarCompiler
-from modelyard.engine.input.prompt_encoder import PreparedPrompt, ReadPrompt
+from modelyard.engine.input.prompt_encoder import PreparedPrompt
 from modelyard.engine.input.reading_pool import ReadingPool, is_quick, outcome_of
-from modelyard.engine.kv.sequence import Proposer, Sequence
 from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
-from modelyard.engine.output.logprobs import LogprobRecorder
-from modelyard.engine.output.output import ALL_TOKENS, SequenceOutput
-from modelyard.engine.output.reasoning_budget import (
-    BudgetedSampler,
-    ReasoningBudget,
-    ReasoningCounter,
-    ReasoningSpan,
-)
-from modelyard.engine.output.restricted import RestrictedSampler
-from modelyard.engine.output.sampler import ConstrainedSampler, Sampler, make_sampler
 from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.engine.speculative.draft_model import DraftProposer
-from modelyard.engine.speculative.ngram import NgramProposer, PredictionProposer
-from modelyard.engine.speculative.policy import DRAFT_MODEL_CREDIT
 from modelyard.errors import ContextLengthExceeded, ContextNotPermitted, InvalidRequest, ModelyardError
-from modelyard.protocol.prompts import Chat, Sampling, Text, media_of
+from modelyard.protocol.prompts import Chat, Sampling, media_of
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import SequenceId
@@ -93,23 +80,6 @@ def excluded_texts(bad_words: Iterable[str]) -> list[str]:
 
 
 @dataclass(frozen=True, slots=True)
-class Admitted:
-    """A request that can be computed.
-
-    Attributes:
-        running: its sequence.
-        echo: text that its answer begins with.
-        resumed: state that it continues from; None: it is new.
-        repairs: as in ``Accepted``.
-    """
-
-    running: RunningSequence
-    echo: str = ""
-    resumed: SuspendedSequence | None = None
-    repairs: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class _Reading:
     """A request whose prompt is being read, and the state that it continues from, if any."""
 
@@ -135,27 +105,10 @@ class _Prepared:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """A request whose prompt is tokenised, images included."""
-
-    request: Submit
-    resumed: SuspendedSequence | None
-    prompt: ReadPrompt
-    prediction: list[int]
-    bias: Mapping[int, float]
-    excluded: list[tuple[int, ...]]
-
-    @property
-    def answer(self) -> tuple[int, ...]:
-        """The tokens of the answer that the request continues."""
-        return () if self.resumed is None else self.resumed.answer
-
-
-@dataclass(frozen=True, slots=True)
 class _Compiling:
     """A request whose grammar is being compiled; ``dry`` holds its DRY sampler, once that is made."""
 
-    ready: _Ready
+    ready: ReadyRequest
     outcome: Future[Constraint | None]
     dry: list[DrySampler]
 
@@ -193,8 +146,7 @@ class Admission:
         self._length = loaded.context.length
         self._prompts, self._defaults = loaded.prompts, loaded.sampling
         self._chat_format: ChatFormat | None = loaded.chat_format
-        self._drafts = loaded.drafter is not None
-        self._prompt_lookup = prompt_lookup
+        self._builder = SequenceBuilder(loaded, prompt_lookup=prompt_lookup)
         self._send = send
         self._arrivals = 0
         self._pending: dict[SequenceId, _Reading | _Compiling] = {}
@@ -313,10 +265,10 @@ class Admission:
             grammar = self._chat_format.grammar(request, request.prompt, prompt.output_format)
         else:
             grammar = text_grammar(request)
-        ready = _Ready(request, resumed, prompt, prepared.prediction, prepared.bias, prepared.excluded)
+        ready = ReadyRequest(request, resumed, prompt, prepared.prediction, prepared.bias, prepared.excluded)
         sampling = request.sampling.over(self._defaults)
         if grammar is None and not sampling.dry_multiplier:
-            return self._admitted(ready, None, [])
+            return self._build(ready, None, [])
         dry: list[DrySampler] = []
 
         def make() -> str | None:
@@ -349,7 +301,7 @@ class Admission:
         if failure is not None and not isinstance(failure, ModelyardError):
             # Any failure of a grammar, such as a schema nested too deep or a panic in Rust, fails this request alone.
             raise InvalidRequest(f"Its grammar cannot be made: {type(failure).__name__}: {failure}") from failure
-        return self._admitted(pending.ready, message.constraint.result(), pending.dry)
+        return self._build(pending.ready, message.constraint.result(), pending.dry)
 
     def discard(self, sequence: SequenceId) -> bool:
         """Discard a request that is not admitted yet; whether there was one."""
@@ -358,128 +310,13 @@ class Admission:
             pending.outcome.cancel()
         return pending is not None
 
+    def _build(self, ready: ReadyRequest, constraint: Constraint | None, dry: list[DrySampler]) -> Admitted:
+        return self._builder.build(ready, self.next_arrival(), constraint, dry[0] if dry else None)
+
     def next_arrival(self) -> int:
         """Return the place of the next sequence in the order of arrival."""
         self._arrivals += 1
         return self._arrivals - 1
-
-    def _admitted(self, ready: _Ready, constraint: Constraint | None, dry: list[DrySampler]) -> Admitted:
-        request, resumed, prompt = ready.request, ready.resumed, ready.prompt
-        tokens = [token for token in prompt.tokens if token >= 0] if prompt.images else prompt.tokens
-        output = self._output(request, prompt)
-        sampler: Sampler = make_sampler(
-            replace(request.sampling.over(self._defaults), logit_bias=ready.bias),
-            self._model,
-            self._length,
-            tokens,
-            ban_end=request.ignore_eos,
-            end_tokens=output.end_tokens,
-            min_tokens=request.min_tokens,
-            dry=dry[0] if dry else None,
-            answer=ready.answer,
-        )
-        piece = partial(self._model.piece_of, visible_specials=output.visible_specials)
-        span, budget = self._reasoning(request, prompt, piece)
-        if budget is not None:
-            for token in ready.answer:
-                budget.accept(token)
-            sampler = BudgetedSampler(sampler, budget)
-        if request.allowed_tokens is not None or ready.excluded:
-            sampler = RestrictedSampler(
-                sampler, self._model.vocab_size, request.allowed_tokens, ready.excluded, ready.answer
-            )
-        if constraint is not None:
-            constraint.tokens_left = output.max_tokens - len(ready.answer)
-            sampler = ConstrainedSampler(sampler, constraint)
-        sequence = Sequence(
-            request.sequence,
-            self.next_arrival(),
-            prompt.tokens,
-            request.priority,
-            prompt.images,
-            request.cache_salt,
-        )
-        sequence.scores_prompt = request.scores_prompt and not ready.answer
-        counter = None if span is None else ReasoningCounter(span)
-        calls = None
-        if isinstance(request.prompt, Chat) and prompt.output_format is not None and ends_with_call(request.prompt):
-            calls = parser_of(prompt.output_format, request.prompt)
-        if resumed is not None:
-            sequence.tokens.extend(resumed.answer)
-            sequence.cached_tokens = resumed.cached_tokens
-            pieces = [self._model.piece_of(token, output.visible_specials) for token in resumed.answer]
-            text = output.replay(resumed.answer, pieces, resumed.pending_logprobs)
-            if counter is not None:
-                for each in pieces:
-                    counter.push(each)
-            if calls is not None:
-                calls.push(text)
-        if sampler.can_verify:
-            sequence.proposer = self._proposer(prompt, ready.prediction[: output.max_tokens])
-            if self._drafts:
-                sequence.credit = DRAFT_MODEL_CREDIT
-        running = RunningSequence(
-            request, prompt.output_format, sequence, output, sampler, reasoning=counter, budget=budget, calls=calls
-        )
-        if sequence.scores_prompt:
-            running.echo = self._echo(request, tokens) if request.echoes else ""
-            top = max(request.prompt_logprobs or 0, (request.logprobs or 0) if request.echoes else 0)
-            running.prompt_recorder = LogprobRecorder(top, self._model.visible_piece)
-            return Admitted(running, "", resumed, prompt.repairs)
-        echo = self._echo(request, tokens) if request.echoes and resumed is None else ""
-        return Admitted(running, echo, resumed, prompt.repairs)
-
-    def _reasoning(
-        self, request: Submit, prompt: ReadPrompt, piece: Callable[[int], bytes]
-    ) -> tuple[ReasoningSpan | None, ReasoningBudget | None]:
-        """Return how the reasoning of an answer is marked, and its budget; None where it has none."""
-        chat, chat_format = request.prompt, self._chat_format
-        if (
-            not isinstance(chat, Chat)
-            or chat_format is None
-            or prompt.output_format is None
-            or chat_format.reasoning is None
-        ):
-            return None, None
-        marks, limit = chat_format.reasoning, chat_format.reasoning_budget(request, chat)
-        closing = () if limit is None else tuple(self._model.tokenize(chat_format.closing(chat), add_special=False))
-        span = ReasoningSpan(marks.open.encode(), marks.close.encode(), closing, prompt.output_format.is_open)
-        return span, None if limit is None else ReasoningBudget(span, limit, piece)
-
-    def _proposer(self, prompt: ReadPrompt, prediction: list[int]) -> Proposer | None:
-        """Return the proposer of a sequence; None where none can draft for it."""
-        # Proposers read tokens, and would propose placeholders of images.
-        if prompt.images or not self._model.can_trim:
-            return None
-        lookup = NgramProposer() if self._prompt_lookup else None
-        proposer = DraftProposer(lookup) if self._drafts else lookup
-        if not prediction:
-            return proposer
-        return PredictionProposer(prediction, len(prompt.tokens), proposer or NgramProposer())
-
-    def _output(self, request: Submit, prompt: ReadPrompt) -> SequenceOutput:
-        room = min(self._length, request.max_context or self._length) - len(prompt.tokens)
-        is_read = prompt.output_format is not None and self._chat_format is not None
-        limits = (limit for limit in (room, request.max_tokens, request.max_answer) if limit is not None)
-        visible = self._chat_format.visible_specials if is_read and self._chat_format is not None else frozenset()
-        return SequenceOutput(
-            max_tokens=min(limits),
-            min_tokens=request.min_tokens,
-            end_tokens=self._model.end_tokens.union(request.stop_tokens),
-            stops=request.stop,
-            includes_stop=request.includes_stop,
-            visible_specials=ALL_TOKENS if request.shows_special else visible,
-            recorder=None if request.logprobs is None else LogprobRecorder(request.logprobs, self._model.visible_piece),
-        )
-
-    def _echo(self, request: Submit, tokens: list[int]) -> str:
-        """Return the text of the prompt, of which a request may have cut the beginning."""
-        prompt = request.prompt
-        if isinstance(prompt, Text) and request.max_prompt_tokens is None:
-            return prompt.text
-        written = b"".join(map(self._model.piece, tokens)).decode("utf-8", "replace")
-        # Tokenizers may put a space before a text.
-        return prompt.text if isinstance(prompt, Text) and written.endswith(prompt.text) else written
 
     def _check_ids(self, param: str, tokens: Iterable[int]) -> None:
         for token in tokens:

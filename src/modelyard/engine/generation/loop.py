@@ -1,7 +1,6 @@
-"""The work of an engine's thread: take messages, schedule, decode, sample, publish.
+"""The work of an engine's thread: take messages, run steps, publish, and leave when a Stop arrives.
 
-Hot path: ``_step`` runs once for each step of the engine, and ``_sample`` once for each of its sequences. All events of
-a step are published in one call, so that a step wakes its readers once.
+Hot path: ``serve`` goes round once for each step of the engine.
 """
 
 from __future__ import annotations
@@ -13,49 +12,40 @@ from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
 
-import numpy as np
-import numpy.typing as npt
-
-from modelyard.engine.generation import prompt_reports
-from modelyard.engine.generation.admission import Admission, Admitted
+from modelyard.engine.generation.active import ActiveSequences
+from modelyard.engine.generation.admission import Admission
 from modelyard.engine.generation.computer import StepComputer
 from modelyard.engine.generation.elastic import HOLD_S, MAX_STALL_S, STALLED_POLL_S, ElasticContext
-from modelyard.engine.generation.finite import NOT_FINITE, peaks
-from modelyard.engine.generation.running import RunningSequence
-from modelyard.engine.generation.sampling import draw_tokens
+from modelyard.engine.generation.outbox import Outbox
+from modelyard.engine.generation.sequence_builder import Admitted
 from modelyard.engine.generation.stats import StatsReporter
-from modelyard.engine.guidance import Constraint, ConstraintBroken
-from modelyard.engine.guidance.trial import reason_of
+from modelyard.engine.generation.step import StepRunner
 from modelyard.engine.input.reading_pool import ReadingPool
 from modelyard.engine.input.tokenize_worker import TokenizeWorker
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.checkpoints import CheckpointStore
 from modelyard.engine.kv.disk import KvDiskCache
 from modelyard.engine.kv.offload import KvOffload, checkpoint_limit
-from modelyard.engine.kv.placeholders import ImageSpan, has_placeholders
-from modelyard.engine.kv.sequence import Sequence as TokenSequence
-from modelyard.engine.llama import Batch, Context
+from modelyard.engine.kv.placeholders import has_placeholders
+from modelyard.engine.llama import Batch
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
-from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
-from modelyard.errors import EngineError, GrammarBroken, ModelyardError, UnsupportedOperation
+from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
 from modelyard.protocol.events import (
     Accepted,
     Cancelled,
-    Event,
     Failed,
-    Finished,
     Publish,
     Returned,
     Suspended,
     Token,
 )
-from modelyard.protocol.kv_snapshot import KeptPrefixes, KeptPrompt
+from modelyard.protocol.kv_snapshot import KeptPrefixes
 from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.requests import (
     Cancel,
@@ -92,7 +82,6 @@ class GenerationLoop:
         self._tokenizers = loaded.tokenizers
         self._identity = loaded.identity
         self._inbox = inbox
-        self._publish = publish
         cost = StepCost()
         checkpoints = None
         if not self._model.can_trim:
@@ -101,7 +90,6 @@ class GenerationLoop:
         is_on_host = settings.placement.kv_on_host or not loaded.model.is_on_devices
         self._share = device.make_share(settings.weight, settings.priority, is_on_host=is_on_host)
         self._record = record
-        self._drafter = loaded.drafter
         self._scheduler = Scheduler(
             KvCache(
                 self._context.cells,
@@ -125,7 +113,11 @@ class GenerationLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             max_prefixes=settings.prefix_slots,
         )
-        self._elastic = ElasticContext(settings.name, self._context, self._scheduler, self._offload, self._remaining)
+        self._outbox = Outbox(publish)
+        self._active = ActiveSequences(loaded.identity, self._scheduler, loaded.drafter, self._outbox)
+        self._elastic = ElasticContext(
+            settings.name, self._context, self._scheduler, self._offload, self._active.remaining
+        )
         self._readers = ReadingPool(settings.name, record)
         self._admission = Admission(
             settings.name, loaded, self._readers, record, prompt_lookup=settings.prompt_lookup, send=inbox.put
@@ -150,10 +142,16 @@ class GenerationLoop:
             loaded.prompts,
             loaded.long_prompts,
         )
-        self._running: dict[SequenceId, RunningSequence] = {}
-        # Grammars of the running sequences that have one.
-        self._constraints: dict[SequenceId, Constraint] = {}
-        self._events: list[Event] = []
+        self._step = StepRunner(
+            settings.name,
+            loaded,
+            self._scheduler,
+            self._offload,
+            self._computer,
+            self._active,
+            self._outbox,
+            record,
+        )
         self._stats = StatsReporter(self._scheduler, loaded.vision)
         self._disk_cache: KvDiskCache | None = None
         if settings.kv_keep == "disk" and settings.kv_dir is not None:
@@ -169,12 +167,10 @@ class GenerationLoop:
         for sequence, resumed in self._admission.pending:
             self._admission.discard(sequence)
             left = Returned(sequence) if resumed is None else Suspended(sequence, resumed.without_kv())
-            self._events.append(left)
-        for running in self._running.values():
-            state = running.suspended_by_failure(self._identity)
-            self._events.append(Suspended(running.id, state))
+            self._outbox.add(left)
+        self._active.suspend_all_by_failure()
         self._tokenize_worker.shutdown(Stop(suspend=True))
-        self._flush()
+        self._outbox.flush()
 
     def free(self) -> None:
         """Free the samplers, and end the threads that read prompts, texts and grammars."""
@@ -182,9 +178,7 @@ class GenerationLoop:
         self._tokenizers.close()
         self._readers.close()
         self._admission.grammars.close()
-        for running in self._running.values():
-            running.sampler.free()
-        self._running.clear()
+        self._active.free()
 
     def serve(self) -> Stop:
         """Serve until a Stop arrives, and return it."""
@@ -193,19 +187,19 @@ class GenerationLoop:
             while stop is None:
                 if not self._scheduler.is_idle:
                     self._ask_for_cells(time.monotonic())
-                    self._step()
+                    self._step.run()
                     # The step ends only after sampling, in which llama.cpp can fail too.
                     self._record.end_step()
                 self._poll(time.monotonic())
                 # Otherwise they are published right before the next step is computed, while their readers have time.
                 if self._scheduler.is_idle or self._scheduler.is_stalled:
-                    self._flush()
+                    self._outbox.flush()
                 stop = self._receive()
         return stop
 
     def _poll(self, now: float) -> None:
         if (stats := self._stats.poll(now)) is not None:
-            self._events.append(stats)
+            self._outbox.add(stats)
         if self._elastic.is_given_up(now):
             waited = f"its context could not grow for {MAX_STALL_S:.0f} s: other models hold the memory"
             self._refuse_growth(EngineError(self._name, waited))
@@ -213,8 +207,8 @@ class GenerationLoop:
     def _ask_for_cells(self, now: float) -> None:
         """Before a step: have the residency give the context the size that the sequences need."""
         if (wanted := self._elastic.poll(now)) is not None:
-            self._events.append(wanted)
-            self._flush()
+            self._outbox.add(wanted)
+            self._outbox.flush()
         self._scheduler.spares_prefixes = self._elastic.may_get_more(now)
 
     def shutdown(self, stop: Stop) -> KeptPrefixes | None:
@@ -226,7 +220,7 @@ class GenerationLoop:
         self._offload.carry_out()
         room = self._end_running(stop, room)
         self._offload.carry_out()
-        self._flush()
+        self._outbox.flush()
         if self._disk_cache is not None and not stop.discard:
             # A token on disk has 32 bits, which are too few for the placeholder of an image.
             self._disk_cache.save(kept for kept in self._offload.idle_prefixes() if not has_placeholders(kept.tokens))
@@ -242,13 +236,13 @@ class GenerationLoop:
         for sequence, resumed in self._admission.pending:
             self._admission.discard(sequence)
             if not stop.suspend:
-                self._events.append(Cancelled(sequence))
+                self._outbox.add(Cancelled(sequence))
             elif resumed is None:
-                self._events.append(Returned(sequence))
+                self._outbox.add(Returned(sequence))
             else:
                 resumed = resumed if resumed.size_bytes <= room else resumed.without_kv()
                 room -= resumed.size_bytes
-                self._events.append(Suspended(sequence, resumed))
+                self._outbox.add(Suspended(sequence, resumed))
         return room
 
     def _end_running(self, stop: Stop, room: int) -> int:
@@ -264,18 +258,11 @@ class GenerationLoop:
                     # Empty the slot, so that it is not kept a second time as a prefix.
                     cache.trim(slot, 0)
                 cache.release(slot)
-            self._events.append(self._suspend(sequence, kept) if stop.suspend else Cancelled(sequence.id))
+            if stop.suspend:
+                self._active.suspend(sequence, kept)
+            else:
+                self._outbox.add(Cancelled(sequence.id))
         return room
-
-    def _suspend(self, sequence: TokenSequence, kept: KeptPrompt | None) -> Suspended:
-        """Remove a sequence and return its state, which owns the sampler from now on."""
-        self._constraints.pop(sequence.id, None)
-        return Suspended(sequence.id, self._running.pop(sequence.id).suspended(self._identity, kept))
-
-    def _flush(self) -> None:
-        if self._events:
-            self._publish(self._events)
-            self._events = []
 
     def _receive(self) -> Stop | None:
         """Handle all messages up to a Stop, and return that; block for one only while there is nothing to compute."""
@@ -296,7 +283,7 @@ class GenerationLoop:
                 case Embed(sequence) | Rank(sequence):
                     lacking = "makes no embeddings" if isinstance(message, Embed) else "ranks no documents"
                     refused = UnsupportedOperation(f"'{self._name}' generates text and {lacking}.", "model")
-                    self._events.append(Failed(sequence, refused))
+                    self._outbox.add(Failed(sequence, refused))
                 case Tokenize():
                     self._tokenize_worker.submit(message)
                 case Cancel(sequence):
@@ -326,7 +313,7 @@ class GenerationLoop:
         try:
             admitted = admit()
         except ModelyardError as refused:
-            self._events.append(Failed(sequence, refused))
+            self._outbox.add(Failed(sequence, refused))
         else:
             self._admit(admitted)
 
@@ -334,30 +321,27 @@ class GenerationLoop:
         if admitted is None:
             return
         running, resumed = admitted.running, admitted.resumed
-        sequence = running.tokens
-        self._running[sequence.id] = running
-        if (constraint := running.constraint) is not None:
-            self._constraints[sequence.id] = constraint
+        sequence, constraint = running.tokens, running.constraint
         if resumed is not None and resumed.kept is not None:
             self._record.doing = "restoring"
             self._offload.hold(resumed.kept, awaited_by=sequence.id)
             self._record.doing = "idle"
-        self._scheduler.add(sequence, alone=(running if resumed is None else resumed).request.alone)
+        self._active.add(running, alone=(running if resumed is None else resumed).request.alone)
         if resumed is None:
             prompt = tuple(sequence.tokens)
             if admitted.repairs:
                 logger.debug("%s: conversation of request %d: %s", self._name, sequence.id, admitted.repairs)
             dropped = () if constraint is None else constraint.dropped
-            self._events.append(
+            self._outbox.add(
                 Accepted(sequence.id, sequence.prompt_length, running.output_format, prompt, dropped, admitted.repairs)
             )
         if admitted.echo:
-            self._events.append(Token(sequence.id, admitted.echo))
+            self._outbox.add(Token(sequence.id, admitted.echo))
 
     def _resume(self, state: SuspendedSequence, *, alone: bool) -> None:
         if state.identity != self._identity:
             reason = "its weights or settings changed while a request was suspended"
-            self._events.append(Failed(state.sequence, EngineError(self._name, reason)))
+            self._outbox.add(Failed(state.sequence, EngineError(self._name, reason)))
             return
         if alone != state.request.alone:
             state = replace(state, request=replace(state.request, alone=alone))
@@ -375,171 +359,23 @@ class GenerationLoop:
 
     def _resize(self, message: Resize) -> None:
         # Publish pending events before slow work.
-        self._flush()
+        self._outbox.flush()
         self._record.doing = "resizing"
-        self._events.append(self._elastic.resize(message))
+        self._outbox.add(self._elastic.resize(message))
         self._stats.refresh()
         self._record.doing = "idle"
         # At once: others may wait for the memory.
-        self._flush()
+        self._outbox.flush()
 
     def _refuse_growth(self, error: ModelyardError) -> None:
         for sequence in self._elastic.misfits():
-            self._fail(sequence, error)
-
-    def _remaining(self, sequence: TokenSequence) -> int:
-        """Return how many tokens the answer of a sequence may still have."""
-        return max(0, self._running[sequence.id].output.max_tokens - sequence.answer_length)
+            self._active.fail(sequence, error)
 
     def _cancel(self, sequence: SequenceId) -> None:
-        if (running := self._running.get(sequence)) is not None:
+        if (running := self._active.by_id.get(sequence)) is not None:
             has_started = running.tokens.cached_tokens is not None
-            self._end(sequence, Cancelled(sequence, running.tokens.usage if has_started else None))
+            self._active.end(sequence, Cancelled(sequence, running.tokens.usage if has_started else None))
         elif self._admission.discard(sequence):
-            self._events.append(Cancelled(sequence))
+            self._outbox.add(Cancelled(sequence))
         else:
             self._tokenize_worker.cancel(sequence)
-
-    def _end(self, sequence: SequenceId, last: Event) -> None:
-        self._scheduler.remove(sequence)
-        self._running.pop(sequence).sampler.free()
-        self._constraints.pop(sequence, None)
-        if self._drafter is not None:
-            self._drafter.release(sequence)
-        self._events.append(last)
-
-    def _fail(self, sequence: TokenSequence, error: ModelyardError) -> None:
-        self._end(sequence.id, Failed(sequence.id, error, sequence.usage))
-
-    def _step(self) -> None:
-        chunks = self._decode()
-        rows = sum(chunk.outputs for chunk in chunks)
-        if not rows:
-            return
-        logits = self._context.logits(rows)
-        likeliest = peaks(logits)
-        index = row = 0
-        for chunk in chunks:
-            index += len(chunk.tokens)
-            if chunk.outputs:
-                end = row + chunk.outputs
-                self._sample(
-                    chunk, index - chunk.outputs, logits[row:end], likeliest[row:end], is_shared=len(chunks) > 1
-                )
-                row = end
-
-    def _sample(
-        self,
-        chunk: ScheduledChunk,
-        index: int,
-        logits: npt.NDArray[np.float32],
-        likeliest: list[int | None],
-        *,
-        is_shared: bool,
-    ) -> None:
-        """Sample the next tokens of a sequence, and report them; end it where it is over.
-
-        Args:
-            chunk: the tokens that were computed.
-            index: index in the batch of the first of them with logits.
-            logits: [outputs, vocab_size].
-            likeliest: the most likely token of each row; None where there is none.
-            is_shared: whether the step had other sequences.
-        """
-        sequence, drafted = chunk.sequence, chunk.tokens[len(chunk.tokens) - chunk.outputs + 1 :]
-        running = self._running[sequence.id]
-        output = running.output
-        constraint = self._constraints.get(sequence.id) if self._constraints else None
-        if None in likeliest:
-            self._fail(sequence, EngineError(self._name, NOT_FINITE))
-            return
-        if sequence.scores_prompt:
-            scored = prompt_reports.scores(running, chunk, logits, self._model)
-            if scored is None:
-                return
-            self._events += scored
-        if output.max_tokens == 0:
-            self._end(sequence.id, Finished(sequence.id, "length", sequence.usage))
-            return
-        try:
-            drawn, accepted = draw_tokens(
-                self._model,
-                self._context,
-                running,
-                constraint,
-                drafted,
-                index,
-                logits,
-                likeliest,
-                is_shared=is_shared,
-            )
-        except ConstraintBroken as broken:
-            self._fail(sequence, GrammarBroken(reason_of(str(broken))))
-            return
-        if drafted:
-            self._scheduler.drafts.settle(chunk, accepted)
-        if self._scheduler.alone is sequence:
-            self._scheduler.alone = None
-        running.published = len(sequence.tokens)
-        self._events.append(drawn)
-        if output.finish_reason:
-            self._end(sequence.id, Finished(sequence.id, output.finish_reason, running.usage, output.stopped_by))
-
-    def _decode(self) -> list[ScheduledChunk]:
-        """Compute the next step; return its chunks, or [] where it did not fit and others must give way first."""
-        # Rejected draft tokens of the last step must not be saved.
-        self._offload.carry_out()
-        is_moving = self._offload.is_due(self._scheduler.admissible)
-        if self._drafter is not None or is_moving:
-            # Publish pending events before slow work.
-            self._flush()
-        if is_moving:
-            self._record.doing = "saving"
-            self._offload.prepare_step(self._scheduler.admissible)
-            self._record.doing = "idle"
-        if self._drafter is not None and self._scheduler.only_decodes and self._scheduler.alone is None:
-            self._computer.draft(self._drafter, self._scheduler.running)
-        chunks = self._scheduler.schedule()
-        if self._scheduler.started:
-            for each in self._scheduler.started:
-                self._events += prompt_reports.started(self._running[each.id])
-            self._scheduler.started.clear()
-        self._offload.carry_out()
-        if not chunks:
-            return chunks
-        self._flush()
-        if chunks[0].image is not None:
-            outcome = self._decode_image(chunks[0], chunks[0].image)
-            if outcome is None:
-                return []
-        else:
-            outcome = self._computer.compute(chunks, self._constraints)
-        if outcome == Context.DECODED:
-            if self._scheduler.save_checkpoints(chunks):
-                self._offload.carry_out()
-            self._events += prompt_reports.progress(chunks, self._running)
-            return chunks
-        if outcome != Context.CACHE_FULL:
-            raise RuntimeError(f"llama_decode returned {outcome}: {self._context.failure()}")
-        if not self._scheduler.undo(chunks):
-            self._fail(
-                self._scheduler.running[0], EngineError(self._name, "its KV cache has no room for this one request")
-            )
-        self._offload.carry_out()
-        return []
-
-    def _decode_image(self, chunk: ScheduledChunk, image: ImageSpan) -> int | None:
-        """Run the model on an image; return what ``Context.decode`` returns, or None where the request failed."""
-        sequence = chunk.sequence
-        assert sequence.slot is not None
-        try:
-            return self._computer.compute_image(chunk, image)
-        except (ModelyardError, RuntimeError) as failure:
-            # The failure concerns this image alone: other sequences are unaffected.
-            logger.warning("%s: %s", self._name, failure)
-            self._scheduler.cache.trim(sequence.slot, chunk.position)
-            self._fail(
-                sequence, failure if isinstance(failure, ModelyardError) else EngineError(self._name, str(failure))
-            )
-            self._offload.carry_out()
-            return None

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,17 +22,30 @@ from modelyard.protocol.events import Token
 from modelyard.protocol.values import SequenceId
 
 
+class SequenceOutputs(NamedTuple):
+    """What a step computed for one sequence.
+
+    Attributes:
+        first: index in the batch of the first token with logits.
+        logits: [outputs, vocab_size].
+        likeliest: the most likely token of each row; None where there is none.
+        is_shared: whether the step had other sequences. They move logits as much as draft tokens do, so that nothing is
+            gained by computing an uncertain token again.
+    """
+
+    first: int
+    logits: npt.NDArray[np.float32]
+    likeliest: Sequence[int | None]
+    is_shared: bool
+
+
 def draw_tokens(
     model: Model,
     context: Context,
     running: RunningSequence,
     constraint: Constraint | None,
     drafted: Sequence[int],
-    index: int,
-    logits: npt.NDArray[np.float32],
-    likeliest: Sequence[int | None],
-    *,
-    is_shared: bool,
+    outputs: SequenceOutputs,
 ) -> tuple[Token, int]:
     """Sample the next token of a sequence, and one more for each draft token that is accepted.
 
@@ -40,11 +54,7 @@ def draw_tokens(
         running: the sequence, which takes over the tokens.
         constraint: its grammar; None where it has none.
         drafted: the draft tokens that were computed behind its last token.
-        index: index in the batch of the first token with logits.
-        logits: [outputs, vocab_size].
-        likeliest: the most likely token of each row.
-        is_shared: whether the step had other sequences. They move logits as much as draft tokens do, so that nothing is
-            gained by computing an uncertain token again.
+        outputs: what the step computed for it.
 
     Returns:
         The event of the tokens, and how many draft tokens were accepted.
@@ -53,6 +63,7 @@ def draw_tokens(
         ConstraintBroken: the grammar allows no token.
     """
     sequence, sampler, output = running.tokens, running.sampler, running.output
+    index, logits, likeliest, is_shared = outputs
     recorder, first = output.recorder, len(sequence.tokens)
     text, accepted = "", 0
     takes_likeliest = isinstance(sampler, GreedySampler) and sampler.adjustments.are_none

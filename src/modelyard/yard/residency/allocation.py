@@ -12,10 +12,7 @@ from modelyard.errors import (
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.choice import plan_load, plan_move
-from modelyard.yard.residency.events import (
-    ComputeFootprint,
-    RefuseGrowth,
-)
+from modelyard.yard.residency.effects import ComputeFootprint, RefuseGrowth
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction, plan_without_eviction
 from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.growth import least_footprint, plan_growth

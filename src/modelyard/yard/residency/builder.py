@@ -10,16 +10,7 @@ from modelyard.errors import (
 )
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.events import (
-    Complete,
-    DiscardKept,
-    Effect,
-    Free,
-    FreeReason,
-    Reject,
-    Resize,
-    StartLoad,
-)
+from modelyard.yard.residency.effects import Complete, DiscardKept, Effect, Free, FreeReason, Reject, Resize, StartLoad
 from modelyard.yard.residency.queue import without
 from modelyard.yard.residency.state import (
     MOVE,

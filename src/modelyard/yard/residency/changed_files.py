@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from modelyard.errors import ModelFileChanged
 from modelyard.yard.residency.builder import StateBuilder
-from modelyard.yard.residency.events import Abort, FilesReplaced, FilesWrittenOver
+from modelyard.yard.residency.effects import Abort
+from modelyard.yard.residency.events import FilesReplaced, FilesWrittenOver
 from modelyard.yard.residency.state import LoadState, ModelState, WaitKind
 
 

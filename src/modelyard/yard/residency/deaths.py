@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from modelyard.errors import EngineError, HarmfulRequest
 from modelyard.yard.residency.builder import StateBuilder
-from modelyard.yard.residency.events import Blame, EngineDying
+from modelyard.yard.residency.effects import Blame
+from modelyard.yard.residency.events import EngineDying
 from modelyard.yard.residency.failures import emptied, fail, was_sound
 from modelyard.yard.residency.state import LoadState, ModelState, RequestId
 

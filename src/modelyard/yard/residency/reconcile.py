@@ -16,10 +16,7 @@ from modelyard.system.quantities import duration_text
 from modelyard.yard.residency.allocation import allocate
 from modelyard.yard.residency.builder import StateBuilder, load_failure
 from modelyard.yard.residency.choice import best_move, gains_by_moving
-from modelyard.yard.residency.events import (
-    Grant,
-    Remove,
-)
+from modelyard.yard.residency.effects import Grant, Remove
 from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.queue import enqueued, without
 from modelyard.yard.residency.state import (

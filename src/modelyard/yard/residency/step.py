@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from modelyard.yard.residency.builder import StateBuilder
-from modelyard.yard.residency.events import (
-    Effect,
-    ResidencyEvent,
-    Tick,
-)
+from modelyard.yard.residency.effects import Effect
+from modelyard.yard.residency.events import ResidencyEvent, Tick
 from modelyard.yard.residency.reconcile import reconcile
 from modelyard.yard.residency.state import (
     Residency,

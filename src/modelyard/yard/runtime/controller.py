@@ -36,7 +36,7 @@ from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import WaitOptions
 from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
-from modelyard.yard.residency import events
+from modelyard.yard.residency import effects, events
 from modelyard.yard.residency.failures import may_fall_back
 from modelyard.yard.residency.state import LoadState, RequestId, Residency, UnloadMode
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
@@ -285,45 +285,45 @@ class LifecycleController:
     def _tick(self) -> None:
         self.feed(events.Tick(time.monotonic()))
 
-    def _run(self, effect: events.Effect) -> None:
+    def _run(self, effect: effects.Effect) -> None:
         match effect:
-            case events.Grant(model, request, alone):
+            case effects.Grant(model, request, alone):
                 engine, fingerprint = self._engines.engines[model], self.profiles[model].fingerprint
                 self.counters[self._display_name(model)].retried_alone += alone
                 self._inflight.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
-            case events.Reject(_, request, error):
+            case effects.Reject(_, request, error):
                 self._reject(request, error)
-            case events.Blame(model, request, error):
+            case effects.Blame(model, request, error):
                 logger.warning("Request %s of %s is to blame: %s", request, self._display_name(model), error)
                 self.counters[self._display_name(model)].blamed += 1
                 self._inflight.reject(request, error)
-            case events.Abort(_, request, error):
+            case effects.Abort(_, request, error):
                 self._inflight.reject(request, error)
-            case events.Complete(_, request):
+            case effects.Complete(_, request):
                 caller = self._callers.get(request)
                 if caller is not None and not caller.done():
                     caller.set_result(None)
-            case events.ComputeFootprint(model):
+            case effects.ComputeFootprint(model):
                 self._engines.size(model)
-            case events.StartLoad(model, placement, cells):
+            case effects.StartLoad(model, placement, cells):
                 self.load_progress[model] = 0.0
                 self.counters[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
                 logger.info("%s", log_lines.loading(self.state, model))
                 self._engines.load(model, placement, cells)
-            case events.Resize(model, sizes, keep_bytes):
+            case effects.Resize(model, sizes, keep_bytes):
                 logger.debug("The context of %s is to have %s cells", self._display_name(model), sizes)
                 self._engines.engines[model].send(Resize(sizes, keep_bytes))
-            case events.RefuseGrowth(model, error):
+            case effects.RefuseGrowth(model, error):
                 logger.warning("The context of %s cannot grow: %s", self._display_name(model), error)
                 self._engines.engines[model].send(RefuseGrowth(error))
-            case events.Free(model, suspends, keep_bytes, _, keeps_weights, reason):
+            case effects.Free(model, suspends, keep_bytes, _, keeps_weights, reason):
                 logger.info("%s", log_lines.freeing(self.state, effect))
                 self.counters[self._display_name(model)].unloads[reason] += 1
                 self._engines.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
-            case events.DiscardKept(model):
+            case effects.DiscardKept(model):
                 self._engines.discard_kept(model)
                 self._inflight.discard_kv_of(model)
-            case events.Remove(model):
+            case effects.Remove(model):
                 self.profiles.pop(model, None)
                 self.load_progress.pop(model, None)
                 if self._on_removed is not None:

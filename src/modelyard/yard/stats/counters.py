@@ -14,7 +14,7 @@ from typing import Literal
 from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, Tokenized
 from modelyard.protocol.values import EngineStats
 from modelyard.yard.requests.timings import RequestTimings
-from modelyard.yard.residency.events import FreeReason
+from modelyard.yard.residency.effects import FreeReason
 
 GAP_BOUNDS = (0.002, 0.005, 0.01, 0.02, 0.035, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 10.0)
 WAIT_BOUNDS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)

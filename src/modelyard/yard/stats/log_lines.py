@@ -8,7 +8,7 @@ from modelyard.protocol.placement import HOST_NAME
 from modelyard.system.quantities import count_text, duration_text, part_text, size_text
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.choice import best_move, plan_load
-from modelyard.yard.residency.events import Free
+from modelyard.yard.residency.effects import Free
 from modelyard.yard.residency.eviction import Fit
 from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.state import ABSENT, MOVE, NO_FOOTPRINT, LoadState, ModelState, Residency

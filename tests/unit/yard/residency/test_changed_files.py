@@ -6,23 +6,18 @@ import pytest
 
 from modelyard.errors import ModelFileChanged
 from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.residency.effects import Abort, ComputeFootprint, DiscardKept, Free, Grant, StartLoad
 from modelyard.yard.residency.events import (
-    Abort,
-    ComputeFootprint,
-    DiscardKept,
     EngineDied,
     EngineDying,
     EngineFreed,
     EngineLoaded,
     FilesReplaced,
     FilesWrittenOver,
-    Free,
-    Grant,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
     Sized,
-    StartLoad,
     UnloadAsked,
 )
 from modelyard.yard.residency.state import LoadState, RequestId, UnloadMode

@@ -21,25 +21,20 @@ from modelyard.yard.residency.deaths import (
     MAX_DEATHS_WHILE_LOADING,
     POISON_S,
 )
+from modelyard.yard.residency.effects import Blame, Complete, ComputeFootprint, Grant, Reject, StartLoad
 from modelyard.yard.residency.events import (
-    Blame,
     CloseAsked,
-    Complete,
-    ComputeFootprint,
     EngineDied,
     EngineDying,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
-    Grant,
-    Reject,
     ReloadAsked,
     RequestArrived,
     RequestCleared,
     RequestEnded,
     RequestSuspended,
     Sized,
-    StartLoad,
     UnloadAsked,
     WeightsLost,
 )

@@ -6,20 +6,15 @@ import pytest
 
 from modelyard.errors import InsufficientMemory
 from modelyard.yard.memory.footprint import ContextSize, Footprint
+from modelyard.yard.residency.effects import Effect, Free, Grant, RefuseGrowth, Resize, StartLoad
 from modelyard.yard.residency.events import (
     BudgetChanged,
     ContextResized,
     ContextWanted,
-    Effect,
     EngineFreed,
     EngineLoaded,
-    Free,
-    Grant,
-    RefuseGrowth,
     RequestArrived,
     RequestEnded,
-    Resize,
-    StartLoad,
 )
 from modelyard.yard.residency.state import LoadState, RequestId
 from support.simulation.script import BIG, POLICY, Script

@@ -6,22 +6,17 @@ import pytest
 
 from modelyard.errors import InsufficientMemory
 from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.residency.effects import Complete, DiscardKept, Free, Grant, Remove, StartLoad
 from modelyard.yard.residency.events import (
     BudgetChanged,
-    Complete,
-    DiscardKept,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
-    Free,
-    Grant,
     ModelRetired,
     ReloadAsked,
-    Remove,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
-    StartLoad,
     Tick,
     UnloadAsked,
 )

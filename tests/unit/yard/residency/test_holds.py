@@ -5,18 +5,15 @@ from __future__ import annotations
 import pytest
 
 from modelyard.errors import ModelUnloaded, QueueFull, ShuttingDown
+from modelyard.yard.residency.effects import Complete, Grant, Remove, StartLoad
 from modelyard.yard.residency.events import (
     CloseAsked,
-    Complete,
     EngineFreed,
     EngineLoaded,
-    Grant,
     HoldReleased,
     ModelRetired,
-    Remove,
     RequestArrived,
     RequestEnded,
-    StartLoad,
     UnloadAsked,
 )
 from modelyard.yard.residency.state import UnloadMode

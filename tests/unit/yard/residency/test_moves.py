@@ -9,25 +9,19 @@ import pytest
 from modelyard.errors import ModelLoading
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
+from modelyard.yard.residency.effects import Complete, ComputeFootprint, Free, Grant, Reject, Remove, StartLoad
 from modelyard.yard.residency.events import (
     CloseAsked,
-    Complete,
-    ComputeFootprint,
     DeviceBudgetsChanged,
     EngineDied,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
     FilesWrittenOver,
-    Free,
-    Grant,
     ModelRetired,
     ModelRetuned,
-    Reject,
-    Remove,
     RequestArrived,
     RequestEnded,
-    StartLoad,
     UnloadAsked,
 )
 from modelyard.yard.residency.reconcile import IDLE_BEFORE_MOVE_S

@@ -6,17 +6,15 @@ import pytest
 
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
+from modelyard.yard.residency.effects import ComputeFootprint, Grant, StartLoad
 from modelyard.yard.residency.events import (
-    ComputeFootprint,
     DeviceBudgetsChanged,
     EngineFreed,
     EngineLoadFailed,
-    Grant,
     Outdated,
     RequestArrived,
     RequestEnded,
     Sized,
-    StartLoad,
     UnloadAsked,
 )
 from modelyard.yard.residency.state import LoadState, RequestId, UnloadMode

@@ -8,15 +8,14 @@ import pytest
 
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
+from modelyard.yard.residency.effects import Grant, StartLoad
 from modelyard.yard.residency.events import (
     DeviceBudgetsChanged,
     EngineLoaded,
     EngineLoadFailed,
-    Grant,
     Outgrown,
     RequestArrived,
     Sized,
-    StartLoad,
 )
 from modelyard.yard.residency.state import LoadState, RequestId
 from support.simulation.script import Script

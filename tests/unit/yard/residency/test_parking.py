@@ -6,25 +6,19 @@ import pytest
 
 from modelyard.errors import InsufficientMemory, ShuttingDown
 from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.residency.effects import Complete, DiscardKept, Free, Grant, Reject, Remove, StartLoad
 from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
-    Complete,
-    DiscardKept,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
-    Free,
-    Grant,
     ModelRetired,
     ModelRetuned,
-    Reject,
     ReloadAsked,
-    Remove,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
-    StartLoad,
     Tick,
     UnloadAsked,
 )

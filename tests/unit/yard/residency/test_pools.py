@@ -7,20 +7,16 @@ from dataclasses import replace
 from modelyard.errors import InsufficientMemory, ModelLoadFailed
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare
+from modelyard.yard.residency.effects import Complete, ComputeFootprint, Grant, Reject, StartLoad
 from modelyard.yard.residency.events import (
-    Complete,
-    ComputeFootprint,
     DeviceBudgetsChanged,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
     FilesReplaced,
-    Grant,
     ModelRetired,
-    Reject,
     RequestArrived,
     RequestEnded,
-    StartLoad,
     UnloadAsked,
 )
 from modelyard.yard.residency.reconcile import IDLE_BEFORE_MOVE_S

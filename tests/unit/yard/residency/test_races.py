@@ -7,25 +7,21 @@ import math
 import pytest
 
 from modelyard.errors import ModelBusy, ModelLoadFailed, ModelLoading, ModelUnloaded, ShuttingDown
+from modelyard.yard.residency.effects import Complete, DiscardKept, Grant, Remove, StartLoad
 from modelyard.yard.residency.events import (
     CloseAsked,
-    Complete,
-    DiscardKept,
     EngineDied,
     EngineDying,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
-    Grant,
     ModelAdded,
     ModelRetired,
     ReloadAsked,
-    Remove,
     RequestArrived,
     RequestEnded,
     RequestSuspended,
     Sized,
-    StartLoad,
     Tick,
     UnloadAsked,
 )

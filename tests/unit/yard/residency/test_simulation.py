@@ -19,25 +19,27 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from modelyard.protocol.placement import Placement
 from modelyard.yard.residency import allocation, eviction, failures, reconcile, room, step, transitions
 from modelyard.yard.residency.builder import StateBuilder
-from modelyard.yard.residency.events import (
+from modelyard.yard.residency.effects import (
     Abort,
     Blame,
     Complete,
     ComputeFootprint,
-    DeviceBudgetsChanged,
     DiscardKept,
+    Free,
+    Grant,
+    Reject,
+    StartLoad,
+)
+from modelyard.yard.residency.events import (
+    DeviceBudgetsChanged,
     EngineDied,
     EngineDying,
     EngineLoaded,
     EngineLoadFailed,
     FilesReplaced,
     FilesWrittenOver,
-    Free,
-    Grant,
-    Reject,
     RequestEnded,
     RequestSuspended,
-    StartLoad,
     Tick,
     WeightsLost,
 )

@@ -8,23 +8,18 @@ from dataclasses import replace
 from modelyard.errors import ModelLoadFailed, ModelLoading, QueueFull
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import advance_clock
+from modelyard.yard.residency.effects import Complete, ComputeFootprint, DiscardKept, Grant, Remove, StartLoad
 from modelyard.yard.residency.events import (
-    Complete,
-    ComputeFootprint,
-    DiscardKept,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
-    Grant,
     ModelAdded,
     ModelRetired,
     ModelRetuned,
     ReloadAsked,
-    Remove,
     RequestArrived,
     RequestEnded,
     Sized,
-    StartLoad,
     UnloadAsked,
 )
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S, MAX_BACKOFF_S

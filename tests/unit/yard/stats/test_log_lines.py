@@ -6,7 +6,7 @@ import pytest
 
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
-from modelyard.yard.residency.events import Free
+from modelyard.yard.residency.effects import Free
 from modelyard.yard.residency.state import (
     MOVE,
     LoadState,
