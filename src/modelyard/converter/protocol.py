@@ -13,7 +13,7 @@ from typing import Final
 
 from modelyard.system.reporting_process import end_with_parent, report
 
-_NICENESS: Final = 10
+_NICENESS: Final = 5
 
 
 class Refused(Exception):
