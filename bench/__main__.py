@@ -19,13 +19,16 @@ from rich.progress import Progress
 from bench import report
 from bench.files import ROOT, weights
 from bench.http_only import HTTP, UNITS, http_only
+from bench.native import native_server
 from bench.peers import VERSIONS, environment
 from bench.swap import llama_server_swaps, modelyard_swaps
 from bench.systems import System, bare_loop, llama_cpp_python, llama_server, mistralrs, modelyard
 from bench.workloads import WORKLOADS
+from modelyard.errors import UnusableModel
 
 FOLDER, RESULTS = ROOT / ".bench", ROOT / "bench" / "results"
-SWAP, SWAP_GOAL = "swap, first token", {"llama.cpp server": 2.0}
+LLAMA_SERVER = "llama.cpp server"
+SWAP, SWAP_GOAL = "swap, first token", {LLAMA_SERVER: 2.0}
 
 SAMPLED = [name for name in WORKLOADS if name.startswith(("one stream, ", "eight streams, "))]
 EIGHT_STREAMS = [name for name in WORKLOADS if name.startswith("eight streams")]
@@ -59,6 +62,11 @@ class Bench:
         self._missing: dict[str, str] = {}
         self._files = weights(FOLDER)
         self._pythons: dict[str, Path] = {}
+        self._native: Path | None = None
+        try:
+            self._native = native_server(FOLDER, console)
+        except (RuntimeError, UnusableModel) as error:
+            self._missing[LLAMA_SERVER] = str(error)
         for peer in VERSIONS:
             try:
                 self._pythons[peer] = environment(peer, FOLDER, console)
@@ -71,8 +79,8 @@ class Bench:
             report.OURS: modelyard(FOLDER, self._files, prompt_lookup=False),
             "bare loop": bare_loop(first),
         }
-        if python := self._pythons.get("xllamacpp"):
-            systems["llama.cpp server"] = llama_server(python, self._files)
+        if self._native is not None:
+            systems[LLAMA_SERVER] = llama_server(self._native, self._files)
         if python := self._pythons.get("mistralrs"):
             systems["mistralrs"] = mistralrs(python, first)
         if python := self._pythons.get("llama-cpp-python"):
@@ -122,9 +130,9 @@ class Bench:
         self.measured[SWAP] = {
             report.OURS: asyncio.run(modelyard_swaps(FOLDER, self._files, self.repetitions)),
         }
-        if python := self._pythons.get("xllamacpp"):
-            self.measured[SWAP]["llama.cpp server"] = asyncio.run(
-                llama_server_swaps(python, self._files, self.repetitions)
+        if self._native is not None:
+            self.measured[SWAP][LLAMA_SERVER] = asyncio.run(
+                llama_server_swaps(self._native, self._files, self.repetitions)
             )
 
 

@@ -14,13 +14,17 @@ from typing import Any
 class Answer:
     """When a stream's tokens came, in seconds of ``time.perf_counter``.
 
-    tokens is what the server counted, or the frames where it does not count.
+    Attributes:
+        began, first, last: of the request, of its first and of its last token.
+        tokens: what the server counted, or the frames where it does not count.
+        gaps: seconds between one frame and the next.
     """
 
     began: float
     first: float
     last: float
     tokens: int
+    gaps: tuple[float, ...] = ()
 
     @property
     def first_token_s(self) -> float:
@@ -76,10 +80,11 @@ _EMPTY = (b'"text":""', b'"choices":[]', b'"content":""', b'"content":null', b'"
 
 async def _read(reader: asyncio.StreamReader, began: float) -> Answer:
     frames, counted, first, last = 0, 0, 0.0, 0.0
+    gaps: list[float] = []
     async for line in reader:
         if not line.startswith(b"data: ") or line.startswith(b"data: [DONE]"):
             if line.startswith(b"data: [DONE]"):
-                return Answer(began, first, last, counted or frames)
+                return Answer(began, first, last, counted or frames, tuple(gaps))
             continue
         if b'"error"' in line[:20]:
             raise RuntimeError(line.decode())
@@ -88,6 +93,9 @@ async def _read(reader: asyncio.StreamReader, began: float) -> Answer:
             digits = line[usage + 20 : usage + 32].lstrip()
             counted = int(digits[: next(at for at, byte in enumerate(digits) if not 48 <= byte <= 57)])
         if not any(empty in line for empty in _EMPTY):
-            frames, last = frames + 1, time.perf_counter()
-            first = first or last
+            now = time.perf_counter()
+            if first:
+                gaps.append(now - last)
+            frames, last = frames + 1, now
+            first = first or now
     raise RuntimeError("the stream ended without [DONE]")

@@ -9,8 +9,6 @@ from pathlib import Path
 from rich.console import Console
 
 VERSIONS = {
-    # llama.cpp's own server, as a Python extension.
-    "xllamacpp": "xllamacpp==2026.10.11549",
     "mistralrs": "mistralrs==0.9.5",
     # No wheel: it is compiled, some six minutes.
     "llama-cpp-python": "llama-cpp-python[server]==0.3.36",

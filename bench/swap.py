@@ -37,12 +37,12 @@ def _needed_bytes(port: int) -> int:
         return int(json.load(answer)["needed_bytes"])
 
 
-async def llama_server_swaps(python: Path, weights: tuple[Path, Path], repetitions: int) -> list[float]:
+async def llama_server_swaps(program: Path, weights: tuple[Path, Path], repetitions: int) -> list[float]:
     """The same by ending one server and starting another."""
     taken = []
     for number in range(repetitions):
         began = time.perf_counter()
-        with llama_server_process(python, weights[(number + 1) % 2]) as port:
+        with llama_server_process(program, weights[(number + 1) % 2]) as port:
             (said,) = await Http([(port, "default")]).ask([story(number)], 2)
         taken.append(said.first - began)
     return taken

@@ -75,13 +75,19 @@ class Lines:
 
 @contextmanager
 def modelyard(
-    folder: Path, weights: Sequence[Path], *, prompt_lookup: bool, budget: str = "", isolation: str = "auto"
+    folder: Path,
+    weights: Sequence[Path],
+    *,
+    prompt_lookup: bool,
+    budget: str = "",
+    isolation: str = "auto",
+    context: int = CONTEXT,
 ) -> Iterator[Http]:
     """One Modelyard with all models."""
     port = free_port()
     models = "\n".join(
         f'[[models]]\nmodel_id = "{path}"\nalias = "{number}"\nload = "{"on-demand" if budget else "startup"}"\n'
-        f"device = {{ max_seq_len = {CONTEXT} }}\n"
+        f"device = {{ max_seq_len = {context} }}\n"
         for number, path in enumerate(weights)
     )
     toml = folder / f"modelyard-{port}.toml"
@@ -92,25 +98,30 @@ def modelyard(
         + models
     )
     command = [sys.executable, "-m", "modelyard", "from-config", "-f", str(toml), "--no-supervisor"]
-    with _process(command, port) as pid:
+    with server_process(command, port) as pid:
         yield Http([(port, str(number)) for number in range(len(weights))], pid)
 
 
 @contextmanager
-def llama_server(python: Path, weights: Sequence[Path]) -> Iterator[Http]:
+def llama_server(program: Path, weights: Sequence[Path]) -> Iterator[Http]:
     """llama.cpp's server, one process a model."""
     with contextlib.ExitStack() as stack:
-        ports = [stack.enter_context(llama_server_process(python, path)) for path in weights]
+        ports = [stack.enter_context(llama_server_process(program, path)) for path in weights]
         yield Http([(port, "default") for port in ports])
 
 
 @contextmanager
-def llama_server_process(python: Path, path: Path) -> Iterator[int]:
+def llama_server_process(program: Path, path: Path) -> Iterator[int]:
     """One llama.cpp server; its port."""
     port = free_port()
-    command = [str(python), str(HERE / "servers/llama_server.py"), str(path)]
-    with _process([*command, str(port), str(CONTEXT), "8", str(THREADS)], port):
+    with server_process([str(program), "-m", str(path), *llama_server_options(port, CONTEXT)], port):
         yield port
+
+
+def llama_server_options(port: int, context: int, sequences: int = 8) -> list[str]:
+    """The options of llama.cpp's server, as Modelyard is configured here."""
+    sizes = ["-c", str(context), "-np", str(sequences), "--kv-unified"]
+    return ["--port", str(port), "-t", str(THREADS), "--no-webui", *sizes]
 
 
 @contextmanager
@@ -119,7 +130,7 @@ def llama_cpp_python(python: Path, weights: Sequence[Path]) -> Iterator[Http]:
     port = free_port()
     command = [str(python), "-m", "llama_cpp.server", "--model", str(weights[0]), "--port", str(port)]
     options = ["--n_ctx", str(CONTEXT), "--n_threads", str(THREADS), "--interrupt_requests", "false"]
-    with _process([*command, *options], port):
+    with server_process([*command, *options], port):
         yield Http([(port, "default")])
 
 
@@ -139,7 +150,7 @@ def mistralrs(python: Path, weights: Path) -> Iterator[Lines]:
 
 
 @contextmanager
-def _process(command: Sequence[str], port: int) -> Iterator[int]:
+def server_process(command: Sequence[str], port: int) -> Iterator[int]:
     """A server, from when it answers until it has ended; its process."""
     # A file, because a pipe that nobody reads stops its writer.
     with (
