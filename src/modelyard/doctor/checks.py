@@ -57,7 +57,8 @@ class Facts:
         llama: facts about llama.cpp.
         processor: name of the processor.
         processor_flags: its features as Linux names them.
-        cores: that engines compute on.
+        cores: processors that this process may use.
+        compute_cores: cores that engines compute on, of those.
         cpu_quota: processors' worth of time that control groups leave; None: no limit.
         build: what the machine has for building llama.cpp.
         is_made_by_make: whether the environment is one that ``make install`` made.
@@ -84,6 +85,7 @@ class Facts:
     processor: str
     processor_flags: frozenset[str]
     cores: int
+    compute_cores: int
     cpu_quota: float | None
     build: BuildFacts
     is_made_by_make: bool
@@ -191,9 +193,12 @@ def _processor(facts: Facts) -> Finding:
 
 def _cores(facts: Facts) -> Finding:
     quota = facts.cpu_quota
-    known = {"cores": facts.cores, "quota": quota}
+    known = {"cores": facts.cores, "compute_cores": facts.compute_cores, "quota": quota}
     if quota is None or quota >= facts.cores:
-        return Finding("cores", "Cores", f"{facts.cores}, of which each engine uses all", facts=known)
+        value = str(facts.cores)
+        if facts.compute_cores < facts.cores:
+            value += f", of which models compute on {facts.compute_cores}: the others share a core, or are slower"
+        return Finding("cores", "Cores", value, facts=known)
     return Finding(
         "cores",
         "Cores",

@@ -24,7 +24,7 @@ from modelyard.hub import ConvertedModels, Downloads
 from modelyard.hub.sources.llama_converter import missing_parts
 from modelyard.system import hardware
 from modelyard.system.build_facts import build_facts
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores, usable_cores
 from modelyard.system.memory import available_bytes, physical_bytes, total_bytes
 from modelyard.system.typed_paths import exists
 from modelyard.version import __version__
@@ -51,6 +51,7 @@ def collect_facts(config: Config, file: Path | None = None) -> Facts:
         processor=name or platform.processor(),
         processor_flags=flags,
         cores=usable_cores(),
+        compute_cores=compute_cores(),
         cpu_quota=hardware.cpu_quota(),
         build=build_facts(),
         is_made_by_make=Path(sys.prefix, "setup.log").exists(),

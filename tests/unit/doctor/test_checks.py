@@ -33,6 +33,7 @@ WELL = Facts(
     processor="Xeon",
     processor_flags=frozenset({"avx", "avx2", "fma", "sse"}),
     cores=8,
+    compute_cores=8,
     cpu_quota=None,
     build=BuildFacts(package_manager="apt", knows_amx=True),
     is_made_by_make=False,
@@ -131,6 +132,12 @@ def test_features_are_built_in_for_the_gpu_that_llama_cpp_was_built_for():
     assert "-DGGML_CUDA=ON" in command
     assert command.startswith('CFLAGS="-march=native"')
     assert command.endswith("llama-cpp-python==0.3.36")
+
+
+def test_cores_that_do_not_compute_are_named():
+    value = "16, of which models compute on 8: the others share a core, or are slower"
+    assert finding("cores", cores=16).value == value
+    assert finding("cores").value == "8"
 
 
 def test_a_quota_below_the_cores_is_noted():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores, usable_cores
 
 CORES = len(os.sched_getaffinity(0))
 
@@ -64,3 +64,54 @@ def test_where_the_system_knows_no_affinity_all_cores_count(tmp_path: Path, monk
     assert usable_cores(tmp_path / "missing", tmp_path) == 6
     monkeypatch.setattr(os, "cpu_count", lambda: None)
     assert usable_cores(tmp_path / "missing", tmp_path) == 1
+
+
+def processors(folder: Path, siblings: dict[int, str], fast: str = "") -> Path:
+    """Linux's description of a machine: for each processor, those that share its core."""
+    for number, listing in siblings.items():
+        place = folder / f"system/cpu/cpu{number}/topology"
+        place.mkdir(parents=True)
+        (place / "thread_siblings_list").write_text(f"{listing}\n")
+    if fast:
+        (folder / "cpu_core").mkdir()
+        (folder / "cpu_core/cpus").write_text(f"{fast}\n")
+    return folder
+
+
+def computing(monkeypatch: pytest.MonkeyPatch, folder: Path, allowed: set[int]) -> int:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: allowed)
+    return compute_cores(folder / "missing", folder / "missing", folder)
+
+
+def test_two_processors_of_one_core_compute_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processors(tmp_path, {number: f"{number % 4},{number % 4 + 4}" for number in range(8)})
+    assert computing(monkeypatch, tmp_path, set(range(8))) == 4
+    assert computing(monkeypatch, tmp_path, {0, 4}) == 1
+    assert computing(monkeypatch, tmp_path, {0, 1, 5}) == 2
+
+
+def test_efficiency_cores_do_not_compute_unless_there_are_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    siblings = {0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3", 4: "4", 5: "5", 6: "6", 7: "7"}
+    processors(tmp_path, siblings, fast="0-3")
+    assert computing(monkeypatch, tmp_path, set(range(8))) == 2
+    assert computing(monkeypatch, tmp_path, {5, 6}) == 2
+
+
+@pytest.mark.parametrize("fast", ["nonsense", "", "9-12"])
+def test_without_a_description_each_processor_is_a_core(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fast: str
+) -> None:
+    processors(tmp_path, {}, fast)
+    assert computing(monkeypatch, tmp_path, set(range(6))) == 6
+
+
+def test_a_quota_bounds_the_cores_that_compute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    processors(tmp_path, {number: str(number) for number in range(8)})
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)))
+    own, groups = tmp_path / "own", tmp_path / "groups"
+    own.write_text("0::/\n")
+    groups.mkdir()
+    (groups / "cpu.max").write_text("300000 100000")
+    assert compute_cores(own, groups, tmp_path) == 3

@@ -72,7 +72,7 @@ class TrialTask:
         vocabulary_size: number of tokens.
         repacks: whether llama.cpp repacks the weights for its kernels.
         limits: limits of the process.
-        cores: cores that it computes on; None: all that the process may use.
+        cores: cores that it computes on; None: those on which it computes fastest.
     """
 
     settings: EngineSettings

@@ -33,7 +33,7 @@ from modelyard.errors import UnsupportedOperation, UnusableModel
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.placement import PlacedBytes, Placement, added
 from modelyard.protocol.prompts import Sampling
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores
 from modelyard.system.file_digest import contents_digest, samples_digest
 from modelyard.system.file_stamp import FileStamp, first_changed
 
@@ -186,7 +186,7 @@ def text_context(settings: EngineSettings, model: Model) -> Context:
         batch_tokens=settings.batch_tokens,
         kv_type=settings.kv_type,
         flash_attn=settings.flash_attn,
-        threads=usable_cores(),
+        threads=compute_cores(),
         kv_on_host=settings.placement.kv_on_host,
         cells=settings.first_cells,
     )
@@ -226,7 +226,7 @@ def _draft(
             length=context.length,
             slots=settings.max_seqs,
             batch_tokens=DRAFT_BATCH_TOKENS,
-            threads=usable_cores(),
+            threads=compute_cores(),
             kv_type=settings.kv_type,
             flash_attn=settings.flash_attn,
             kv_on_host=placement.kv_on_host,
@@ -245,7 +245,7 @@ def _vision(
         model,
         batch_tokens=settings.batch_tokens,
         device=placement.devices[placement.main_device] if placement.devices else None,
-        threads=usable_cores(),
+        threads=compute_cores(),
         flash_attn=settings.flash_attn,
         on_progress=lambda _: on_progress(1.0),
         name=settings.name,

@@ -17,7 +17,7 @@ from modelyard.engine.pooling.shape import embedding_shape
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.placement import added
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores
 
 logger = logging.getLogger(__name__)
 
@@ -134,7 +134,7 @@ def _context(settings: EngineSettings, model: Model, pooling: Pooling, *, is_who
         length=max(shape.longest, settings.batch_tokens),
         slots=settings.max_seqs,
         step_tokens=shape.step_tokens,
-        threads=usable_cores(),
+        threads=compute_cores(),
         kv_type=settings.kv_type,
         flash_attn=settings.flash_attn,
         kv_on_host=settings.placement.kv_on_host,

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from modelyard.engine.scheduling.cores import threads_of
 from modelyard.engine.scheduling.engine_table import GENERATION, SHARE_BYTES, EngineRecord, EngineTable
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores
 
 # Upper bound of the time that a step waits for other engines.
 MAX_WAIT_S = 1.0
@@ -135,7 +135,7 @@ class Device:
 
     Args:
         table: the table of the engines of all processes; None: only the engines of this process.
-        cores: number of cores on which they compute; None: all that this process may use.
+        cores: number of cores on which they compute; None: those on which this process computes fastest.
 
     Attributes:
         cores: number of cores on which they compute.
@@ -143,7 +143,7 @@ class Device:
 
     def __init__(self, table: EngineTable | None = None, *, cores: int | None = None) -> None:
         self.table = table or EngineTable()
-        self.cores = usable_cores() if cores is None else cores
+        self.cores = compute_cores() if cores is None else cores
         self._words = self.table.words
         self._change = threading.Condition()
         self._own: dict[int, DeviceShare] = {}

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, TypeAlias
 from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
 from modelyard.hub import ModelFiles
 from modelyard.protocol.placement import ANYWHERE, HOST_NAME, DeviceBytes, PlacedBytes, Placement
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import (
     KvType,
@@ -380,7 +380,7 @@ def context_parts(
 ) -> ContextBytes:
     """Return the memory that a context of the model takes; the parameters are those of ``predict``."""
     header = files.header
-    threads = usable_cores() if threads is None else threads
+    threads = compute_cores() if threads is None else threads
     cells = context_cells(header, context_length)
     return ContextBytes(
         cache=kv_bytes(header, cells, kv_type) + state_bytes(header, sequences),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from modelyard.engine.pooling.shape import embedding_shape
 from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub import GgufHeader, ModelFiles
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores
 from modelyard.yard.memory.cache_bytes import CONTEXT_STEP, KvType, cell_bytes, kv_bytes, state_bytes
 from modelyard.yard.memory.footprint import ContextBytes, Footprint, footprint
 from modelyard.yard.memory.layer_shapes import layer_count, vocabulary_size
@@ -114,7 +114,7 @@ def pooled_step(
 
 
 def _graph_and_work_bytes(header: GgufHeader, step: int) -> int:
-    return graph_bytes(header, step) + work_bytes(header, step, usable_cores())
+    return graph_bytes(header, step) + work_bytes(header, step, compute_cores())
 
 
 def _is_whole(header: GgufHeader) -> bool:

@@ -13,7 +13,7 @@ from modelyard.hub import POOLED_KINDS, FilePlan, FileRequest, ModelFiles, Store
 from modelyard.hub.select.gguf import check_tag
 from modelyard.protocol.placement import ON_HOST
 from modelyard.protocol.prompts import Sampling
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.footprint import Footprint, predict
@@ -121,7 +121,7 @@ def trial_tasks(files: SpecFiles, settings: EngineSettings) -> list[tuple[TrialT
                 file_bytes=model.size_bytes,
                 trained_context=model.header.context_length,
                 vocabulary_size=vocabulary_size(model.header),
-                cores=usable_cores(),
+                cores=compute_cores(),
             ),
             model,
         )

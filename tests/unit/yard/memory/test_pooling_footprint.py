@@ -6,7 +6,7 @@ from typing import Any
 
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.hub import ModelFiles
-from modelyard.system.cores import usable_cores
+from modelyard.system.cores import compute_cores
 from modelyard.yard.memory.cache_bytes import cell_bytes, kv_bytes
 from modelyard.yard.memory.footprint import ENGINE_BYTES
 from modelyard.yard.memory.pooling_footprint import predict_embedder
@@ -20,7 +20,7 @@ def computing(model: GgufHeader, cells: int, step: int, outputs: int) -> int:
     """Of sequences that the tests have four of."""
     count = 4 if outputs else 1
     buffer = compute_bytes(model, cells, tokens=step, running=count, sequences=count, outputs=outputs)
-    return buffer + graph_bytes(model, step) + work_bytes(model, step, usable_cores())
+    return buffer + graph_bytes(model, step) + work_bytes(model, step, compute_cores())
 
 
 def of(model: GgufHeader, path: Any, **how: Any) -> int:
