@@ -1,0 +1,19 @@
+import { render } from "preact";
+import { App } from "./app";
+import { keepReading } from "./state/reading";
+import { followLocation } from "./state/route";
+import { applyTheme } from "./state/theme";
+import "./styles";
+
+applyTheme();
+followLocation();
+keepReading();
+
+const root = document.getElementById("app");
+if (root) render(<App />, root);
+
+// Only where the page is served below /ui/: the development server must not be cached.
+if ("serviceWorker" in navigator && import.meta.env.PROD) {
+  // Refused where the origin is not secure, in which case the page is read from the server every time.
+  navigator.serviceWorker.register(new URL("sw.js", document.baseURI)).catch(() => undefined);
+}

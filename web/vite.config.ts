@@ -1,0 +1,31 @@
+import { defineConfig } from "vitest/config";
+import { licences } from "./build/licences.ts";
+
+const server = process.env.MODELYARD_URL ?? "http://127.0.0.1:1234";
+
+export default defineConfig({
+  // Relative addresses: the page works behind any path prefix.
+  base: "./",
+  plugins: [licences()],
+  build: {
+    outDir: "../src/modelyard/api/ui/static",
+    emptyOutDir: true,
+    target: "es2022",
+    // The policy of the page forbids inline code and data: fonts.
+    modulePreload: { polyfill: false },
+    assetsInlineLimit: 0,
+    rollupOptions: {
+      input: { index: "index.html", sw: "src/sw.ts" },
+      output: {
+        // The service worker must keep its name, because browsers compare it by address.
+        entryFileNames: (chunk) => (chunk.name === "sw" ? "sw.js" : "assets/[name]-[hash].js"),
+      },
+    },
+  },
+  server: {
+    proxy: Object.fromEntries(
+      ["/v1", "/metrics", "/health"].map((path) => [path, { target: server, headers: { origin: server } }]),
+    ),
+  },
+  test: { include: ["src/**/*.test.{ts,tsx}"] },
+});
