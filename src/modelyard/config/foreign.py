@@ -82,7 +82,9 @@ _RENAMED: Final[Mapping[tuple[str, ...], str]] = {
 # config.example.yaml; vLLM's engine arguments.
 
 _REMOVED: Final[Mapping[str, str]] = {
-    "threads t num_thread n_threads threads_batch threads_http": "Remove it: models compute on all cores, and divide them; taskset leaves them fewer.",
+    "threads t num_thread n_threads threads_batch threads_http": (
+        "Remove it: models divide the cores, of which taskset can leave them fewer."
+    ),
     "numa": "Remove it: the system places memory near the cores that use it first.",
     "cmd command cmd_stop proxy check_endpoint": "Remove it: Modelyard starts no other programs. Name the model's file "
     "in model_id, and write what the command's options say as keys.",
