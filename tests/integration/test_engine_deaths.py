@@ -303,7 +303,9 @@ def test_one_that_dies_while_it_is_suspended_loses_nothing(
         lambda: (
             server.read(
                 lambda: (
-                    server.yard.controller.state.models[server.yard.directory.residency_names["smollm2"]].is_draining
+                    server.yard.controller.state.models[
+                        server.yard.directory.residency_names["smollm2"]
+                    ].has_unload_next
                 )
             )
             or server.get("/v1/models/smollm2").json()["status"] != "loaded"

@@ -87,7 +87,7 @@ class ModelListing:
             return state.failure
         if state.load_state in (LoadState.UNLOADED, LoadState.PARKED) and state.first is None:
             return "not loaded"
-        return "unloading" if state.is_draining else self.stage(model)
+        return "unloading" if state.has_unload_next else self.stage(model)
 
     async def plan(self, name: str) -> Plan:
         """Return what a load of a model would do now; see ``Yard.plan``."""

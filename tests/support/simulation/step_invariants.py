@@ -169,7 +169,7 @@ def nobody_waits_too_long(oracle: Oracle, moment: Moment) -> str | None:
 def nobody_waits_for_what_is_there(oracle: Oracle, moment: Moment) -> str | None:
     for name in moment.after.active:
         model = moment.after.models[name]
-        if model.load_state is LoadState.LOADED and model.queue and model.draining_since is None:
+        if model.load_state is LoadState.LOADED and model.queue and model.makes_room_since is None:
             first = model.queue[0]
             # Only an unload that waits holds others up, and only while there are leases or holds.
             is_used = model.leases or model.holds

@@ -14,15 +14,15 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency import step as real_step
 from modelyard.yard.residency.effects import ComputeFootprint, Effect, Free, Grant, Resize, StartLoad
 from modelyard.yard.residency.events import (
-    ContextResized,
-    ContextWanted,
     EngineDied,
     EngineDying,
     EngineFreed,
     EngineLoaded,
     EngineLoadFailed,
+    EngineResized,
     FilesReplaced,
     FilesWrittenOver,
+    GrowthWanted,
     HoldReleased,
     Outgrown,
     RequestArrived,
@@ -311,7 +311,7 @@ class World:
             engine.wanted, engine.has_failed_to_grow = (needed, since), False
         elif needed > engine.footprint.cells or engine.wanted is not None:
             return
-        self.feed(ContextWanted(model, needed, desired))
+        self.feed(GrowthWanted(model, needed, desired))
         if is_needed:
             # Asked for again as long as that is so.
             self.contexts.later(self, ASK_AGAIN_S, lambda: self._want_context(model, engine, needed, desired))
@@ -326,7 +326,7 @@ class World:
             self.oracle.resized(model, cells)
             if waited_since is not None and engine.wanted is None and self.is_fair:
                 self._check_growth_time(model, waited_since[1])
-            self.feed(ContextResized(model, cells, failure))
+            self.feed(EngineResized(model, cells, failure))
 
         self.contexts.later(self, MAX_RESIZE_S, is_done)
 

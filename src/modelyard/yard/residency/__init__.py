@@ -20,10 +20,22 @@ A model that may be put in several placements is loaded in the one that costs le
 (``choice``). A load that a device lacks memory for is tried once more in another placement (``failures``). An unused
 model moves to a faster placement that has room, which delays nobody (``reconcile._move``).
 
-Besides, models are freed that have been idle for too long (``reconcile._unload_idle``), that a smaller budget has no
-room for (``reconcile._relieve``), that were retired, or whose files were written over (``changed_files``).
+Which function decides that a model is freed, by the ``FreeReason`` of the effect:
+
+    asked     reconcile._serve: an unload is at the head of its queue.
+    idle      reconcile._unload_idle: it has had no request for too long.
+    retired   reconcile._unload_idle: it is no longer configured, and unused.
+    room      allocation._claim, _drain: another model gets its memory, by a plan of ``choice`` and ``eviction``.
+    budget    reconcile._relieve: more is used than the budget has. Unused models go, parked ones first, then the one
+              that was used longest ago, not in the order of ``eviction_rank``.
+    move      reconcile._move: a faster placement has room. allocation.allocate: parked weights do not fit where they
+              are.
+    changed   changed_files.written_over: a file that it has mapped was written over.
+    closing   transitions._close: the server stops.
+
+An engine that dies frees its memory by itself (``deaths``).
 """
 
-from modelyard.yard.residency.step import advance_clock, step
+from modelyard.yard.residency.machine import advance_clock, step
 
 __all__ = ["advance_clock", "step"]

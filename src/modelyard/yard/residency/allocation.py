@@ -120,8 +120,8 @@ def _end_drains(builder: StateBuilder, draining: set[str]) -> None:
     """Let the models grant leases again that drained, and no longer have to make room."""
     for name in sorted(builder.active):
         model = builder.models[name]
-        if model.draining_since is not None and name not in draining:
-            builder.set_model(name, model._replace(draining_since=None))
+        if model.makes_room_since is not None and name not in draining:
+            builder.set_model(name, model._replace(makes_room_since=None))
 
 
 def _waiting(builder: StateBuilder) -> list[str]:
@@ -223,10 +223,10 @@ def _may_go_at(builder: StateBuilder, name: str) -> float:
 def _drain(builder: StateBuilder, name: str, claimant: str, plan: EvictionPlan) -> bool:
     """Have a busy model make room; return whether it drains, and is not freed yet."""
     model, policy, now = builder.models[name], builder.state.policy, builder.state.now
-    since = now if model.draining_since is None else model.draining_since
+    since = now if model.makes_room_since is None else model.makes_room_since
     if model.leases and now < since + policy.drain_s:
         builder.due.append(since + policy.drain_s)
-        builder.set_model(name, model._replace(draining_since=since))
+        builder.set_model(name, model._replace(makes_room_since=since))
         return True
     why = f"to make room for {builder.models[claimant].policy.name}"
     keeps_weights = name in plan.parks

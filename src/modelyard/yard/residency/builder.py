@@ -156,7 +156,7 @@ class StateBuilder:
                 reason="",
                 was_serving=False,
                 promised_bytes=self.models[name].promised_bytes + keep_bytes,
-                draining_since=None,
+                makes_room_since=None,
                 was_parked=was_parked,
                 growth=None,
             ),

@@ -7,13 +7,13 @@ only be of use is given where it is free.
 from __future__ import annotations
 
 from modelyard.yard.residency.builder import StateBuilder
-from modelyard.yard.residency.events import ContextResized, ContextWanted
+from modelyard.yard.residency.events import EngineResized, GrowthWanted
 from modelyard.yard.residency.growth import largest_free
 from modelyard.yard.residency.room import footprint_of
 from modelyard.yard.residency.state import Growth, LoadState, ModelState
 
 
-def want_context(builder: StateBuilder, model: ModelState, event: ContextWanted) -> None:
+def want_context(builder: StateBuilder, model: ModelState, event: GrowthWanted) -> None:
     """Note that a model waits for a larger context, or give it one that would only be of use, where nobody waits."""
     present = footprint_of(model)
     if model.load_state is not LoadState.LOADED or not present.sizes:
@@ -28,14 +28,19 @@ def want_context(builder: StateBuilder, model: ModelState, event: ContextWanted)
     is_anyone_waiting = any(
         other.is_waited_for or other.growth for other in map(builder.models.get, builder.active) if other
     )
-    if model.resizing is not None or model.draining_since is not None or is_anyone_waiting or builder.state.is_closing:
+    if (
+        model.resizing is not None
+        or model.makes_room_since is not None
+        or is_anyone_waiting
+        or builder.state.is_closing
+    ):
         return
     larger = largest_free(builder.state, event.model, present, event.desired)
     if larger is not None:
         builder.resize(event.model, larger)
 
 
-def resized(builder: StateBuilder, model: ModelState, event: ContextResized) -> None:
+def resized(builder: StateBuilder, model: ModelState, event: EngineResized) -> None:
     """Count the context as it is. One that is needed as it is does not shrink before a request ends."""
     if model.resizing is None:
         return

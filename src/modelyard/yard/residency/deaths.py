@@ -30,7 +30,7 @@ POISON_S = 600.0
 def begin_to_die(builder: StateBuilder, model: ModelState, event: EngineDying) -> None:
     """Note that the engine is dying: suspect the requests that may be the cause, and blame those that are."""
     if model.load_state is LoadState.LOADED:
-        model = model._replace(load_state=LoadState.FREEING, was_serving=True, draining_since=None, growth=None)
+        model = model._replace(load_state=LoadState.FREEING, was_serving=True, makes_room_since=None, growth=None)
     elif model.load_state is not LoadState.FREEING:
         # An engine that does not serve yet holds no leases: its death alone is handled.
         return

@@ -33,7 +33,7 @@ class StartLoad:
 
 @dataclass(frozen=True, slots=True)
 class Resize:
-    """Give the context of a loaded model another size; the outcome is ContextResized, unless the engine dies first.
+    """Give the context of a loaded model another size; the outcome is EngineResized, unless the engine dies first.
 
     Attributes:
         sizes: KV cells that it may have, the smallest first: the first that has room for what its requests need.

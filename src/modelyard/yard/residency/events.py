@@ -128,7 +128,7 @@ class EngineLoaded:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextWanted:
+class GrowthWanted:
     """The engine of a loaded model could use a larger context.
 
     Attributes:
@@ -142,7 +142,7 @@ class ContextWanted:
 
 
 @dataclass(frozen=True, slots=True)
-class ContextResized:
+class EngineResized:
     """The outcome of Resize: the context of the model has ``cells`` KV cells.
 
     Attributes:
@@ -303,8 +303,8 @@ RequestEvent = (
 EngineReport = (
     Sized
     | EngineLoaded
-    | ContextWanted
-    | ContextResized
+    | GrowthWanted
+    | EngineResized
     | EngineLoadFailed
     | EngineFreed
     | EngineDying

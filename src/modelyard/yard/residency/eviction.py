@@ -1,4 +1,8 @@
-"""Making room: what has to go so that a model fits the memory budgets in one placement. Pure."""
+"""Which models would have to go so that a model fits the memory budgets in one placement. Pure.
+
+``choice`` compares such plans for all placements of a model. Whether and when a plan is carried out is decided by
+``allocation``: ``_may_claim``, ``_claim`` and ``_drain``.
+"""
 
 from __future__ import annotations
 
@@ -48,7 +52,8 @@ class EvictionPlan:
         parks: models of ``evicts`` and ``drains`` whose weights can stay in memory.
         leaving: models whose unload has begun already, and is waited for.
         pinned: models that stay in any case.
-        awaits_load: whether nothing can be planned until a load has ended that is under way.
+        lacks_victims: whether the model would not fit either if every model went that may go now: victims are chosen
+            once one that is loading may go, too.
     """
 
     fit: Fit
@@ -61,7 +66,7 @@ class EvictionPlan:
     parks: tuple[str, ...] = ()
     leaving: tuple[str, ...] = ()
     pinned: tuple[str, ...] = ()
-    awaits_load: bool = False
+    lacks_victims: bool = False
 
     @property
     def victims(self) -> tuple[str, ...]:
@@ -98,8 +103,8 @@ def plan_eviction(state: Residency, name: str, footprint: Footprint | None = Non
     candidates = _candidates(state, demand)
     remaining = _remaining(state, demand, candidates)
     if remaining is None:
-        # A load is under way, and a loading model is never a victim: there is a choice again once it is over.
-        return EvictionPlan(Fit.WAITS, footprint, leaving=demand.leaving, pinned=demand.pinned, awaits_load=True)
+        # As a rule a load is under way, whose model is never a victim. There is a choice again once that is over.
+        return EvictionPlan(Fit.WAITS, footprint, leaving=demand.leaving, pinned=demand.pinned, lacks_victims=True)
     plan = _plan(demand, candidates, remaining)
     return _cheaper(state, demand, candidates, plan) if state.device_budgets else plan
 
@@ -161,7 +166,7 @@ def _candidates(state: Residency, demand: Demand) -> _Candidates:
         idle=sorted((other for other in loaded if models[other].is_idle), key=rank),
         busy=sorted(
             (other for other in loaded if not models[other].is_idle),
-            key=lambda other: (models[other].draining_since is None, rank(other)),
+            key=lambda other: (models[other].makes_room_since is None, rank(other)),
         ),
         shrinkable=sorted(
             (other for other in demand.resident if other not in demand.leaving and may_shrink(models[other])),
@@ -315,7 +320,7 @@ def room_seconds(state: Residency, plan: EvictionPlan) -> float:
     victims = (*plan.evicts, *plan.drains)
     seconds = sum(reload_seconds(models[other], has_weights=other in plan.parks) for other in victims)
     seconds += sum(reload_seconds(models[other], has_weights=False) for other in plan.frees_weights_of)
-    if plan.drains or plan.awaits_load or _is_busy(state, plan.leaving):
+    if plan.drains or plan.lacks_victims or _is_busy(state, plan.leaving):
         seconds += _drain_seconds(state)
     return seconds
 

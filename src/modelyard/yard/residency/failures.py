@@ -43,7 +43,7 @@ def emptied(model: ModelState, load_state: LoadState) -> ModelState:
         prefix_bytes=0,
         promised_bytes=0,
         loaded_at=math.inf,
-        draining_since=None,
+        makes_room_since=None,
         was_parked=False,
         was_serving=False,
         is_stale=False,

@@ -54,7 +54,7 @@ def reconcile(builder: StateBuilder) -> None:
 
 def _is_settled(model: ModelState) -> bool:
     """Whether the model has an empty queue, needs no larger context, makes room for no other, and is not retired."""
-    return not (model.queue or model.growth) and model.draining_since is None and not model.is_retired
+    return not (model.queue or model.growth) and model.makes_room_since is None and not model.is_retired
 
 
 def _serve_queues(builder: StateBuilder) -> bool:
@@ -73,7 +73,7 @@ def _serve(builder: StateBuilder, name: str) -> bool:
     if first is None:
         return False
     match model.load_state, first.kind:
-        case LoadState.LOADED, _ if first.is_request and model.draining_since is None:
+        case LoadState.LOADED, _ if first.is_request and model.makes_room_since is None:
             leases = {**model.leases, first.request: first.priority}
             builder.set_model(name, model._replace(queue=without(model.queue, first.request), leases=leases))
             builder.effects.append(Grant(name, first.request, first.request in model.suspects))

@@ -161,7 +161,7 @@ def may_shrink(model: ModelState) -> bool:
         and footprint.smallest.cells < footprint.cells
         and model.resizing is None
         and model.growth is None
-        and model.draining_since is None
+        and model.makes_room_since is None
         and not model.keeps_size
     )
 
@@ -172,4 +172,4 @@ def is_leaving(model: ModelState) -> bool:
     An unload that waits for the last answer may take long. A model whose unload is queued is therefore evicted like any
     busy one, unless it is pinned.
     """
-    return model.load_state is LoadState.FREEING or (model.is_draining and model.policy.is_pinned)
+    return model.load_state is LoadState.FREEING or (model.has_unload_next and model.policy.is_pinned)

@@ -234,8 +234,10 @@ class ModelState(NamedTuple):
         demand, demand_as_of: how many requests it has had, those of long ago counting less, and the time of that count;
             see ``expected_cost``.
         idle_unload_s: seconds without a request after which it is unloaded: of its last request, or of its policy.
-        has_claim: whether other models have begun to make room for it.
-        draining_since: since when it makes room for another model: it grants no leases; None where it does not.
+        has_claim: whether it is the model that others make room for (the claimant): what they give back is kept for it,
+            until it loads or nobody waits for it.
+        makes_room_since: since when it makes room for another model: it grants no leases, and what still runs after
+            ``WaitPolicy.drain_s`` is suspended; None where it does not.
         was_parked: whether a model that is loading or being freed had its weights alone in memory before.
         was_serving: whether a model is being freed because its engine died while it served.
         restarts: deaths of its engines since the server began.
@@ -276,7 +278,7 @@ class ModelState(NamedTuple):
     demand_as_of: float = 0.0
     idle_unload_s: float = math.inf
     has_claim: bool = False
-    draining_since: float | None = None
+    makes_room_since: float | None = None
     was_parked: bool = False
     was_serving: bool = False
     restarts: int = 0
@@ -293,8 +295,8 @@ class ModelState(NamedTuple):
     keeps_size: bool = False
 
     @property
-    def is_draining(self) -> bool:
-        """Whether it is loaded, but is unloaded as soon as its leases end."""
+    def has_unload_next(self) -> bool:
+        """Whether it is loaded, and an unload heads its queue: it is freed at the latest when its leases have ended."""
         return self.load_state is LoadState.LOADED and bool(self.queue) and self.queue[0].kind is WaitKind.UNLOAD
 
     @property

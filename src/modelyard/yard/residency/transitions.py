@@ -18,8 +18,6 @@ from modelyard.yard.residency.deaths import begin_to_die, die, outlived
 from modelyard.yard.residency.events import (
     BudgetChanged,
     CloseAsked,
-    ContextResized,
-    ContextWanted,
     DeviceBudgetsChanged,
     EngineDied,
     EngineDying,
@@ -27,8 +25,10 @@ from modelyard.yard.residency.events import (
     EngineLoaded,
     EngineLoadFailed,
     EngineReport,
+    EngineResized,
     FilesReplaced,
     FilesWrittenOver,
+    GrowthWanted,
     HoldReleased,
     ModelAdded,
     ModelEvent,
@@ -149,9 +149,9 @@ def _apply_engine_event(builder: StateBuilder, model: ModelState, event: EngineR
             builder.set_model(name, model)
         case EngineLoaded():
             _loaded(builder, model, event)
-        case ContextWanted():
+        case GrowthWanted():
             want_context(builder, model, event)
-        case ContextResized():
+        case EngineResized():
             resized(builder, model, event)
         case EngineDying():
             begin_to_die(builder, model, event)

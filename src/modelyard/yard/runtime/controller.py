@@ -404,9 +404,9 @@ class LifecycleController:
                     if model in self.state.models:
                         logger.info("%s", log_lines.loaded(self.state, model, took_s))
                 case ContextWanted(needed, desired):
-                    self.feed(events.ContextWanted(model, needed, desired))
+                    self.feed(events.GrowthWanted(model, needed, desired))
                 case ContextResized(cells, failure):
-                    self.feed(events.ContextResized(model, cells, failure))
+                    self.feed(events.EngineResized(model, cells, failure))
                 case LoadFailed(reason, lacks_device_memory):
                     self._discard_engine(model)
                     self._engines.conclude(events.EngineLoadFailed(model, reason, lacks_device_memory))

@@ -332,7 +332,7 @@ def stage(state: Residency, name: str, progress: float) -> str:
     model = state.models[name]
     match model.load_state:
         case LoadState.LOADED:
-            return "making room" if model.draining_since is not None else ""
+            return "making room" if model.makes_room_since is not None else ""
         case LoadState.LOADING:
             return f"loading {progress:.0%}"
         case LoadState.SIZING:

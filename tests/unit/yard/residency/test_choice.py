@@ -159,7 +159,7 @@ def test_a_plan_that_is_carried_out_makes_room():
     for seed in range(STATES):
         state = drawn_state(seed)
         plan, _ = chosen_seconds(state)
-        if plan.fit is not Fit.NEVER and not plan.awaits_load:
+        if plan.fit is not Fit.NEVER and not plan.lacks_victims:
             staying = set(state.models) - {"a"} - set(plan.victims)
             assert fits(state, plan.footprint, sorted(staying), plan.parks), seed
 
@@ -205,7 +205,7 @@ def test_among_many_models_two_other_orders_are_tried_and_none_is_worse_than_the
     assert all(seconds <= alone + ROUNDING_S for (_, seconds), alone in zip(tried, first, strict=True))
     assert any(seconds < alone / WORST for (_, seconds), alone in zip(tried, first, strict=True))
     for state, (plan, _) in zip(states, tried, strict=True):
-        if plan.fit is not Fit.NEVER and not plan.awaits_load:
+        if plan.fit is not Fit.NEVER and not plan.lacks_victims:
             staying = set(state.models) - {"a"} - set(plan.victims)
             assert fits(state, plan.footprint, sorted(staying), plan.parks)
 

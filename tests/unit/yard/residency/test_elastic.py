@@ -9,10 +9,10 @@ from modelyard.yard.memory.footprint import ContextSize, Footprint
 from modelyard.yard.residency.effects import Effect, Free, Grant, RefuseGrowth, Resize, StartLoad
 from modelyard.yard.residency.events import (
     BudgetChanged,
-    ContextResized,
-    ContextWanted,
     EngineFreed,
     EngineLoaded,
+    EngineResized,
+    GrowthWanted,
     RequestArrived,
     RequestEnded,
 )
@@ -66,32 +66,32 @@ def test_a_load_takes_no_more_than_its_first_waiter_needs_where_others_would_hav
 def test_a_larger_context_that_is_needed_is_given_where_it_fits() -> None:
     script = yard("a")
     load(script, "a", 1)
-    (resize,) = script(ContextWanted("a", 3, 3))
+    (resize,) = script(GrowthWanted("a", 3, 3))
     assert resize == Resize("a", (4,), keep_bytes=10)
     # The larger size counts at once, and what states may take until it is there.
     assert script.state.used_bytes == 20 + 40 + 10
-    assert script(ContextResized("a", 4)) == []
+    assert script(EngineResized("a", 4)) == []
     assert script.state.used_bytes == 20 + 40
 
 
 def test_a_context_that_could_not_grow_is_counted_as_it_is_and_asked_for_again() -> None:
     script = yard("a")
     load(script, "a", 1)
-    script(ContextWanted("a", 3, 3))
-    assert script(ContextResized("a", 1, "no memory")) == []
+    script(GrowthWanted("a", 3, 3))
+    assert script(EngineResized("a", 1, "no memory")) == []
     assert script.state.used_bytes == 20 + 10
-    assert resizes(script(ContextWanted("a", 3, 3))) == [("a", (4,))]
+    assert resizes(script(GrowthWanted("a", 3, 3))) == [("a", (4,))]
 
 
 def test_what_would_only_be_of_use_is_given_where_it_is_free() -> None:
     script = yard("a", "b")
     load(script, "a", 1)
     load(script, "b", 2)
-    assert resizes(script(ContextWanted("a", 1, 8))) == [("a", (4,))]
-    script(ContextResized("a", 4))
-    assert resizes(script(ContextWanted("b", 1, 8))) == [("b", (2,))]
-    script(ContextResized("b", 2))
-    assert script(ContextWanted("b", 1, 8)) == []
+    assert resizes(script(GrowthWanted("a", 1, 8))) == [("a", (4,))]
+    script(EngineResized("a", 4))
+    assert resizes(script(GrowthWanted("b", 1, 8))) == [("b", (2,))]
+    script(EngineResized("b", 2))
+    assert script(GrowthWanted("b", 1, 8)) == []
 
 
 def test_idle_contexts_shrink_before_any_model_goes() -> None:
@@ -100,7 +100,7 @@ def test_idle_contexts_shrink_before_any_model_goes() -> None:
     script(RequestEnded("a", RequestId(1)))
     assert arrive(script, "b", 2, cells=3) == [Resize("a", (1, 2), keep_bytes=40)]
     # Its engine keeps what its prompts need.
-    assert script(ContextResized("a", 1)) == [StartLoad("b", cells=4)]
+    assert script(EngineResized("a", 1)) == [StartLoad("b", cells=4)]
     assert script.load_state("a") is LoadState.LOADED
 
 
@@ -108,7 +108,7 @@ def test_a_busy_model_gives_back_what_it_does_not_need() -> None:
     script = yard("a", "b")
     load(script, "a", 1, cells=4)
     assert resizes(arrive(script, "b", 2, cells=3)) == [("a", (1, 2))]
-    assert script(ContextResized("a", 4, "its sequences need it")) == []
+    assert script(EngineResized("a", 4, "its sequences need it")) == []
     # Not asked for a second time: it needs the rest.
     assert script.model("a").keeps_size
     script.wait(POLICY.min_residency_s + POLICY.drain_s)
@@ -120,7 +120,7 @@ def test_a_needed_context_evicts_idle_models() -> None:
     load(script, "a", 1)
     load(script, "b", 2)
     script(RequestEnded("b", RequestId(2)))
-    (free,) = script(ContextWanted("a", 8, 8))
+    (free,) = script(GrowthWanted("a", 8, 8))
     assert isinstance(free, Free)
     assert free.model == "b"
     assert resizes(script(EngineFreed("b"))) == [("a", (8,))]
@@ -130,12 +130,12 @@ def test_two_models_that_wait_for_each_others_memory_both_get_their_turn() -> No
     script = yard("a", "b", fit=1.2)
     load(script, "a", 1, cells=4)
     load(script, "b", 2, cells=4)
-    assert script(ContextWanted("a", 8, 8)) == []
-    assert script(ContextWanted("b", 8, 8)) == []
+    assert script(GrowthWanted("a", 8, 8)) == []
+    assert script(GrowthWanted("b", 8, 8)) == []
     script.wait(POLICY.min_residency_s + POLICY.drain_s)
     assert script.load_state("b") is LoadState.FREEING
     assert resizes(script.suspended("b")) == [("a", (8,))]
-    script(ContextResized("a", 8))
+    script(EngineResized("a", 8))
     effects = script.wait(POLICY.patience_s)
     assert [effect.model for effect in effects if isinstance(effect, Free)] == ["a"]
     # What they need to go on leaves room for both.
@@ -160,7 +160,7 @@ def test_growth_is_refused_once_a_smaller_budget_has_broken_the_promise() -> Non
     script = yard("a")
     load(script, "a", 1)
     script(BudgetChanged(70))
-    (effect,) = script(ContextWanted("a", 8, 8))
+    (effect,) = script(GrowthWanted("a", 8, 8))
     assert isinstance(effect, RefuseGrowth)
     assert script.model("a").growth is None
 
@@ -169,14 +169,14 @@ def test_growth_is_refused_once_a_smaller_budget_has_broken_the_promise() -> Non
 def test_a_model_that_is_freed_while_its_context_grows_counts_until_it_is_gone(is_reported: bool) -> None:
     script = yard("a", "b")
     load(script, "a", 1)
-    script(ContextWanted("a", 8, 8))
+    script(GrowthWanted("a", 8, 8))
     script(RequestEnded("a", RequestId(1)))
     arrive(script, "b", 2, cells=8)
     script.wait(POLICY.min_residency_s)
     assert script.load_state("a") is LoadState.FREEING
     assert script.state.used_bytes <= BIG
     if is_reported:
-        script(ContextResized("a", 8))
+        script(EngineResized("a", 8))
     assert script(EngineFreed("a")) == [StartLoad("b", cells=8)]
     assert script.model("a").resizing is None
 
@@ -185,10 +185,10 @@ def test_nobody_makes_room_for_a_context_that_is_no_longer_needed() -> None:
     script = yard("a", "b")
     for number, name in enumerate(("a", "b")):
         load(script, name, number, cells=2)
-    script(ContextWanted("a", 8, 8))
+    script(GrowthWanted("a", 8, 8))
     assert script.model("a").growth is not None
-    script(ContextWanted("a", 2, 2))
+    script(GrowthWanted("a", 2, 2))
     assert script.model("a").growth is None
-    script(ContextWanted("a", 8, 8))
+    script(GrowthWanted("a", 8, 8))
     script(RequestEnded("a", RequestId(0)))
     assert script.model("a").growth is None

@@ -534,7 +534,7 @@ RULES = {
     "a drain does not hold its memory": (
         room,
         "is_leaving",
-        lambda model: model.load_state is LoadState.FREEING or model.is_draining,
+        lambda model: model.load_state is LoadState.FREEING or model.has_unload_next,
     ),
     "a model that others make room for may lose the memory": (
         StateBuilder,

@@ -179,7 +179,7 @@ async def test_a_client_that_leaves_while_it_runs_holds_its_lease_until_the_engi
     unload = stage.controller.unload("a", UnloadMode.DRAIN)
     await turn()
     assert stage.model().leases.keys() == {request}
-    assert stage.model().is_draining
+    assert stage.model().has_unload_next
     engine.wake()
     await soon(unload)
     assert [cancel.sequence for cancel in engine.heard(Cancel)] == [request, request]
@@ -300,7 +300,7 @@ async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
     unload.cancel()
     await asyncio.gather(unload, return_exceptions=True)
     assert stage.controller._callers == {}
-    assert stage.model().is_draining
+    assert stage.model().has_unload_next
     engine.finish()
     await soon(running.text())
     _, next_one = stage.submit()

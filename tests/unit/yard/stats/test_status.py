@@ -247,7 +247,7 @@ def test_progress_is_shown_in_whole_percents(progress, words):
 
 
 def test_only_a_model_that_yields_makes_room():
-    assert stage(yard(busy("a", draining_since=NOW)), "a", 0.0) == "making room"
+    assert stage(yard(busy("a", makes_room_since=NOW)), "a", 0.0) == "making room"
     assert stage(yard(busy("a")), "a", 0.0) == ""
 
 

@@ -253,7 +253,7 @@ def test_a_retired_model_that_is_not_loaded_is_removed_at_once_and_makes_room_be
     script(ModelAdded("d", ModelPolicy("d", 8)))
     script(RequestArrived("d", 3))
     assert frees(script(Sized("d", Footprint("d", 100, 60)))) == []
-    assert script.model("a").draining_since is not None
+    assert script.model("a").makes_room_since is not None
 
 
 def test_new_policy_holds_from_now_on():
