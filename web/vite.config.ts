@@ -1,5 +1,5 @@
 import { defineConfig } from "vitest/config";
-import { licences } from "./build/licences.ts";
+import { licences } from "./bundling/licences.ts";
 
 const server = process.env.MODELYARD_URL ?? "http://127.0.0.1:1234";
 
