@@ -17,6 +17,7 @@ from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.engine_table import EngineRecord
 from modelyard.engine.scheduling.fair_share import Device, DeviceShare
 from modelyard.engine.scheduling.step_cost import StepCost
+from modelyard.engine.scheduling.thread_tuner import ThreadTuner
 from modelyard.engine.speculative.draft_model import DraftModel
 from modelyard.engine.speculative.policy import MAX_DRAFTED
 from modelyard.protocol.values import SequenceId
@@ -51,6 +52,7 @@ class StepComputer:
     ) -> None:
         self._context, self._batch, self._cost, self._vision = context, batch, cost, vision
         self._grammars, self._device, self._share, self._record = grammars, device, share, record
+        self._tuner = ThreadTuner()
         self.team = OpenMpTeam()
 
     def compute(self, chunks: Sequence[ScheduledChunk], constraints: Mapping[SequenceId, Constraint]) -> int:
@@ -67,13 +69,14 @@ class StepComputer:
             ids = [chunk.sequence.id for chunk in chunks if chunk.outputs]
             prepare([constraints[each] for each in ids if each in constraints], self._grammars.masks)
         with self._device.step(self._share):
-            self._take_cores(self._context)
+            self._take_cores(self._context, length)
             self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
             took_s = time.perf_counter() - began
         if outcome == Context.DECODED:
             self._cost.observe(length, took_s)
+            self._tuner.observe(took_s)
         return outcome
 
     def compute_image(self, chunk: ScheduledChunk, image: ImageSpan) -> int:
@@ -86,21 +89,22 @@ class StepComputer:
         assert self._vision is not None
         assert sequence.slot is not None
         with self._device.step(self._share):
-            self._take_cores(self._context)
+            self._take_cores(self._context, len(chunk.tokens))
             self._record.begin_step([sequence.id], len(chunk.tokens))
             embeddings = self._vision.embeddings(image)
             position = sequence.position_at(chunk.position)
             return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
 
-    def _take_cores(self, context: Context) -> None:
-        threads = self._device.threads(self._share)
+    def _take_cores(self, context: Context, tokens: int) -> None:
+        threads = self._tuner.threads(self._device.threads(self._share), tokens)
         context.use_threads(threads)
         self.team.use(threads)
 
     def draft(self, drafter: DraftModel, running: Sequence[TokenSequence]) -> None:
         """Run the draft model for all running sequences."""
         with self._device.step(self._share):
-            self._take_cores(drafter.context)
+            # A trial of other numbers of threads compares steps of the model alone.
+            drafter.context.use_threads(self._device.threads(self._share))
             # The draft model first computes what it has not computed yet of the sequences, which may be all of it.
             tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
             self._record.begin_step([sequence.id for sequence in running], tokens)

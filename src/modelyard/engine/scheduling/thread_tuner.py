@@ -1,0 +1,123 @@
+"""Finds by trying with how many threads an engine decodes fastest.
+
+A thread for each core is the most, and often not the best: another program that computes on one of the cores stops all
+threads at every barrier for as long as it has that core, and where memory is the limit, more threads only wait. What is
+best changes while an engine serves, so it is measured now and then: steps with one number of threads, and steps with
+another one, in turn.
+
+Pure: the caller measures the time. Hot path: both methods run once a step, and nearly always compare two numbers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+# Steps of more tokens are bound by arithmetic, for which each core counts.
+MAX_TOKENS: Final = 8
+
+# Seconds until the next trial, and the most to which it grows while trials show nothing better, unless they take more
+# than this part of the time.
+FIRST_INTERVAL_S: Final = 2.0
+MAX_INTERVAL_S: Final = 16.0
+MAX_LOSS: Final = 0.01
+
+# Steps that are computed with one number of threads before the other one's turn, and turns of each. The first step of a
+# turn does not count: threads start or end in it.
+TURN_STEPS: Final = 4
+TURNS: Final = 3
+
+# Part of the present time of a step that another number of threads must not exceed to be taken.
+BETTER: Final = 0.92
+
+# The larger of the changes that are tried, as a part of the cores: where memory is the limit, one thread less shows
+# nothing. The smaller one is a thread.
+_LARGE_PART: Final = 4
+
+
+@dataclass(slots=True)
+class _Trial:
+    """Steps with the present number of threads (even turns) and with another one (odd turns).
+
+    Attributes:
+        spared: threads that the other number leaves out.
+        allowed, tokens: of the steps, which must not change meanwhile.
+        steps: that were computed.
+        seconds: of the steps that count, of the present and of the other number.
+    """
+
+    spared: int
+    allowed: int
+    tokens: int
+    steps: int = 0
+    seconds: list[float] = field(default_factory=lambda: [0.0, 0.0])
+
+    @property
+    def turn(self) -> int:
+        """Whose turn it is: 0 for the present number, 1 for the other one."""
+        return self.steps // TURN_STEPS % 2
+
+
+class ThreadTuner:
+    """Chooses the number of threads of the steps of one engine."""
+
+    def __init__(self) -> None:
+        self._spared = 0
+        # Which change the next trial tries.
+        self._change = 0
+        self._interval_s = FIRST_INTERVAL_S
+        self._since_trial_s = 0.0
+        self._trial: _Trial | None = None
+        self._is_watching = False
+
+    def threads(self, allowed: int, tokens: int) -> int:
+        """Return with how many threads the next step is computed, from 1 to ``allowed``.
+
+        Args:
+            allowed: cores that the engine may use.
+            tokens: of the step.
+        """
+        self._is_watching = allowed > 1 and tokens <= MAX_TOKENS
+        if not self._is_watching:
+            return allowed
+        trial = self._trial
+        if trial is None and self._since_trial_s >= self._interval_s:
+            trial = self._trial = self._begin(allowed, tokens)
+        if trial is not None and (trial.allowed != allowed or trial.tokens != tokens):
+            trial = self._trial = None
+        spared = self._spared if trial is None or not trial.turn else trial.spared
+        return max(1, allowed - spared)
+
+    def observe(self, took_s: float) -> None:
+        """Note how long the step took for which ``threads`` was called last."""
+        if not self._is_watching:
+            return
+        self._since_trial_s += took_s
+        if (trial := self._trial) is None:
+            return
+        if trial.steps % TURN_STEPS:
+            trial.seconds[trial.turn] += took_s
+        trial.steps += 1
+        if trial.steps == 2 * TURNS * TURN_STEPS:
+            self._end(trial)
+
+    def _begin(self, allowed: int, tokens: int) -> _Trial | None:
+        spared = min(self._spared, allowed - 1)
+        self._spared = spared
+        large = max(1, allowed // _LARGE_PART)
+        changes = (large, -large, 1, -1)
+        for _ in changes:
+            other = min(max(spared + changes[self._change], 0), allowed - 1)
+            if other != spared:
+                return _Trial(other, allowed, tokens)
+            self._change = (self._change + 1) % len(changes)
+        return None
+
+    def _end(self, trial: _Trial) -> None:
+        present, other = trial.seconds
+        self._trial, self._since_trial_s = None, 0.0
+        if other <= BETTER * present:
+            self._spared, self._interval_s = trial.spared, FIRST_INTERVAL_S
+        else:
+            self._change = (self._change + 1) % 4
+            self._interval_s = max(min(2 * self._interval_s, MAX_INTERVAL_S), (other - present) / MAX_LOSS)
