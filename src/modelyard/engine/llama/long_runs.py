@@ -25,6 +25,6 @@ def has_long_run(text: str) -> bool:
     return False
 
 
-def uncommon_characters(text: str) -> int:
-    """Return the number of characters outside of ASCII, which a vocabulary may lack."""
-    return len(text) - len(text.encode("ascii", "ignore"))
+def uncommon_characters(text: str, lacking: str = "") -> int:
+    """Return the number of characters that a vocabulary may lack: those outside of ASCII, and those of ``lacking``."""
+    return len(text) - len(text.encode("ascii", "ignore")) + sum(map(text.count, lacking))

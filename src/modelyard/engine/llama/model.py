@@ -36,6 +36,7 @@ MAX_BYTES_HERE: Final = 1 << 20
 # for each: 0.08 s for 20,000 such characters, 0.33 s for 40,000, 2.3 s for 80,000. Source: output.reserve in
 # llm_tokenizer_spm_session::resegment, src/llama-vocab.cpp.
 MAX_UNCOMMON: Final = 30_000
+ASCII: Final = "".join(map(chr, range(1, 128)))
 
 
 class InfillTokens(NamedTuple):
@@ -238,6 +239,16 @@ class Model:
         return int(lib.llama_vocab_type(self._vocab)) == int(lib.LLAMA_VOCAB_TYPE_SPM)
 
     @cached_property
+    def _lacking_ascii(self) -> str:
+        """The characters of ASCII that become bytes, for a tokenizer that spells them: ten milliseconds at the most."""
+
+        def is_byte(token: int) -> bool:
+            return bool(lib.llama_vocab_get_attr(self._vocab, token) & lib.LLAMA_TOKEN_ATTR_BYTE)
+
+        tokens = ((each, self._tokens(each.encode(), add_special=False, parse_special=False)) for each in ASCII)
+        return "".join(each for each, ids in tokens if ids and is_byte(ids[-1]))
+
+    @cached_property
     def longest_token(self) -> int | None:
         """Limit of bytes of UTF-8 that one token can stand for; None where there is none. Takes 0.4 us per token.
 
@@ -257,7 +268,7 @@ class Model:
                 len(raw) > MAX_BYTES_HERE
                 or has_long_run(text)
                 or self._has_many_specials(text)
-                or (self._spells_bytes and uncommon_characters(text) > MAX_UNCOMMON)
+                or (self._spells_bytes and uncommon_characters(text, self._lacking_ascii) > MAX_UNCOMMON)
             )
         ):
             return self._tokenize_elsewhere(raw, add_special=add_special, parse_special=parse_special)

@@ -45,3 +45,7 @@ def test_no_long_run(text: str) -> None:
 @pytest.mark.parametrize(("text", "count"), [("", 0), ("plain", 0), ("日本 x", 2), ("\U0010ffff\ud800é", 3)])
 def test_characters_outside_of_ascii_are_counted(text: str, count: int) -> None:
     assert uncommon_characters(text) == count
+
+
+def test_characters_that_a_vocabulary_lacks_are_counted() -> None:
+    assert uncommon_characters("a line\r\nanother\r\n\x04é", "\r\x04") == 4
