@@ -1,4 +1,4 @@
-"""Texts of characters that a vocabulary lacks, which llama.cpp spells as bytes in a time that grows with their square."""
+"""Texts of characters that a vocabulary lacks: llama.cpp takes a time that grows with the square of their number."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ ELSEWHERE = [1, 2, 3]
 
 @pytest.mark.parametrize(
     ("text", "is_elsewhere"),
-    [("line\r\n" * (MAX_UNCOMMON + 1), True), ("line\n" * 4 * MAX_UNCOMMON, False), ("line\r\n" * 1000, False)],
+    [("line\r\n" * (MAX_UNCOMMON + 1), True), ("line " * 4 * MAX_UNCOMMON, False), ("line\r\n" * 1000, False)],
 )
 def test_a_text_with_many_of_them_is_tokenised_in_a_process(
     weights: dict[str, Path], text: str, is_elsewhere: bool
