@@ -4,6 +4,7 @@ import { ModelsPage } from "./models";
 import { Banner } from "./shell/banner";
 import { Boundary } from "./shell/boundary";
 import { lazy } from "./shell/lazy";
+import { Palette } from "./shell/palette";
 import { Rail } from "./shell/rail";
 import { type Page, route } from "./state/route";
 import { texts } from "./texts/en";
@@ -31,6 +32,7 @@ export function App() {
           <View />
         </Boundary>
       </Main>
+      <Palette />
       <Toasts />
     </div>
   );

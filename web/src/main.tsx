@@ -1,5 +1,6 @@
 import { render } from "preact";
 import { App } from "./app";
+import { listenForShortcuts } from "./shell/shortcuts";
 import { keepReading } from "./state/reading";
 import { followLocation } from "./state/route";
 import { applyTheme } from "./state/theme";
@@ -8,6 +9,7 @@ import "./styles";
 applyTheme();
 followLocation();
 keepReading();
+listenForShortcuts();
 
 const root = document.getElementById("app");
 if (root) render(<App />, root);

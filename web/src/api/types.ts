@@ -98,7 +98,7 @@ export interface ReloadedConfig {
   applied: boolean;
   added: string[];
   removed: string[];
-  changed: Record<string, { keys?: string[] } | string[]>;
+  changed: Record<string, { keys: string[]; how: string; error: string | null }>;
   retuned: string[];
   memory: string[];
   mcp: string[];
@@ -111,4 +111,65 @@ export interface LogLine {
   level: "INFO" | "WARNING" | "ERROR" | string;
   logger: string;
   message: string;
+}
+
+export type RequestState = "waiting" | "loading" | "prefill" | "decode" | "suspended" | "done" | "failed" | "cancelled";
+
+/** A request to a model. Times are seconds since 1970; null where it has not come so far. */
+export interface Activity {
+  id: string;
+  request_id: string | null;
+  model: string;
+  key: string | null;
+  dialect: string;
+  path: string | null;
+  kind: string;
+  stream: boolean;
+  state: RequestState;
+  arrived_at: number;
+  granted_at: number | null;
+  first_token_at: number | null;
+  ended_at: number | null;
+  prompt_tokens: number;
+  cached_tokens: number;
+  answer_tokens: number;
+  tokens_per_second: number | null;
+  finish_reason: string | null;
+  error: string | null;
+}
+
+export interface Phase {
+  phase: "waiting" | "loading" | "prefill" | "decode" | "suspended";
+  began_at: number;
+  ended_at: number | null;
+  text: string;
+  models: string[];
+}
+
+export interface ActivityDetail extends Activity {
+  error_message: string | null;
+  phases: Phase[];
+  /** Only where the server records texts. */
+  prompt?: string | null;
+  answer?: string | null;
+}
+
+export interface Interval {
+  state: ModelState;
+  began_at: number;
+  ended_at: number | null;
+  /** By pool: "host", or the name of a device. */
+  bytes: Record<string, number>;
+  cause: string | null;
+  reason: string | null;
+}
+
+export interface ModelHistory {
+  model_id: string;
+  intervals: Interval[];
+}
+
+export interface History {
+  as_of: number;
+  data: ModelHistory[];
 }

@@ -3,8 +3,13 @@ import { PAGES, route } from "../state/route";
 import { server } from "../state/server";
 import { texts } from "../texts/en";
 import { Icon } from "../ui/icon";
+import { isPaletteOpen } from "./palette";
 
 const DOTS: Record<Connection, string> = { connecting: "", online: "good", lost: "bad", refused: "busy" };
+
+function openPalette() {
+  isPaletteOpen.value = true;
+}
 
 export function Rail() {
   return (
@@ -13,6 +18,12 @@ export function Rail() {
         <img src="icon.svg" alt="" width="26" height="26" />
         {texts.shell.title}
       </div>
+      <button class="button palette-button" type="button" onClick={openPalette}>
+        <span class="row">
+          <Icon name="search" size={16} /> {texts.shell.search}
+        </span>
+        <kbd>Ctrl K</kbd>
+      </button>
       <nav aria-label={texts.shell.navigation}>
         <ul>
           {PAGES.map((page) => (

@@ -1,8 +1,9 @@
 import { effect } from "@preact/signals";
 import { key } from "./key";
-import { refreshServer } from "./server";
+import { models, refreshServer } from "./server";
 
 const PERIOD_MS = 2_000;
+const LOADING_PERIOD_MS = 500;
 
 /** Reads the state of the server again and again while the page is visible, and at once with another key. */
 export function keepReading(): void {
@@ -11,7 +12,11 @@ export function keepReading(): void {
     clearTimeout(timer);
     if (document.hidden) return;
     await refreshServer();
-    timer = window.setTimeout(turn, PERIOD_MS);
+    const isLoading = models.value.some(
+      ({ state }) => state === "loading" || state === "sizing" || state === "freeing",
+    );
+    clearTimeout(timer);
+    timer = window.setTimeout(turn, isLoading ? LOADING_PERIOD_MS : PERIOD_MS);
   };
   document.addEventListener("visibilitychange", turn);
   window.addEventListener("online", turn);

@@ -28,12 +28,15 @@ function decode(part: string): string {
   }
 }
 
-export const route = signal<Route>(parseRoute(location.hash));
+/** Where the page is. It follows the address once `followLocation` was called. */
+export const route = signal<Route>(parseRoute(""));
 
 export function followLocation(): void {
-  window.addEventListener("hashchange", () => {
+  const read = () => {
     route.value = parseRoute(location.hash);
-  });
+  };
+  window.addEventListener("hashchange", read);
+  read();
 }
 
 /** Goes to a place such as "chat/3f2a". */

@@ -14,11 +14,6 @@ export const serverError = signal<ApiError | null>(null);
 
 export const models = computed<Model[]>(() => server.value?.models ?? []);
 
-/** The name that people use for a model: its first alias, else its id. */
-export function displayName(model: Pick<Model, "id" | "aliases">): string {
-  return model.aliases[0] ?? model.id;
-}
-
 let reading: Promise<void> | null = null;
 
 /** Reads /v1/server; calls at the same time share one request. */
