@@ -108,7 +108,7 @@ class GenerationLoop:
             settings.name,
             self._scheduler.cache,
             self._context,
-            window=self._model.window,
+            window=self._model.window if self._model.can_trim else 0,
             # Recurrent models keep a state instead of cells, so parking gains nothing.
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             max_prefixes=settings.prefix_slots,

@@ -73,11 +73,11 @@ class Slot:
     """One sequence number of the cache: owned by a running sequence, or idle and kept as a prefix to reuse.
 
     The first ``computed`` of its tokens are in the cache; those behind are computed by the step being prepared. Cut to
-    fewer than ``shortest`` tokens the slot could not be continued: a restored state lacks what layers with a sliding
-    window no longer read. ``awaited_by`` is the waiting sequence that the slot was restored for. ``stays`` is set where
-    there was no room to park the slot. ``worth`` is the number of tokens that no other slot held when it was last used,
-    plus the worth of what had been evicted by then (GreedyDual, see ``checkpoints``). ``salt`` is the salt of the
-    request that the tokens were computed for: requests with another salt do not reuse them.
+    fewer than ``shortest`` tokens the slot could not be continued: layers with a sliding window may have lost what they
+    no longer read (``record_first``). ``awaited_by`` is the waiting sequence that the slot was restored for. ``stays``
+    is set where there was no room to park the slot. ``worth`` is the number of tokens that no other slot held when it
+    was last used, plus the worth of what had been evicted by then (GreedyDual, see ``checkpoints``). ``salt`` is the
+    salt of the request that the tokens were computed for: requests with another salt do not reuse them.
     """
 
     index: int
@@ -189,6 +189,17 @@ class KvCache:
                 self._holders.append(1)
             slot.cells.append(cell)
             slot.tokens.append(token)
+
+    def record_first(self, slot: Slot, position: int, window: int) -> None:
+        """Record that layers with a sliding window hold nothing of ``slot`` before ``position``; nothing at all: -1.
+
+        The token behind the last one that is kept sees the ``window`` - 1 tokens before it. All tokens are computed.
+        """
+        if position < 0:
+            slot.shortest = len(slot.tokens) + 1
+            return
+        skipped = len(slot.tokens) - self._position(slot.tokens, len(slot.tokens))
+        slot.shortest = position + window - 1 + skipped if position else 0
 
     def commit(self, slots: Iterable[Slot]) -> None:
         """Mark the tokens of ``slots``, which are all slots of the last step, as computed."""

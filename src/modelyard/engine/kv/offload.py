@@ -65,7 +65,8 @@ class KvOffload:
         name: id of the model, for the log.
         cache: accounting of the KV cache.
         context: the context whose cells the cache accounts for.
-        window: window of the narrowest attention layers, in tokens; 0 where all layers see everything.
+        window: window of the narrowest attention layers, in tokens; 0 where all layers see everything, and where the
+            cache has checkpoints.
         parked_bytes: host memory for parked prefixes; 0: none is parked.
         max_prefixes: limit of idle prefixes, parked or in slots, that are kept once any is parked; 0: idle prefixes are
             trimmed instead of parked.
@@ -123,6 +124,13 @@ class KvOffload:
         if (checkpoints := self._cache.checkpoints) is not None:
             checkpoints.add(checkpoint, ((slot.tokens, slot.salt) for slot in self._cache.slots))
 
+    def find_shortest(self) -> None:
+        """Find out how far each slot can be cut back, between steps: layers with a sliding window lose cells."""
+        if self._window:
+            for slot in self._cache.slots:
+                if slot.tokens:
+                    self._cache.record_first(slot, self._context.first_position(slot.index), self._window)
+
     def limit_parked(self, parked_bytes: int) -> None:
         """Change the limit of the bytes of parked prefixes; what exceeds it goes. Without parking it stays so."""
         if not self._parked_bytes:
@@ -145,14 +153,14 @@ class KvOffload:
 
         The state of a prefix in a slot is only copied when it is read.
         """
-        for slot in self._idle_slots():
+        for slot in self._complete_slots():
             yield Unsaved(tuple(slot.tokens), partial(self._context.save, slot.index), slot.salt)
         for prompt in self._in_host_memory():
             yield Unsaved(prompt.tokens, prompt.read, prompt.salt, prompt.is_checkpoint)
 
     def save_within(self, room: int) -> Iterator[KeptPrompt]:
         """Yield copies of idle prefixes, and checkpoints, as many as fit into ``room`` bytes together."""
-        for slot in self._idle_slots():
+        for slot in self._complete_slots():
             size = self._context.state_bytes(slot.index)
             if size <= room:
                 room -= size
@@ -348,6 +356,11 @@ class KvOffload:
         """Return the slots with a prefix that no sequence runs on, the most recently used first."""
         idle = (slot for slot in self._cache.slots if slot.owner is None and slot.tokens)
         return sorted(idle, key=lambda slot: -slot.last_used)
+
+    def _complete_slots(self) -> list[Slot]:
+        """Return the idle slots that can be continued, as ``_idle_slots`` does."""
+        self.find_shortest()
+        return [slot for slot in self._idle_slots() if slot.shortest <= len(slot.tokens)]
 
     def _is_parkable(self, slot: Slot) -> bool:
         return (

@@ -176,6 +176,17 @@ class Context:
         """Return what llama.cpp logged for the last call that failed."""
         return reason()
 
+    def first_position(self, slot: int) -> int:
+        """Return the first position of ``slot`` that all layers still hold, of which those with a window lose some.
+
+        It is -1 where the slot is empty. llama.cpp gives cells that a window has left behind to other tokens, also
+        where others are free, and for all layers of a sliding window at once.
+
+        Source: llama.cpp, src/llama-kv-cache.cpp, find_slot and apply_ubatch.
+        """
+        self._check(slot)
+        return int(lib.llama_memory_seq_pos_min(self._memory, slot))
+
     def trim(self, slot: int, length: int) -> None:
         """Remove all tokens of ``slot`` from position ``length`` on."""
         lib.llama_memory_seq_rm(self._memory, slot, length if length else -1, -1)

@@ -234,7 +234,8 @@ def _draft(
     except BaseException:
         pool.release(key)
         raise
-    return LoadedDraft(key, pool, DraftModel(drafting, settings.max_seqs, small.size_bytes / model.size_bytes))
+    cost = small.size_bytes / model.size_bytes
+    return LoadedDraft(key, pool, DraftModel(drafting, settings.max_seqs, cost, small.window))
 
 
 def _vision(

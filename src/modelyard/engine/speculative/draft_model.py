@@ -122,11 +122,12 @@ class DraftModel:
         context: a context on the draft model's weights.
         slots: sequences that ``context`` can tell apart.
         cost: cost of a step of the draft model, in steps of the model that verifies.
+        window: window of the narrowest attention layers of the draft model; 0 where all layers see everything.
     """
 
-    def __init__(self, context: Context, slots: int, cost: float) -> None:
+    def __init__(self, context: Context, slots: int, cost: float, window: int = 0) -> None:
         self.context = context
-        self._cost = cost
+        self._cost, self._window = cost, window
         self._slots = [_Slot(index) for index in range(slots)]
         self._batch = Batch(DRAFT_BATCH_TOKENS)
 
@@ -167,7 +168,9 @@ class DraftModel:
         idle = [slot for slot in self._slots if slot.owner is None]
         slot = max(own or idle, key=lambda slot: (slot.common(sequence), -len(slot.tokens)))
         # The last token is always computed, since the draft continues from it.
-        self._trim(slot, min(slot.common(sequence), len(sequence.tokens) - 1))
+        length = min(slot.common(sequence), len(sequence.tokens) - 1)
+        is_seen = not self._window or self.context.first_position(slot.index) <= max(0, length - self._window + 1)
+        self._trim(slot, length if is_seen else 0)
         slot.owner, slot.salt = sequence.id, sequence.salt
         return _Draft(slot, proposer, count, sequence.tokens[len(slot.tokens) :])
 

@@ -23,6 +23,7 @@ class Cells:
 
     def __init__(self, token_bytes: int = TOKEN_BYTES) -> None:
         self.lengths: dict[int, int] = {}
+        self.firsts: dict[int, int] = {}
         self.looks = 0
         self._token_bytes = token_bytes
 
@@ -31,6 +32,9 @@ class Cells:
 
     def share(self, source: int, target: int, length: int) -> None:
         self.lengths[target] = length
+
+    def first_position(self, slot: int) -> int:
+        return self.firsts.get(slot, 0)
 
     def state_bytes(self, slot: int) -> int:
         self.looks += 1
@@ -149,6 +153,16 @@ def test_what_is_short_or_awaited_or_could_not_be_cut_again_stays_in_the_cache()
     yard.idle(3, range(300, 339))
     yard.step()
     assert yard.parked == [tuple(range(300, 339))]
+
+
+def test_what_a_window_has_lost_limits_how_far_a_slot_can_be_cut() -> None:
+    yard = Yard(window=40)
+    slots = [yard.idle(at, range(at * 1000, at * 1000 + 100)) for at in range(4)]
+    # The token behind the first 60 reads the 39 before it.
+    yard.cells.firsts = {0: 0, 1: 21, 2: 61, 3: -1}
+    yard.moves.find_shortest()
+    assert [slot.shortest for slot in slots] == [0, 60, 100, 101]
+    assert [prompt.tokens[0] for prompt in yard.moves.save_within(10_000)] == [2000, 1000, 0]
 
 
 def test_what_others_share_stays_in_the_cache() -> None:
