@@ -7,6 +7,7 @@ from collections.abc import Callable
 from modelyard.config import Config, Model
 from modelyard.yard.from_config import router
 from modelyard.yard.requests.context import Caller, current_caller
+from modelyard.yard.requests.model_names import ResidencyName
 
 
 class ModelDirectory:
@@ -17,15 +18,14 @@ class ModelDirectory:
         started_config: the one that the process was started with.
         router: from the names in requests to the ids of models.
         followers: are called with each configuration that takes the place of another.
-        residency_names: from the id of a configured model to its name in the residency. The two differ where settings
-            of the model have changed while it served: its new engine runs beside the old one, under a name of its own.
+        residency_names: from the id of a configured model to the name of its present version in the residency.
     """
 
     def __init__(self, config: Config) -> None:
         self.config = self.started_config = config
         self.router = router(config)
         self.followers: list[Callable[[Config], None]] = []
-        self.residency_names: dict[str, str] = {model.id: model.id for model in config.models}
+        self.residency_names = {model.id: ResidencyName(model.id) for model in config.models}
 
     def replace_config(self, config: Config) -> None:
         """Route requests by ``config`` from now on; all of its models must be in ``residency_names``."""

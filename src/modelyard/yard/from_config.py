@@ -7,6 +7,7 @@ import math
 from modelyard.config import Config, Model, default_model, read_token, running_at_once
 from modelyard.hub import Hub, Stores
 from modelyard.system.memory import budget_bytes, total_bytes
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.router import Router
 from modelyard.yard.residency.state import ModelPolicy
 
@@ -37,7 +38,7 @@ def model_policy(config: Config, model: Model) -> ModelPolicy:
     """Return how the residency treats a model."""
     idle_s = model.idle_unload_seconds
     return ModelPolicy(
-        name=model.id,
+        name=ModelId(model.id),
         max_requests=running_at_once(config, model) + WAITING_ROOM,
         is_pinned=model.pinned,
         priority=model.priority,

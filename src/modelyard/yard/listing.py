@@ -11,6 +11,7 @@ from modelyard.errors import ModelLoadFailed, UnusableModel
 from modelyard.hub import Progress
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.yard.directory import ModelDirectory
+from modelyard.yard.requests.model_names import ResidencyName
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
@@ -73,12 +74,12 @@ class ModelListing:
 
     def stage(self, model: str) -> str:
         """Return what requests for a model wait for; see ``Yard.stage``."""
-        name = self._directory.residency_names.get(model, model)
-        if name not in self._controller.state.models:
+        residency_name = self._directory.residency_names.get(model, ResidencyName(model))
+        if residency_name not in self._controller.state.models:
             return ""
-        if (preparing := self._factory.files.progress.get(name)) is not None:
+        if (preparing := self._factory.files.progress.get(residency_name)) is not None:
             return f"{preparing.step} {preparing.fraction:.0%}"
-        return stage(self._controller.state, name, self._controller.load_progress.get(name, 0.0))
+        return stage(self._controller.state, residency_name, self._controller.load_progress.get(residency_name, 0.0))
 
     def unready(self, model: str) -> str:
         """Return why a model, by id, would not begin a request at once; "" where it would. For any caller."""
@@ -92,39 +93,43 @@ class ModelListing:
     async def plan(self, name: str) -> Plan:
         """Return what a load of a model would do now; see ``Yard.plan``."""
         model = self._directory.router.route(name)
-        key = self._directory.residency_names[model]
+        residency_name = self._directory.residency_names[model]
         state = self._controller.state
-        if state.models[key].footprint is None:
+        if state.models[residency_name].footprint is None:
             try:
-                choices = await self._factory.estimate(key)
+                choices = await self._factory.estimate(residency_name)
             except UnusableModel as unusable:
                 failed = ModelLoadFailed(model, str(unusable))
                 raise self._directory.caller().visible_error(failed) from unusable
             state = self._controller.state
-            models = {**state.models, key: state.models[key]._replace(footprint=choices[0], choices=choices)}
+            models = {
+                **state.models,
+                residency_name: state.models[residency_name]._replace(footprint=choices[0], choices=choices),
+            }
             state = state._replace(models=models)
-        planned = plan(state._replace(now=time.monotonic()), key, self._layer_count(key))
+        planned = plan(state._replace(now=time.monotonic()), residency_name, self._layer_count(residency_name))
         return planned.visible_to(self._directory.caller())
 
     def _status(self, model: Model) -> ModelStatus:
-        name, controller, caller = self._directory.residency_names[model.id], self._controller, self._directory.caller()
-        state, profile = controller.state.models[name], controller.profiles.get(name)
-        modalities = self._factory.modalities(name)
-        facts, memory = self._factory.facts(name), memory_of(controller.state, name)
-        estimate = self._survey.estimates.get(name)
+        residency_name = self._directory.residency_names[model.id]
+        controller, caller = self._controller, self._directory.caller()
+        state, profile = controller.state.models[residency_name], controller.profiles.get(residency_name)
+        modalities = self._factory.modalities(residency_name)
+        facts, memory = self._factory.facts(residency_name), memory_of(controller.state, residency_name)
+        estimate = self._survey.estimates.get(residency_name)
         predicted_bytes = memory.predicted_bytes
         if predicted_bytes is None and estimate is not None:
             predicted_bytes = estimate.total_bytes
         known = profile or facts
         return ModelStatus(
             id=model.id,
-            aliases=tuple(name for name in model.names if name != model.id),
-            kind=self._factory.kind(name),
+            aliases=tuple(alias for alias in model.names if alias != model.id),
+            kind=self._factory.kind(residency_name),
             status=STATUS[state.load_state],
             is_default=model.id == self._directory.router.default,
             created=self._created,
             context_length=known.context_length if known else None,
-            context_reason=self._factory.fitter.reason(name),
+            context_reason=self._factory.fitter.reason(residency_name),
             context_allocated=context_allocated(state),
             quantization=known.quantization if known else None,
             size_bytes=known.size_bytes if known else None,
@@ -137,12 +142,12 @@ class ModelListing:
             can_fill=profile.can_fill if profile else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),
             reason=None if state.failure is None else caller.visible_reason(state.failure),
-            warnings=self._factory.warnings(name),
+            warnings=self._factory.warnings(residency_name),
             predicted_bytes=predicted_bytes,
             resident_bytes=memory.resident_bytes,
             shared_bytes=memory.shared_bytes,
-            device_bytes=device_bytes(controller.state, name, profile),
-            placement=placement_of_model(controller.state, state, self._layer_count(name)),
+            device_bytes=device_bytes(controller.state, residency_name, profile),
+            placement=placement_of_model(controller.state, state, self._layer_count(residency_name)),
             is_pinned=state.policy.is_pinned,
             is_parked=state.load_state is LoadState.PARKED,
             load_s=state.load_s,
@@ -152,19 +157,19 @@ class ModelListing:
             load_state=state.load_state,
             idle_s=max(0.0, time.monotonic() - state.last_used) if state.is_unused else None,
             unloads_after_s=None if state.idle_unload_s == math.inf or state.policy.is_pinned else state.idle_unload_s,
-            files="here" if facts is not None else self._survey.states.get(name),
+            files="here" if facts is not None else self._survey.states.get(residency_name),
             chat_template=profile.chat_template if profile else facts.chat_template if facts else "",
             parameter_count=facts.parameter_count if facts else None,
             sampling=facts.sampling if facts else None,
             license=facts.license if facts else "",
-            progress=self._progress(name) if STATUS[state.load_state] == "reloading" else None,
+            progress=self._progress(residency_name) if STATUS[state.load_state] == "reloading" else None,
         )
 
-    def _layer_count(self, name: str) -> int | None:
-        facts = self._factory.facts(name)
+    def _layer_count(self, residency_name: ResidencyName) -> int | None:
+        facts = self._factory.facts(residency_name)
         return facts.layer_count if facts else None
 
-    def _progress(self, name: str) -> Progress | None:
-        fraction = self._controller.load_progress.get(name)
+    def _progress(self, residency_name: ResidencyName) -> Progress | None:
+        fraction = self._controller.load_progress.get(residency_name)
         loading = None if fraction is None else Progress("loading", fraction)
-        return self._factory.files.progress.get(name, loading)
+        return self._factory.files.progress.get(residency_name, loading)

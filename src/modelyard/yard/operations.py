@@ -31,22 +31,22 @@ class ModelOperations:
     async def reload(self, name: str) -> None:
         """Load a model; see ``Yard.reload``."""
         model = self._directory.router.route(name)
-        key = self._directory.residency_names[model]
-        queue = self._controller.state.models[key].queue
+        residency_name = self._directory.residency_names[model]
+        queue = self._controller.state.models[residency_name].queue
         if (waiting := sum(waiter.kind is WaitKind.LOAD for waiter in queue)) >= MAX_WAITING_LOADS:
             raise QueueFull(model, waiting)
-        await self._done(self._controller.reload(key))
+        await self._done(self._controller.reload(residency_name))
 
     async def prepare(self, name: str) -> None:
         """Download and convert the files of a model; see ``Yard.prepare``."""
         model = self._directory.router.route(name)
-        key = self._directory.residency_names[model]
+        residency_name = self._directory.residency_names[model]
         try:
-            await self._factory.prepare(key)
+            await self._factory.prepare(residency_name)
         except UnusableModel as unusable:
             raise self._directory.caller().visible_error(ModelLoadFailed(model, str(unusable))) from unusable
         finally:
-            self._controller.prepared(key)
+            self._controller.prepared(residency_name)
 
     async def _done(self, operation: asyncio.Future[None]) -> None:
         """Wait for an operation; what it fails with is raised as the caller may read it."""

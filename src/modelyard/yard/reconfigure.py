@@ -19,6 +19,7 @@ from modelyard.errors import ModelyardError
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, model_policy
 from modelyard.yard.memory.footprint import Choices
+from modelyard.yard.requests.model_names import ResidencyName
 from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
 from modelyard.yard.residency.eviction import Fit
@@ -160,24 +161,27 @@ def _fitting_keys(changes: ConfigDiff) -> tuple[str, ...]:
     return tuple(key for key in changes.memory if key in ("budget", "devices"))
 
 
-def _refitted(changes: ConfigDiff, directory: ModelDirectory, factory: EngineFactory, config: Config) -> dict[str, str]:
+def _refitted(
+    changes: ConfigDiff, directory: ModelDirectory, factory: EngineFactory, config: Config
+) -> dict[str, ResidencyName]:
     """Return the models whose contexts may differ with the new memory budgets, with their names in the residency.
 
     Other models keep the contexts that were chosen for them: clients rely on the length that is listed.
     """
     if not _fitting_keys(changes):
         return {}
-    names = {model.id: directory.residency_names.get(model.id, "") for model in config.models}
+    names = directory.residency_names
     return {
         model.id: name
         for model in config.models
         if model.id not in changes.changed
         and model.device.fixed_seq_len is None
-        and (name := names[model.id]) in factory.fitter.contexts
+        and (name := names.get(model.id)) is not None
+        and name in factory.fitter.contexts
     }
 
 
-def _how(state: Residency, present: str, fresh: str, choices: Choices) -> How:
+def _how(state: Residency, present: ResidencyName, fresh: ResidencyName, choices: Choices) -> How:
     """Return in which order a changed model is replaced: the new one first, where there is memory for both.
 
     Args:
@@ -194,13 +198,13 @@ def _how(state: Residency, present: str, fresh: str, choices: Choices) -> How:
     return "loads the new one first" if eviction.fit is Fit.FITS else "unloads the old one first"
 
 
-def _unused_name(factory: EngineFactory, model: str) -> str:
+def _unused_name(factory: EngineFactory, model: str) -> ResidencyName:
     if model not in factory.specs:
-        return model
-    return next(name for n in count(2) if (name := f"{model} #{n}") not in factory.specs)
+        return ResidencyName(model)
+    return next(ResidencyName(name) for n in count(2) if (name := f"{model} #{n}") not in factory.specs)
 
 
-def _undo(factory: EngineFactory, fresh: Iterable[str], budget: int, devices: DeviceWatch | None) -> None:
+def _undo(factory: EngineFactory, fresh: Iterable[ResidencyName], budget: int, devices: DeviceWatch | None) -> None:
     """Drop new versions of models, and the budgets that they were sized with."""
     for name in fresh:
         factory.discard(name)

@@ -14,6 +14,7 @@ from modelyard.protocol.values import SequenceId
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.requests.account import Account, MeteredRequest, Reserve
 from modelyard.yard.requests.context import Caller, current_caller
+from modelyard.yard.requests.model_names import ModelId, ResidencyName
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.plain_excess import refuse_plain_excess
 from modelyard.yard.requests.requests import Request, WaitOptions
@@ -62,8 +63,8 @@ class RequestSubmitter:
     @contextmanager
     def _submit_round(
         self,
-        model: str,
-        residency_name: str,
+        model: ModelId,
+        residency_name: ResidencyName,
         request: Request,
         *,
         leaves_hold: bool = False,
@@ -109,7 +110,7 @@ class RequestSubmitter:
 
     @contextmanager
     def submit_one_shot(
-        self, model: str, message: Callable[[SequenceId, int], OneShot], wait: WaitOptions
+        self, model: ModelId, message: Callable[[SequenceId, int], OneShot], wait: WaitOptions
     ) -> Iterator[PendingResult]:
         """Queue a request that is answered at once; leaving the context early cancels it.
 
@@ -144,7 +145,9 @@ class RequestSubmitter:
             if not result.is_over:
                 self._controller.abandon(number)
 
-    def _wait_options(self, residency_name: str, asked: WaitOptions, caller: Caller) -> tuple[WaitOptions, int]:
+    def _wait_options(
+        self, residency_name: ResidencyName, asked: WaitOptions, caller: Caller
+    ) -> tuple[WaitOptions, int]:
         """Return how a request waits, and its priority, which defaults to the model's."""
         own = self._controller.state.models[residency_name].policy.priority
         wait = caller.permitted_wait(asked, own)
@@ -152,8 +155,8 @@ class RequestSubmitter:
 
     def _reserve(
         self,
-        model: str,
-        residency_name: str,
+        model: ModelId,
+        residency_name: ResidencyName,
         caller: Caller,
         message: Callable[[SequenceId], Submit | OneShot],
         reserve: Reserve | None = None,

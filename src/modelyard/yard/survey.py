@@ -8,6 +8,7 @@ from typing import Final
 
 from modelyard.errors import RepositoryUnavailable, UnusableModel
 from modelyard.yard.memory.footprint import Footprint
+from modelyard.yard.requests.model_names import ResidencyName
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.stats.status import FileState
 
@@ -19,20 +20,21 @@ class FileSurvey:
     """What was found of the files of models that are loaded on demand. Nothing is downloaded or asked of the hub.
 
     Attributes:
-        states: where the files of each model are, by its name in the residency.
-        estimates: what each model will take about, by its name in the residency.
+        states: where the files of each model are.
+        estimates: what each model will take about.
     """
 
     def __init__(self, factory: EngineFactory) -> None:
-        self.states: dict[str, FileState] = {}
-        self.estimates: dict[str, Footprint] = {}
+        self.states: dict[ResidencyName, FileState] = {}
+        self.estimates: dict[ResidencyName, Footprint] = {}
         self._factory = factory
 
-    async def look_into(self, names: Sequence[str]) -> dict[str, str]:
+    async def look_into(self, names: Sequence[ResidencyName]) -> dict[ResidencyName, str]:
         """Read the headers of models; return the names of those whose files cannot be served, with the reason."""
-        slots, problems = asyncio.Semaphore(MAX_READ_AT_ONCE), {}
+        slots = asyncio.Semaphore(MAX_READ_AT_ONCE)
+        problems: dict[ResidencyName, str] = {}
 
-        async def look(name: str) -> None:
+        async def look(name: ResidencyName) -> None:
             async with slots:
                 if name not in self._factory.specs:
                     # It was removed meanwhile.

@@ -142,9 +142,9 @@ class Yard:
         Returns:
             The ids of models that cannot be served as they are configured, with the reason.
         """
-        names = {key: model for model, key in self.directory.residency_names.items()}
-        unread = [name for name in names if self.factory.facts(name) is None]
-        return {names[name]: problem for name, problem in (await self._survey.look_into(unread)).items()}
+        ids = {residency_name: model for model, residency_name in self.directory.residency_names.items()}
+        unread = [name for name in ids if self.factory.facts(name) is None]
+        return {ids[name]: problem for name, problem in (await self._survey.look_into(unread)).items()}
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """End all requests, free every model, refuse what comes. What is not free in time is freed with the process."""

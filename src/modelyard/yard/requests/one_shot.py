@@ -10,6 +10,7 @@ from modelyard.errors import ModelyardError, ShuttingDown
 from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, SequenceEvent, Tokenized
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.timings import RequestTimings
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class PendingResult(MeteredRequest):
         finished: reason and usage, once the last event has arrived; None before, and where it failed.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: ModelId) -> None:
         self.model = model
         self.times = RequestTimings()
         self.finished: Finished | None = None

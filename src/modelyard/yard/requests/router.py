@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from modelyard.errors import ModelNotFound, ModelNotPermitted, ModelRequired
 from modelyard.yard.requests.context import Caller, current_caller
+from modelyard.yard.requests.model_names import ModelId
 
 DEFAULT = "default"
 
@@ -39,7 +40,7 @@ class Router:
         """Return the id of the model that ``name`` stands for, independent of the caller; None without such a model."""
         return self.default if name == DEFAULT else self._ids.get(name)
 
-    def route(self, name: str | None) -> str:
+    def route(self, name: str | None) -> ModelId:
         """Return the id of the model that ``name`` stands for, and record it as what the caller asked for.
 
         Raises:
@@ -62,4 +63,4 @@ class Router:
         if not caller.may_use(model):
             raise ModelNotPermitted(name or DEFAULT, caller.permitted_models(self._listed))
         caller.model = model
-        return model
+        return ModelId(model)

@@ -22,6 +22,7 @@ from modelyard.protocol.events import (
 from modelyard.protocol.values import OutputFormat, TokenLogprob
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.timings import RequestTimings
 
 
@@ -46,7 +47,7 @@ class TokenStream(MeteredRequest):
         times: the times of its stages.
     """
 
-    def __init__(self, model: str) -> None:
+    def __init__(self, model: ModelId) -> None:
         self.model = model
         self.fingerprint = ""
         self.prompt_tokens = self.cached_tokens = 0

@@ -15,6 +15,7 @@ from typing import NamedTuple, NewType
 
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint, taken_together
+from modelyard.yard.requests.model_names import ModelId
 
 RequestId = NewType("RequestId", int)
 
@@ -170,7 +171,7 @@ class ModelPolicy:
     """How a model is treated, as configured.
 
     Attributes:
-        name: id of the model, as users know it.
+        name: id of the model.
         max_requests: bound of leases and waiting requests together; further ones are refused.
         max_running: requests that its engine computes at once.
         is_pinned: whether it is never evicted, nor unloaded when idle.
@@ -178,7 +179,7 @@ class ModelPolicy:
         idle_unload_s: seconds without a request after which it is unloaded; infinite: never.
     """
 
-    name: str
+    name: ModelId
     max_requests: int
     is_pinned: bool = False
     priority: int = 0
@@ -390,7 +391,7 @@ class Residency(NamedTuple):
     """The state of all models.
 
     Attributes:
-        models: by name.
+        models: by ``ResidencyName``.
         budget_bytes: memory of the host that they may take together.
         device_budgets: memory that they may take together of each device, by the name of its pool.
         policy: the bounds of waiting.

@@ -32,6 +32,7 @@ from modelyard.system.owner_shares import may_take
 from modelyard.yard import residency
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import WaitOptions
 from modelyard.yard.requests.token_estimate import cells_needed
@@ -456,10 +457,10 @@ class LifecycleController:
         )
         return measured.mapping(profile.mapped_bytes)
 
-    def _display_name(self, model: str) -> str:
+    def _display_name(self, model: str) -> ModelId:
         """Return the id of ``model`` as users know it; the model may have been removed with its last event."""
         state = self.state.models.get(model)
-        return model if state is None else state.policy.name
+        return ModelId(model) if state is None else state.policy.name
 
     def _predicted_bytes(self, model: str) -> int | None:
         footprint = self.state.models[model].footprint

@@ -33,6 +33,7 @@ from modelyard.protocol.messages import Resume
 from modelyard.protocol.requests import Cancel, Embed, Rank, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import Usage
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
@@ -223,11 +224,11 @@ class InflightRequests:
         for inflight in list(self.open.values()):
             self._end(Cancelled(inflight.submit.sequence))
 
-    def receive(self, name: str, batch: Sequence[Event], now: float) -> Iterator[EngineEvent]:
+    def receive(self, name: ModelId, batch: Sequence[Event], now: float) -> Iterator[EngineEvent]:
         """Pass the events of requests on to their readers.
 
         Args:
-            name: id of the engine's model, as users know it.
+            name: id of the engine's model.
             batch: the events that the engine has published with one step.
             now: when they arrived.
 

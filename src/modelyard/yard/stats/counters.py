@@ -13,6 +13,7 @@ from typing import Literal
 
 from modelyard.protocol.events import Answered, Cancelled, Embedded, Failed, Finished, Ranked, Tokenized
 from modelyard.protocol.values import EngineStats
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.residency.effects import FreeReason
 
@@ -130,9 +131,9 @@ class ModelCounters:
         self.pictures_reused += stats.pictures_reused
 
 
-class Counters(dict[str, ModelCounters]):
-    """Counters by the id of the model as users know it; they are created on first access."""
+class Counters(dict[ModelId, ModelCounters]):
+    """Counters of all models, which go on when the settings of a model change; they are created on first access."""
 
-    def __missing__(self, model: str) -> ModelCounters:
+    def __missing__(self, model: ModelId) -> ModelCounters:
         counters = self[model] = ModelCounters()
         return counters
