@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from modelyard.api.app import create_app
-from modelyard.api.errors.responses import shape_of
+from modelyard.api.errors.rendering import shape_of
 from modelyard.api.openapi.errors import ANTHROPIC, OLLAMA, OPENAI, codes
 from modelyard.api.openapi.schemas import REF, Schema
 from modelyard.config import validate_config

@@ -151,7 +151,7 @@ def test_after_the_stream_began(server: RunningServer, engines: ScriptedEngines,
 
 
 def test_a_fault_of_ours_is_told_in_each_shape() -> None:
-    from modelyard.api.errors.responses import InternalError, shape_of
+    from modelyard.api.errors.rendering import InternalError, shape_of
 
     for path in PATHS:
         assert "under id-1" in message_of(path, json.loads(shape_of(path)(InternalError("id-1"))))

@@ -17,7 +17,7 @@ from modelyard.agent.agent import Agent
 from modelyard.api.agent import routes as agent_routes
 from modelyard.api.agent import servers as agent_servers
 from modelyard.api.anthropic import routes as anthropic
-from modelyard.api.errors import responses as error_responses
+from modelyard.api.errors import rendering
 from modelyard.api.llama_cpp import completion, embedding, model_events, properties, tokenize
 from modelyard.api.llama_cpp import models as llama_cpp_models
 from modelyard.api.mcp import routes as mcp
@@ -145,7 +145,7 @@ def create_app(
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
     app.observe = lambda inner: Telemetry(inner, server, http_metrics)
-    error_responses.install(app)
+    rendering.install(app)
     _add_middleware(app, server, keys, host or server.host, is_mounted=is_mounted)
     agent = agent or Agent()
     app.state.mcp_statuses = mcp_statuses

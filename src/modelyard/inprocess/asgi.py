@@ -10,7 +10,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from modelyard.agent.agent import Agent
 from modelyard.api.app import create_app
-from modelyard.api.errors.responses import error_response
+from modelyard.api.errors.rendering import error_response
 from modelyard.errors import Closed, ForkedProcess
 from modelyard.inprocess.loop_thread import LoopThread
 from modelyard.yard.yard import Yard

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from modelyard.api.errors.responses import error_response
+from modelyard.api.errors.rendering import error_response
 from modelyard.api.openai.models import event_frame, model_object
 from modelyard.errors import EngineError, HarmfulRequest
 from modelyard.yard.residency.state import LoadState

@@ -13,7 +13,7 @@ from http_reference import render_http_api
 from pydantic import TypeAdapter
 
 from modelyard.api.app import create_app
-from modelyard.api.errors.responses import InternalError
+from modelyard.api.errors.rendering import InternalError
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.errors import EXAMPLES, REASONS, codes
 from modelyard.api.openapi.field_docs import ANSWER_FIELDS, REQUEST_FIELDS

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.types import Scope
 
-from modelyard.api.errors.responses import suggested_path
+from modelyard.api.errors.rendering import suggested_path
 from modelyard.api.middleware.head import ResponseHead
 from modelyard.api.middleware.short_paths import ShortPaths
 from support.scripted_app import scripted_app

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.types import Message
 
-from modelyard.api.errors.responses import error_response
+from modelyard.api.errors.rendering import error_response
 from modelyard.api.middleware.access_log import fields_of
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.request_context import RequestContext

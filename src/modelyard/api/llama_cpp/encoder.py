@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from modelyard.api.errors.responses import error_body
+from modelyard.api.errors.rendering import error_body
 from modelyard.api.llama_cpp.schema import NativeFields
 from modelyard.api.llama_cpp.settings import generation_settings
 from modelyard.api.openai.timings import take_progress, timings_object

@@ -6,7 +6,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modelyard.api.errors.responses import NotServed, error_response
+from modelyard.api.errors.rendering import NotServed, error_response
 
 _PATH: Final = "/mcp"
 

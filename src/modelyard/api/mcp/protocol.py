@@ -17,7 +17,7 @@ from mcp.server.subscriptions import InMemorySubscriptionBus, ListenHandler
 from mcp.shared.exceptions import MCPError
 from starlette.requests import Request
 
-from modelyard.api.errors.responses import InternalError, error_object
+from modelyard.api.errors.rendering import InternalError, error_object
 from modelyard.api.mcp.calls import Calls
 from modelyard.api.mcp.changes import ModelChanges
 from modelyard.api.mcp.chat_tool import CHAT_TOOL

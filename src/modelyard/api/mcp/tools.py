@@ -11,7 +11,7 @@ import orjson
 from pydantic import BaseModel, ValidationError
 from starlette.requests import Request
 
-from modelyard.api.errors.responses import MAX_NAME_CHARS, field_path
+from modelyard.api.errors.rendering import MAX_NAME_CHARS, field_path
 from modelyard.api.mcp.progress import CallProgress
 from modelyard.api.mcp.schemas import argument_names, arguments_schema
 from modelyard.api.openapi.schemas import Schema

@@ -14,7 +14,7 @@ from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
 from mcp_types.version import HANDSHAKE_PROTOCOL_VERSIONS
 from starlette.types import Message, Receive, Scope, Send
 
-from modelyard.api.errors.responses import NotServed
+from modelyard.api.errors.rendering import NotServed
 from modelyard.api.mcp.calls import Calls
 from modelyard.api.mcp.changes import ModelChanges
 from modelyard.api.mcp.notices import Notices

@@ -7,7 +7,7 @@ from typing import Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from modelyard.api.errors.responses import error_response
+from modelyard.api.errors.rendering import error_response
 from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.request_body import BODY_KEY, MAX_BODIES_PARSED_AT_ONCE, RequestBody
 from modelyard.api.serving.request_memory import LEASE, RequestMemory, RequestMemoryLease

@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketClose
 
-from modelyard.api.errors.responses import error_response
+from modelyard.api.errors.rendering import error_response
 from modelyard.errors import ModelyardError
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import orjson
 from typing_extensions import TypedDict
 
-from modelyard.api.errors.responses import error_body
+from modelyard.api.errors.rendering import error_body
 from modelyard.api.openai.message import MessageDelta
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, Logprobs

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import orjson
 
-from modelyard.api.errors.responses import InternalError, NotServed, shape_of
+from modelyard.api.errors.rendering import InternalError, NotServed, shape_of
 from modelyard.api.openapi.answers_anthropic import AnthropicErrorAnswer
 from modelyard.api.openapi.answers_ollama import OllamaErrorAnswer
 from modelyard.api.openapi.answers_openai import ErrorAnswer

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from modelyard.api.errors.responses import error_response
+from modelyard.api.errors.rendering import error_response
 from modelyard.api.middleware.answer_headers import PRIVATE_HEADERS, Header
 from modelyard.errors import HeadTooLarge, InvalidRequest, ModelyardError, RequestTimeout, TooManyConnections
 from modelyard.inprocess.http_server.limits import (

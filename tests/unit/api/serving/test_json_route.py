@@ -13,7 +13,7 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel
 
-from modelyard.api.errors import responses
+from modelyard.api.errors import rendering
 from modelyard.api.middleware.body_intake import BodyIntake
 from modelyard.api.middleware.http_metrics import HttpMetrics
 from modelyard.api.middleware.telemetry import Telemetry
@@ -38,7 +38,7 @@ def app(route_class: type) -> FastAPI:
         return PlainTextResponse(f"{body.number} {http.headers['x-more']}")
 
     app = FastAPI()
-    responses.install(app)
+    rendering.install(app)
     app.add_middleware(BodyIntake, memory=RequestMemory(1 << 30))
     app.router.routes.extend(router.routes)
     return app

@@ -8,7 +8,7 @@ from typing import Any, Final
 import orjson
 from pydantic import BaseModel
 
-from modelyard.api.errors.responses import error_object
+from modelyard.api.errors.rendering import error_object
 from modelyard.api.openai.responses.calls import new_id
 from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openapi.answers_responses import ResponseFailure, ResponseObject, ResponseUsage

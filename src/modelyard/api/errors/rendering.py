@@ -1,4 +1,4 @@
-"""Converts all exceptions to HTTP responses in the dialect of the path."""
+"""Errors as HTTP: all exceptions become responses in the dialect of the path."""
 
 from __future__ import annotations
 
