@@ -35,17 +35,17 @@
     ├── UriTooLong                  414 uri_too_long
     ├── HeadTooLarge                431 request_head_too_large
     ├── OutOfMemory                 507 out_of_memory: an allocation for the request failed
-    ├── NoFreeSlot                  503 no_free_slot
+    ├── NoFreeSlot                  503 no_free_slot: of GET /slots alone
     ├── QueueFull                   429 queue_full
     ├── RateLimited                 429 rate_limit_exceeded
     │   └── TokensReserved          429 rate_limit_exceeded: running requests have reserved the tokens
     ├── ConcurrencyLimited          429 concurrency_limit_exceeded
-    ├── ModelLoading                503 model_loading
-    ├── ModelBusy                   503 model_busy
-    ├── ModelUnloaded               503 model_unloaded
+    ├── ModelLoading                503 model_loading: not loaded, or about to be unloaded
+    ├── ModelBusy                   503 model_busy: running requests did not end in time for an unload
+    ├── ModelUnloaded               503 model_unloaded: by force, while the model computed the answer
     ├── ModelFileChanged            503 model_file_changed: a file of the model was overwritten while it was served
     ├── ModelLoadFailed             503 model_load_failed
-    ├── TooManyConnections          503 too_many_connections
+    ├── TooManyConnections          503 too_many_connections: no place for another connection, observer or session
     ├── ShuttingDown                503 shutting_down
     ├── InsufficientMemory          507 insufficient_memory
     ├── Closed                      503 closed: a model of the Python API was used after its close
@@ -66,7 +66,7 @@
         └── HarmfulRequest          a request that ended its engine twice
 
 Code and status are on the class, values on the instance, and the text is made by ``__str__``, so that an error can be
-pickled.
+pickled. docs/architecture.md lists where each error with status 503 is made.
 """
 
 from __future__ import annotations

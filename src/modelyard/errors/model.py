@@ -45,16 +45,30 @@ class QueueFull(ModelyardError):
 
 
 class ModelLoading(ModelyardError):
-    """The model is not loaded, and the caller does not wait, or has waited as long as it allows."""
+    """The model is not loaded, or about to be unloaded, and the caller waits no longer, or not at all.
+
+    Args:
+        model: its id.
+        retry_after_s: seconds that its load takes, as far as is known.
+        waited_s: how long the request has waited.
+        is_loaded: whether it is loaded, but takes no requests before it was unloaded: an unload is queued before them,
+            or it makes room for another model.
+    """
 
     code = "model_loading"
     status = 503
 
-    def __init__(self, model: str, retry_after_s: int, waited_s: float = 0.0) -> None:
+    def __init__(self, model: str, retry_after_s: int, waited_s: float = 0.0, *, is_loaded: bool = False) -> None:
         super().__init__(model, retry_after_s, waited_s)
-        self.model, self.retry_after_s, self.waited_s = model, retry_after_s, waited_s
+        self.model, self.retry_after_s, self.waited_s, self.is_loaded = model, retry_after_s, waited_s, is_loaded
 
     def __str__(self) -> str:
+        if self.is_loaded:
+            waited = f" This one has waited for {self.waited_s:.0f} s." if self.waited_s else ""
+            return (
+                f"The model '{self.model}' takes no further requests until it was unloaded and loaded again.{waited} "
+                f"Try again in {self.retry_after_s} s."
+            )
         waited = f" after {self.waited_s:.0f} s of waiting" if self.waited_s else ""
         return f"The model '{self.model}' is not loaded{waited}. Try again in {self.retry_after_s} s."
 

@@ -1,4 +1,8 @@
-"""Errors of the HTTP server: sizes, deadlines, connections and memory of requests."""
+"""Errors of the server as a whole, whichever model a request is for.
+
+They are about connections, sizes, deadlines and memory of requests, about the file of stored responses, and about the
+helper processes in which grammars are tested and media decoded.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +103,11 @@ class StoreUnavailable(ModelyardError):
 
 
 class TooManyConnections(MessageError):
-    """All connections of the server, or of the client's address, are in use."""
+    """There is no place for another client, connection, session or large body.
+
+    Each kind has a bound of its own, which the message names: connections of the server and of an address, large bodies
+    that arrive at once, MCP sessions, and clients that follow the log, changes or approvals.
+    """
 
     code = "too_many_connections"
     status = 503

@@ -22,7 +22,6 @@ from modelyard.config import AccessKey, validate_config
 from modelyard.config.key_rules import digest_of
 from modelyard.errors import (
     AnswerInvalid,
-    Closed,
     ForkedProcess,
     LlamaCppUnusable,
     MissingExtra,
@@ -37,7 +36,7 @@ from modelyard.yard.yard import Yard
 # They end a start or a command, or what a program does in its own process, and are no answer of a server: a load that
 # fails is one of its own.
 NEVER_SENT = (
-    *(AnswerInvalid, Closed, ForkedProcess, LlamaCppUnusable, MissingExtra, WrongEventLoop),
+    *(AnswerInvalid, ForkedProcess, LlamaCppUnusable, MissingExtra, WrongEventLoop),
     *(PortUnavailable, ServerUnusable, UnusableModel),
 )
 

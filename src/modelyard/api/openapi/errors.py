@@ -17,6 +17,7 @@ from modelyard.api.openapi.answers_ollama import OllamaErrorAnswer
 from modelyard.api.openapi.answers_openai import ErrorAnswer
 from modelyard.errors import (
     ApprovalNotFound,
+    Closed,
     ConcurrencyLimited,
     ConfigError,
     ContextLengthExceeded,
@@ -94,6 +95,7 @@ EXAMPLES: tuple[ModelyardError, ...] = (
     ServerOverloaded(256 << 20),
     TooManyConnections("All 4096 connections of the server are in use."),
     ShuttingDown(),
+    Closed(),
     OutOfMemory(),
     InsufficientMemory("smollm2", 900_000_000, 500_000_000),
 )
@@ -110,7 +112,7 @@ REASONS: Final[Mapping[int, str]] = MappingProxyType(
         429: "There are too many requests for the model or from the API key.",
         431: "The head of the request is too large.",
         500: "The engine, or the server, failed.",
-        503: "The model cannot serve at the moment.",
+        503: "The server or the model cannot serve at the moment.",
         507: "The model does not fit the memory budget.",
     }
 )

@@ -401,11 +401,7 @@ class BoundedProtocol(HttpToolsProtocol):
         address = None if original.client is None else share_of(original.client)
         if not self._shared.places.count_for(self._place, address):
             self._shared.losses.note(Loss.SHARE_TAKEN, address)
-            self._stop_parsing(
-                TooManyConnections(
-                    f"This address has all {self._shared.places.address_limit} connections that it may have."
-                )
-            )
+            self._stop_parsing(refusals.share_taken(self._shared.places.address_limit))
 
     def _add_host_of_url(self) -> None:
         """Add the host of an absolute URL, which takes precedence, as a Host header, so that it is checked."""

@@ -228,7 +228,8 @@ def _too_late(builder: StateBuilder, model: ModelState, waiter: Waiter) -> Model
     remaining_s = load_seconds(model)
     if model.load_state is LoadState.LOADING:
         remaining_s -= builder.state.now - model.load_began
-    return ModelLoading(model.policy.name, max(1, math.ceil(remaining_s)), waited_s)
+    is_loaded = model.load_state is LoadState.LOADED
+    return ModelLoading(model.policy.name, max(1, math.ceil(remaining_s)), waited_s, is_loaded=is_loaded)
 
 
 def _remove_retired(builder: StateBuilder) -> bool:

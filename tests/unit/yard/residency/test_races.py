@@ -7,7 +7,7 @@ import math
 import pytest
 
 from modelyard.errors import ModelBusy, ModelLoadFailed, ModelLoading, ModelUnloaded, ShuttingDown
-from modelyard.yard.residency.effects import Complete, DiscardKept, Grant, Remove, StartLoad
+from modelyard.yard.residency.effects import Complete, DiscardKept, Grant, Reject, Remove, StartLoad
 from modelyard.yard.residency.events import (
     CloseAsked,
     EngineDied,
@@ -357,6 +357,16 @@ def test_who_does_not_wait_hears_at_once_that_the_model_loads_and_it_is_loaded_o
     # The outcome has no reader: it is the load for a client that tries again.
     assert script(EngineLoaded("a")) == [Complete("a", 1)]
     assert script(RequestArrived("a", 3, wait_s=0.0)) == [Grant("a", 3)]
+
+
+def test_a_refusal_says_whether_the_model_is_loaded_and_about_to_be_unloaded():
+    script = Script("a", "b")
+    script.load("a", 1)
+    (reject,) = [effect for effect in script(RequestArrived("b", 2, wait_s=0.0)) if isinstance(effect, Reject)]
+    assert "'b' is not loaded. Try again" in str(reject.error)
+    script(UnloadAsked("a", 3))
+    (reject,) = [effect for effect in script(RequestArrived("a", 4, wait_s=0.0)) if isinstance(effect, Reject)]
+    assert "'a' takes no further requests until it was unloaded and loaded again. Try again" in str(reject.error)
 
 
 def test_who_does_not_wait_still_makes_room_for_the_next_try():
