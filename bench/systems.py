@@ -150,12 +150,14 @@ def mistralrs(python: Path, weights: Path) -> Iterator[Lines]:
 
 
 @contextmanager
-def server_process(command: Sequence[str], port: int) -> Iterator[int]:
+def server_process(command: Sequence[str], port: int, **environment: str) -> Iterator[int]:
     """A server, from when it answers until it has ended; its process."""
     # A file, because a pipe that nobody reads stops its writer.
     with (
         tempfile.TemporaryFile("w+") as said,
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said, text=True) as process,
+        subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=said, stderr=said, text=True, env={**os.environ, **environment}
+        ) as process,
     ):
         try:
             until_healthy(process, port)
