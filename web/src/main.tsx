@@ -1,5 +1,6 @@
 import { render } from "preact";
 import { App } from "./app";
+import { announceRecoveries } from "./shell/recovery";
 import { listenForShortcuts } from "./shell/shortcuts";
 import { keepReading } from "./state/reading";
 import { followLocation } from "./state/route";
@@ -10,6 +11,7 @@ applyTheme();
 followLocation();
 keepReading();
 listenForShortcuts();
+announceRecoveries();
 
 const root = document.getElementById("app");
 if (root) render(<App />, root);

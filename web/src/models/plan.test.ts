@@ -29,9 +29,7 @@ it("names who makes room, and why", () => {
 
 it("leaves out the host where only a device matters", () => {
   const devices = { CUDA0: { needed_bytes: MB, free_bytes: 2 * MB, budget_bytes: 4 * MB } };
-  expect(planSentences(plan({ devices }))[0]).toBe(
-    "It fits: it needs 1 MB of CUDA0, where 2 MB of 4 MB are free.",
-  );
+  expect(planSentences(plan({ devices }))[0]).toBe("It fits: it needs 1 MB of CUDA0, where 2 MB of 4 MB are free.");
   expect(planSentences(plan({ devices, needed_bytes: 901 * MB }))[0]).toContain("of the host");
 });
 

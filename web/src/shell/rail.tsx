@@ -20,7 +20,7 @@ export function Rail() {
       </div>
       <button class="button palette-button" type="button" onClick={openPalette}>
         <span class="row">
-          <Icon name="search" size={16} /> {texts.shell.search}
+          <Icon name="search" /> {texts.shell.search}
         </span>
         <kbd>Ctrl K</kbd>
       </button>

@@ -23,7 +23,7 @@ export const texts = {
     skip: "Skip to the contents",
     navigation: "Pages",
     pages: { models: "Models", chat: "Chat", activity: "Activity", settings: "Settings" },
-    search: "Search or run",
+    search: "Search",
     connection: {
       connecting: "Connecting …",
       online: "Connected",
