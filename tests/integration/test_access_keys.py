@@ -203,6 +203,10 @@ NEEDED = {
         ("GET", "/slots"),
         ("GET", "/lora-adapters"),
         ("GET", "/v1/server"),
+        ("GET", "/v1/activity"),
+        ("GET", "/v1/activity/events"),
+        ("GET", "/v1/activity/{activity_id}"),
+        ("GET", "/v1/models/history"),
     },
     "admin": {
         ("GET", "/v1/models/events"),

@@ -13,7 +13,7 @@ from urllib.parse import quote
 from starlette.types import Scope
 
 from modelyard.errors import InvalidRequest
-from modelyard.yard.requests.context import Caller
+from modelyard.yard.requests.context import Caller, RequestOrigin
 
 if TYPE_CHECKING:
     from modelyard.config import AccessKey
@@ -30,6 +30,9 @@ NO_MODEL = "none"
 UNKNOWN_MODEL = "unknown"
 
 _KEY = "modelyard.request_context"
+
+_LOOKS: Final = frozenset({"/v1/models/history", "/v1/models/plan"})
+"""Paths that only look at models."""
 
 IGNORED_HEADER: Final = b"x-modelyard-ignored"
 """The response header that lists the parts of a request that had no effect."""
@@ -50,6 +53,7 @@ class RequestContext:
         request_id: the client's id if it is short and printable; else a new id.
         method: the HTTP method, or "OTHER".
         caller: limits and rights of the request in the yard.
+        origin: what the yard records of where its requests come from.
         key: the API key of the request; None: it has none.
         headers: headers to add to the answer, also to an error.
         ignored: the parts of the request that had no effect, such as ``keep_alive`` or ``tools[2]``, as keys.
@@ -69,6 +73,7 @@ class RequestContext:
         method: str = scope.get("method", "GET")
         self.method = method if method in METHODS else "OTHER"
         self.caller = Caller()
+        self.caller.origin = self.origin = RequestOrigin(self.request_id, scope["path"])
         self.key: AccessKey | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.ignored: dict[str, None] = {}
@@ -169,6 +174,8 @@ class RequestContext:
             path in ("/", "/metrics", "/v1/health", "/v1/server")
             or path.startswith("/health")
             or self.method == "OPTIONS"
+            # A page asks for these every few seconds. What is refused may be somebody who tries keys.
+            or ((path in _LOOKS or path.startswith("/v1/activity")) and (self.status or 0) < 400)
         )
 
     @property

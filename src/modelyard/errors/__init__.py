@@ -27,6 +27,7 @@
     ├── ModelNotFound               404 model_not_found
     ├── ResponseNotFound            404 response_not_found
     ├── ConversationNotFound        404 conversation_not_found
+    ├── ActivityNotFound            404 activity_not_found: no request is known under that id
     ├── ApprovalNotFound            404 approval_not_found: no call of a tool waits under that id
     ├── RequestTimeout              408 request_timeout
     ├── RequestTooLarge             413 request_too_large
@@ -115,6 +116,7 @@ from modelyard.errors.model import (
     WrongEventLoop,
 )
 from modelyard.errors.request import (
+    ActivityNotFound,
     ApprovalNotFound,
     ContextLengthExceeded,
     ContextNotPermitted,
@@ -157,6 +159,7 @@ __all__ = [
     "MAX_MESSAGE_CHARS",
     "MAX_RETRY_AFTER_S",
     "MAX_SHOWN_PROBLEMS",
+    "ActivityNotFound",
     "AmbiguousServer",
     "AnswerInvalid",
     "ApprovalNotFound",

@@ -232,6 +232,25 @@ class ConversationNotFound(ModelyardError):
         return f"The conversation '{self.conversation}' is not stored: it was deleted, or evicted for later ones."
 
 
+class ActivityNotFound(ModelyardError):
+    """No request is known under that id."""
+
+    code = "activity_not_found"
+    status = 404
+    type = "invalid_request_error"
+    param = "activity_id"
+
+    def __init__(self, activity: str) -> None:
+        super().__init__(activity)
+        self.activity = activity
+
+    def __str__(self) -> str:
+        return (
+            f"No request is known under '{self.activity}': it is none of this API key, or it ended before the last "
+            "1,000 requests or the last start of the server. GET /v1/activity lists those that are."
+        )
+
+
 class ApprovalNotFound(ModelyardError):
     """No call of a tool waits for its approval under that id."""
 

@@ -39,6 +39,7 @@ from modelyard.yard.runtime.model_spec import ModelSpec
 from modelyard.yard.runtime.placements import may_use_devices, placement_of
 from modelyard.yard.runtime.startup import load_what_fits, refuse_unfit
 from modelyard.yard.stats.broadcast import Observer
+from modelyard.yard.stats.recorder import Recorder
 from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
@@ -368,6 +369,11 @@ class Yard:
     def ending(self, end: Callable[[], object]) -> AbstractContextManager[None]:
         """Return a context in which ``end``, of another reader, is called when the observers of the yard are ended."""
         return self.controller.watch.ending(end)
+
+    @property
+    def recorder(self) -> Recorder:
+        """What happened to requests and models, independent of the caller."""
+        return self.controller.recorder
 
     @property
     def closing(self) -> asyncio.Event:

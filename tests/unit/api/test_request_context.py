@@ -151,3 +151,22 @@ async def test_a_line_of_the_log_has_the_code_of_the_error_that_a_request_was_re
 
     await error_response(QueueFull("smol", 8), "/v1/completions")(seen._scope, receive, send)
     assert fields_of(seen)["error"] == "queue_full"
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "is_housekeeping"),
+    [
+        ("/v1/server", 200, True),
+        ("/ui/assets/index.js", 200, True),
+        ("/v1/activity/events", 200, True),
+        ("/v1/models/history", 200, True),
+        ("/v1/models/history", 401, False),
+        ("/v1/chat/completions", 200, False),
+    ],
+)
+def test_what_a_page_asks_for_every_few_seconds_is_housekeeping_unless_refused(
+    path: str, status: int, is_housekeeping: bool
+) -> None:
+    context = RequestContext({"type": "http", "method": "GET", "path": path, "headers": []})
+    context.status = status
+    assert context.is_housekeeping is is_housekeeping

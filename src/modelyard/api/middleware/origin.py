@@ -19,7 +19,10 @@ from modelyard.errors import OriginNotAllowed
 _HARMLESS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 # Paths of GET requests that hold a connection open for long.
 _HELD_OPEN: Final = frozenset(
-    {"/v1/models/events", "/models/sse", "/v1/agent/approvals", "/v1/agent/approvals/events", "/mcp"}
+    {
+        *("/v1/models/events", "/models/sse", "/v1/activity/events"),
+        *("/v1/agent/approvals", "/v1/agent/approvals/events", "/mcp"),
+    }
 )
 
 _MAX_SHOWN_BYTES: Final = 100

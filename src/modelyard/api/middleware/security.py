@@ -63,6 +63,7 @@ class RequireKey:
         key, limits, salt = found
         context = RequestContext.of(scope)
         context.key = key
+        context.origin.key = key.name
         self._apply_key(context, key, salt)
         context.caller.limits = CallLimits(limits, self._clock)
         try:

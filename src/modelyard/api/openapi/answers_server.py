@@ -53,6 +53,7 @@ class RunningModel(ModelObject):
     state: str
     running: int
     waiting: int
+    priority: int
     resident_bytes: int
     idle_seconds: NotRequired[float]
     unloads_after_seconds: NotRequired[float]
@@ -79,6 +80,14 @@ class YardMemory(TypedDict):
     devices: NotRequired[dict[str, DeviceMemory]]
 
 
+class CallerObject(TypedDict):
+    """Who asks, and what it may do."""
+
+    name: str | None
+    scopes: list[Literal["inference", "read", "admin"]]
+    models: list[str] | None
+
+
 class ServerObject(TypedDict):
     """The server and its models."""
 
@@ -86,6 +95,7 @@ class ServerObject(TypedDict):
     version: str
     created: int | None
     memory: YardMemory | None
+    caller: CallerObject
     models: list[RunningModel]
 
 

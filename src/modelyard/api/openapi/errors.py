@@ -16,6 +16,7 @@ from modelyard.api.openapi.answers_anthropic import AnthropicErrorAnswer
 from modelyard.api.openapi.answers_ollama import OllamaErrorAnswer
 from modelyard.api.openapi.answers_openai import ErrorAnswer
 from modelyard.errors import (
+    ActivityNotFound,
     ApprovalNotFound,
     Closed,
     ConcurrencyLimited,
@@ -70,6 +71,7 @@ EXAMPLES: tuple[ModelyardError, ...] = (
     ModelNotFound("smollm", ("smollm2", "gemma3")),
     ResponseNotFound("resp_0"),
     ConversationNotFound("conv_0"),
+    ActivityNotFound("18a2b3c4d5e6f708-9"),
     ApprovalNotFound("apr_0"),
     NotServed("GET /v1/nothing: Not Found", 404),
     NotServed("GET /v1/messages: Method Not Allowed", 405),

@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
+from modelyard.api.openapi.field_docs_activity import ACTIVITY_FIELDS
+
 _SAMPLING: Final = {
     "temperature": "Randomness of sampling; 0 always takes the most likely token.",
     "top_k": "Sample from the k most likely tokens; 0: from all.",
@@ -477,6 +479,11 @@ _SERVER: Final = {
     "`parked` (its weights alone are in memory) or `failed`.",
     "RunningModel.running": "Requests that its engine has.",
     "RunningModel.waiting": "Requests that wait for it.",
+    "RunningModel.priority": "Priority of requests that name none.",
+    "ServerObject.caller": "Who asks, and what it may do.",
+    "CallerObject.name": "Name of its API key; null: it has none.",
+    "CallerObject.scopes": "What it may do; everything, where the server has no keys.",
+    "CallerObject.models": "Ids of the models that it may use and see; null: all.",
     "RunningModel.error": "Why it cannot serve.",
     "resident_bytes": "Memory that it takes now, with weights that it shares with other models.",
     "idle_seconds": "Time since its last request ended; omitted while it is in use, or takes no memory.",
@@ -491,7 +498,7 @@ _SERVER: Final = {
     "LogLine.message": "The text.",
 }
 
-_ALL: Final = _REQUEST | _SAMPLING | _MESSAGES | _ANSWER | _LLAMA_CPP | _MODELS | _SERVER
+_ALL: Final = _REQUEST | _SAMPLING | _MESSAGES | _ANSWER | _LLAMA_CPP | _MODELS | _SERVER | ACTIVITY_FIELDS
 
 REQUEST_FIELDS: Final[Mapping[str, str]] = MappingProxyType(_ALL)
 ANSWER_FIELDS: Final[Mapping[str, str]] = MappingProxyType(

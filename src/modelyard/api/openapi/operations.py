@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from modelyard.api.openapi import answers_activity as activity
 from modelyard.api.openapi import answers_agent as agent
 from modelyard.api.openapi import answers_anthropic as anthropic
 from modelyard.api.openapi import answers_llama_cpp as llama_cpp
@@ -147,6 +148,17 @@ id: 18a2b3c4d5e6f708-41
 event: log
 data: {"id":"18a2b3c4d5e6f708-41","time":"2026-11-29T12:05:33.493Z","level":"INFO","logger":"modelyard.access",\
 "message":"POST /v1/chat/completions 200 model=smollm2 ms=153.2"}
+
+"""
+_ACTIVITY_EVENTS: Final = """\
+event: snapshot
+data: {"object":"list","data":[]}
+
+event: request
+data: {"id":"18a2b3c4d5e6f708-9","object":"activity","request_id":"5f0e","model":"smollm2","key":null,\
+"dialect":"openai","path":"/v1/chat/completions","kind":"text","stream":true,"state":"decode",\
+"arrived_at":1764500000.121,"granted_at":1764500000.122,"first_token_at":1764500000.171,"ended_at":null,\
+"prompt_tokens":31,"cached_tokens":30,"answer_tokens":12,"tokens_per_second":143.1,"finish_reason":null,"error":null}
 
 """
 _METRICS: Final = """\
@@ -331,6 +343,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/models/unload"): Operation(
             "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503)
         ),
+        ("get", "/v1/models/history"): Operation("Models", activity.ModelHistoryList, fails=(400,)),
         ("get", "/v1/models/events"): Operation("Models", stream=Stream(EVENTS, _MODEL_EVENTS)),
         ("post", "/v1/models/unload"): Operation(
             "Models", server.ModelState, {**_MODEL, "mode": "suspend"}, fails=(404, 503)
@@ -347,6 +360,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
             "Tools", agent.ResolvedApproval, {"decision": "approve"}, fails=(404,)
         ),
         ("get", "/v1/server"): Operation("Server", server.ServerObject),
+        ("get", "/v1/activity"): Operation("Server", activity.ActivityList, fails=(400, 404)),
+        ("get", "/v1/activity/events"): Operation("Server", stream=Stream(EVENTS, _ACTIVITY_EVENTS), fails=(400, 503)),
+        ("get", "/v1/activity/{activity_id}"): Operation("Server", activity.ActivityDetail, fails=(404,)),
         ("get", "/v1/logs"): Operation(
             "Server", server.LogLines, stream=Stream(EVENTS, _LOG_EVENTS), fails=(400, 404, 503)
         ),

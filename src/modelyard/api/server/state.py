@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import orjson
 from fastapi import APIRouter
@@ -11,27 +11,29 @@ from fastapi.responses import Response
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.models import model_object
+from modelyard.api.request_context import RequestContext
 from modelyard.api.services import Services
-from modelyard.config import Model
+from modelyard.config import Model, Scope
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.system import hardware
 from modelyard.version import __version__
-from modelyard.yard.requests.context import current_caller
+from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.stats.device_memory import DeviceUse
 from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
 from modelyard.yard.stats.status import ModelStatus
 
 
 def server_object(
-    models: list[tuple[ModelStatus, Model]], snapshot: MetricsSnapshot, *, sees_all: bool, sees_sources: bool
+    models: list[tuple[ModelStatus, Model]], snapshot: MetricsSnapshot, caller: Caller, key: str | None
 ) -> dict[str, Any]:
     """Return what the server tells of itself.
 
     Args:
         models: the models that the caller may see.
         snapshot: the numbers of all models.
-        sees_all: whether the caller may see all models, and so the memory that they take together.
-        sees_sources: whether it may see where models come from, which may be paths.
+        caller: the caller. One that may see all models sees the memory that they take together, and one that may
+            ``admin`` where models come from, which may be paths.
+        key: name of its API key; None: it has none.
     """
     numbers = {each.model: each for each in snapshot.models}
     memory: dict[str, Any] = {
@@ -47,14 +49,19 @@ def server_object(
         "object": "server",
         "version": __version__,
         "created": models[0][0].created if models else None,
-        "memory": memory if sees_all else None,
+        "memory": memory if caller.models is None else None,
+        "caller": {
+            "name": key,
+            "scopes": [scope for scope in get_args(Scope) if caller.may(scope)],
+            "models": None if caller.models is None else sorted(caller.models),
+        },
         "models": [
             running_model(
                 status,
                 model,
                 numbers.get(status.id),
                 has_accelerator=has_accelerator,
-                sees_sources=sees_sources,
+                sees_sources=caller.may("admin"),
             )
             for status, model in models
         ],
@@ -75,6 +82,7 @@ def running_model(
         "state": status.load_state.value,
         "running": 0 if numbers is None else numbers.running,
         "waiting": 0 if numbers is None else numbers.waiting,
+        "priority": model.priority,
         "resident_bytes": 0 if numbers is None else numbers.resident_bytes,
         "idle_seconds": None if status.idle_s is None else round(status.idle_s, 1),
         "unloads_after_seconds": status.unloads_after_s,
@@ -96,5 +104,6 @@ async def describe_server(http: HttpRequest) -> Response:
     yard, caller = Services.of(http).yard, current_caller()
     configured = {model.id: model for model in yard.config.models}
     models = [(status, configured[status.id]) for status in yard.models()]
-    found = server_object(models, yard.metrics(), sees_all=caller.models is None, sees_sources=caller.may("admin"))
+    key = RequestContext.of(http.scope).key
+    found = server_object(models, yard.metrics(), caller, None if key is None else key.name)
     return Response(orjson.dumps(found), media_type="application/json")

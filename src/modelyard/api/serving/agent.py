@@ -28,7 +28,14 @@ from modelyard.agent.events import (
 from modelyard.agent.loop import run
 from modelyard.agent.request import AgentRequest
 from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder, RoundMessage
-from modelyard.api.serving.streaming import QUIET_S, comment_text, first_error, send_body, while_connected
+from modelyard.api.serving.streaming import (
+    QUIET_S,
+    comment_text,
+    first_error,
+    note_streamed,
+    send_body,
+    while_connected,
+)
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import Delta, Message, fold
 from modelyard.protocol.events import Finished
@@ -60,6 +67,7 @@ def respond_agent(
         stream: whether it is a stream.
         connections: closed once the answer has ended, such as connections to MCP servers that the request names.
     """
+    note_streamed(is_streamed=stream)
     return (_AgentStream if stream else _WholeAgentAnswer)(yard, agent, choices, connections or AsyncExitStack())
 
 

@@ -20,6 +20,7 @@ from starlette.types import Receive, Scope, Send
 from modelyard.api.serving.eager import start_eagerly
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
+from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.yard import Yard
@@ -290,7 +291,14 @@ def comment_text(yard: Yard, model: str, quiet_s: float) -> str | None:
 
 def respond(yard: Yard, choices: Sequence[ChoiceRequest], *, stream: bool) -> Response:
     """Return the response with the requested choices, as a stream or as one JSON body."""
+    note_streamed(is_streamed=stream)
     return (_StreamResponse if stream else _WholeResponse)(yard, choices)
+
+
+def note_streamed(*, is_streamed: bool) -> None:
+    """Record for those who look at requests whether the answer to the present one is sent while it is computed."""
+    if (origin := current_caller().origin) is not None:
+        origin.is_streamed = is_streamed
 
 
 async def send_body(send: Send, body: bytes) -> None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from contextvars import ContextVar
 from copy import copy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from modelyard.config.key_rules import MAX_PRIORITY
@@ -31,6 +31,23 @@ IN_THE_LOG: Final = "the server's log has the reason"
 _WORDS: Final = re.compile(r"[\w./:@+~-]*\w")
 
 
+@dataclass(slots=True)
+class RequestOrigin:
+    """Where the requests of a caller come from, for those who look at what the server does.
+
+    Attributes:
+        request_id: of the HTTP request.
+        path: of the HTTP request, without its query.
+        key: name of its API key; None: it has none.
+        is_streamed: whether its answer is sent while it is computed.
+    """
+
+    request_id: str
+    path: str
+    key: str | None = None
+    is_streamed: bool = False
+
+
 class Caller:
     """The caller of one request from outside: its rights and limits, and what it asked for.
 
@@ -49,6 +66,7 @@ class Caller:
         model: the id of the model that it last asked for; None: no existing one.
         has_asked: whether it has asked for a model.
         requests: its requests for text, vectors, scores and tokens.
+        origin: where these come from; None: a program that holds the yard itself.
     """
 
     __slots__ = (
@@ -62,6 +80,7 @@ class Caller:
         "mcp_servers",
         "model",
         "models",
+        "origin",
         "owner",
         "requests",
         "scopes",
@@ -83,6 +102,7 @@ class Caller:
         self.model: str | None = None
         self.has_asked = False
         self.requests: list[MeteredRequest] = []
+        self.origin: RequestOrigin | None = None
 
     def detached(self) -> Caller:
         """Return this caller for work that goes on after its request: what that asks for is not counted here."""

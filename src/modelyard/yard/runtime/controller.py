@@ -46,6 +46,7 @@ from modelyard.yard.runtime.interfaces import EngineSource
 from modelyard.yard.stats import log_lines
 from modelyard.yard.stats.counters import Counters
 from modelyard.yard.stats.log_lines import is_waiting
+from modelyard.yard.stats.recorder import Recorder
 from modelyard.yard.stats.status import after_death
 from modelyard.yard.stats.status_broadcaster import StatusBroadcaster
 
@@ -67,6 +68,7 @@ class LifecycleController:
         profiles: what the engines reported of their models, by model; from the first load on.
         load_progress: part of the weights that is read, by model.
         watch: publishes changes to observers.
+        recorder: keeps what happened to requests and models.
         counters: counts and histograms of each model.
         closing: set once it closes.
     """
@@ -82,13 +84,16 @@ class LifecycleController:
         self.profiles: dict[str, ModelProfile] = {}
         self.load_progress: dict[str, float] = {}
         self.watch = StatusBroadcaster()
+        self.recorder = Recorder()
         self.counters = Counters()
         self.closing = asyncio.Event()
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._refresh_devices = refresh_devices
         self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event, self._devices_of)
-        self._inflight = InflightRequests(self.counters, self.feed, lambda: self.state.is_closing)
+        self._inflight = InflightRequests(
+            self.counters, self.feed, lambda: self.state.is_closing, self.recorder.requests
+        )
         self._callers: dict[RequestId, asyncio.Future[None]] = {}
         self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
@@ -257,13 +262,16 @@ class LifecycleController:
             while self._events:
                 before = self.state
                 self.state, due = residency.advance_clock(before, time.monotonic())
-                self.state, caused = residency.step(self.state, self._events.popleft())
+                event = self._events.popleft()
+                self.state, caused = residency.step(self.state, event)
                 self.watch.compare(before, self.state)
+                self.recorder.record(before, self.state, event, (*due, *caused))
                 for effect in (*due, *caused):
                     self._run(effect)
         finally:
             self._is_running_effects = False
             self._set_timer(self.state.due_at)
+        self.recorder.explain_waits(self.state)
         self._note_waits()
 
     def _note_waits(self) -> None:

@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 from modelyard.errors import EngineError, ModelUnloaded, ModelyardError
 from modelyard.protocol.events import (
@@ -41,6 +42,10 @@ from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelState, RequestId
 from modelyard.yard.runtime.interfaces import EngineHandle
 from modelyard.yard.stats.counters import Counters, Ending
+from modelyard.yard.stats.request_log import RequestKind, RequestLog
+from modelyard.yard.stats.request_phases import Step
+
+_KINDS: Final[Mapping[type, RequestKind]] = {Submit: "text", Embed: "vectors", Rank: "scores", Tokenize: "tokens"}
 
 
 @dataclass(slots=True)
@@ -100,18 +105,24 @@ class InflightRequests:
         tally: counts how they end.
         feed: takes the residency's events RequestEnded, RequestSuspended and RequestCleared.
         is_closing: whether the yard closes. Otherwise a cancelled request was ended by a forced unload.
+        log: records the way of each request.
 
     Attributes:
         open: the requests by number.
     """
 
     def __init__(
-        self, counters: Counters, feed: Callable[[events.ResidencyEvent], None], is_closing: Callable[[], bool]
+        self,
+        counters: Counters,
+        feed: Callable[[events.ResidencyEvent], None],
+        is_closing: Callable[[], bool],
+        log: RequestLog,
     ) -> None:
         self.open: dict[RequestId, InflightRequest] = {}
         self._tally = counters
         self._feed = feed
         self._is_closing = is_closing
+        self._log = log
         self._loop = asyncio.get_running_loop()
         # Streams with new text whose readers are not woken yet, as an ordered set.
         self._published: dict[TokenStream, None] = {}
@@ -135,6 +146,7 @@ class InflightRequests:
         result.times.arrived = time.monotonic()
         self.open[request] = InflightRequest(model, submit, result, owner=owner, leaves_hold=leaves_hold)
         self._held[model][owner] += 1
+        self._log.begin(request, _KINDS[type(submit)], result)
 
     def held_by(self, model: str, owner: Hashable) -> tuple[int, int]:
         """Return how many requests for ``model`` are not over: those of ``owner``, and all."""
@@ -170,7 +182,9 @@ class InflightRequests:
             self._alone.add(request)
         inflight = self.open[request]
         inflight.engine = engine
-        inflight.result.times.grant(time.monotonic(), state.load_began, state.loaded_at)
+        now = time.monotonic()
+        inflight.result.times.grant(now, state.load_began, state.loaded_at)
+        self._log.step(request, Step(now, is_granted=True))
         if inflight.suspended is None:
             if isinstance(inflight.result, TokenStream):
                 inflight.result.fingerprint = fingerprint
@@ -304,7 +318,9 @@ class InflightRequests:
             return
         self._alone.discard(request)
         inflight.engine, inflight.suspended, inflight.resumed = None, suspended, None
-        inflight.result.times.pause(time.monotonic())
+        now = time.monotonic()
+        inflight.result.times.pause(now)
+        self._log.step(request, Step(now, kind="suspended", text="The request is suspended: its model makes room"))
         kept_bytes = 0 if suspended is None else suspended.size_bytes
         cells = cells_needed(inflight.submit, suspended)
         self._feed(events.RequestSuspended(inflight.model, request, kept_bytes, cells))
@@ -316,6 +332,7 @@ class InflightRequests:
         self._alone.discard(RequestId(inflight.submit.sequence))
         self._release(inflight)
         self._tally[result.model].record_end(event, result.times)
+        self._log.end(RequestId(inflight.submit.sequence), event)
         result.put(event)
 
     def _release(self, inflight: InflightRequest) -> None:

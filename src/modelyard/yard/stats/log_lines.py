@@ -122,11 +122,11 @@ def _wait(state: Residency, name: str, footprint: Footprint, busy: Collection[st
     users = ", ".join(_use(state.models[other]) for other in busy)
     requests = sum(waiter.wants_load for waiter in model.queue)
     verb = "waits" if requests == 1 else "wait"
-    needs = _lacks(state, name, footprint)
+    needs = lacking(state, name, footprint)
     return f"{count_text(requests, 'request')} for {model.policy.name} {verb}: {needs}; {users}"
 
 
-def _lacks(state: Residency, name: str, footprint: Footprint) -> str:
+def lacking(state: Residency, name: str, footprint: Footprint) -> str:
     """Return what the model needs of each pool that is short, and what is free there."""
     used = state.used
     if not footprint.devices and not state.device_budgets:

@@ -15,6 +15,7 @@ from modelyard.yard.residency import events
 from modelyard.yard.residency.state import ModelPolicy, ModelState, RequestId
 from modelyard.yard.runtime.inflight import InflightRequests
 from modelyard.yard.stats.counters import Counters
+from modelyard.yard.stats.request_log import RequestLog
 
 REQUEST = RequestId(1)
 SEQUENCE = SequenceId(1)
@@ -40,7 +41,7 @@ class Silent:
 def resumed() -> tuple[InflightRequests, Silent, TokenStream, list[events.ResidencyEvent]]:
     """A request that has published text, was suspended, and was sent to another engine."""
     fed: list[events.ResidencyEvent] = []
-    streams, generation = InflightRequests(Counters(), fed.append, lambda: False), TokenStream("m")
+    streams, generation = InflightRequests(Counters(), fed.append, lambda: False, RequestLog()), TokenStream("m")
     streams.add(REQUEST, "m", SUBMIT, generation)
     engine = Silent()
     for _ in range(2):
@@ -69,7 +70,7 @@ async def test_a_request_with_tokens_since_its_resumption_ends_and_repeats_nothi
 
 
 async def test_the_echo_of_a_prompt_is_not_its_first_token() -> None:
-    streams, generation = InflightRequests(Counters(), lambda _: None, lambda: False), TokenStream("m")
+    streams, generation = InflightRequests(Counters(), lambda _: None, lambda: False, RequestLog()), TokenStream("m")
     streams.add(REQUEST, "m", SUBMIT, generation)
     for now, ids in ((1.0, ()), (2.0, (5,)), (3.0, (6,))):
         list(streams.receive("m", [Token(SEQUENCE, "x", (), ids)], now))
