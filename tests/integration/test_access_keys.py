@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from conftest import two_models
 from modelyard.api.app import create_app
-from modelyard.api.serving.open_paths import OPEN_PATHS
+from modelyard.api.serving.open_paths import OPEN_PATHS, is_ui_path
 from modelyard.config import Server, validate_config
 from modelyard.config.key_rules import digest_of
 from modelyard.protocol.requests import Cancel, Submit
@@ -52,7 +52,7 @@ def routes() -> list[tuple[str, str]]:
     return sorted((method, path.replace("{model_id:path}", "smollm2")) for method, path in pairs)
 
 
-GUARDED = [(method, path) for method, path in routes() if path not in OPEN_PATHS]
+GUARDED = [(method, path) for method, path in routes() if path not in OPEN_PATHS and not is_ui_path(path)]
 
 
 @pytest.fixture(scope="module")

@@ -47,6 +47,8 @@ from modelyard.api.server import activity, config, health, history, logs, metric
 from modelyard.api.server.log_ring import LogRing
 from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
+from modelyard.api.ui.files import UI_FOLDER, read_files
+from modelyard.api.ui.routes import page_router
 from modelyard.config import AccessKey, Config, Server, is_loopback
 from modelyard.config.reader import ConfigReader
 from modelyard.mcp.connection import ServerStatus
@@ -128,6 +130,7 @@ def create_app(
     log_ring: LogRing | None = None,
     agent: Agent | None = None,
     mcp_statuses: Callable[[], Sequence[ServerStatus]] = tuple,
+    ui_folder: Path = UI_FOLDER,
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
@@ -144,6 +147,7 @@ def create_app(
         log_ring: the last lines of the process's log; None: they are not kept.
         agent: has the tools that the server runs when models call them; None: there are none.
         mcp_statuses: returns the states of the MCP servers.
+        ui_folder: has the files of the page at /ui.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
@@ -158,6 +162,10 @@ def create_app(
     app.state.log_ring = log_ring
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
     routers = [*_ROUTERS, page_routes(), *([mcp.router] if yard.config.mcp.serve else [])]
+    page = read_files(ui_folder) if server.ui else {}
+    app.state.has_page = bool(page)
+    if server.ui:
+        routers.append(page_router(page))
     if not server.disable_metrics:
         app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics, agent.counters)
         routers.append(metrics.router)
@@ -184,7 +192,7 @@ def _add_middleware(app: FastAPI, server: Server, keys: Sequence[AccessKey], hos
     app.add_middleware(BodyIntake, memory=RequestMemory(request_memory_bytes(total_bytes())))
     app.add_middleware(ResponseHead)
     if keys:
-        app.add_middleware(RequireKey, keys=keys, share_prefixes=server.share_prefixes)
+        app.add_middleware(RequireKey, keys=keys, share_prefixes=server.share_prefixes, has_ui=server.ui)
     if server.cors_origins:
         # Outside of the check for keys: a browser sends its preflight request without one.
         app.add_middleware(

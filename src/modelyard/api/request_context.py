@@ -168,11 +168,11 @@ class RequestContext:
 
     @property
     def is_housekeeping(self) -> bool:
-        """Whether the request only looks at the server: a health check, a scrape of metrics, a CORS preflight."""
+        """Whether the request only looks at the server: a health check, metrics, a CORS preflight, the page."""
         path: str = self._scope["path"]
         return (
             path in ("/", "/metrics", "/v1/health", "/v1/server")
-            or path.startswith("/health")
+            or path.startswith(("/health", "/ui/"))
             or self.method == "OPTIONS"
             # A page asks for these every few seconds. What is refused may be somebody who tries keys.
             or ((path in _LOOKS or path.startswith("/v1/activity")) and (self.status or 0) < 400)

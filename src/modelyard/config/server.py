@@ -189,6 +189,10 @@ class Server(Table):
     disable_request_id_header: bool = Field(
         default=False, description="Send no `x-request-id`, which otherwise is the client's, or a new one."
     )
+    ui: bool = Field(
+        default=True,
+        description="Serve the page at `/ui`, to which `/` sends browsers. It needs no key; what it shows does.",
+    )
     disable_metrics: bool = Field(default=False, description="Serve no `/metrics`.")
     image_folders: Items[Annotated[Path, Strict(False)]] = Field(
         default=(),

@@ -13,7 +13,7 @@ BROWSER = {"accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;
 
 
 async def test_a_browser_gets_a_page_with_the_models_and_where_the_docs_are(tmp_path: Path) -> None:
-    async with scripted_app(tmp_path, lambda _: "") as client:
+    async with scripted_app(tmp_path, lambda _: "", ui_folder=tmp_path) as client:
         page = await client.get("/", headers=BROWSER)
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
         assert 'href="docs"' in page.text
@@ -24,7 +24,7 @@ async def test_a_browser_gets_a_page_with_the_models_and_where_the_docs_are(tmp_
 
 @pytest.mark.parametrize("accept", ["*/*", "", "application/json"])
 async def test_programs_get_what_health_checks_and_clients_of_ollama_expect(tmp_path: Path, accept: str) -> None:
-    async with scripted_app(tmp_path, lambda _: "") as client:
+    async with scripted_app(tmp_path, lambda _: "", ui_folder=tmp_path) as client:
         answer = await client.get("/", headers={"accept": accept})
         assert (answer.status_code, answer.text, answer.headers["vary"]) == (200, "OK", "accept")
         assert (await client.head("/", headers={"accept": accept})).status_code == 200

@@ -12,7 +12,7 @@ from starlette.types import Scope as AsgiScope
 from modelyard.api.middleware.body_intake import MAX_SMALL_BODY_BYTES, SmallBody
 from modelyard.api.request_context import RequestContext
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.open_paths import OPEN_PATHS
+from modelyard.api.serving.open_paths import OPEN_PATHS, is_ui_path
 from modelyard.config import Scope
 from modelyard.errors import PermissionDenied
 
@@ -57,7 +57,7 @@ def needed(route: Route) -> tuple[Scope | None, bool]:
 
 def authorize_route(route: BaseRoute) -> None:
     """Make ``route`` refuse keys that lack its scope, unless its path is open."""
-    if isinstance(route, Route) and route.path not in OPEN_PATHS:
+    if isinstance(route, Route) and route.path not in OPEN_PATHS and not is_ui_path(route.path):
         route.app = _RequireScope(route.app, *needed(route))
         if not isinstance(route, JsonRoute):
             max_bytes: int = getattr(route.endpoint, "max_body_bytes", MAX_SMALL_BODY_BYTES)

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from modelyard.api.middleware.rate_limits import CallLimits, KeyLimits
 from modelyard.api.middleware.refusal import refuse
 from modelyard.api.request_context import RequestContext
-from modelyard.api.serving.open_paths import OPEN_PATHS
+from modelyard.api.serving.open_paths import OPEN_PATHS, is_ui_path
 from modelyard.config import AccessKey
 from modelyard.config.base import PrefixSharing
 from modelyard.config.key_rules import digest_of
@@ -30,6 +30,7 @@ class RequireKey:
         app: the application.
         keys: the API keys.
         share_prefixes: the key of the same name in ``[server]``.
+        has_ui: whether the server has the page at /ui.
         clock: returns monotonic seconds.
     """
 
@@ -38,16 +39,19 @@ class RequireKey:
         app: ASGIApp,
         keys: Sequence[AccessKey],
         share_prefixes: PrefixSharing = "key",
+        *,
+        has_ui: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._app = app
         self._clock = clock
+        self._has_ui = has_ui
         self._keys = [(key, KeyLimits(key, clock()), key.cache_salt(share_prefixes)) for key in keys]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401 or 429."""
         refusal = None
-        if scope["type"] == "http" and scope["path"] in OPEN_PATHS:
+        if scope["type"] == "http" and self._is_open(scope["path"]):
             self._authenticate_optional(scope)
         elif scope["type"] in ("http", "websocket"):
             refusal = self._refusal(scope)
@@ -73,6 +77,9 @@ class RequireKey:
         finally:
             context.headers += limits.headers(self._clock())
         return None
+
+    def _is_open(self, path: str) -> bool:
+        return path in OPEN_PATHS or (self._has_ui and is_ui_path(path))
 
     def _authenticate_optional(self, scope: Scope) -> None:
         """Apply the key of a request that needs none: it counts against no rate, and is not logged."""

@@ -1,4 +1,7 @@
-"""GET /: a page with the models for browsers, ``OK`` for everything else, as health checks and Ollama's clients ask."""
+"""GET /: for browsers the page at /ui, or where it was not built a list of the models; ``OK`` for everything else.
+
+Health checks and Ollama's clients ask for that.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Final
 
 from fastapi import APIRouter
 from fastapi import Request as HttpRequest
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
 from modelyard.api.services import Services
 from modelyard.system.quantities import size_text
@@ -42,9 +45,12 @@ router = APIRouter()
 
 @router.get("/", include_in_schema=False)
 async def root(http: HttpRequest) -> Response:
-    """Return the page to clients that ask for HTML, and ``OK`` to others. It needs no key, and loads nothing."""
+    """Send clients that ask for HTML to the page, and return ``OK`` to others. It needs no key, and loads nothing."""
     if "text/html" not in http.headers.get("accept", ""):
         return PlainTextResponse("OK", headers={"vary": "accept"})
+    if http.app.state.has_page:
+        # Relative, for proxies that add a prefix.
+        return RedirectResponse("ui/", 307, {"vary": "accept"})
     models = Services.of(http).yard.models() if current_caller().may("read") else None
     return HTMLResponse(root_page(models), headers=_HEADERS)
 

@@ -1,0 +1,1 @@
+"""The page at /ui: its files, which are built from ``web/``."""
