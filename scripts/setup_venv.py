@@ -249,6 +249,26 @@ def install_torch(python: Path, log: IO[str], progress: Progress) -> None:
     run_pip(python, hashed(LOCKS / "torch.lock"), log, progress)
 
 
+def build_page(python: Path, log: IO[str], progress: Progress) -> None:
+    """Build the page at /ui, while llama.cpp is compiled; say so where it cannot be: everything else works without."""
+    try:
+        if not has_node():
+            run_pip(python, hashed(LOCKS / "node.lock"), log, progress)
+        progress.phase = "building the page at /ui"
+        run_logged([str(python), "-P", str(ROOT / "scripts" / "build_ui.py")], "The build of the page", log, progress)
+    except SetupError as failure:
+        log.write(f"{failure}\n")
+        print(f"The page at /ui was not built; {LOG.relative_to(ROOT)} says why. Everything else works.")
+        print("To try again: make ui", flush=True)
+
+
+def has_node() -> bool:
+    """Whether the system has a Node that the page can be built with."""
+    from build_ui import system_node
+
+    return system_node() is not None
+
+
 def locked_version(lock: Path, name: str) -> str:
     """The version of a package in a lock file."""
     (version,) = [pin.version for pin in parse_lock(lock.read_text(encoding="utf-8")) if pin.name == name]
@@ -277,6 +297,7 @@ def install(extras: list[str]) -> None:
             run_pip(python, hashed(others_lock(), *dict.fromkeys(locks)), log, progress)
             if has_torch:
                 install_torch(python, log, progress)
+            build_page(python, log, progress)
         if has_amx_kernels():
             # pip took a wheel that it had built before, without these flags.
             with compiled_beside(python, build, progress, anew=True):

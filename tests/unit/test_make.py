@@ -34,7 +34,7 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
         "simulate",
         "bench",
     }
-    expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit"}
+    expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit", "ui"}
     assert lines.keys() == targets == expected
     assert all(lines.values())
 

@@ -54,6 +54,7 @@ def set_up(monkeypatch, tmp_path):
     monkeypatch.setattr(setup_venv, "ROOT", tmp_path)
     monkeypatch.setattr(build_facts, "build_facts", BuildFacts)
     monkeypatch.setattr(setup_venv, "make_venv", lambda: Path(sys.executable))
+    monkeypatch.setattr(setup_venv, "has_node", lambda: True)
     monkeypatch.setattr(setup_venv, "run_pip", lambda _python, arguments, *_: asked.append(arguments))
     monkeypatch.setattr(setup_venv, "run_logged", lambda *_: None)
     monkeypatch.setattr(setup_venv, "run_beside", run_beside)
@@ -340,3 +341,19 @@ def test_an_old_python_is_refused_by_name(monkeypatch):
     monkeypatch.setattr(setup_venv, "OLDEST_PYTHON", (99, 0))
     with pytest.raises(setup_venv.SetupError, match="too old"):
         setup_venv.check_python()
+
+
+def test_a_system_without_node_gets_the_locked_one_for_the_page(monkeypatch, set_up):
+    monkeypatch.setattr(setup_venv, "has_node", lambda: False)
+    setup_venv.install(["demo"])
+    assert [Path(arguments[-1]).name for arguments in set_up[:3]] == ["build.lock", "demo.lock", "node.lock"]
+
+
+def test_a_page_that_cannot_be_built_does_not_end_the_set_up(monkeypatch, set_up, capsys):
+    def run_logged(_command, name, *_):
+        if name == "The build of the page":
+            raise setup_venv.SetupError("no network")
+
+    monkeypatch.setattr(setup_venv, "run_logged", run_logged)
+    setup_venv.install(["demo"])
+    assert "make ui" in capsys.readouterr().out
