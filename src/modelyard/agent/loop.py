@@ -294,11 +294,11 @@ class _TextReader:
         taken: list[str] = []
         generation = self._generation
 
-        def has_news() -> bool:
+        def take_news() -> bool:
             if text := generation.take_text():
                 taken.append(text)
             return bool(taken) or generation.is_over or generation.computed not in (None, self._computed)
 
-        await generation.until(has_news)
+        await generation.drive(take_news)
         self._computed = generation.computed
         return "".join(taken) if taken or not generation.is_over else None

@@ -103,12 +103,12 @@ async def _next(generation: TokenStream) -> str | None:
     """Return the text that has arrived, "" where there is news of the prompt alone; None at the end."""
     taken: list[str] = []
 
-    def has_news() -> bool:
+    def take_news() -> bool:
         if text := generation.take_text():
             taken.append(text)
         return bool(taken) or generation.computed is not None or generation.is_over
 
-    await generation.until(has_news)
+    await generation.drive(take_news)
     return "".join(taken) if taken or not generation.is_over else None
 
 

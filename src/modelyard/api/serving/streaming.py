@@ -226,7 +226,7 @@ class _StreamWriter:
     async def done(self) -> None:
         """Write the text to its end."""
         while True:
-            await self._generation.until(self._write)
+            await self._generation.drive(self._send_arrived)
             if self._sending is not None:
                 await self._sending
                 self._sending = None
@@ -235,7 +235,7 @@ class _StreamWriter:
             else:
                 return
 
-    def _write(self) -> bool:
+    def _send_arrived(self) -> bool:
         """Send the text that has arrived; return whether the task must wake."""
         text = self._generation.take_text()
         if (text or self._generation.computed is not None) and (body := self._encoder.text(text)):
@@ -308,21 +308,21 @@ async def send_body(send: Send, body: bytes) -> None:
 
 async def while_connected(receive: Receive, work: Coroutine[Any, Any, None]) -> None:
     """Run ``work``; a disconnect of the client cancels it. The request's body must have been read."""
-    connected = asyncio.timeout(None)
+    until_disconnect = asyncio.timeout(None)
     try:
-        async with connected:
-            watching = asyncio.create_task(_watch(receive, connected))
+        async with until_disconnect:
+            watching = asyncio.create_task(_watch(receive, until_disconnect))
             try:
                 await work
             finally:
                 watching.cancel()
     except TimeoutError:
-        if not connected.expired():
+        if not until_disconnect.expired():
             raise
 
 
-async def _watch(receive: Receive, connected: asyncio.Timeout) -> None:
-    """Let ``connected`` expire when the client disconnects."""
+async def _watch(receive: Receive, until_disconnect: asyncio.Timeout) -> None:
+    """Let the timeout expire when the client disconnects."""
     while (await receive())["type"] != "http.disconnect":
         pass
-    connected.reschedule(0)
+    until_disconnect.reschedule(0)

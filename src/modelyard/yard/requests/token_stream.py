@@ -64,7 +64,7 @@ class TokenStream(MeteredRequest):
         self._error: ModelyardError | None = None
         self._accepted = False
         self._waiting: asyncio.Future[None] | None = None
-        self._is_reached: Callable[[], bool] = bool
+        self._on_news: Callable[[], bool] = bool
 
     # Events in: only from the event loop's thread
 
@@ -104,20 +104,24 @@ class TokenStream(MeteredRequest):
             self.logprobs.extend(token.logprobs)
 
     def wake(self) -> None:
-        """Wake the reader if the condition is met that it waits for."""
-        if self._waiting is not None and not self._waiting.done() and self._is_reached():
+        """Call what the reader waits with, and wake the reader if that returns true."""
+        if self._waiting is not None and not self._waiting.done() and self._on_news():
             self._waiting.set_result(None)
 
     # Text out
 
-    async def until(self, is_reached: Callable[[], bool]) -> None:
-        """Wait until ``is_reached`` returns true. It is called now and by every ``wake``, and must not raise.
+    async def drive(self, on_news: Callable[[], bool]) -> None:
+        """Have ``on_news`` handle what arrives: it is called now and by every ``wake``, until it returns true.
 
-        The task of the reader wakes only then.
+        It must not raise. The task of the reader wakes only when it has returned true.
         """
-        if not is_reached():
-            self._waiting, self._is_reached = asyncio.get_running_loop().create_future(), is_reached
+        if not on_news():
+            self._waiting, self._on_news = asyncio.get_running_loop().create_future(), on_news
             await self._waiting
+
+    async def until(self, is_reached: Callable[[], bool]) -> None:
+        """Wait until ``is_reached``, which changes nothing, returns true."""
+        await self.drive(is_reached)
 
     @property
     def is_over(self) -> bool:
