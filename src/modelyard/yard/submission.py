@@ -92,7 +92,7 @@ class RequestSubmitter:
         refuse_plain_excess(request.prompt, None if profile is None else profile.context_length)
         wait, priority = self._wait_options(residency_name, request.wait_options, caller)
 
-        def message(sequence: SequenceId) -> Submit:
+        def make_message(sequence: SequenceId) -> Submit:
             return replace(
                 request.message(sequence, priority),
                 cache_salt=caller.cache_salt,
@@ -100,9 +100,9 @@ class RequestSubmitter:
                 max_answer=caller.max_tokens,
             )
 
-        account = self._reserve(model, residency_name, caller, message, reserve)
+        account = self._reserve(model, residency_name, caller, make_message, reserve)
         number, generation = self._controller.submit(
-            residency_name, message, wait, caller.place_owner, leaves_hold=leaves_hold, continues=continues
+            residency_name, make_message, wait, caller.place_owner, leaves_hold=leaves_hold, continues=continues
         )
         generation.keeps_ids = request.wants_ids
         with self._until_left(caller, account, number, generation):
@@ -110,13 +110,13 @@ class RequestSubmitter:
 
     @contextmanager
     def submit_one_shot(
-        self, model: ModelId, message: Callable[[SequenceId, int], OneShot], wait: WaitOptions
+        self, model: ModelId, make_message: Callable[[SequenceId, int], OneShot], wait: WaitOptions
     ) -> Iterator[PendingResult]:
         """Queue a request that is answered at once; leaving the context early cancels it.
 
         Args:
             model: its id.
-            message: makes what the engine is sent, from the number and the priority of the request.
+            make_message: makes the message for the engine, from the number and the priority of the request.
             wait: how the request asks to wait for its model.
         """
         caller = current_caller()
@@ -124,7 +124,7 @@ class RequestSubmitter:
         wait, priority = self._wait_options(residency_name, wait, caller)
 
         def limited(sequence: SequenceId) -> OneShot:
-            made = message(sequence, priority)
+            made = make_message(sequence, priority)
             return made if isinstance(made, Tokenize) else replace(made, max_context=caller.max_context)
 
         account = self._reserve(model, residency_name, caller, limited)
@@ -158,14 +158,14 @@ class RequestSubmitter:
         model: ModelId,
         residency_name: ResidencyName,
         caller: Caller,
-        message: Callable[[SequenceId], Submit | OneShot],
+        make_message: Callable[[SequenceId], Submit | OneShot],
         reserve: Reserve | None = None,
     ) -> Account | None:
         """Reserve what a request takes of the caller's limits; return None where it has none.
 
         Args:
             model, residency_name, caller: of the request.
-            message: makes what the engine is sent.
+            make_message: makes the message for the engine.
             reserve: reserves it; None: as for an answer by itself.
 
         Raises:
@@ -179,7 +179,7 @@ class RequestSubmitter:
             return reserve(UNCOUNTED)
         profile = self._controller.profiles.get(residency_name)
         context = self._directory.configured(model).device.fixed_seq_len if profile is None else profile.context_length
-        return reserve(estimate(message(NO_SEQUENCE), context))
+        return reserve(estimate(make_message(NO_SEQUENCE), context))
 
 
 class Rounds:

@@ -236,10 +236,10 @@ class Yard:
         """
         model = self.directory.router.route(request.model)
 
-        def message(sequence: SequenceId, _priority: int) -> Tokenize:
+        def make_message(sequence: SequenceId, _priority: int) -> Tokenize:
             return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
 
-        with self._parts.requests.submit_one_shot(model, message, request.wait_options) as pending:
+        with self._parts.requests.submit_one_shot(model, make_message, request.wait_options) as pending:
             return await pending.tokenized()
 
     async def check(self, name: str | None, wanted: Task) -> None:

@@ -108,7 +108,7 @@ class LifecycleController:
     def submit(
         self,
         model: str,
-        submit: Callable[[SequenceId], Submit],
+        make_message: Callable[[SequenceId], Submit],
         wait_options: WaitOptions | None = None,
         owner: Hashable = None,
         *,
@@ -119,7 +119,7 @@ class LifecycleController:
 
         Args:
             model: its name in the residency.
-            submit: makes the message for the engine from the number of the request.
+            make_message: makes the message for the engine from the number of the request.
             wait_options: how it waits for its model.
             owner: whose places in the queue it takes, where several owners share them; None: places are not shared out.
             leaves_hold: whether the answer may go on with another request; then ``release_hold`` must be called, unless
@@ -128,7 +128,7 @@ class LifecycleController:
         """
         generation = TokenStream(self.state.models[model].policy.name)
         number = self._enqueue(
-            model, submit, generation, wait_options, owner, leaves_hold=leaves_hold, continues=continues
+            model, make_message, generation, wait_options, owner, leaves_hold=leaves_hold, continues=continues
         )
         return number, generation
 
@@ -139,18 +139,18 @@ class LifecycleController:
     def submit_one_shot(
         self,
         model: str,
-        ask: Callable[[SequenceId], Embed | Rank | Tokenize],
+        make_message: Callable[[SequenceId], Embed | Rank | Tokenize],
         wait_options: WaitOptions | None = None,
         owner: Hashable = None,
     ) -> tuple[RequestId, PendingResult]:
         """Queue a request that is answered at once, as ``submit`` does; its number and its result."""
         pending = PendingResult(self.state.models[model].policy.name)
-        return self._enqueue(model, ask, pending, wait_options, owner), pending
+        return self._enqueue(model, make_message, pending, wait_options, owner), pending
 
     def _enqueue(
         self,
         model: str,
-        submit: Callable[[SequenceId], Submit | Embed | Rank | Tokenize],
+        make_message: Callable[[SequenceId], Submit | Embed | Rank | Tokenize],
         result: TokenStream | PendingResult,
         wait_options: WaitOptions | None,
         owner: Hashable,
@@ -160,7 +160,7 @@ class LifecycleController:
     ) -> RequestId:
         request = self._next_request()
         wait = wait_options or WaitOptions()
-        message = submit(SequenceId(request))
+        message = make_message(SequenceId(request))
         own, total = self._inflight.held_by(model, owner)
         self._inflight.add(request, model, message, result, owner, leaves_hold=leaves_hold)
         if (
