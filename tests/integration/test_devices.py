@@ -25,7 +25,7 @@ from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.hosts.device_list import list_devices
 from modelyard.engine.hosts.dry_load import run_dry_load
 from modelyard.engine.hosts.journal import open_journal
-from modelyard.engine.hosts.process import EngineProcesses
+from modelyard.engine.hosts.process_engine import EngineProcesses
 from modelyard.engine.placing import divided_by_free_memory
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel

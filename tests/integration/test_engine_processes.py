@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard.engine.hosts import engine_process, hosted_engine
+from modelyard.engine.hosts import engine_process, remote_engine_state
 from modelyard.engine.hosts.journal import Journal, open_journal
-from modelyard.engine.hosts.process import EngineProcesses
+from modelyard.engine.hosts.process_engine import EngineProcesses
 from modelyard.engine.hosts.stalls import StallBounds
 from modelyard.engine.hosts.step_watch import StepWatch
 from modelyard.protocol.events import (
@@ -361,7 +361,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.hosts.journal import open_journal
-from modelyard.engine.hosts.process import EngineProcesses
+from modelyard.engine.hosts.process_engine import EngineProcesses
 from modelyard.protocol.events import Loaded
 from modelyard.engine.settings import EngineSettings
 events = SimpleQueue()
@@ -462,7 +462,7 @@ def test_a_draft_model_lives_in_the_process_of_its_target(
 def test_an_engine_that_does_not_come_back_is_ended(
     smollm2: Path, processes: EngineProcesses, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hosted_engine, "MAX_SILENT_S", 0.5)
+    monkeypatch.setattr(remote_engine_state, "MAX_SILENT_S", 0.5)
     monkeypatch.setattr(engine_process, "POLL_S", 0.1)
     driven = Driven(smollm2, processes=processes)
     driven.submit(0, PROMPT)

@@ -12,7 +12,7 @@ import pytest
 
 from modelyard.engine.chat.template_processes import TemplateProcesses
 from modelyard.engine.engine import Engine
-from modelyard.engine.hosts.process import EngineProcesses
+from modelyard.engine.hosts.process_engine import EngineProcesses
 from modelyard.engine.llama import Batch, Context, Model, Weights
 from modelyard.engine.loading.weights import WeightsKey, WeightsPool
 from modelyard.engine.scheduling import step_budget

@@ -14,7 +14,6 @@ from typing import IO, Final
 
 from modelyard.engine.hosts.channel import Channel, ChannelClosed
 from modelyard.engine.hosts.codec import ForeignValue
-from modelyard.engine.hosts.hosted_engine import HostedEngine
 from modelyard.engine.hosts.last_words import how_it_ended
 from modelyard.engine.hosts.protocol import (
     AskTemplate,
@@ -25,6 +24,7 @@ from modelyard.engine.hosts.protocol import (
     ToEngine,
     ToProcess,
 )
+from modelyard.engine.hosts.remote_engine_state import RemoteEngineState
 from modelyard.engine.hosts.remote_templates import TemplateRenderer
 from modelyard.engine.hosts.spawner import EngineSpawner, SpawnedProcess, SpawnFailed
 from modelyard.engine.scheduling.engine_table import EngineTable
@@ -58,8 +58,8 @@ class EngineProcess:
         # Records in the table that are reserved for engines of this process.
         self._reserved = 0
         self._lock = threading.Lock()
-        self._engines: dict[int, HostedEngine] = {}
-        self._parked: dict[int, HostedEngine] = {}
+        self._engines: dict[int, RemoteEngineState] = {}
+        self._parked: dict[int, RemoteEngineState] = {}
         # Whether it accepts no more engines.
         self._is_ending = False
         self._is_over = threading.Event()
@@ -72,19 +72,19 @@ class EngineProcess:
         """Start the thread that starts the process and reads its messages."""
         threading.Thread(target=self._run, name="engine process", daemon=True).start()
 
-    def add(self, hosted: HostedEngine) -> bool:
+    def add(self, engine: RemoteEngineState) -> bool:
         """Start an engine in the process; return False if the process is about to end."""
         with self._lock:
             if self._is_ending:
                 return False
-            self._engines[hosted.number] = hosted
-            self._outbox.put(StartEngine(hosted.number, hosted.settings))
+            self._engines[engine.number] = engine
+            self._outbox.put(StartEngine(engine.number, engine.settings))
             return True
 
-    def send(self, hosted: HostedEngine, message: Message) -> None:
+    def send(self, engine: RemoteEngineState, message: Message) -> None:
         """Send a message to one of its engines; an engine that has ended ignores it."""
-        hosted.on_send(message)
-        self._outbox.put(ToEngine(hosted.number, message))
+        engine.on_send(message)
+        self._outbox.put(ToEngine(engine.number, message))
 
     def release(self, engine: int) -> None:
         """Release the weights that an engine has parked.
@@ -164,16 +164,16 @@ class EngineProcess:
 
     def _refuse(self, message: ToProcess, reason: str) -> None:
         """Fail the request in a message that cannot be encoded; messages without a request are logged."""
-        hosted = self._engines.get(message.engine) if isinstance(message, ToEngine) else None
+        engine = self._engines.get(message.engine) if isinstance(message, ToEngine) else None
         request = message.message if isinstance(message, ToEngine) else None
-        if hosted is None or not isinstance(request, Request):
+        if engine is None or not isinstance(request, Request):
             logger.error("%s cannot be sent to a process of engines: %s", type(message).__name__, reason)
             return
         failed = Failed(
             request.sequence, InvalidRequest(f"The request cannot be handed to its model's process: {reason}.")
         )
-        hosted.records.update([failed])
-        hosted.publish([failed])
+        engine.records.update([failed])
+        engine.publish([failed])
 
     def _reserve(self, pid: int, name: str) -> None:
         """Reserve a record in the table for each engine. The record of an engine that has ended is used again."""
@@ -202,39 +202,39 @@ class EngineProcess:
         """Kill the process if one of its engines hangs in llama.cpp."""
         with self._lock:
             engines = list(self._engines.values())
-        for hosted in engines:
-            if (reason := hosted.hang_reason()) is not None:
-                logger.error("%s: %s: its process is killed", hosted.settings.name, reason)
+        for engine in engines:
+            if (reason := engine.hang_reason()) is not None:
+                logger.error("%s: %s: its process is killed", engine.settings.name, reason)
                 self.kill(reason)
 
     def _publish(self, number: int, events: Sequence[Event], *, has_parked: bool) -> None:
-        hosted = self._engines[number]
-        hosted.records.update(events)
-        hosted.unanswered_since = None
+        engine = self._engines[number]
+        engine.records.update(events)
+        engine.unanswered_since = None
         match last := events[-1]:
             case Loaded(profile):
-                hosted.identity = profile.identity
-                hosted.publish([*events[:-1], Loaded(replace(profile, is_isolated=True))])
+                engine.identity = profile.identity
+                engine.publish([*events[:-1], Loaded(replace(profile, is_isolated=True))])
             case Stopped() if has_parked:
                 weights = RemoteWeights(self, number)
-                self._remove(hosted, [*events[:-1], replace(last, parked=weights)], has_parked=True)
+                self._remove(engine, [*events[:-1], replace(last, parked=weights)], has_parked=True)
             case LoadFailed() | Stopped() | Died():
-                self._remove(hosted, events, has_parked=has_parked)
+                self._remove(engine, events, has_parked=has_parked)
             case _:
-                hosted.publish(events)
+                engine.publish(events)
 
-    def _remove(self, hosted: HostedEngine, last_events: Sequence[Event], *, has_parked: bool) -> None:
+    def _remove(self, engine: RemoteEngineState, last_events: Sequence[Event], *, has_parked: bool) -> None:
         """Remove an engine that has ended, and let the process end if nothing else is in it."""
         with self._lock:
-            del self._engines[hosted.number]
+            del self._engines[engine.number]
             if has_parked:
-                self._parked[hosted.number] = hosted
+                self._parked[engine.number] = engine
             ends = not self._engines and not self._parked
             if ends:
-                self._publish_last_events = lambda: hosted.finish(last_events)
+                self._publish_last_events = lambda: engine.finish(last_events)
                 self._begin_end()
         if not ends:
-            hosted.finish(last_events)
+            engine.finish(last_events)
 
     def _wait(self, process: SpawnedProcess) -> bool:
         if process.wait(_END_S):
@@ -254,18 +254,18 @@ class EngineProcess:
             parked, self._parked = self._parked, {}
         self._is_over.set()
         self._publish_last_events()
-        for hosted in engines.values():
-            hosted.die(reason, active)
-        for hosted in parked.values():
-            hosted.publish([ParkedWeightsLost(reason)])
+        for engine in engines.values():
+            engine.die(reason, active)
+        for engine in parked.values():
+            engine.publish([ParkedWeightsLost(reason)])
 
     def _fail_loads(self, reason: str) -> None:
         with self._lock:
             self._is_ending = True
             engines, self._engines = self._engines, {}
         self._is_over.set()
-        for hosted in engines.values():
-            hosted.finish([LoadFailed(reason)])
+        for engine in engines.values():
+            engine.finish([LoadFailed(reason)])
 
 
 class RemoteWeights:

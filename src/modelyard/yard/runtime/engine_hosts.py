@@ -45,7 +45,7 @@ from modelyard.yard.runtime.interfaces import EngineHandle
 from modelyard.yard.runtime.isolation import Host, IsolationRecords, is_isolated
 
 if TYPE_CHECKING:
-    from modelyard.engine.hosts.process import EngineProcesses
+    from modelyard.engine.hosts.process_engine import EngineProcesses
 
 logger = logging.getLogger(__name__)
 
@@ -176,7 +176,7 @@ class EngineHosts:
 
     def _engine_processes(self) -> EngineProcesses:
         # Imported here: Windows has no sockets that carry descriptors.
-        from modelyard.engine.hosts.process import EngineProcesses
+        from modelyard.engine.hosts.process_engine import EngineProcesses
 
         with self._making_processes:
             if self._processes is None:

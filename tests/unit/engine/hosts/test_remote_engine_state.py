@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.engine.hosts.hosted_engine import MAX_SILENT_S, HostedEngine
+from modelyard.engine.hosts.remote_engine_state import MAX_SILENT_S, RemoteEngineState
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.events import Accepted, Died, Dying, Event, Returned, Started, Suspended, Token
 from modelyard.protocol.prompts import Text
@@ -23,42 +23,42 @@ def published() -> list[Event]:
 
 
 @pytest.fixture
-def hosted(published: list[Event]) -> HostedEngine:
-    return HostedEngine(1, EngineSettings("smol", (Path("smol.gguf"),), "Q4_1"), published.extend)
+def engine(published: list[Event]) -> RemoteEngineState:
+    return RemoteEngineState(1, EngineSettings("smol", (Path("smol.gguf"),), "Q4_1"), published.extend)
 
 
 def test_an_engine_hangs_when_it_does_not_answer_a_cancel(
-    hosted: HostedEngine, monkeypatch: pytest.MonkeyPatch
+    engine: RemoteEngineState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = 1000.0
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    hosted.on_send(Submit(ONE, Text("a")))
+    engine.on_send(Submit(ONE, Text("a")))
     now += 2 * MAX_SILENT_S
-    assert hosted.hang_reason() is None
-    hosted.on_send(Cancel(ONE))
+    assert engine.hang_reason() is None
+    engine.on_send(Cancel(ONE))
     now += MAX_SILENT_S
-    hosted.on_send(Cancel(TWO))
-    assert hosted.hang_reason() is None
+    engine.on_send(Cancel(TWO))
+    assert engine.hang_reason() is None
     now += 1.0
-    assert "has not answered" in (hosted.hang_reason() or "")
+    assert "has not answered" in (engine.hang_reason() or "")
 
 
-def test_an_engine_that_dies_gives_its_requests_back(hosted: HostedEngine, published: list[Event]) -> None:
-    hosted.identity = "i"
+def test_an_engine_that_dies_gives_its_requests_back(engine: RemoteEngineState, published: list[Event]) -> None:
+    engine.identity = "i"
     for number in (ONE, TWO):
-        hosted.on_send(Submit(number, Text("a")))
-    hosted.records.update([Accepted(ONE, 1, None, (5,)), Started(ONE), Token(ONE, "b", ids=(6,))])
-    hosted.die("a signal", {ONE, 3})
+        engine.on_send(Submit(number, Text("a")))
+    engine.records.update([Accepted(ONE, 1, None, (5,)), Started(ONE), Token(ONE, "b", ids=(6,))])
+    engine.die("a signal", {ONE, 3})
     dying, suspended, returned, died = published
     assert dying == Dying("a signal", (ONE,))
     assert isinstance(suspended, Suspended)
     assert suspended.state.answer == (6,)
     assert returned == Returned(TWO)
     assert died == Died("a signal")
-    assert hosted.is_over.is_set()
+    assert engine.is_over.is_set()
 
 
-def test_an_engine_that_dies_while_it_loads_was_never_dying(hosted: HostedEngine, published: list[Event]) -> None:
-    hosted.on_send(Submit(ONE, Text("a")))
-    hosted.die("a signal", {ONE})
+def test_an_engine_that_dies_while_it_loads_was_never_dying(engine: RemoteEngineState, published: list[Event]) -> None:
+    engine.on_send(Submit(ONE, Text("a")))
+    engine.die("a signal", {ONE})
     assert published == [Returned(ONE), Died("a signal")]

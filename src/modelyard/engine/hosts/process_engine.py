@@ -12,8 +12,8 @@ from pathlib import Path
 
 from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.hosts.engine_process import EngineProcess
-from modelyard.engine.hosts.hosted_engine import HostedEngine
 from modelyard.engine.hosts.journal import Journal
+from modelyard.engine.hosts.remote_engine_state import RemoteEngineState
 from modelyard.engine.hosts.remote_templates import TemplateRenderer
 from modelyard.engine.hosts.spawner import EngineSpawner
 from modelyard.engine.settings import EngineSettings
@@ -47,7 +47,7 @@ class EngineProcesses:
         """Return an engine that is not yet started. ``publish`` is called on a thread of its process."""
         with self._lock:
             self._engines += 1
-            return ProcessEngine(self, HostedEngine(self._engines, settings, publish))
+            return ProcessEngine(self, RemoteEngineState(self._engines, settings, publish))
 
     def end(self, pid: int, reason: str) -> None:
         """Kill the process ``pid``, in which an engine hangs; its engines die of ``reason``."""
@@ -61,9 +61,9 @@ class EngineProcesses:
         self._spawner.close()
         self._renderer.close()
 
-    def start(self, hosted: HostedEngine) -> EngineProcess:
+    def start(self, engine: RemoteEngineState) -> EngineProcess:
         """Start an engine, in the process of the engines on the same files at the same place if there is one."""
-        settings = hosted.settings
+        settings = engine.settings
         # Stamps keep replaced files apart from the old ones: they have other weights, and engines on the old files end
         # if those are written over.
         stamps = tuple(stamp for stamp in settings.files if stamp.path in settings.paths)
@@ -71,9 +71,9 @@ class EngineProcesses:
         key = tuple(path.resolve() for path in settings.paths), stamps, settings.placement.of_weights
         with self._lock:
             process = self._processes.get(key)
-            if process is None or not process.add(hosted):
+            if process is None or not process.add(engine):
                 process = self._processes[key] = EngineProcess(self._spawner, self._table, self._renderer)
-                process.add(hosted)
+                process.add(engine)
                 process.start()
             return process
 
@@ -81,16 +81,16 @@ class EngineProcesses:
 class ProcessEngine:
     """One engine in another process, with the interface of ``modelyard.engine.engine.Engine``."""
 
-    def __init__(self, processes: EngineProcesses, hosted: HostedEngine) -> None:
-        self._processes, self._hosted = processes, hosted
+    def __init__(self, processes: EngineProcesses, engine: RemoteEngineState) -> None:
+        self._processes, self._state = processes, engine
         self._process: EngineProcess | None = None
         self._early: list[Message] = []
 
     def start(self) -> None:
         """Start to load the model."""
-        self._process = self._processes.start(self._hosted)
+        self._process = self._processes.start(self._state)
         for message in self._early:
-            self._process.send(self._hosted, message)
+            self._process.send(self._state, message)
         self._early.clear()
 
     def send(self, message: Message) -> None:
@@ -98,8 +98,8 @@ class ProcessEngine:
         if self._process is None:
             self._early.append(message)
         else:
-            self._process.send(self._hosted, message)
+            self._process.send(self._state, message)
 
     def join(self, timeout_s: float) -> bool:
         """Wait until the engine has ended; return whether it has."""
-        return self._hosted.is_over.wait(timeout_s)
+        return self._state.is_over.wait(timeout_s)

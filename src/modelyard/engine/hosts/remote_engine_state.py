@@ -20,7 +20,7 @@ MAX_SILENT_S: Final = 300.0
 
 
 @dataclass(slots=True, eq=False)
-class HostedEngine:
+class RemoteEngineState:
     """One engine in a process, as the server knows it.
 
     Attributes:
