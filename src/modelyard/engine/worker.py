@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
+from typing import Protocol
 
 from modelyard.engine.chat.template_processes import RendersTemplates
 from modelyard.engine.generation.loop import GenerationLoop
@@ -53,6 +54,22 @@ MAX_PAUSE_S = 0.05
 PROGRESS_STEP = 0.01
 
 
+class EngineLoop(Protocol):
+    """Serves a loaded model on the engine's thread: ``GenerationLoop``, or ``PoolingLoop`` for vectors and scores."""
+
+    def serve(self) -> Stop:
+        """Serve until a Stop arrives, and return it."""
+
+    def shutdown(self, stop: Stop) -> KeptPrefixes | None:
+        """End or suspend all requests as ``stop`` says; return the prompts that are kept."""
+
+    def fail(self) -> None:
+        """Give all requests back after a failure."""
+
+    def close(self) -> None:
+        """Free what the loop has made beside the loaded model: samplers, threads and processes."""
+
+
 def run_engine(
     settings: EngineSettings,
     pool: WeightsPool,
@@ -89,7 +106,7 @@ def run_engine(
 
     last: Event = Stopped()
     loaded: LoadedModel | LoadedPoolingModel | None = None
-    loop: GenerationLoop | PoolingLoop | None = None
+    loop: EngineLoop | None = None
     record: EngineRecord | None = None
     try:
         record = device.table.claim(settings.name)
@@ -118,7 +135,7 @@ def run_engine(
                 active = () if record is None else record.computing
                 publish([Dying(last.reason, tuple(map(SequenceId, active)))])
                 loop.fail()
-            loop.free()
+            loop.close()
         if loaded is not None:
             loaded.free()
         loop = loaded = None

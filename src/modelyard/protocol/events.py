@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol
 
 from modelyard.errors import ModelyardError
 from modelyard.protocol.model_info import ModelProfile
@@ -315,5 +315,16 @@ EngineEvent = (
 
 Event = SequenceEvent | EngineEvent
 
-Publish: TypeAlias = Callable[[Sequence[Event]], None]
-"""Takes events of one engine, in order. May be called on any thread."""
+
+class Publish(Protocol):
+    """Takes events of one engine, in order, a step at a time. May be called on any thread.
+
+    In a server, the events of an engine pass four of these: ``Engine._publish_events``, then
+    ``_ObservedEngine.publish`` (yard/runtime/engine_hosts.py), then the function that
+    ``EngineSupervisor._publisher`` returns, which changes to the event loop's thread by ``call_soon_threadsafe``,
+    and ``LifecycleController._receive``. An engine in a process of its own has two more before the second:
+    ``EngineProgram._publisher`` sends the events, and ``EngineProcess`` receives them.
+    """
+
+    def __call__(self, events: Sequence[Event], /) -> None:
+        """Take the next events."""

@@ -26,7 +26,7 @@ from modelyard.api.openapi.answers_anthropic import (
     ThinkingBlock,
     ToolUseBlock,
 )
-from modelyard.api.serving.agent_encoder import AgentAnswer, RoundMessage
+from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder, RoundMessage
 from modelyard.api.serving.call_arguments import arguments_object
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
@@ -62,7 +62,7 @@ class _MessageFields(TypedDict):
     model: str
 
 
-class MessageEncoder:
+class MessageEncoder(AgentEncoder):
     """Encodes one message.
 
     Args:

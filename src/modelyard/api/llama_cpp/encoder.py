@@ -22,7 +22,7 @@ from modelyard.api.openapi.answers_llama_cpp import (
     TokenIdentity,
     TokenProbability,
 )
-from modelyard.api.serving.streaming import EVENT_STREAM
+from modelyard.api.serving.streaming import EVENT_STREAM, ChoiceEncoder
 from modelyard.errors import ModelyardError
 from modelyard.protocol.events import Finished
 from modelyard.protocol.model_info import ModelProfile
@@ -35,7 +35,7 @@ from modelyard.yard.requests.token_stream import TokenStream
 NO_SLOT = -1
 
 
-class NativeEncoder:
+class NativeEncoder(ChoiceEncoder):
     """Encodes one answer.
 
     Args:

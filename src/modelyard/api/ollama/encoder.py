@@ -12,7 +12,7 @@ from modelyard.agent.events import CallBegan, CallEnded, ToolEvent
 from modelyard.api.errors.ollama import error_body
 from modelyard.api.openai.chat_agent_encoder import call_record
 from modelyard.api.openai.prompt_logprobs import LEAST_LOGPROB
-from modelyard.api.serving.agent_encoder import AgentAnswer, RoundJoints
+from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder, RoundJoints
 from modelyard.api.serving.call_arguments import arguments_object
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -32,7 +32,7 @@ from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.requests.token_stream import TokenStream
 
 
-class OllamaEncoder:
+class OllamaEncoder(AgentEncoder):
     """Encodes one answer.
 
     Args:

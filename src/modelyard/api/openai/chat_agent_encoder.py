@@ -25,7 +25,7 @@ from modelyard.api.openai.message import message_object
 from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.openai.timings import timings_object
 from modelyard.api.openapi.answers_openai import AgentChatCompletion, AgenticToolCall, ChatChoice
-from modelyard.api.serving.agent_encoder import AgentAnswer, RoundJoints
+from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder, RoundJoints
 from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
@@ -36,7 +36,7 @@ _PROGRESS: Final = "agentic_tool_call_progress"
 _APPROVAL: Final = "agentic_tool_approval_required"
 
 
-class ChatAgentEncoder(ChatEncoder):
+class ChatAgentEncoder(ChatEncoder, AgentEncoder):
     """Encodes one choice of a chat completion with calls of the server's tools.
 
     Args:

@@ -13,6 +13,7 @@ from modelyard.api.openai.schema import ChatCompletionRequest
 from modelyard.api.openai.timings import take_progress, timings_object
 from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import ChatChoice, ChatCompletion, FinishReason, Logprobs
+from modelyard.api.serving.streaming import ChoiceEncoder
 from modelyard.protocol.deltas import Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Chat
@@ -21,7 +22,7 @@ from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.token_stream import TokenStream
 
 
-class ChatEncoder(EventEncoder):
+class ChatEncoder(EventEncoder, ChoiceEncoder):
     """Encodes one choice of a chat completion.
 
     Args:

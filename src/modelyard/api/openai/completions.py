@@ -19,7 +19,7 @@ from modelyard.api.openai.usage import total_usage, usage_object
 from modelyard.api.openapi.answers_openai import FinishReason, ListedLogprobs, TextChoice, TextCompletion
 from modelyard.api.services import Services
 from modelyard.api.serving.json_route import JsonRoute
-from modelyard.api.serving.streaming import ChoiceRequest, respond
+from modelyard.api.serving.streaming import ChoiceEncoder, ChoiceRequest, respond
 from modelyard.api.serving.wait_options import wait_options_of
 from modelyard.protocol.events import Finished
 from modelyard.protocol.values import TokenLogprob
@@ -27,7 +27,7 @@ from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.token_stream import TokenStream
 
 
-class CompletionEncoder(EventEncoder):
+class CompletionEncoder(EventEncoder, ChoiceEncoder):
     """Encodes one choice of a text completion.
 
     Args:

@@ -172,7 +172,7 @@ class GenerationLoop:
         self._tokenize_worker.shutdown(Stop(suspend=True))
         self._outbox.flush()
 
-    def free(self) -> None:
+    def close(self) -> None:
         """Free the samplers, and end the threads that read prompts, texts and grammars."""
         # Close the processes first: the threads may be waiting for them.
         self._tokenizers.close()

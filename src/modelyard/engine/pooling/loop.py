@@ -103,7 +103,7 @@ class PoolingLoop:
         """Return all requests after a failure."""
         self.shutdown(Stop(suspend=True))
 
-    def free(self) -> None:
+    def close(self) -> None:
         """End the threads that read texts; the loaded model frees everything else."""
         # Close the processes first: the threads may be waiting for them.
         self._tokenizers.close()

@@ -11,7 +11,11 @@ from modelyard.yard.memory.footprint import Choices, Footprint
 
 
 class EngineHandle(Protocol):
-    """What the yard needs of an engine; see ``modelyard.engine.engine.Engine``."""
+    """What the yard needs of an engine.
+
+    It is an ``Engine`` (engine/engine.py) on a thread of this process, or a ``ProcessEngine``
+    (engine/hosts/process_engine.py) on a thread of another one.
+    """
 
     def start(self) -> None:
         """Begin to load."""
@@ -20,7 +24,7 @@ class EngineHandle(Protocol):
         """Send a message without blocking."""
 
     def join(self, timeout_s: float) -> bool:
-        """Wait for the end of its thread; return whether it has ended."""
+        """Wait until it has ended, after its last event; return whether it has."""
 
 
 class ModelFilesReplaced(Exception):

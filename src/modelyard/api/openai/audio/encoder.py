@@ -11,6 +11,7 @@ import orjson
 from modelyard.api.openai.audio.prompts import spoken_text
 from modelyard.api.openai.chunks import EventEncoder
 from modelyard.api.openapi.answers_openai import SpeechText, SpeechUsage
+from modelyard.api.serving.streaming import ChoiceEncoder
 from modelyard.protocol.deltas import ContentDelta, Delta
 from modelyard.protocol.events import Finished
 from modelyard.protocol.prompts import Prompt
@@ -23,7 +24,7 @@ _MAX_HEAD_LENGTH = 64
 _HEAD = "language "
 
 
-class SpeechEncoder(EventEncoder):
+class SpeechEncoder(EventEncoder, ChoiceEncoder):
     """Encodes one transcription or translation.
 
     Args:

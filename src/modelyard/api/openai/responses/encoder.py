@@ -25,7 +25,7 @@ from modelyard.api.openapi.answers_responses import (
     ReasoningItem,
     ResponseObject,
 )
-from modelyard.api.serving.agent_encoder import AgentAnswer, RoundMessage
+from modelyard.api.serving.agent_encoder import AgentAnswer, AgentEncoder, RoundMessage
 from modelyard.api.serving.streaming import EVENT_STREAM
 from modelyard.errors import ModelyardError
 from modelyard.protocol.deltas import (
@@ -43,7 +43,7 @@ from modelyard.yard.requests.output_reader import OutputReader
 from modelyard.yard.requests.token_stream import TokenStream
 
 
-class ResponseEncoder:
+class ResponseEncoder(AgentEncoder):
     """Encodes one response.
 
     Args:
