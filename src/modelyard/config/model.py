@@ -19,7 +19,16 @@ from modelyard.config.counts import CONTEXT_WORDING, MAX_CONTEXT, read_context_l
 from modelyard.config.device_layers import DEVICE_LAYERS_WORDING, MAX_DEVICES, MAX_LAYERS, read_device_layers
 from modelyard.config.durations import DURATION_EXAMPLES, read_duration
 from modelyard.config.model_reference import ModelReference, parse_model_reference, unique_ids
-from modelyard.config.names import Dtype, FileFormat, Isolation, Kind, Load, ReasoningFormat, SplitMode, ToolFormat
+from modelyard.config.names import (
+    Dtype,
+    FileFormat,
+    Isolation,
+    Kind,
+    Load,
+    ReasoningFormatName,
+    SplitMode,
+    ToolFormatName,
+)
 from modelyard.config.paths import absolute, base_of
 from modelyard.config.tensor_overrides import OVERRIDES_WORDING, read_tensor_overrides
 
@@ -267,11 +276,11 @@ class Model(Table):
         default=None,
         description="Jinja file to use as chat template, relative to the TOML file. Unset: the model's own.",
     )
-    tool_format: ToolFormat | None = Field(
+    tool_format: ToolFormatName | None = Field(
         default=None,
         description="How the model writes tool calls. Unset: recognised from its chat template.",
     )
-    reasoning_format: ReasoningFormat | None = Field(
+    reasoning_format: ReasoningFormatName | None = Field(
         default=None,
         description="How the model marks its reasoning; `none`: it does not reason. Unset: recognised from its chat "
         "template.",

@@ -7,7 +7,7 @@ from typing import Literal
 Command = Literal["serve", "run"]
 Kind = Literal["auto", "text", "embedding", "rerank", "multimodal", "diffusion", "speech"]
 # Names in modelyard.engine.formats.registry and modelyard.engine.formats.reasoning, which are above the configuration.
-ToolFormat = Literal[
+ToolFormatName = Literal[
     "apertus",
     "apriel",
     "command",
@@ -48,7 +48,7 @@ ToolFormat = Literal[
     "seed",
     "solar",
 ]
-ReasoningFormat = Literal[
+ReasoningFormatName = Literal[
     "none",
     "apertus",
     "apriel",

@@ -7,15 +7,15 @@ from typing import get_args
 import pytest
 
 from modelyard.config import validate_config
-from modelyard.config.names import ReasoningFormat, ToolFormat
+from modelyard.config.names import ReasoningFormatName, ToolFormatName
 from modelyard.engine.formats.reasoning import REASONING
 from modelyard.engine.formats.registry import FORMATS
 from modelyard.errors import ConfigError
 
 
 def test_the_configuration_names_the_formats_that_there_are() -> None:
-    assert set(get_args(ToolFormat)) == set(FORMATS)
-    assert set(get_args(ReasoningFormat)) == {"none", *REASONING}
+    assert set(get_args(ToolFormatName)) == set(FORMATS)
+    assert set(get_args(ReasoningFormatName)) == {"none", *REASONING}
 
 
 @pytest.mark.parametrize("key", ["tool_format", "reasoning_format"])

@@ -15,8 +15,8 @@ from modelyard.engine.chat.reasoning_switch import budget_of, closed_prompt, tem
 from modelyard.engine.chat.repair import fit, flatten, listed, to_messages
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.formats.answer_grammar import AnswerGrammar, Named
+from modelyard.engine.formats.families.generic import GENERIC, instructions
 from modelyard.engine.formats.format import ToolFormat
-from modelyard.engine.formats.generic import GENERIC, instructions
 from modelyard.engine.formats.lark import TokenId
 from modelyard.engine.formats.messages import Turn, turns_of, with_instructions
 from modelyard.engine.formats.reasoning import REASONING, ReasoningFormat, reasoning_of

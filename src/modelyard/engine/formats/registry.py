@@ -4,30 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from modelyard.engine.formats.apertus import APERTUS
-from modelyard.engine.formats.deepseek import DEEPSEEK, DEEPSEEK_V31
-from modelyard.engine.formats.format import ToolFormat
-from modelyard.engine.formats.functionary import FUNCTIONARY
-from modelyard.engine.formats.gemma import FUNCTION_GEMMA, GEMMA
-from modelyard.engine.formats.generic import GENERIC
-from modelyard.engine.formats.glm import GLM, HUNYUAN
-from modelyard.engine.formats.granite import GRANITE
-from modelyard.engine.formats.harmony import HARMONY
-from modelyard.engine.formats.hermes import HERMES
-from modelyard.engine.formats.invoke import DEEPSEEK_V4, DEEPSEEK_V32, DEEPSEEK_V41, MINICPM, MINIMAX_M2
-from modelyard.engine.formats.kimi_k2 import KIMI_K2
-from modelyard.engine.formats.kimi_k3 import KIMI_K3
-from modelyard.engine.formats.llama3 import LLAMA3
-from modelyard.engine.formats.minimax_m3 import MINIMAX_M3
-from modelyard.engine.formats.mistral import MISTRAL, MISTRAL_ARGS, MISTRAL_CALL_ID
-from modelyard.engine.formats.muse import MUSE
-from modelyard.engine.formats.phi import PHI
-from modelyard.engine.formats.pythonic import LFM2, LLAMA4, OLMO3
-from modelyard.engine.formats.qwen3_coder import QWEN3_CODER, SEED
-from modelyard.engine.formats.reasoning import ReasoningFormat, ReasoningParser, ReasoningThenRest
-from modelyard.engine.formats.schema import Tool
-from modelyard.engine.formats.solar import SOLAR
-from modelyard.engine.formats.wrapped_json import (
+from modelyard.engine.formats.families.apertus import APERTUS
+from modelyard.engine.formats.families.deepseek import DEEPSEEK, DEEPSEEK_V31
+from modelyard.engine.formats.families.functionary import FUNCTIONARY
+from modelyard.engine.formats.families.gemma import FUNCTION_GEMMA, GEMMA
+from modelyard.engine.formats.families.generic import GENERIC
+from modelyard.engine.formats.families.glm import GLM, HUNYUAN
+from modelyard.engine.formats.families.granite import GRANITE
+from modelyard.engine.formats.families.harmony import HARMONY
+from modelyard.engine.formats.families.hermes import HERMES
+from modelyard.engine.formats.families.invoke import DEEPSEEK_V4, DEEPSEEK_V32, DEEPSEEK_V41, MINICPM, MINIMAX_M2
+from modelyard.engine.formats.families.kimi_k2 import KIMI_K2
+from modelyard.engine.formats.families.kimi_k3 import KIMI_K3
+from modelyard.engine.formats.families.llama3 import LLAMA3
+from modelyard.engine.formats.families.minimax_m3 import MINIMAX_M3
+from modelyard.engine.formats.families.mistral import MISTRAL, MISTRAL_ARGS, MISTRAL_CALL_ID
+from modelyard.engine.formats.families.muse import MUSE
+from modelyard.engine.formats.families.phi import PHI
+from modelyard.engine.formats.families.pythonic import LFM2, LLAMA4, OLMO3
+from modelyard.engine.formats.families.qwen3_coder import QWEN3_CODER, SEED
+from modelyard.engine.formats.families.solar import SOLAR
+from modelyard.engine.formats.families.wrapped_json import (
     APRIEL,
     COMMAND,
     COMMAND_R,
@@ -36,8 +33,12 @@ from modelyard.engine.formats.wrapped_json import (
     MINIMAX_M1,
     NEMOTRON,
 )
+from modelyard.engine.formats.format import ToolFormat
+from modelyard.engine.formats.reasoning import ReasoningFormat, ReasoningParser, ReasoningThenRest
+from modelyard.engine.formats.schema import Tool
 from modelyard.protocol.deltas import OutputParser
 
+# The names of these formats are also those that a configuration may have, in ToolFormatName (config/names.py).
 # The markers that a template of each format contains. The first match counts, so a format with further markers comes
 # before one that has a subset of them.
 _TEMPLATE_MARKERS: tuple[tuple[ToolFormat, tuple[str, ...]], ...] = (

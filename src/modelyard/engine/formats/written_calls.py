@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from modelyard.engine.formats import json_calls
+from modelyard.engine.formats.families.generic import GENERIC
 from modelyard.engine.formats.format import ToolFormat
-from modelyard.engine.formats.generic import GENERIC
 
 
 def write_calls(calls: Sequence[Mapping[str, Any]], tool_format: ToolFormat) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.formats.generic import instructions
+from modelyard.engine.formats.families.generic import instructions
 from modelyard.engine.formats.reasoning import REASONING
 from modelyard.engine.formats.registry import FORMATS, control_tokens, format_of
 from support.templates import templates

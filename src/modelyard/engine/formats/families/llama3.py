@@ -3,7 +3,7 @@
     {"name": "get_weather", "parameters": {"city": "Paris"}}; {"name": …}
 
 JSON without a marker is a call only if it names a tool of the request. Llama 3.2 also writes Python; see
-``formats.pythonic``. Calls of the custom kind,
+``pythonic``. Calls of the custom kind,
 ``<function=get_weather>{"city": "Paris"}</function>``, are read as well. Code behind ``<|python_tag|>`` is content.
 
 Source: https://github.com/meta-llama/llama-models/blob/main/models/llama3_1/prompt_format.md
@@ -12,10 +12,10 @@ Source: https://github.com/meta-llama/llama-models/blob/main/models/llama3_1/pro
 from __future__ import annotations
 
 from modelyard.engine.formats.calls import Calls
+from modelyard.engine.formats.families.pythonic import read_python
 from modelyard.engine.formats.format import Shape, ToolFormat
 from modelyard.engine.formats.json_calls import bare_call, read_arguments
 from modelyard.engine.formats.lark import Lark
-from modelyard.engine.formats.pythonic import read_python
 from modelyard.engine.formats.schema import Tool
 from modelyard.engine.formats.source import Source, Waiting
 

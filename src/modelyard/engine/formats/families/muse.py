@@ -17,8 +17,8 @@ from collections.abc import Callable, Sequence
 
 from modelyard.engine.formats.calls import Calls
 from modelyard.engine.formats.continued import ContinuedParser
+from modelyard.engine.formats.families.invoke import ATEM, expression, read_invocations
 from modelyard.engine.formats.format import Shape, ToolFormat
-from modelyard.engine.formats.invoke import ATEM, expression, read_invocations
 from modelyard.engine.formats.lark import Lark
 from modelyard.engine.formats.parser import CallParser
 from modelyard.engine.formats.reasoning import ReasoningFormat
