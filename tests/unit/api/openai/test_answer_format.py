@@ -15,7 +15,7 @@ from modelyard.api.openai.responses.schema import ResponsesRequest
 from modelyard.api.openai.schema import ChatCompletionRequest, CompletionRequest
 from modelyard.engine.chat.grammar import AnswerConstraints, grammar_of
 from modelyard.engine.formats.answer_grammar import AnswerGrammar
-from modelyard.engine.formats.generic import GENERIC
+from modelyard.engine.formats.families.generic import GENERIC
 from modelyard.engine.guidance.grammar_text import Grammar
 from modelyard.errors import InvalidRequest
 from modelyard.yard.requests.requests import Request
