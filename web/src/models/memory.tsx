@@ -27,7 +27,9 @@ export function MemoryPanel({ memory, histories, at }: MemoryPanelProps) {
 function PoolBar({ pool, isPast }: { pool: Pool; isPast: boolean }) {
   const { budgetBytes, usedBytes, segments } = pool;
   const scale = Math.max(budgetBytes, usedBytes, 1);
-  const isOver = usedBytes > budgetBytes;
+  // The history has weights that two models share in both of them, so its sum proves nothing.
+  const isOver = !isPast && usedBytes > budgetBytes;
+  const used = isPast ? texts.memory.atMost : texts.memory.used;
   return (
     <div class="pool">
       <div class="spread small">
@@ -36,7 +38,7 @@ function PoolBar({ pool, isPast }: { pool: Pool; isPast: boolean }) {
           {pool.description && <span class="muted"> {pool.description}</span>}
         </h2>
         <span class={isOver ? "over" : "muted"}>
-          {budgetBytes === 0 ? texts.memory.gone : texts.memory.used(bytes(usedBytes), bytes(budgetBytes))}
+          {budgetBytes === 0 ? texts.memory.gone : used(bytes(usedBytes), bytes(budgetBytes))}
           {isOver && budgetBytes > 0 && ` – ${texts.memory.over}`}
         </span>
       </div>
@@ -58,10 +60,12 @@ function PoolBar({ pool, isPast }: { pool: Pool; isPast: boolean }) {
             <span class="wrap-anywhere">{segmentName(segment)}</span> <span class="muted">{bytes(segment.bytes)}</span>
           </li>
         ))}
-        <li>
-          <span class="swatch free" />
-          {texts.memory.free} <span class="muted">{bytes(Math.max(0, budgetBytes - usedBytes))}</span>
-        </li>
+        {!isPast && (
+          <li>
+            <span class="swatch free" />
+            {texts.memory.free} <span class="muted">{bytes(Math.max(0, budgetBytes - usedBytes))}</span>
+          </li>
+        )}
       </ul>
     </div>
   );
