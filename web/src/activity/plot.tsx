@@ -47,7 +47,7 @@ export function Plot({ title, hint, labels, series, show, points, most }: PlotPr
 
   const latest = labels.map((label, line) => {
     const value = series.lines[line]?.findLast((each) => each !== null);
-    return { label, text: value === undefined || value === null ? texts.common.none : show(value) };
+    return { label, text: value === undefined || value === null ? texts.plots.noValue : show(value) };
   });
   const spoken = latest.map(({ label, text }) => `${label} ${text}`).join(", ");
   return (
@@ -86,7 +86,7 @@ function options(
     height: HEIGHT,
     legend: { show: false },
     cursor: { drag: { x: false, y: false }, points: { show: true } },
-    scales: { y: { range: (_plot, _low, high) => [0, most ?? Math.max((high ?? 0) * 1.15, 0.001)] } },
+    scales: { y: { range: (_plot, _low, high) => [0, most ?? (high ? high * 1.15 : 1)] } },
     axes: [
       { ...axis, font, size: 28, grid: { show: false }, values: "{HH}:{mm}" },
       { ...axis, font, size: 58, values: (_plot, splits) => splits.map(show) },

@@ -57,7 +57,8 @@ function PoolBar({ pool, isPast }: { pool: Pool; isPast: boolean }) {
         {segments.map((segment) => (
           <li key={segment.kind + segment.model}>
             <span class={`swatch ${segment.kind}`} style={{ "--hue": hue(segment) }} />
-            <span class="wrap-anywhere">{segmentName(segment)}</span> <span class="muted">{bytes(segment.bytes)}</span>
+            <span class="wrap-anywhere">{segmentName(segment)}</span>{" "}
+            <span class="muted nowrap">{bytes(segment.bytes)}</span>
           </li>
         ))}
         {!isPast && (

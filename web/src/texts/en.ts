@@ -233,7 +233,7 @@ export const texts = {
     memory: "Memory",
     memoryHint: "GB, of all models; shared weights count in each",
     host: "host",
-    nothing: "Nothing in this time.",
+    noValue: "–",
     latest: (title: string, values: string) => `${title}. Latest: ${values}`,
   },
   log: {
