@@ -43,7 +43,7 @@ from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
 from modelyard.api.rerank import routes as rerank
-from modelyard.api.server import activity, config, health, history, logs, metrics, root, state
+from modelyard.api.server import activity, config, health, history, logs, metrics, overview, root
 from modelyard.api.server.log_ring import LogRing
 from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
@@ -84,7 +84,7 @@ _ROUTERS: Final = (
     agent_servers.router,
     llama_cpp_models.router,
     model_events.router,
-    state.router,
+    overview.router,
     activity.router,
     logs.router,
     config.router,

@@ -123,7 +123,7 @@ class ModelList(TypedDict):
     data: list[ModelObject]
 
 
-class ModelState(TypedDict):
+class ModelStatusAnswer(TypedDict):
     """The state of a model."""
 
     model_id: str

@@ -438,7 +438,7 @@ _MODELS: Final = {
     "WaitingApprovalList.data": "The calls.",
     "ResolvedApproval.status": "Always `resolved`.",
     "ModelObject.error": "Why it cannot serve.",
-    "ModelState.error": "Why it cannot serve.",
+    "ModelStatusAnswer.error": "Why it cannot serve.",
     "outcome": "`loaded`, `loading`, `fits`, `evicts`, `waits` or `never`.",
     "needed_bytes": "Memory that it needs in addition to models that stay loaded.",
     "LoadPlan.needed_bytes": "Memory of the host that it needs in addition to models that stay loaded.",

@@ -346,11 +346,11 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/v1/models/history"): Operation("Models", activity.ModelHistoryList, fails=(400,)),
         ("get", "/v1/models/events"): Operation("Models", stream=Stream(EVENTS, _MODEL_EVENTS)),
         ("post", "/v1/models/unload"): Operation(
-            "Models", server.ModelState, {**_MODEL, "mode": "suspend"}, fails=(404, 503)
+            "Models", server.ModelStatusAnswer, {**_MODEL, "mode": "suspend"}, fails=(404, 503)
         ),
-        ("post", "/v1/models/reload"): Operation("Models", server.ModelState, _MODEL, fails=(404, 503, 507)),
-        ("post", "/v1/models/prepare"): Operation("Models", server.ModelState, _MODEL, fails=(404, 503)),
-        ("post", "/v1/models/status"): Operation("Models", server.ModelState, _MODEL, fails=(404,)),
+        ("post", "/v1/models/reload"): Operation("Models", server.ModelStatusAnswer, _MODEL, fails=(404, 503, 507)),
+        ("post", "/v1/models/prepare"): Operation("Models", server.ModelStatusAnswer, _MODEL, fails=(404, 503)),
+        ("post", "/v1/models/status"): Operation("Models", server.ModelStatusAnswer, _MODEL, fails=(404,)),
         ("post", "/v1/models/plan"): Operation("Models", server.LoadPlan, _MODEL, fails=(404, 503)),
         ("get", "/v1/agent/tools"): Operation("Tools", agent.AgentToolList, fails=(400, 404)),
         ("get", "/v1/agent/servers"): Operation("Tools", agent.AgentServerList),

@@ -102,7 +102,7 @@ class InflightRequests:
     """All requests that are not over.
 
     Args:
-        tally: counts how they end.
+        counters: count how they end.
         feed: takes the residency's events RequestEnded, RequestSuspended and RequestCleared.
         is_closing: whether the yard closes. Otherwise a cancelled request was ended by a forced unload.
         log: records the way of each request.
@@ -119,7 +119,7 @@ class InflightRequests:
         log: RequestLog,
     ) -> None:
         self.open: dict[RequestId, InflightRequest] = {}
-        self._tally = counters
+        self._counters = counters
         self._feed = feed
         self._is_closing = is_closing
         self._log = log
@@ -288,7 +288,7 @@ class InflightRequests:
                 case _:
                     yield event
         if last_times:
-            self._tally[name].record_tokens(last_times, now)
+            self._counters[name].record_tokens(last_times, now)
         if self._published and not self._is_waking:
             self._is_waking = True
             self._loop.call_soon(self._wake_readers)
@@ -331,7 +331,7 @@ class InflightRequests:
         result.times.end(time.monotonic())
         self._alone.discard(RequestId(inflight.submit.sequence))
         self._release(inflight)
-        self._tally[result.model].record_end(event, result.times)
+        self._counters[result.model].record_end(event, result.times)
         self._log.end(RequestId(inflight.submit.sequence), event)
         result.put(event)
 
