@@ -9,10 +9,10 @@ SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) src/mo
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve ui test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
+.PHONY: help install convert serve ui ui-shots test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
 
 help: ## list these targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 install: .venv/installed ## make .venv, with the command modelyard and its page, and .weights, with the demo weights
 	@$(BIN)/python scripts/build_ui.py --optional
@@ -30,6 +30,9 @@ serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1
 
 ui: .venv/installed ## build the page at /ui out of web/
 	@$(BIN)/python scripts/build_ui.py
+
+ui-shots: .venv/installed ui ## take the pictures of the page in docs/images/ with the system's Chromium
+	@$(BIN)/python scripts/ui_shots.py
 
 # A third of their time, tests wait for processes, streams and clocks.
 test: .venv/installed-dev ## run the tests, three files at a time; ARGS="-k name" passes options to pytest

@@ -17,7 +17,8 @@ OUTSIDE_MAKE = {name: value for name, value in os.environ.items() if not name.st
 
 
 def test_make_alone_lists_every_target_with_a_line_about_it():
-    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    rules = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    targets = rules - {"compile-again"}  # other rules depend on it; nobody runs it
     listed = subprocess.run(["make"], cwd=ROOT, env=OUTSIDE_MAKE, capture_output=True, text=True, check=True)
     lines = {line.split()[1]: line.split()[2:] for line in listed.stdout.splitlines()}
     expected = {
@@ -34,7 +35,7 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
         "simulate",
         "bench",
     }
-    expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit", "ui"}
+    expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit", "ui", "ui-shots"}
     assert lines.keys() == targets == expected
     assert all(lines.values())
 
