@@ -76,7 +76,7 @@ def lines_of(caplog: pytest.LogCaptureFixture, server: RunningServer) -> list[st
 @pytest.fixture(scope="module")
 def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
     """With real engines."""
-    with serving(guarded(weights)) as running:
+    with serving(guarded(weights, record_texts=True)) as running:
         yield running
 
 
@@ -356,3 +356,26 @@ def test_the_parts_of_a_request_become_spans_under_its_own() -> None:
     assert all(span.parent.span_id == request.get_span_context().span_id for span in spans)
     trace_phases(times, tracer)
     assert len(exporter.get_finished_spans()) == len(PHASES), "without a span of the request there is none to add to"
+
+
+def test_what_a_request_waited_for_read_and_wrote_is_there_to_be_seen(server: RunningServer) -> None:
+    body = {**CHAT, "max_tokens": 6, "temperature": 0, "stream": False}
+    text = post(server, "/v1/chat/completions", body).json()["choices"][0]["message"]["content"]
+    server.settle()
+    (listed,) = get(server, "/v1/activity?model=smollm2&state=done&limit=1").json()["data"]
+    assert (listed["key"], listed["state"], listed["answer_tokens"]) == ("alice", "done", 6)
+    assert listed["arrived_at"] <= listed["granted_at"] <= listed["first_token_at"] <= listed["ended_at"]
+    found = get(server, f"/v1/activity/{listed['id']}").json()
+    assert [phase["phase"] for phase in found["phases"]][-2:] == ["prefill", "decode"]
+    # As the template wrote it.
+    assert "<|im_start|>user" in found["prompt"]
+    assert SECRETS["prompt"] in found["prompt"]
+    assert found["answer"].strip() == text.strip()
+    history = {each["model_id"]: each["intervals"] for each in get(server, "/v1/models/history").json()["data"]}
+    assert [each["state"] for each in history["smollm2"]][:2] == ["loading", "loaded"]
+    assert history["smollm2"][-1]["bytes"]["host"] > 50_000_000
+    headers = {"authorization": f"Bearer {SECRETS['key']}"}
+    with httpx.stream("GET", f"{server.url}/v1/activity/events", headers=headers, timeout=WAIT_S) as stream:
+        lines = stream.iter_lines()
+        assert next(lines) == "event: snapshot"
+        assert json.loads(next(lines).removeprefix("data: "))["data"][0]["id"] == listed["id"]

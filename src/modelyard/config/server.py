@@ -189,6 +189,11 @@ class Server(Table):
     disable_request_id_header: bool = Field(
         default=False, description="Send no `x-request-id`, which otherwise is the client's, or a new one."
     )
+    record_texts: bool = Field(
+        default=False,
+        description="Keep prompts and answers of the last requests in memory and show them in `GET /v1/activity/{id}`: "
+        "to each key its own, and to keys with the scope `admin` all.",
+    )
     ui: bool = Field(
         default=True,
         description="Serve the page at `/ui`, to which `/` sends browsers. It needs no key; what it shows does.",

@@ -123,6 +123,7 @@ class Yard:
         refuse_unfit(state, footprints)
         refresh = None if self._devices is None else self._devices.refresh
         controller = LifecycleController(state, self.factory, self.factory.discard, refresh)
+        controller.recorder.requests.keeps_texts = self.config.server.record_texts
         self._started = _Started(
             controller,
             RequestSubmitter(self.directory, controller),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -54,6 +54,8 @@ class ActivityDetail(Activity):
 
     error_message: str | None
     phases: list[ActivityPhase]
+    prompt: NotRequired[str | None]
+    answer: NotRequired[str | None]
 
 
 class ResidencyInterval(TypedDict):

@@ -34,6 +34,9 @@ ACTIVITY_FIELDS: Final = {
     **{f"ActivityDetail.{name}": meaning for name, meaning in _ACTIVITY.items()},
     "ActivityDetail.error_message": "The error in words; null: none.",
     "ActivityDetail.phases": "What it waited for and what was computed, in order.",
+    "ActivityDetail.prompt": "The prompt as the model read it, without images and sound; null where it is not kept any "
+    "more, or the model is not loaded; omitted unless `record_texts` is set in `[server]`.",
+    "ActivityDetail.answer": "The answer as the model wrote it, up to now; null and omitted as `prompt`.",
     "ActivityPhase.phase": "What was done.",
     "ActivityPhase.began_at": "When it began, in seconds since 1970.",
     "ActivityPhase.ended_at": "When it ended; null: it goes on.",

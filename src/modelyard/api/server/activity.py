@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from itertools import islice
 from typing import Annotated, Any, Final
 
@@ -13,12 +14,16 @@ from fastapi.responses import Response
 
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openapi.operations import OPERATIONS
+from modelyard.api.request_context import RequestContext
 from modelyard.api.server.activity_stream import ActivityStream
 from modelyard.api.services import Services
-from modelyard.errors import ActivityNotFound
+from modelyard.errors import ActivityNotFound, ModelyardError
+from modelyard.protocol.prompts import Tokens
 from modelyard.yard.requests.context import Caller, RequestOrigin
+from modelyard.yard.requests.requests import TokenizeRequest, WaitOptions
 from modelyard.yard.stats.request_log import MAX_ENDED, LoggedRequest, RequestState
 from modelyard.yard.stats.request_phases import Phase
+from modelyard.yard.yard import Yard
 
 _OPENAI: Final = "openai"
 
@@ -60,6 +65,24 @@ def activity_detail(logged: LoggedRequest, caller: Caller) -> dict[str, Any]:
         "error_message": error,
         "phases": [_phase_object(phase, logged, caller) for phase in logged.phases],
     }
+
+
+async def recorded_texts(yard: Yard, logged: LoggedRequest) -> dict[str, str | None]:
+    """Return the prompt and the answer of a request; nothing where texts are not recorded.
+
+    The prompt is kept as token ids, which its model turns into text: where that is not loaded, the prompt is None.
+    """
+    if not yard.recorder.requests.keeps_texts:
+        return {}
+    transcript, prompt = logged.transcript, None
+    if transcript is None:
+        return {"prompt": None, "answer": None}
+    if transcript.prompt and yard.is_ready(logged.model):
+        request = TokenizeRequest(Tokens(tuple(transcript.prompt)), logged.model, wait_options=WaitOptions(wait_s=0.0))
+        # A model that is unloaded at this moment, or was removed.
+        with suppress(ModelyardError):
+            prompt = b"".join((await yard.tokenize(request)).pieces).decode("utf-8", "replace")
+    return {"prompt": prompt, "answer": transcript.answer}
 
 
 def dialect_name(origin: RequestOrigin | None) -> str:
@@ -134,9 +157,14 @@ async def watch_activity(http: HttpRequest, limit: Limit = 100) -> Response:
 @router.get("/v1/activity/{activity_id}", response_model=None)
 @needs("read")
 async def retrieve_activity(activity_id: str, http: HttpRequest) -> Response:
-    """One request, with what it waited for and when it was computed."""
+    """One request, with what it waited for and when it was computed.
+
+    With `[server] record_texts` it has its prompt as the model read it, and its answer, as far as they are still kept.
+    """
     yard = Services.of(http).yard
     caller, logged = yard.directory.caller(), yard.recorder.requests.find(activity_id)
     if logged is None or not visible_to(caller)(logged):
         raise ActivityNotFound(activity_id)
-    return Response(orjson.dumps(activity_detail(logged, caller)), media_type="application/json")
+    RequestContext.of(http.scope).origin.looks_on = True
+    found = {**activity_detail(logged, caller), **await recorded_texts(yard, logged)}
+    return Response(orjson.dumps(found), media_type="application/json")

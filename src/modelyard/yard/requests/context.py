@@ -40,12 +40,14 @@ class RequestOrigin:
         path: of the HTTP request, without its query.
         key: name of its API key; None: it has none.
         is_streamed: whether its answer is sent while it is computed.
+        looks_on: whether it only looks at other requests, and is not one of those to be seen.
     """
 
     request_id: str
     path: str
     key: str | None = None
     is_streamed: bool = False
+    looks_on: bool = False
 
 
 class Caller:

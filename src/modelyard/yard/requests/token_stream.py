@@ -24,6 +24,7 @@ from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.timings import RequestTimings
+from modelyard.yard.requests.transcript import Transcript
 
 
 class TokenStream(MeteredRequest):
@@ -45,6 +46,7 @@ class TokenStream(MeteredRequest):
         ids: the token ids that have arrived. The reader removes them.
         finished: reason and usage, once the last event has arrived.
         times: the times of its stages.
+        transcript: keeps its prompt and answer; None: they are not recorded.
     """
 
     def __init__(self, model: ModelId) -> None:
@@ -60,6 +62,7 @@ class TokenStream(MeteredRequest):
         self.keeps_ids = False
         self.ids: list[int] = []
         self.times = RequestTimings()
+        self.transcript: Transcript | None = None
         self._text: list[str] = []
         self._error: ModelyardError | None = None
         self._accepted = False
@@ -73,9 +76,11 @@ class TokenStream(MeteredRequest):
         match event:
             case Token():
                 self.add(event)
-            case Accepted(_, prompt_tokens, output_format, _, dropped, repairs):
+            case Accepted(_, prompt_tokens, output_format, tokens, dropped, repairs):
                 self._accepted, self.prompt_tokens, self.output_format = True, prompt_tokens, output_format
                 self.dropped, self.repairs = dropped, repairs
+                if self.transcript is not None:
+                    self.transcript.read(tokens)
                 if self.account is not None:
                     self.account.record_prompt(prompt_tokens)
             case PromptProgress(_, computed):
@@ -97,6 +102,8 @@ class TokenStream(MeteredRequest):
         """Take the text of a token; the caller calls ``wake`` once all tokens of the step are added."""
         if token.text:
             self._text.append(token.text)
+            if self.transcript is not None:
+                self.transcript.add(token.text)
         self.generated += len(token.ids)
         if self.keeps_ids:
             self.ids.extend(token.ids)

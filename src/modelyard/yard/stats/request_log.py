@@ -20,12 +20,16 @@ from modelyard.yard.requests.context import RequestOrigin, current_caller
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.requests.token_stream import TokenStream
+from modelyard.yard.requests.transcript import Transcript
 from modelyard.yard.residency.state import RequestId
 from modelyard.yard.stats.broadcast import Broadcaster, Observer
 from modelyard.yard.stats.counters import Ending
 from modelyard.yard.stats.request_phases import Phase, PhaseKind, Step, TokenCounts, phases
 
 MAX_ENDED: Final = 1_000
+MAX_TEXT_BYTES: Final = 32 * 2**20
+"""Of the recorded texts of requests that ended; the oldest are dropped."""
+
 MAX_STEPS: Final = 64
 """Of one request; of more the last ones are kept, after the first."""
 
@@ -54,6 +58,7 @@ class LoggedRequest:
         outcome: how it ended; None while it is not over.
         finish_reason: why its answer ended: "stop" or "length"; None where it did not end well.
         error: the error that it ended with; None where it has none.
+        transcript: its texts; None where they are not recorded, or were dropped.
     """
 
     __slots__ = (
@@ -71,6 +76,7 @@ class LoggedRequest:
         "revision",
         "steps",
         "times",
+        "transcript",
     )
 
     def __init__(self, request_id: str, kind: RequestKind, result: TokenStream | PendingResult) -> None:
@@ -85,6 +91,7 @@ class LoggedRequest:
         self.outcome: Outcome | None = None
         self.finish_reason: str | None = None
         self.error: ModelyardError | None = None
+        self.transcript = result.transcript if isinstance(result, TokenStream) else None
         self._result: TokenStream | PendingResult | None = result
         self._tokens = TokenCounts(0, 0, 0)
 
@@ -137,6 +144,8 @@ class LoggedRequest:
             self._tokens = TokenCounts(usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens)
         # The times may change no more, and belong to the request, which keeps what was read of it.
         self.times, self._result = replace(self.times), None
+        if self.transcript is not None:
+            self.transcript.close()
         match event:
             case Failed(_, error):
                 self.outcome, self.error = "failed", error
@@ -152,10 +161,14 @@ class RequestLog:
 
     Attributes:
         revision: grows with each step.
+        keeps_texts: whether prompts and answers are recorded, within MAX_TEXT_BYTES.
     """
 
     def __init__(self) -> None:
         self.revision = 0
+        self.keeps_texts = False
+        self._texts: deque[LoggedRequest] = deque()
+        self._text_bytes = 0
         self._run = f"{time.time_ns():x}"
         self._open: dict[RequestId, LoggedRequest] = {}
         self._ended: deque[LoggedRequest] = deque(maxlen=MAX_ENDED)
@@ -166,6 +179,10 @@ class RequestLog:
 
     def begin(self, request: RequestId, kind: RequestKind, result: TokenStream | PendingResult) -> None:
         """Add a request of the current caller that has arrived."""
+        if (origin := current_caller().origin) is not None and origin.looks_on:
+            return
+        if self.keeps_texts and isinstance(result, TokenStream):
+            result.transcript = Transcript()
         self._open[request] = LoggedRequest(f"{self._run}-{request}", kind, result)
         self._changed(self._open[request])
 
@@ -180,7 +197,20 @@ class RequestLog:
         if (logged := self._open.pop(request, None)) is not None:
             logged.end(event)
             self._ended.append(logged)
+            self._keep_text(logged)
             self._changed(logged)
+
+    def _keep_text(self, logged: LoggedRequest) -> None:
+        """Count the texts of a request that has ended, and drop the oldest beyond the bound."""
+        if logged.transcript is None:
+            return
+        self._texts.append(logged)
+        self._text_bytes += logged.transcript.size_bytes
+        while self._text_bytes > MAX_TEXT_BYTES or len(self._texts) > MAX_ENDED:
+            oldest = self._texts.popleft()
+            assert oldest.transcript is not None
+            self._text_bytes -= oldest.transcript.size_bytes
+            oldest.transcript = None
 
     def _changed(self, logged: LoggedRequest) -> None:
         self.revision += 1

@@ -155,3 +155,20 @@ async def test_a_key_for_other_models_sees_nothing_of_this_one(tmp_path: Path) -
         await chat(server, "boss")
         assert await activity(server, "other") == []
         assert (await server.client.get("/v1/models/history", **as_key("other"))).json()["data"] == []
+
+
+async def test_texts_are_recorded_only_where_that_is_switched_on(server: ScriptedServer) -> None:
+    services: Services = server.app.state.services
+    await chat(server, "alice")
+    services.yard.recorder.requests.keeps_texts = True
+    await chat(server, "alice", stream=True)
+    recorded, earlier = await activity(server, "alice")
+    found = (await server.client.get(f"/v1/activity/{recorded['id']}", **as_key("alice"))).json()
+    assert found["answer"] == "Hello world"
+    before = (await server.client.get(f"/v1/activity/{earlier['id']}", **as_key("alice"))).json()
+    assert (before["prompt"], before["answer"]) == (None, None)
+    # Who looks is not among those to be seen.
+    assert len(await activity(server, "alice")) == 2
+    assert (await server.client.get(f"/v1/activity/{recorded['id']}", **as_key("bob"))).status_code == 404
+    services.yard.recorder.requests.keeps_texts = False
+    assert "answer" not in (await server.client.get(f"/v1/activity/{recorded['id']}", **as_key("alice"))).json()

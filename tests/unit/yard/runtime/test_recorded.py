@@ -118,3 +118,14 @@ async def test_observers_are_told_once_of_many_changes(stage_of):
         assert news._unread == type(news._unread)()
     assert [each.id for each in log.changed_since(0)] == [each.id for each in log.running()]
     assert log.changed_since(log.revision) == []
+
+
+async def test_recorded_texts_are_bounded_in_bytes_and_the_oldest_go_first(stage_of, monkeypatch):
+    monkeypatch.setattr("modelyard.yard.stats.request_log.MAX_TEXT_BYTES", 500)
+    stage = stage_of(answer=lambda _: ["x" * 100])
+    stage.controller.recorder.requests.keeps_texts = True
+    for _ in range(3):
+        _, generation = stage.submit()
+        await soon(generation.text())
+    texts = [each.transcript and each.transcript.answer for each in logged(stage)]
+    assert texts == ["x" * 100, None, None]
