@@ -1,9 +1,103 @@
+/** The chat: conversations at the side, the one that is shown, and the composer. */
+import { useEffect, useState } from "preact/hooks";
+import { type Route, route } from "../state/route";
 import { texts } from "../texts/en";
+import { Button } from "../ui/button";
+import { Icon } from "../ui/icon";
+import { toast } from "../ui/toast";
+import { Composer } from "./composer";
+import { Messages } from "./messages";
+import { ModelPicker } from "./models";
+import type { Session } from "./session";
+import { SettingsDialog } from "./settings";
+import { Sidebar } from "./sidebar";
+import { draft, session as started, startSession } from "./state";
+import "./chat.css";
 
-export default function ChatPage() {
+/** Show what the address names: a conversation, or a new one with a model and a question, which is not sent. */
+async function follow(session: Session, { rest, query }: Route): Promise<void> {
+  const [asked, prompt] = [query.getAll("model").filter(Boolean), query.get("prompt")];
+  if (rest === "new") {
+    session.begin(session.shown.value.head);
+    history.replaceState(null, "", "#/chat");
+    return;
+  }
+  if (rest) {
+    if (await session.show(rest)) return;
+    toast(texts.chat.unknownConversation);
+    history.replaceState(null, "", "#/chat");
+    return;
+  }
+  if (asked.length === 0 && prompt === null) return;
+  session.begin();
+  if (asked.length > 0) session.configure({ models: asked });
+  if (prompt !== null) draft.text.value = prompt;
+  // A reload later on would put the question back.
+  history.replaceState(null, "", "#/chat");
+}
+
+function Chat({ session }: { session: Session }) {
+  const [hasSettings, setSettings] = useState(false);
+  const [hasSidebar, setSidebar] = useState(false);
+  const place = route.value;
+  const { head, messages } = session.shown.value;
+  const isBlank = messages.size === 0;
+
+  useEffect(() => {
+    if (place.page !== "chat") return;
+    setSidebar(false);
+    void follow(session, place);
+  }, [session, place]);
+
+  useEffect(() => {
+    // A conversation has an address once it has a message.
+    if (!isBlank && !location.hash.endsWith(head.id)) {
+      history.replaceState(null, "", `#/chat/${head.id}`);
+    }
+  }, [isBlank, head.id]);
+
   return (
-    <div class="page">
-      <h1>{texts.chat.title}</h1>
+    <div class={`chat ${hasSidebar ? "with-sidebar" : ""}`}>
+      <Sidebar session={session} />
+      <div class="talk">
+        <header class="talk-head">
+          <Button
+            kind="quiet"
+            icon
+            label={texts.chat.conversations}
+            pressed={hasSidebar}
+            onPress={() => setSidebar(!hasSidebar)}
+          >
+            <Icon name="menu" />
+          </Button>
+          <ModelPicker session={session} />
+          <h1 class="talk-title">{head.title || texts.chat.title}</h1>
+          <Button kind="quiet" icon label={texts.chat.settings.title} onPress={() => setSettings(true)}>
+            <Icon name="settings" />
+          </Button>
+        </header>
+        {isBlank ? (
+          <div class="blank">
+            <p>{texts.chat.blank}</p>
+            <p class="muted small">{texts.chat.blankHint}</p>
+          </div>
+        ) : (
+          <Messages session={session} />
+        )}
+        <Composer session={session} />
+      </div>
+      {hasSettings && <SettingsDialog session={session} onClose={() => setSettings(false)} />}
+      <div class="visually-hidden" role="status" aria-live="polite">
+        {session.announcement.value}
+      </div>
     </div>
   );
+}
+
+export default function ChatPage() {
+  useEffect(() => {
+    void startSession();
+  }, []);
+  const session = started.value;
+  return session ? <Chat session={session} /> : <p class="empty">{texts.common.loading}</p>;
 }

@@ -1,0 +1,66 @@
+/** Calls of tools within an answer. */
+import { call as request } from "../api/client";
+import { texts } from "../texts/en";
+import { Button } from "../ui/button";
+import type { Call } from "./types";
+
+const KINDS: Record<string, string> = { complete: "good", waiting: "busy", running: "busy", calling: "busy" };
+
+function decide(call: Call, body: Record<string, unknown>): Promise<unknown> {
+  return request(`v1/agent/approvals/${encodeURIComponent(call.approvalId ?? "")}`, { body });
+}
+
+/** JSON with line breaks, or the text as it is. */
+function readable(text: string): string {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+function Approval({ call }: { call: Call }) {
+  return (
+    <div class="approval">
+      <p>{texts.chat.approval.question}</p>
+      <div class="row">
+        <Button kind="primary" onPress={() => decide(call, { decision: "approve" })}>
+          {texts.chat.approval.approve}
+        </Button>
+        <Button onPress={() => decide(call, { decision: "approve", remember_for_session: true })}>
+          {texts.chat.approval.approveAll}
+        </Button>
+        <Button kind="danger" onPress={() => decide(call, { decision: "deny" })}>
+          {texts.chat.approval.deny}
+        </Button>
+      </div>
+    </div>
+  );
+}
+
+/** One call. `isLive`: its answer streams, so that an approval still has an effect. */
+export function CallCard({ call, isLive }: { call: Call; isLive: boolean }) {
+  const { name, server, phase, progress, result, isError, durationMs } = call;
+  const isWaiting = phase === "waiting" && isLive;
+  const seconds = durationMs === undefined ? "" : ` · ${(durationMs / 1000).toFixed(1)} s`;
+  return (
+    <section class="call" aria-label={`${texts.chat.call}: ${name}`}>
+      <details open={isWaiting || phase === "asked"}>
+        <summary>
+          <span class="mono wrap-anywhere">{name}</span>
+          {server && <span class="muted small wrap-anywhere">{server}</span>}
+          <span class={`badge ${isError ? "bad" : (KINDS[phase] ?? "")}`}>
+            {isError ? texts.chat.phases.error : texts.chat.phases[phase]}
+            {seconds}
+          </span>
+        </summary>
+        {progress && phase === "running" && <p class="muted small">{progress}</p>}
+        <h4>{texts.chat.arguments}</h4>
+        <pre>{readable(call.arguments)}</pre>
+        {result !== undefined && <h4>{texts.chat.result}</h4>}
+        {result !== undefined && <pre>{readable(result)}</pre>}
+      </details>
+      {isWaiting && <Approval call={call} />}
+    </section>
+  );
+}
