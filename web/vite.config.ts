@@ -1,4 +1,6 @@
 import { defineConfig } from "vitest/config";
+import { browserEntities } from "./bundling/entities.ts";
+import { mathmlOnly } from "./bundling/katex.ts";
 import { licences } from "./bundling/licences.ts";
 
 const server = process.env.MODELYARD_URL ?? "http://127.0.0.1:1234";
@@ -6,7 +8,7 @@ const server = process.env.MODELYARD_URL ?? "http://127.0.0.1:1234";
 export default defineConfig({
   // Relative addresses: the page works behind any path prefix.
   base: "./",
-  plugins: [licences()],
+  plugins: [browserEntities(), mathmlOnly(), licences()],
   build: {
     outDir: "../src/modelyard/api/ui/static",
     emptyOutDir: true,
