@@ -9,13 +9,13 @@ interface Package {
   text: string;
 }
 
-/** Folder of the package that a module belongs to, or null for the page's own modules. */
+/** Folder of the package that a module belongs to, which has a version where parts of it have none; null for the page's own modules. */
 function packageFolder(module: string): string | null {
   const path = module.replace(/^\0/, "").split("?")[0] ?? "";
   if (!path.includes("/node_modules/")) return null;
   for (let folder = dirname(path); folder.includes("/node_modules/"); folder = dirname(folder)) {
     const manifest = join(folder, "package.json");
-    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, "utf8")).name) return folder;
+    if (existsSync(manifest) && JSON.parse(readFileSync(manifest, "utf8")).version) return folder;
   }
   return null;
 }
