@@ -106,8 +106,9 @@ def server(
         yield running
 
 
-# Streams that end when their client leaves: tests/integration/test_agent.py has keys that watch their own calls.
-ENDLESS = frozenset({"/v1/agent/approvals/events"})
+# Streams that end when their client leaves. Keys that watch their own calls are in tests/integration/test_agent.py, and
+# keys that watch their own requests in tests/unit/api/server/test_activity.py.
+ENDLESS = frozenset({"/v1/agent/approvals/events", "/v1/activity/events"})
 
 
 # What is the same on every server has its own examples.
