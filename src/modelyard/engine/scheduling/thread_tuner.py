@@ -1,20 +1,30 @@
-"""Finds by trying with how many threads an engine decodes fastest.
+"""Finds by trying with how many threads an engine decodes fastest beside other programs.
 
-A thread for each core is the most, and often not the best: another program that computes on one of the cores stops all
-threads at every barrier for as long as it has that core, and where memory is the limit, more threads only wait. What is
-best changes while an engine serves, so it is measured now and then: steps with one number of threads, and steps with
-another one, in turn.
+Another program that computes on one of the cores stops all threads at every barrier for as long as it has that core, so
+that a thread less is faster. This shows in steps that take much longer than the fastest of them. Only then is another
+number tried, steps with one and with the other in turn: rounding depends on the number of threads, so that it should
+not change without need.
 
 Pure: the caller measures the time. Hot path: both methods run once a step, and nearly always compare two numbers.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Final
 
 # Steps of more tokens are bound by arithmetic, for which each core counts.
 MAX_TOKENS: Final = 8
+
+# Mean time of a step, as a multiple of the fastest of the last ones, from which on others seem to take the cores.
+DISTURBED: Final = 1.6
+
+# Steps of which the fastest is taken: at least so many, and at most twice as many.
+WINDOW_STEPS: Final = 128
+
+# Part that a step has in the mean.
+_MEAN_PART: Final = 1 / 16
 
 # Seconds until the next trial, and the most to which it grows while trials show nothing better, unless they take more
 # than this part of the time.
@@ -30,8 +40,7 @@ TURNS: Final = 3
 # Part of the present time of a step that another number of threads must not exceed to be taken.
 BETTER: Final = 0.92
 
-# The larger of the changes that are tried, as a part of the cores: where memory is the limit, one thread less shows
-# nothing. The smaller one is a thread.
+# The larger of the changes that are tried, as a part of the cores; the smaller one is a thread.
 _LARGE_PART: Final = 4
 
 
@@ -69,6 +78,11 @@ class ThreadTuner:
         self._since_trial_s = 0.0
         self._trial: _Trial | None = None
         self._is_watching = False
+        # Of steps of so many tokens on so many cores: the mean, and the fastest of this window and of the one before.
+        self._kind = 0, 0
+        self._mean_s = 0.0
+        self._fastest_s = self._fastest_before_s = math.inf
+        self._steps = 0
 
     def threads(self, allowed: int, tokens: int) -> int:
         """Return with how many threads the next step is computed, from 1 to ``allowed``.
@@ -80,8 +94,11 @@ class ThreadTuner:
         self._is_watching = allowed > 1 and tokens <= MAX_TOKENS
         if not self._is_watching:
             return allowed
+        if self._kind != (allowed, tokens):
+            self._kind, self._mean_s, self._steps = (allowed, tokens), 0.0, 0
+            self._fastest_s = self._fastest_before_s = math.inf
         trial = self._trial
-        if trial is None and self._since_trial_s >= self._interval_s:
+        if trial is None and self._since_trial_s >= self._interval_s and (self._spared or self._is_disturbed):
             trial = self._trial = self._begin(allowed, tokens)
         if trial is not None and (trial.allowed != allowed or trial.tokens != tokens):
             trial = self._trial = None
@@ -94,12 +111,21 @@ class ThreadTuner:
             return
         self._since_trial_s += took_s
         if (trial := self._trial) is None:
+            self._mean_s += (took_s - self._mean_s) * (_MEAN_PART if self._steps else 1.0)
+            self._fastest_s = min(self._fastest_s, took_s)
+            self._steps += 1
+            if self._steps % WINDOW_STEPS == 0:
+                self._fastest_before_s, self._fastest_s = self._fastest_s, math.inf
             return
         if trial.steps % TURN_STEPS:
             trial.seconds[trial.turn] += took_s
         trial.steps += 1
         if trial.steps == 2 * TURNS * TURN_STEPS:
             self._end(trial)
+
+    @property
+    def _is_disturbed(self) -> bool:
+        return self._mean_s > DISTURBED * min(self._fastest_s, self._fastest_before_s)
 
     def _begin(self, allowed: int, tokens: int) -> _Trial | None:
         spared = min(self._spared, allowed - 1)
