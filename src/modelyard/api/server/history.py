@@ -27,7 +27,7 @@ def history_object(intervals: list[Interval], configured: list[str], caller: Cal
         caller: the caller.
         now: on the clock of the intervals.
     """
-    # Times are told by the present clock of the machine, which may have been set since.
+    # By the machine's clock of now: it may have been set since the intervals began.
     offset = time.time() - now
     models: dict[str, list[dict[str, Any]]] = {model: [] for model in configured if caller.may_use(model)}
     for interval in intervals:

@@ -1,6 +1,6 @@
 """The requests that are not over, and the last ones that ended, each with its way through the yard.
 
-It is told of steps only: what changes with each token is read from the request itself when somebody looks.
+Steps alone are recorded: what changes with each token is read from the request itself when somebody looks.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class LoggedRequest:
         self.steps.append(step)
 
     def end(self, event: Ending) -> None:
-        """Record the last event, and let go of the answer."""
+        """Record the last event, and drop the reference to the answer."""
         usage: Usage | None = event.usage
         self._tokens = self.tokens
         if usage is not None:

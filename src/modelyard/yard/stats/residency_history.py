@@ -72,8 +72,8 @@ class ResidencyHistory:
                 continue
             if present is None and new.load_state is LoadState.UNLOADED:
                 continue
+            cause, reason = self._why(name, old, new, after.now)
             self._close(name, after.now)
-            cause, reason = self._why(name, old, new)
             self._open[name] = Interval(new.policy.name, new.load_state, after.now, None, dict(taken), reason, cause)
 
     def intervals(self, now: float, seconds: float) -> list[Interval]:
@@ -93,8 +93,8 @@ class ResidencyHistory:
         while self._ended and (len(self._ended) > MAX_INTERVALS or (self._ended[0].ended or 0.0) < now - KEPT_S):
             self._ended.popleft()
 
-    def _why(self, name: str, old: ModelState | None, new: ModelState) -> tuple[str, str]:
-        """Return the cause and the reason of the present state of a model."""
+    def _why(self, name: str, old: ModelState | None, new: ModelState, now: float) -> tuple[str, str]:
+        """Return the cause and the reason of the present state of a model, whose last interval has not ended yet."""
         match new.load_state:
             case LoadState.FAILED:
                 return "failed", new.reason
@@ -104,7 +104,11 @@ class ResidencyHistory:
             case LoadState.LOADED:
                 if old is not None and old.load_state is LoadState.LOADED:
                     return "resized", "its context has another size"
-                return "loaded", "" if new.load_s is None else f"its load took {duration_text(new.load_s)}"
+                last = self._open.get(name)
+                if last is None or last.load_state is not LoadState.LOADING:
+                    return "loaded", ""
+                # Not ``load_s``, which leaves out loads of parked weights.
+                return "loaded", f"its load took {duration_text(now - last.began)}"
             case LoadState.FREEING if new.was_serving:
                 self._frees.pop(name, None)
                 return "died", new.last_death
