@@ -1,5 +1,6 @@
 import { open } from "./client";
 import { ApiError, isAbort } from "./errors";
+import { pause } from "./pause";
 import { readEvents, type SseEvent } from "./sse";
 
 export type FollowState = "connecting" | "open" | "lost" | "refused";
@@ -48,23 +49,10 @@ export async function follow(path: string, to: Following, signal: AbortSignal): 
     if (signal.aborted) return;
     failures += 1;
     to.onState?.("lost");
-    await wait(retryDelay(failures), signal);
+    // At once where the network is back, or the page is looked at again.
+    await pause(retryDelay(failures), signal, [
+      [window, "online"],
+      [document, "visibilitychange"],
+    ]);
   }
-}
-
-/** Waits, but no longer than until the signal, the network's return, or the page is looked at again. */
-function wait(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      window.removeEventListener("online", end);
-      document.removeEventListener("visibilitychange", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-    window.addEventListener("online", end);
-    document.addEventListener("visibilitychange", end);
-  });
 }

@@ -1,6 +1,6 @@
 import { call } from "../api/client";
 import type { LoadPlan, Model, UnloadMode } from "../api/types";
-import { refreshServer } from "../state/server";
+import { whileChanging } from "../state/server";
 import { texts } from "../texts/en";
 import { toast } from "../ui/toast";
 
@@ -10,25 +10,17 @@ export function readPlan(model: Model): Promise<LoadPlan> {
 
 /** Loads a model, and says so when it serves. */
 export async function load(model: Model): Promise<void> {
-  const loading = call("v1/models/reload", { body: { model_id: model.id } });
-  // The state changes with the request, not with its answer, which comes after the load.
-  setTimeout(refreshServer, 150);
-  await loading;
+  await whileChanging(() => call("v1/models/reload", { body: { model_id: model.id } }));
   toast(texts.models.loaded(model.id), "good");
-  await refreshServer();
 }
 
 export async function unload(model: Model, mode: UnloadMode): Promise<void> {
-  const unloading = call("v1/models/unload", { body: { model_id: model.id, mode } });
-  setTimeout(refreshServer, 150);
-  await unloading;
+  await whileChanging(() => call("v1/models/unload", { body: { model_id: model.id, mode } }));
   const said = mode === "park" ? texts.models.parked : texts.models.unloaded;
   toast(said(model.id), "good");
-  await refreshServer();
 }
 
 export async function prepare(model: Model): Promise<void> {
-  await call("v1/models/prepare", { body: { model_id: model.id } });
+  await whileChanging(() => call("v1/models/prepare", { body: { model_id: model.id } }));
   toast(texts.models.prepared(model.id), "good");
-  await refreshServer();
 }

@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { type CallOptions, call } from "../api/client";
 import { isAbort } from "../api/errors";
+import { pause } from "../api/pause";
 import { whileVisible } from "./visible";
 
 export interface Polled<T> {
@@ -28,16 +29,4 @@ export function usePolled<T>(path: string, periodMs: number, body?: Record<strin
     return whileVisible((signal) => read(sent === undefined ? { signal } : { signal, body: JSON.parse(sent) }));
   }, [path, periodMs, sent]);
   return state;
-}
-
-function pause(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    const end = () => {
-      clearTimeout(timer);
-      signal.removeEventListener("abort", end);
-      resolve();
-    };
-    const timer = setTimeout(end, ms);
-    signal.addEventListener("abort", end);
-  });
 }

@@ -14,6 +14,18 @@ export const serverError = signal<ApiError | null>(null);
 
 export const models = computed<Model[]>(() => server.value?.models ?? []);
 
+/** Requests that change what models do, and are not answered yet: the state is read more often meanwhile. */
+export const changing = signal(0);
+
+export async function whileChanging<T>(change: () => Promise<T>): Promise<T> {
+  changing.value += 1;
+  try {
+    return await change();
+  } finally {
+    changing.value -= 1;
+  }
+}
+
 let reading: Promise<void> | null = null;
 
 /** Reads /v1/server; calls at the same time share one request. */
