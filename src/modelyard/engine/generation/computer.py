@@ -69,7 +69,7 @@ class StepComputer:
             ids = [chunk.sequence.id for chunk in chunks if chunk.outputs]
             prepare([constraints[each] for each in ids if each in constraints], self._grammars.masks)
         with self._device.step(self._share):
-            self._take_cores(self._context, length)
+            self._use_threads(self._context, self._tuner.threads(self._device.threads(self._share), length))
             self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
@@ -89,14 +89,13 @@ class StepComputer:
         assert self._vision is not None
         assert sequence.slot is not None
         with self._device.step(self._share):
-            self._take_cores(self._context, len(chunk.tokens))
+            self._use_threads(self._context, self._device.threads(self._share))
             self._record.begin_step([sequence.id], len(chunk.tokens))
             embeddings = self._vision.embeddings(image)
             position = sequence.position_at(chunk.position)
             return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
 
-    def _take_cores(self, context: Context, tokens: int) -> None:
-        threads = self._tuner.threads(self._device.threads(self._share), tokens)
+    def _use_threads(self, context: Context, threads: int) -> None:
         context.use_threads(threads)
         self.team.use(threads)
 
@@ -104,7 +103,7 @@ class StepComputer:
         """Run the draft model for all running sequences."""
         with self._device.step(self._share):
             # A trial of other numbers of threads compares steps of the model alone.
-            drafter.context.use_threads(self._device.threads(self._share))
+            self._use_threads(drafter.context, self._device.threads(self._share))
             # The draft model first computes what it has not computed yet of the sequences, which may be all of it.
             tokens = sum(len(sequence.tokens) + MAX_DRAFTED for sequence in running)
             self._record.begin_step([sequence.id for sequence in running], tokens)

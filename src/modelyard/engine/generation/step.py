@@ -112,7 +112,9 @@ class StepRunner:
         """Compute the next step; return its chunks, or [] where it did not fit and others must give way first."""
         # Rejected draft tokens of the last step must not be saved.
         self._offload.carry_out()
-        self._offload.find_shortest()
+        if self._scheduler.waiting:
+            # They may reuse prefixes, as far as those can be cut back.
+            self._offload.find_shortest()
         is_moving = self._offload.is_due(self._scheduler.admissible)
         if self._drafter is not None or is_moving:
             # Publish pending events before slow work.

@@ -23,6 +23,9 @@ DISTURBED: Final = 1.6
 # Steps of which the fastest is taken: at least so many, and at most twice as many.
 WINDOW_STEPS: Final = 128
 
+# Steps before which the mean says nothing: the first ones of an answer take longer.
+MIN_STEPS: Final = 48
+
 # Part that a step has in the mean.
 _MEAN_PART: Final = 1 / 16
 
@@ -72,8 +75,8 @@ class ThreadTuner:
 
     def __init__(self) -> None:
         self._spared = 0
-        # Which change the next trial tries.
-        self._change = 0
+        # Changes that did not help; the next trial tries the next one.
+        self._changes_tried = 0
         self._interval_s = FIRST_INTERVAL_S
         self._since_trial_s = 0.0
         self._trial: _Trial | None = None
@@ -125,18 +128,18 @@ class ThreadTuner:
 
     @property
     def _is_disturbed(self) -> bool:
-        return self._mean_s > DISTURBED * min(self._fastest_s, self._fastest_before_s)
+        is_known = self._steps >= MIN_STEPS
+        return is_known and self._mean_s > DISTURBED * min(self._fastest_s, self._fastest_before_s)
 
     def _begin(self, allowed: int, tokens: int) -> _Trial | None:
-        spared = min(self._spared, allowed - 1)
-        self._spared = spared
+        self._spared = min(self._spared, allowed - 1)
         large = max(1, allowed // _LARGE_PART)
         changes = (large, -large, 1, -1)
         for _ in changes:
-            other = min(max(spared + changes[self._change], 0), allowed - 1)
-            if other != spared:
+            other = min(max(self._spared + changes[self._changes_tried % len(changes)], 0), allowed - 1)
+            if other != self._spared:
                 return _Trial(other, allowed, tokens)
-            self._change = (self._change + 1) % len(changes)
+            self._changes_tried += 1
         return None
 
     def _end(self, trial: _Trial) -> None:
@@ -145,5 +148,5 @@ class ThreadTuner:
         if other <= BETTER * present:
             self._spared, self._interval_s = trial.spared, FIRST_INTERVAL_S
         else:
-            self._change = (self._change + 1) % 4
+            self._changes_tried += 1
             self._interval_s = max(min(2 * self._interval_s, MAX_INTERVAL_S), (other - present) / MAX_LOSS)

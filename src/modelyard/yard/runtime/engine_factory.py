@@ -28,6 +28,7 @@ from modelyard.hub import (
 )
 from modelyard.protocol.events import Publish
 from modelyard.protocol.placement import HOST_NAME, PlacedBytes, Placement
+from modelyard.system.cores import compute_cores
 from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.fit_context import ContextRange
@@ -240,10 +241,11 @@ class EngineFactory:
         if self._dry_loads is not None and self.devices and (placement.devices or settings.draft_placement.devices):
             await self._plan(model, files, settings, self._dry_loads)
         if self._trials is not None and spec.config.runtime.trial:
+            # Beside streams fewer threads are done sooner than many that wait for each other.
+            is_beside = self._hosts is not None and self._hosts.are_computing
+            cores = max(1, compute_cores() // 2) if is_beside else None
             for task, _ in trial_tasks(files, settings):
-                # Beside streams one thread is done sooner than several that wait for each other.
-                is_beside = self._hosts is not None and self._hosts.are_computing
-                await self._try(model, self._trials, replace(task, cores=1) if is_beside else task)
+                await self._try(model, self._trials, replace(task, cores=cores))
         settings = replace(settings, first_cells=cells or None)
         if self._make_handle is not None:
             return self._make_handle(settings, publish)
