@@ -97,7 +97,7 @@ async def take_chat(page: Page, server: Server) -> None:
     await page.press("Enter")
     await page.wait("document.querySelector('textarea')?.value === ''")
     with suppress(BrowserError):
-        await page.wait("document.body.innerText.includes('tokens/s')", MAX_ANSWER_S)
+        await page.wait("document.querySelector('.answer[aria-busy=false]')", MAX_ANSWER_S)
     write("page-chat", await page.shoot())
 
 
