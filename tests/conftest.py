@@ -189,6 +189,10 @@ def pytest_configure() -> None:
     # The workers, and the servers that they start, compute on the same cores: threads that spin at a barrier keep the
     # others from it. With the server's own count of 1,000, tests of engines took twice as long.
     os.environ.setdefault(SPIN_VARIABLE, "100")
+    # llama.cpp divides attention over 512 cells and more among its threads, and adds up in another order for each
+    # number of them: greedy answers would differ with how many engines compute at the moment.
+    # Source: llama.cpp, ggml/src/ggml-cpu/ops.cpp, ggml_compute_forward_flash_attn_ext_f16.
+    os.environ.setdefault("OMP_THREAD_LIMIT", "1")
     # Each client, and each call without one, reads all certificate authorities: 50 ms. Tests make thousands of them.
     httpx._transports.default.create_ssl_context = cache(httpx._transports.default.create_ssl_context)
     httpcore2.default_ssl_context = cache(httpcore2.default_ssl_context)

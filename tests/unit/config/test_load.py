@@ -98,6 +98,8 @@ def test_every_key_reaches_the_configuration(write):
             access_log_health = true
             disable_request_id_header = true
             disable_metrics = true
+            ui = false
+            record_texts = true
             share_prefixes = "group"
             keep_responses = "memory"
             responses_dir = "responses"
