@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import pytest
@@ -29,8 +32,8 @@ def await_threads(expected: int) -> None:
     assert threads() == expected
 
 
-def test_an_idle_engine_keeps_no_threads_and_starts_them_again(drawn_weights: dict[str, Path]) -> None:
-    driven = Driven(drawn_weights["smollm2"], device=Device(cores=3))
+def idle_engine_keeps_no_threads(weights: Path) -> None:
+    driven = Driven(weights, device=Device(cores=3))
     driven.answer("Once upon a time")
     for number in (1, 2):
         driven.submit(number, "Once upon a time", max_tokens=200)
@@ -41,9 +44,9 @@ def test_an_idle_engine_keeps_no_threads_and_starts_them_again(drawn_weights: di
     driven.stopped(Stop())
 
 
-def test_an_engine_beside_another_computes_the_same_with_its_part_of_the_cores(drawn_weights: dict[str, Path]) -> None:
+def engine_beside_another_computes_the_same(weights: Path) -> None:
     device = Device(cores=2)
-    both = [Driven(drawn_weights["smollm2"], name=name, device=device) for name in ("one", "other")]
+    both = [Driven(weights, name=name, device=device) for name in ("one", "other")]
     alone = [driven.answer("Once upon a time") for driven in both]
     for driven in both:
         driven.submit(1, "Once upon a time")
@@ -52,3 +55,13 @@ def test_an_engine_beside_another_computes_the_same_with_its_part_of_the_cores(d
     assert [driven.texts[SequenceId(1)] for driven in both] == alone
     for driven in both:
         driven.stopped(Stop())
+
+
+@pytest.mark.parametrize("holds", [idle_engine_keeps_no_threads, engine_beside_another_computes_the_same])
+def test_engines_on_several_threads(
+    holds: Callable[[Path], None], drawn_weights: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # OpenMP reads the limit that tests have once, when it is loaded.
+    monkeypatch.delenv("OMP_THREAD_LIMIT")
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        pool.submit(holds, drawn_weights["smollm2"]).result(4 * WAIT_S)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import httpx
@@ -10,7 +11,8 @@ import pytest
 from support.server import RunningServer
 
 MODEL = "smollm2"
-USER = {"role": "user", "content": "Tell me a story about a dog."}
+# The model is sure of each word: a near tie would be decided by where the cells of the answer lie in the KV cache.
+USER = {"role": "user", "content": "Name the days of the week."}
 LIMIT = 24
 
 
@@ -21,7 +23,7 @@ def post(server: RunningServer, path: str, body: dict[str, Any]) -> httpx.Respon
 
 
 @pytest.fixture(scope="module")
-def story(server: RunningServer) -> tuple[str, str]:
+def answer(server: RunningServer) -> tuple[str, str]:
     """The greedy answer, in two parts; the second one begins with a word."""
     body = {"model": MODEL, "messages": [USER], "max_tokens": LIMIT, "temperature": 0}
     whole = post(server, "/v1/chat/completions", body).json()["choices"][0]["message"]["content"]
@@ -29,8 +31,8 @@ def story(server: RunningServer) -> tuple[str, str]:
     return whole[:cut], whole[cut:]
 
 
-def test_the_continued_answer_is_the_rest_of_the_whole_one(server: RunningServer, story: tuple[str, str]) -> None:
-    begun, rest = story
+def test_the_continued_answer_is_the_rest_of_the_whole_one(server: RunningServer, answer: tuple[str, str]) -> None:
+    begun, rest = answer
     messages = [USER, {"role": "assistant", "content": begun}]
     greedy = {"model": MODEL, "temperature": 0}
     openai = post(server, "/v1/chat/completions", {**greedy, "messages": messages, "max_tokens": LIMIT}).json()
@@ -67,7 +69,7 @@ def test_a_schema_holds_from_where_the_answer_goes_on(server: RunningServer) -> 
             "response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}},
         },
     ).json()
-    assert answer["choices"][0]["message"]["content"].lstrip().startswith('{"a"')
+    assert json.loads(answer["choices"][0]["message"]["content"])["a"] in ("x", "y")
 
 
 def test_what_a_conversation_needed_is_told(server: RunningServer) -> None:
