@@ -34,8 +34,9 @@ def assert_is_close(busy: Busy, part: float) -> None:
         pytest.param("smollm2", 2048, 8, 8, "f16", marks=pytest.mark.long),
         ("gemma3", None, 32, 16, "f16"),
         pytest.param("gemma3", None, 8, 8, "q8_0", marks=pytest.mark.long),
+        pytest.param("gemma3", 16_384, 4, 4, "f16", marks=pytest.mark.long),
     ],
-    ids=["defaults", "small", "a window", "a window, eight bits"],
+    ids=["defaults", "small", "a window", "a window, eight bits", "windows alone"],
 )
 def test_the_prediction_for_attention_is_what_a_busy_model_takes(
     weights: dict[str, Path], model: str, context: int | None, running: int, kept: int, kv_type: str

@@ -39,8 +39,13 @@ def prompt_of(request: AgentRequest) -> list[int]:
 class _Cells:
     """llama.cpp's side: states as large as they would be, without content."""
 
-    def __init__(self, cache: KvCache, state_bytes: int) -> None:
-        self._cache, self._state_bytes = cache, state_bytes
+    def __init__(self, cache: KvCache, state_bytes: int, window: int) -> None:
+        self._cache, self._state_bytes, self._window = cache, state_bytes, window
+
+    def first_position(self, slot: int) -> int:
+        return max(0, len(self._cache.slots[slot].tokens) - self._window)
+
+    def own_window(self, slot: int) -> None: ...
 
     def trim(self, slot: int, length: int) -> None: ...
 
@@ -68,11 +73,13 @@ class Served:
     """An engine's scheduling and memory, which serves one request after the other.
 
     ``state_bytes``: of a model whose memory cannot be cut back, whose ``checkpoints`` are kept; 0: of one that can.
+    ``window``: of layers that hold no more than that, of a model that can be cut back within it; 0: it has none.
     """
 
     capacity: int
     state_bytes: int = 0
     checkpoints: int = 0
+    window: int = 0
     slots: int = 20
     prefixes: int = 16
     reused: list[int] = field(default_factory=list)
@@ -80,21 +87,23 @@ class Served:
 
     def __post_init__(self) -> None:
         store = CheckpointStore(self.checkpoints * self.state_bytes) if self.state_bytes else None
-        cache = KvCache(self.capacity, self.slots, checkpoints=store)
+        can_trim = store is None or self.window > 0
+        cache = KvCache(self.capacity, self.slots, checkpoints=store, can_trim=can_trim)
+        cache.has_short_windows = self.window > 0
         self.scheduler = Scheduler(
             cache,
             max_running=self.slots - self.prefixes,
             batch_tokens=512,
             prefill_beside_decode=64,
-            can_trim=store is None,
+            can_trim=can_trim,
             cost=cost(overhead=10.0),
             turn_ends={END},
         )
         self.offload = KvOffload(
             "m",
             cache,
-            cast(Context, _Cells(cache, self.state_bytes)),
-            window=0,
+            cast(Context, _Cells(cache, self.state_bytes, self.window)),
+            window=self.window,
             parked_bytes=0 if self.state_bytes else self.capacity * TOKEN_BYTES // 4,
             max_prefixes=self.prefixes,
         )
@@ -104,6 +113,7 @@ class Served:
         sequence = TokenSequence(number, number, list(prompt))
         self.scheduler.add(sequence)
         while sequence.answer_length < len(answer):
+            self.offload.find_shortest()
             self.offload.prepare_step(self.scheduler.admissible)
             chunks = self.scheduler.schedule()
             self.offload.carry_out()

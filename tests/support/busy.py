@@ -54,7 +54,7 @@ def _resident() -> int:
 
 def main(model: str, context: int, running: int, kept: int, batch_tokens: int, kv_type: str) -> None:
     """Print what is predicted and what is measured."""
-    from modelyard.engine.kv.offload import checkpoint_limit
+    from modelyard.engine.kv.slot_windows import checkpoint_limit
     from modelyard.engine.llama import Batch
     from modelyard.engine.loading.load import load
     from modelyard.engine.loading.weights import WeightsPool
@@ -62,6 +62,7 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
     from modelyard.engine.settings import PARKED_PART, EngineSettings
     from modelyard.hub import FileRequest, resolve
     from modelyard.protocol.prompts import Sampling
+    from modelyard.yard.memory.cache_bytes import is_windowed
     from modelyard.yard.memory.footprint import predict
 
     files, sequences = resolve(FileRequest(model)), running + kept
@@ -84,6 +85,7 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
             prefix_slots=kept,
             batch_tokens=batch_tokens,
             kv_type="q8_0" if kv_type == "q8_0" else "f16",
+            is_windowed=is_windowed(files.header),
         ),
         WeightsPool(),
         lambda _: True,
@@ -117,6 +119,9 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
     limit = inside.allocated_bytes // PARKED_PART if can_trim else checkpoint_limit(inside)
     one = state if can_trim else inside.save_state(0)
     parked = [one.copy() for _ in range(limit // one.nbytes)]
+    if can_trim and (limit := checkpoint_limit(inside)):
+        one = inside.save_state(0)
+        parked += [one.copy() for _ in range(limit // one.nbytes)]
     del state, one
     clear(0)
     step([(0, min(batch_tokens, inside.length // 2))])

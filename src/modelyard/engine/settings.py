@@ -90,6 +90,7 @@ class EngineSettings:
         context_length: KV cells in tokens, shared by all its sequences; None: the trained context, at most
             DEFAULT_CONTEXT.
         first_cells: KV cells that it begins with, of those; more are there once a ``Resize`` asks for them. None: all.
+        is_windowed: whether layers with a sliding window keep cells for their windows alone; see ``engine.windows``.
         max_seqs: sequences that run at once; more wait in the queue.
         prefix_slots: prefixes kept beside them.
         placement: where its weights, its cache and its computation are.
@@ -120,6 +121,7 @@ class EngineSettings:
     kind: Literal["text", "embedding", "rerank"] = "text"
     context_length: int | None = None
     first_cells: int | None = None
+    is_windowed: bool = False
     max_seqs: int = 32
     prefix_slots: int = 16
     placement: Placement = ANYWHERE

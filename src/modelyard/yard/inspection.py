@@ -373,6 +373,7 @@ def _tokens_per_s(spec: ModelSpec, files: ModelFiles, placed: Footprint) -> floa
             batch_tokens=runtime.batch_tokens,
             kv_type=runtime.kv_type,
             flash_attn=runtime.flash_attn,
+            parks=runtime.prefix_cache_n > 0,
         )
         token_s = token_seconds(model, ON_HOST, {})
     return round(1 / token_s, 1) if token_s else None

@@ -15,6 +15,7 @@ from typing import Final
 
 from modelyard.engine.kv.offload import KvOffload
 from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.kv.slot_windows import adapt_to_windows
 from modelyard.engine.llama import Context
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.settings import PARKED_PART
@@ -156,6 +157,12 @@ class ElasticContext:
         # One that grows is as large as was asked for: what its sequences need may have changed since.
         fitting = (size for size in asked.sizes if size > cache.capacity or size >= max(needed, cache.held()))
         cells = min(next(fitting, cache.capacity), self._context.length)
+        if self._context.has_short_windows and not self._context.has_short_windows_at(cells):
+            # Slots that share cells have windows of their own, which may not fit.
+            if cache.held():
+                cells = cache.capacity
+            else:
+                self._evict_beyond(0, 0)
         if cells == cache.capacity:
             return ContextResized(cells, "its sequences need it")
         self._evict_beyond(cells, asked.keep_bytes)
@@ -170,6 +177,9 @@ class ElasticContext:
             logger.warning("%s: its sequences are computed again: %s", self._name, self._context.failure())
             self._evict_beyond(0, 0)
         cache.capacity = self._context.cells
+        lost = adapt_to_windows(cache, self._context)
+        for sequence in [each for each in self._scheduler.running if each.slot in lost]:
+            self._scheduler.preempt(sequence)
         self._offload.limit_parked(self._context.allocated_bytes // PARKED_PART)
         self._asked, self._asked_at, self._is_awaiting = (0, 0), -math.inf, False
         self._hold_until = -math.inf

@@ -25,8 +25,9 @@ from modelyard.engine.input.tokenize_worker import TokenizeWorker
 from modelyard.engine.kv.cache import KvCache
 from modelyard.engine.kv.checkpoints import CheckpointStore
 from modelyard.engine.kv.disk import KvDiskCache
-from modelyard.engine.kv.offload import KvOffload, checkpoint_limit
+from modelyard.engine.kv.offload import KvOffload
 from modelyard.engine.kv.placeholders import has_placeholders
+from modelyard.engine.kv.slot_windows import checkpoint_limit
 from modelyard.engine.llama import Batch
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, LoopMessage, PromptRead
@@ -84,7 +85,7 @@ class GenerationLoop:
         self._inbox = inbox
         cost = StepCost()
         checkpoints = None
-        if not self._model.can_trim:
+        if not self._model.can_trim or (settings.is_windowed and settings.prefix_slots):
             checkpoints = CheckpointStore(checkpoint_limit(self._context) if settings.prefix_slots else 0)
         self._device = device
         is_on_host = settings.placement.kv_on_host or not loaded.model.is_on_devices
@@ -96,6 +97,7 @@ class GenerationLoop:
                 settings.max_seqs + settings.prefix_slots,
                 has_images=loaded.vision is not None,
                 checkpoints=checkpoints,
+                can_trim=self._model.can_trim,
             ),
             max_running=settings.max_seqs,
             batch_tokens=settings.batch_tokens,
@@ -113,6 +115,7 @@ class GenerationLoop:
             parked_bytes=self._context.allocated_bytes // PARKED_PART if self._model.can_trim else 0,
             max_prefixes=settings.prefix_slots,
         )
+        self._scheduler.cache.has_short_windows = self._context.has_short_windows
         self._outbox = Outbox(publish)
         self._active = ActiveSequences(loaded.identity, self._scheduler, loaded.drafter, self._outbox)
         self._elastic = ElasticContext(

@@ -40,6 +40,13 @@ class ShareCells:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnWindow:
+    """Have layers with a sliding window hold the window of ``slot`` in cells that it shares with no other slot."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
 class MergeCells:
     """Give up the first ``length`` positions of ``target``, and share those of ``source`` in their place."""
 
@@ -65,7 +72,7 @@ class RestoreCheckpoint:
     checkpoint: Checkpoint
 
 
-Operation: TypeAlias = TrimCells | ShareCells | MergeCells | SaveCheckpoint | RestoreCheckpoint
+Operation: TypeAlias = TrimCells | ShareCells | OwnWindow | MergeCells | SaveCheckpoint | RestoreCheckpoint
 
 
 @dataclass(slots=True)
@@ -127,6 +134,7 @@ class KvCache:
 
     has_images: whether the tokens may contain placeholders of images, whose number differs from their positions.
     checkpoints: of a model whose memory cannot be cut back to any earlier token; None for other models.
+    can_trim: whether it can be cut back to any token that is not before the ``shortest`` of a slot.
     """
 
     def __init__(
@@ -136,8 +144,12 @@ class KvCache:
         *,
         has_images: bool = False,
         checkpoints: CheckpointStore | None = None,
+        can_trim: bool | None = None,
     ) -> None:
         self.capacity = capacity
+        self.can_trim = checkpoints is None if can_trim is None else can_trim
+        # Whether layers with a sliding window have cells for a window of each slot alone, which no two slots may share.
+        self.has_short_windows = False
         self.slots = [Slot(index) for index in range(slots)]
         self.checkpoints = checkpoints
         self.operations: list[Operation] = []
@@ -241,6 +253,8 @@ class KvCache:
         self.operations.append(ShareCells(source.index, target.index, self._position(source.tokens, length)))
         if checkpoint is not None:
             self._restore(target, checkpoint)
+        elif self.has_short_windows:
+            self.operations.append(OwnWindow(target.index))
 
     def merge(self, source: Slot, target: Slot, length: int) -> None:
         """Have ``target`` share the first ``length`` tokens of ``source``, which are its own, in place of its copy."""
@@ -336,12 +350,12 @@ class KvCache:
         while length and (freed < missing or len(slot.cells) - length < MIN_EVICTED):
             length -= 1
             freed += self._holders[slot.cells[length]] == 1
-        checkpoint = None
-        if self.checkpoints is not None:
+        checkpoint, shortest = None, slot.shortest
+        if self.checkpoints is not None and not (self.can_trim and length >= shortest):
             along = self.checkpoints.along(slot.tokens[:length], slot.salt)
             checkpoint = along[-1] if along else None
-            length = len(checkpoint.tokens) if checkpoint else 0
+            length, shortest = (len(checkpoint.tokens), 0) if checkpoint else (0, 0)
         length = end_outside_span(slot.tokens, length)
-        if length < max(slot.shortest, MIN_EVICTED):
+        if length < max(shortest, MIN_EVICTED):
             length, checkpoint = 0, None
         self.trim(slot, length, checkpoint)

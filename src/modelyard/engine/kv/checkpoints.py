@@ -57,6 +57,12 @@ class CheckpointStore:
         # Rises to the value of what is dropped, so that what is not used becomes worth less than what is.
         self._clock = 0.0
 
+    def limit(self, limit_bytes: int) -> None:
+        """Change the limit; what exceeds it is dropped, the least recently used first."""
+        self.limit_bytes = limit_bytes
+        while self.size_bytes > limit_bytes:
+            self._drop(next(iter(self._all)))
+
     def __iter__(self) -> Iterator[Checkpoint]:
         """Yield all checkpoints, the most recently used first."""
         return reversed(self._all)

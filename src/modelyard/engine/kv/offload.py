@@ -17,6 +17,7 @@ from typing import Final
 from modelyard.engine.kv.cache import (
     KvCache,
     MergeCells,
+    OwnWindow,
     RestoreCheckpoint,
     SaveCheckpoint,
     ShareCells,
@@ -29,8 +30,8 @@ from modelyard.engine.kv.placeholders import end_outside_span
 from modelyard.engine.kv.prefix import LOSABLE_TOKENS
 from modelyard.engine.kv.prefix_tree import PrefixTree, common_prefix
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
+from modelyard.engine.kv.slot_windows import find_shortest
 from modelyard.engine.llama import Context
-from modelyard.engine.settings import CHECKPOINTS, PARKED_PART
 from modelyard.protocol.kv_snapshot import KeptPrompt
 from modelyard.protocol.values import SequenceId
 from modelyard.system.owner_shares import amounts_of, first_to_go
@@ -53,11 +54,6 @@ class _Parked:
     worth: int
 
 
-def checkpoint_limit(context: Context) -> int:
-    """Return the host memory that checkpoints may take, in bytes; see ``yard.memory.cache_bytes.parked_bytes``."""
-    return context.allocated_bytes // PARKED_PART + CHECKPOINTS * context.checkpoint_bytes
-
-
 class KvOffload:
     """Moves KV state of one engine.
 
@@ -66,7 +62,7 @@ class KvOffload:
         cache: accounting of the KV cache.
         context: the context whose cells the cache accounts for.
         window: window of the narrowest attention layers, in tokens; 0 where all layers see everything, and where the
-            cache has checkpoints.
+            model cannot be trimmed at all.
         parked_bytes: host memory for parked prefixes; 0: none is parked.
         max_prefixes: limit of idle prefixes, parked or in slots, that are kept once any is parked; 0: idle prefixes are
             trimmed instead of parked.
@@ -112,6 +108,8 @@ class KvOffload:
                     self._context.trim(slot, length)
                 case ShareCells(source, target, length):
                     self._context.share(source, target, length)
+                case OwnWindow(slot):
+                    self._context.own_window(slot)
                 case MergeCells(source, target, length):
                     self._context.merge(source, target, length)
                 case SaveCheckpoint(slot, tokens, salt):
@@ -126,10 +124,7 @@ class KvOffload:
 
     def find_shortest(self) -> None:
         """Find out how far each slot can be cut back, between steps: layers with a sliding window lose cells."""
-        if self._window:
-            for slot in self._cache.slots:
-                if slot.tokens:
-                    self._cache.record_first(slot, self._context.first_position(slot.index), self._window)
+        find_shortest(self._cache, self._context, self._window)
 
     def limit_parked(self, parked_bytes: int) -> None:
         """Change the limit of the bytes of parked prefixes; what exceeds it goes. Without parking it stays so."""
@@ -195,7 +190,7 @@ class KvOffload:
         if not self._context.restore(slot.index, prompt.kv):
             logger.warning("%s: a kept prompt cannot be restored: %s", self._name, self._context.failure())
             self._cache.trim(slot, 0)
-        elif self._cache.checkpoints is None and not slot.shortest:
+        elif self._cache.can_trim and not self._cache.has_short_windows and not slot.shortest:
             self._merge_beginning(slot)
         self.carry_out()
         return True
@@ -340,11 +335,14 @@ class KvOffload:
         if stored.state_bytes > MAX_PARKED_AT_ONCE and any(slot.owner is not None for slot in self._cache.slots):
             return
         reusable, length = match.common, len(stored.tokens)
-        if self._cache.checkpoints is not None and reusable < length:
-            along = self._cache.checkpoints.along(sequence.tokens[:reusable], sequence.salt)
+        is_cut_freely = self._cache.can_trim and not 0 < self._window < length
+        if not is_cut_freely and reusable < length - self._cache.can_trim:
+            along = (
+                []
+                if self._cache.checkpoints is None
+                else self._cache.checkpoints.along(sequence.tokens[:reusable], sequence.salt)
+            )
             reusable = len(along[-1].tokens) if along else 0
-        elif 0 < self._window < length and reusable < length - 1:
-            reusable = 0
         if reusable < MIN_STORED_TOKENS + max(_reusable_tokens(sequence, slot) for slot in self._cache.slots):
             return
         self._stored.remove(stored.tokens, stored, stored.salt)

@@ -43,9 +43,9 @@ def place(
 
     Only tokens computed for requests of the same ``salt`` are reused: the time to the first token reveals whether a
     prefix was cached, which must not leak between owners. The last token is never reused, since its logits are needed.
-    An image is reused whole or not at all. Where the model cannot trim, what is reused ends at one of ``checkpoints``,
-    which are those of prefixes of ``tokens``, the shortest first, or it is the whole content of an idle slot, which is
-    continued in place.
+    An image is reused whole or not at all. Where the model cannot trim, or not as far (``Slot.shortest``), what is
+    reused ends at one of ``checkpoints``, which are those of prefixes of ``tokens``, the shortest first. Where it can
+    not trim at all, the whole content of an idle slot can be continued in place, too.
     """
     idle = [slot for slot in slots if slot.owner is None]
     if not idle:
@@ -58,10 +58,8 @@ def place(
             continue
         common = end_outside_span(tokens, min(common_prefix(tokens, slot.tokens), slot.computed, limit))
         longest, found = max(longest, common), None
-        if can_trim:
-            if common < slot.shortest:
-                continue
-        elif slot.owner is not None or common < len(slot.tokens):
+        is_end = common == len(slot.tokens) and slot.owner is None
+        if not (common >= slot.shortest if can_trim else is_end):
             found = next((one for one in reversed(checkpoints) if len(one.tokens) <= common), None)
             common = len(found.tokens) if found else 0
         rank = common, slot.owner is None, found is None

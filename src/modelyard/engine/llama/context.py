@@ -17,6 +17,7 @@ from modelyard.engine.llama.context_params import KvType, context_params, create
 from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
 from modelyard.engine.llama.projector import SpanEmbeddings
+from modelyard.engine.windows import window_cells
 from modelyard.errors import UnusableModel
 
 _PARTIAL: Final = lib.LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY
@@ -36,13 +37,17 @@ class Context:
         kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
         kv_on_host: whether the cache, and attention with it, stays on the host also where layers are on devices.
+        is_windowed: whether layers with a sliding window have cells for their windows alone, where that is less.
 
     Attributes:
         length: limit of its cells, which no sequence can outgrow.
         cells: KV cells that it has now.
+        can_trim: whether its cells can be cut back to earlier tokens.
+        has_short_windows: whether layers with a sliding window have fewer cells than the others now.
         allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
         checkpoint_bytes: memory of the state of one sequence, as a checkpoint holds it; 0 where the memory can be cut
             back at any token.
+        spared_bytes: memory of the cells that layers with a sliding window do without.
         device_bytes: memory of all its buffers, by device.
         kv_format: layout of a saved state.
 
@@ -65,16 +70,24 @@ class Context:
         flash_attn: bool | None = None,
         kv_on_host: bool = False,
         cells: int | None = None,
+        is_windowed: bool = False,
     ) -> None:
         limits = context_limits(min(length, model.positions or length), slots, batch_tokens)
         params = context_params(
-            limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn, kv_on_host=kv_on_host
+            limits,
+            slots,
+            threads=threads,
+            kv_type=kv_type,
+            flash_attn=flash_attn,
+            kv_on_host=kv_on_host,
+            is_windowed=is_windowed and model.window > 0 and model.can_trim,
         )
         # llama.cpp reads these numbers for two architectures, and takes 32 and 1 for all others: wrong for Kimi K2.
         for name in ("yarn_beta_fast", "yarn_beta_slow"):
             if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
                 setattr(params, name, value)
         self._model, self._params = model, params
+        self.can_trim = model.can_trim
         self._slots = slots
         self._batch_tokens = batch_tokens
         self.kv_format = (
@@ -89,12 +102,25 @@ class Context:
         self._params.n_ctx = limits.cells
         created = create_context(self._model, self._params, limits.cells)
         self.pointer, self.allocated_bytes = created.pointer, created.allocated_bytes
+        self.has_short_windows = not self._params.swa_full and created.last_cells < limits.cells
         self.checkpoint_bytes = created.recurrent_bytes // self._slots
+        self.spared_bytes = 0
+        if self.has_short_windows:
+            self.checkpoint_bytes = created.last_bytes * self._model.window // created.last_cells
+            self.spared_bytes = created.last_bytes * (limits.cells - created.last_cells) // created.last_cells
         self.device_bytes = created.device_bytes
         self._memory = lib.llama_get_memory(self.pointer)
         self._logits: npt.NDArray[np.float32] = np.empty((0, self._vocab_size), np.float32)
         self._logits_address = 0
         self.cells = min(int(lib.llama_n_ctx(self.pointer)), self.length)
+
+    def has_short_windows_at(self, cells: int) -> bool:
+        """Whether layers with a sliding window have fewer cells than the others in a context of ``cells``."""
+        limits = context_limits(min(cells, self.length), self._slots, self._batch_tokens)
+        in_windows = window_cells(
+            self._model.window, cells=limits.cells, sequences=self._slots, step_tokens=limits.step
+        )
+        return not self._params.swa_full and in_windows < limits.cells
 
     def resize(self, cells: int) -> None:
         """Make it one of ``cells`` KV cells, at most ``length``; the content of all slots is lost.
@@ -194,6 +220,16 @@ class Context:
     def share(self, source: int, target: int, length: int) -> None:
         """Share the first ``length`` positions of ``source`` with ``target``, which is empty; no data is copied."""
         lib.llama_memory_seq_cp(self._memory, source, target, 0, length)
+
+    def own_window(self, slot: int) -> None:
+        """Have layers with a sliding window hold the window of ``slot``, and no more, in cells of its own.
+
+        llama.cpp gives cells that two slots share to nobody else, also when the windows of both are past them.
+
+        Raises:
+            RuntimeError: llama.cpp has no cells for it.
+        """
+        self.restore_state(slot, self.save_state(slot))
 
     def merge(self, source: int, target: int, length: int) -> None:
         """Share the first ``length`` positions of ``source`` with ``target`` in place of its own."""

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from modelyard.engine.llama.context_limits import ContextLimits
 from modelyard.engine.llama.library import lib, log
-from modelyard.engine.llama.log_lines import buffer_bytes
+from modelyard.engine.llama.log_lines import buffer_bytes, last_cache
 from modelyard.engine.llama.model import Model
 from modelyard.engine.llama.placing import allocated_by_device, load_failure
 from modelyard.protocol.placement import DeviceBytes
@@ -24,7 +24,14 @@ FLASH_ATTENTION: Final = {
 
 
 def context_params(
-    limits: ContextLimits, slots: int, *, threads: int, kv_type: KvType, flash_attn: bool | None, kv_on_host: bool
+    limits: ContextLimits,
+    slots: int,
+    *,
+    threads: int,
+    kv_type: KvType,
+    flash_attn: bool | None,
+    kv_on_host: bool,
+    is_windowed: bool = False,
 ) -> Any:
     """Return llama.cpp's parameters for a context whose sequences share one cache.
 
@@ -35,6 +42,7 @@ def context_params(
         kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
         kv_on_host: whether the cache, and attention with it, stays on the host.
+        is_windowed: whether layers with a sliding window have cells for their windows alone.
     """
     params = lib.llama_context_default_params()
     params.type_k = params.type_v = _KV_TYPES[kv_type]
@@ -43,8 +51,8 @@ def context_params(
     params.n_seq_max = slots
     params.n_threads = params.n_threads_batch = threads
     params.kv_unified = True
-    # A full-size cache for sliding-window layers costs memory, and lets a prefix be cut at any token.
-    params.swa_full = True
+    # A full-size cache for sliding-window layers costs memory, and lets most prefixes be cut at any token.
+    params.swa_full = not is_windowed
     params.no_perf = True
     params.offload_kqv = not kv_on_host
     return params
@@ -58,12 +66,15 @@ class CreatedContext:
         pointer: to it.
         allocated_bytes: of its cache and its outputs.
         recurrent_bytes: the part of them that recurrent states take, of all sequences.
+        last_cells, last_bytes: of the cache that was made last: in models with sliding windows that of their layers.
         device_bytes: of all its buffers, by device.
     """
 
     pointer: Any
     allocated_bytes: int
     recurrent_bytes: int
+    last_cells: int
+    last_bytes: int
     device_bytes: Mapping[str, DeviceBytes]
 
 
@@ -80,4 +91,6 @@ def create_context(model: Model, params: Any, length: int) -> CreatedContext:
     # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.
     allocated = buffer_bytes(log.buffers, "KV", "RS", "state", "output")
     recurrent = buffer_bytes(log.buffers, "RS")
-    return CreatedContext(pointer, allocated, recurrent, allocated_by_device(log.buffers, model.placement))
+    last_cells, last_bytes = last_cache(log.caches)
+    by_device = allocated_by_device(log.buffers, model.placement)
+    return CreatedContext(pointer, allocated, recurrent, last_cells, last_bytes, by_device)

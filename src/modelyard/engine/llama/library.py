@@ -48,6 +48,7 @@ class _Log(threading.local):
     def clear(self) -> None:
         self.errors: list[str] = []
         self.buffers: list[str] = []
+        self.caches: list[str] = []
         self.locks: list[str] = []
 
 
@@ -60,6 +61,8 @@ def _listen(level: int, text: bytes, _user_data: object) -> None:
         log.errors.append(text.decode("utf-8", "replace").strip())
     elif b" buffer size =" in text:
         log.buffers.append(text.decode("utf-8", "replace"))
+    elif b" cells, " in text:
+        log.caches.append(text.decode("utf-8", "replace"))
     elif level == _LOG_WARNING and b"mlock" in text and len(log.locks) < _LOG_LINES_KEPT:
         log.locks.append(text.decode("utf-8", "replace").strip())
 

@@ -10,6 +10,8 @@ from modelyard.protocol.placement import HOST_NAME, DeviceBytes, added
 
 _BUFFER: Final = re.compile(r"(\S+)\s+(?:DSV4 \w+ )?(\w+) buffer size = *([\d.]+) MiB")
 
+_CACHE: Final = re.compile(r"size = *([\d.]+) MiB \( *(\d+) cells")
+
 _MAPPED: Final = "CPU_Mapped"
 
 _NOT_ALLOCATED: Final = re.compile(r"(?:failed|unable) to allocate (\S+) buffer")
@@ -36,6 +38,18 @@ def buffer_bytes(lines: Iterable[str], *kinds: str) -> int:
     """
     found = (match for line in lines if (match := _BUFFER.search(line)))
     return round(sum(float(match[3]) for match in found if match[2] in kinds) * 2**20)
+
+
+def last_cache(lines: Iterable[str]) -> tuple[int, int]:
+    """Return the cells and the bytes of the KV cache that the last of ``lines`` reports; 0 and 0 without any.
+
+    Source: llama.cpp, src/llama-kv-cache.cpp, constructor.
+    """
+    cells, size_bytes = 0, 0
+    for line in lines:
+        if match := _CACHE.search(line):
+            cells, size_bytes = int(match[2]), round(float(match[1]) * 2**20)
+    return cells, size_bytes
 
 
 def weights_bytes(lines: Iterable[str]) -> tuple[int, int]:

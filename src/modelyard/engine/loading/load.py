@@ -189,6 +189,7 @@ def text_context(settings: EngineSettings, model: Model) -> Context:
         threads=compute_cores(),
         kv_on_host=settings.placement.kv_on_host,
         cells=settings.first_cells,
+        is_windowed=settings.is_windowed,
     )
 
 

@@ -156,7 +156,7 @@ class Scheduler:
             self.running, self.waiting = [*running, *self.running], deque((*self.waiting, *waiting))
             if chunks or not running:
                 return chunks
-            self._preempt(max(running, key=_eviction_key))
+            self.preempt(max(running, key=_eviction_key))
 
     def _schedule(self) -> list[ScheduledChunk]:
         is_their_turn = self._was_image and any(sequence.pending == 1 for sequence in self.running)
@@ -260,7 +260,7 @@ class Scheduler:
             self.running.append(head)
             head.slot = slot
             if not self.cache.make_room(needed):
-                self._preempt(head)
+                self.preempt(head)
                 return
             if head.cached_tokens is None:
                 head.cached_tokens = placement.reused
@@ -277,7 +277,7 @@ class Scheduler:
     def _prepare_slot(self, head: Sequence, placement: SlotPlacement) -> None:
         """Put what a sequence reuses into its slot, and choose where checkpoints are made of the rest."""
         slot, donor, reused, checkpoint = placement.slot, placement.donor, placement.reused, placement.checkpoint
-        if donor is slot and checkpoint is None and self.cache.makes_checkpoints:
+        if donor is slot and checkpoint is None and reused == len(slot.tokens) and self.cache.makes_checkpoints:
             # The end of an answer, from which other conversations may go on, too.
             self.cache.save_checkpoint(slot)
         if donor is slot:
@@ -304,8 +304,8 @@ class Scheduler:
     def _is_being_computed(self, head: Sequence, reused: int) -> bool:
         """Whether a running sequence is about to compute more of the prefix of ``head`` than the ``reused`` tokens.
 
-        Waiting for it costs nothing: prompts are computed in the order of their admission. Where the memory cannot be
-        trimmed, the running sequence gets a checkpoint at the end of the common prefix.
+        Waiting for it costs nothing: prompts are computed in the order of their admission. Where the memory may not be
+        trimmed there any more, the running sequence gets a checkpoint at the end of the common prefix.
         """
         if head.scores_prompt or not (self._can_trim or self.cache.makes_checkpoints):
             return False
@@ -318,7 +318,7 @@ class Scheduler:
             # A sequence that decodes is always one token behind.
             if common < MIN_AWAITED_PREFIX or common <= max(reused, running.slot.computed + 1):
                 continue
-            if self._can_trim or running.will_save(reused, common):
+            if not self.cache.makes_checkpoints or running.will_save(reused, common):
                 return True
         return False
 
@@ -335,9 +335,10 @@ class Scheduler:
 
     def preempt_youngest(self) -> None:
         """Preempt the running sequence of the lowest priority, and of these the youngest."""
-        self._preempt(max(self.running, key=_eviction_key))
+        self.preempt(max(self.running, key=_eviction_key))
 
-    def _preempt(self, sequence: Sequence) -> None:
+    def preempt(self, sequence: Sequence) -> None:
+        """Have a running sequence wait at the head of the queue, to be computed again from its beginning."""
         self.preemptions += 1
         self.running.remove(sequence)
         slot = sequence.slot

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from modelyard.engine.settings import CHECKPOINTS, DEFAULT_CONTEXT, PARKED_PART
+from modelyard.engine.windows import full_layer_period, window_cells
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.yard.memory.layer_shapes import Shapes, dimension, is_recurrent, layers_of, number_of
 from modelyard.yard.memory.step_bytes import output_bytes
@@ -34,31 +36,91 @@ def context_cells(header: GgufHeader, context_length: int | None) -> int:
     return -(-length // CONTEXT_STEP) * CONTEXT_STEP
 
 
-def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> int:
+@dataclass(frozen=True, slots=True)
+class Windows:
+    """What the cells of layers with a sliding window depend on, where only windows are kept.
+
+    Attributes:
+        sequences: of the context, running or kept.
+        step_tokens: limit of the tokens in a step.
+    """
+
+    sequences: int
+    step_tokens: int
+
+
+def is_windowed(header: GgufHeader) -> bool:
+    """Whether layers with a sliding window keep windows alone: see ``engine.windows``."""
+    return _period(header) is not None
+
+
+def _period(header: GgufHeader) -> int | None:
+    pattern = header.metadata.get(f"{header.architecture}.attention.sliding_window_pattern")
+    # A list with the kind of each layer is not read.
+    if not number_of(header, "attention.sliding_window") or not (pattern is None or isinstance(pattern, int)):
+        return None
+    return full_layer_period(header.architecture, pattern)
+
+
+def kv_bytes(header: GgufHeader, cells: int, kv_type: KvType = "f16", windows: Windows | None = None) -> int:
     """Return the bytes of KV cache for ``cells`` tokens.
 
-    It is the sum over layers of cells * (K width + V width) * bytes of a value; sliding windows save nothing, because
-    all their cells are kept. The widths are those of the projections, so layers without attention count nothing, and
+    It is the sum over layers of cells * (K width + V width) * bytes of a value; with ``windows``, layers with a sliding
+    window have fewer cells. The widths are those of the projections, so layers without attention count nothing, and
     neither do those at the end that share the cells of earlier ones. Layers in other shards count as much as the widest
     of the known ones, or as the header's numbers of heads.
 
     Source: llama.cpp, src/llama-kv-cache.cpp, constructor; has_kv in src/llama-hparams.cpp.
     """
-    return sum(kv_bytes_by_layer(header, cells, kv_type))
+    return sum(kv_bytes_by_layer(header, cells, kv_type, windows))
 
 
-def kv_bytes_by_layer(header: GgufHeader, cells: int, kv_type: KvType = "f16") -> Sequence[int]:
+def kv_bytes_by_layer(
+    header: GgufHeader, cells: int, kv_type: KvType = "f16", windows: Windows | None = None
+) -> Sequence[int]:
     """Return the bytes of KV cache of each layer, in their order; layers at the end may have none."""
-    return [int(cells * width * _VALUE_BYTES[kv_type]) for width in _kv_widths(header)]
+    within = cells_of_windows(header, cells, windows)
+    return [
+        int((within if is_window else cells) * width * _VALUE_BYTES[kv_type])
+        for width, is_window in zip(_kv_widths(header), _are_windows(header), strict=False)
+    ]
 
 
-def parked_bytes(header: GgufHeader, cells: int, sequences: int, kv_type: KvType = "f16") -> int:
-    """Return the bytes of idle prefixes, or of checkpoints of recurrent states, that an engine may hold.
+def cells_of_windows(header: GgufHeader, cells: int, windows: Windows | None) -> int:
+    """Return the cells of layers with a sliding window; ``cells`` where all are kept."""
+    if windows is None or not is_windowed(header):
+        return cells
+    window = number_of(header, "attention.sliding_window")
+    return window_cells(window, cells=cells, sequences=windows.sequences, step_tokens=windows.step_tokens)
+
+
+def _are_windows(header: GgufHeader) -> Sequence[bool]:
+    """Return of each layer whether it keeps a window alone."""
+    layers, period = len(layers_of(header)), _period(header)
+    # Source: llama.cpp, src/llama-hparams.cpp, set_swa_pattern.
+    return [False] * layers if period is None else [not period or at % period < period - 1 for at in range(layers)]
+
+
+def _checkpoint_bytes(header: GgufHeader, cells: int, kv_type: KvType, windows: Windows | None) -> int:
+    """Return the bytes of checkpoints of windows, which take no more than the cells would that windows spare."""
+    if windows is None or not is_windowed(header):
+        return 0
+    spared = cells - cells_of_windows(header, cells, windows)
+    held = min(CHECKPOINTS * number_of(header, "attention.sliding_window"), spared)
+    sizes = zip(kv_bytes_by_layer(header, held, kv_type), _are_windows(header), strict=False)
+    return sum(size for size, is_window in sizes if is_window)
+
+
+def parked_bytes(
+    header: GgufHeader, cells: int, sequences: int, kv_type: KvType = "f16", windows: Windows | None = None
+) -> int:
+    """Return the bytes of idle prefixes, and of checkpoints of recurrent states or of windows, that an engine may hold.
 
     They are a part of those of cells, states and outputs, and those of some states more.
     """
-    context = kv_bytes(header, cells, kv_type) + state_bytes(header, sequences) + output_bytes(header, sequences)
-    return context // PARKED_PART + state_bytes(header, CHECKPOINTS)
+    cache = kv_bytes(header, cells, kv_type, windows) + state_bytes(header, sequences)
+    states = state_bytes(header, CHECKPOINTS) + _checkpoint_bytes(header, cells, kv_type, windows)
+    return (cache + output_bytes(header, sequences)) // PARKED_PART + states
 
 
 def _kv_widths(header: GgufHeader) -> Sequence[int]:

@@ -22,7 +22,9 @@ from modelyard.system.cores import compute_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import (
     KvType,
+    Windows,
     cell_bytes,
+    cells_of_windows,
     context_cells,
     has_state,
     kv_bytes,
@@ -382,8 +384,10 @@ def context_parts(
     header = files.header
     threads = compute_cores() if threads is None else threads
     cells = context_cells(header, context_length)
+    # A draft model, and an engine without prefixes, keep all cells of all layers.
+    windows = Windows(sequences, batch_tokens) if parks else None
     return ContextBytes(
-        cache=kv_bytes(header, cells, kv_type) + state_bytes(header, sequences),
+        cache=kv_bytes(header, cells, kv_type, windows) + state_bytes(header, sequences),
         compute=compute_bytes(
             header,
             cells,
@@ -394,9 +398,10 @@ def context_parts(
             outputs=running if has_state(header) else sequences,
             has_flash_attention=flash_attn is not False,
             has_embeddings=bool(files.projector_bytes),
+            window_cells=cells_of_windows(header, cells, windows),
         ),
         projector=PROJECTOR_PARTS * files.projector_bytes,
-        others=(parked_bytes(header, cells, sequences, kv_type) if parks else 0)
+        others=(parked_bytes(header, cells, sequences, kv_type, windows) if parks else 0)
         + output_bytes(header, sequences)
         + sampler_bytes(header, running)
         + graph_bytes(header, batch_tokens)

@@ -16,7 +16,14 @@ from functools import cached_property
 
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.protocol.placement import HOST_NAME, DeviceBytes, PlacedBytes, Placement
-from modelyard.yard.memory.cache_bytes import KvType, context_cells, kv_bytes_by_layer, state_bytes_by_layer
+from modelyard.yard.memory.cache_bytes import (
+    KvType,
+    Windows,
+    cells_of_windows,
+    context_cells,
+    kv_bytes_by_layer,
+    state_bytes_by_layer,
+)
 from modelyard.yard.memory.layer_placement import LayerPlacement
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.placed_step import bytes_by_device
@@ -101,14 +108,16 @@ def text_model(
     batch_tokens: int,
     kv_type: KvType = "f16",
     flash_attn: bool | None = None,
+    parks: bool = True,
     processor: str = platform.machine(),
 ) -> PlacedModel:
     """Return a model that generates text; the parameters are those of ``footprint.predict``."""
     cells = context_cells(header, context_length)
+    windows = Windows(sequences, batch_tokens) if parks else None
     return PlacedModel(
         header,
-        _reserved(header, cells, sequences, batch_tokens, has_flash_attention=flash_attn is not False),
-        cache_by_layer(header, cells, sequences, kv_type),
+        _reserved(header, cells, sequences, batch_tokens, windows, has_flash_attention=flash_attn is not False),
+        cache_by_layer(header, cells, sequences, kv_type, windows),
         output_bytes(header, sequences),
         processor,
     )
@@ -123,6 +132,7 @@ def placed_bytes(
     batch_tokens: int,
     kv_type: KvType = "f16",
     flash_attn: bool | None = None,
+    parks: bool = True,
     processor: str = platform.machine(),
 ) -> PlacedBytes:
     """Return the bytes of the buffers that llama.cpp allocates for a model that generates text in one placement."""
@@ -133,20 +143,32 @@ def placed_bytes(
         batch_tokens=batch_tokens,
         kv_type=kv_type,
         flash_attn=flash_attn,
+        parks=parks,
         processor=processor,
     ).bytes_of(placement)
 
 
-def cache_by_layer(header: GgufHeader, cells: int, sequences: int, kv_type: KvType) -> Sequence[int]:
+def cache_by_layer(
+    header: GgufHeader, cells: int, sequences: int, kv_type: KvType, windows: Windows | None = None
+) -> Sequence[int]:
     """Return the bytes of KV cells and recurrent states of each layer, in their order."""
     sizes = list(state_bytes_by_layer(header, sequences))
-    for number, size in enumerate(kv_bytes_by_layer(header, cells, kv_type)):
+    for number, size in enumerate(kv_bytes_by_layer(header, cells, kv_type, windows)):
         sizes[number] += size
     return sizes
 
 
-def _reserved(header: GgufHeader, cells: int, sequences: int, batch_tokens: int, *, has_flash_attention: bool) -> Step:
+def _reserved(
+    header: GgufHeader,
+    cells: int,
+    sequences: int,
+    batch_tokens: int,
+    windows: Windows | None,
+    *,
+    has_flash_attention: bool,
+) -> Step:
     """Return the step that llama.cpp reserves buffers for. Source: src/llama-context.cpp, sched_reserve."""
     tokens = min(batch_tokens, cells) if cells else batch_tokens
     count = 1 if header.architecture in ONE_RESERVED else max(1, sequences)
-    return Step(cells, -(-tokens // count) * count, count, tokens, has_flash_attention)
+    in_windows = cells_of_windows(header, cells, windows)
+    return Step(cells, -(-tokens // count) * count, count, tokens, has_flash_attention, window_cells=in_windows)

@@ -88,6 +88,7 @@ def compute_bytes(
     outputs: int,
     has_flash_attention: bool = True,
     has_embeddings: bool = False,
+    window_cells: int = 0,
 ) -> int:
     """Return the bytes that steps touch of the compute buffer.
 
@@ -104,6 +105,7 @@ def compute_bytes(
         outputs: bound of the tokens of a step whose logits are computed.
         has_flash_attention: see ``Step``.
         has_embeddings: see ``Step``.
+        window_cells: see ``Step``.
 
     Source: llama.cpp, src/llama-context.cpp, sched_reserve, graph_reserve; see also ``step_graph``.
     """
@@ -111,9 +113,9 @@ def compute_bytes(
     vocabulary = vocabulary_size(header)
     reserved_sequences = 1 if header.architecture in ONE_RESERVED else max(1, sequences)
     reserved_tokens = -(-tokens // reserved_sequences) * reserved_sequences
-    reserved = Step(cells, reserved_tokens, reserved_sequences, tokens, has_flash_attention)
+    reserved = Step(cells, reserved_tokens, reserved_sequences, tokens, has_flash_attention, window_cells=window_cells)
     steps = [
-        Step(cells, tokens, count, min(outputs, tokens), has_flash_attention, has_embeddings)
+        Step(cells, tokens, count, min(outputs, tokens), has_flash_attention, has_embeddings, window_cells)
         for count in sorted({1, max(1, min(running, tokens))})
     ]
     return touched_bytes(

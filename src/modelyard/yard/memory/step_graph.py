@@ -116,9 +116,9 @@ def _inputs(ops: StepOperations, layers: Sequence[Shapes]) -> None:
     if any(is_recurrent(shapes) for shapes in layers):
         ops.state_indices = graph.input(step.sequences * F32)
     if any(map(has_attention, layers)):
-        for _ in range(_mask_count(ops)):
+        for number in range(_mask_count(ops)):
             graph.use(graph.input(2 * step.tokens * I64))
-            ops.masks.append(graph.input(ops.mask_bytes))
+            ops.masks.append(graph.input(ops.window_mask_bytes if number else ops.mask_bytes))
 
 
 def _mask_count(ops: StepOperations) -> int:

@@ -27,6 +27,7 @@ class Step:
         outputs: tokens whose logits are computed.
         has_flash_attention: whether attention is fused; otherwise the scores of every head are written to memory.
         has_embeddings: whether embeddings, such as those of an image, may take the place of tokens.
+        window_cells: cells of layers with a sliding window; 0: as many as the others have.
     """
 
     cells: int
@@ -35,6 +36,7 @@ class Step:
     outputs: int
     has_flash_attention: bool = True
     has_embeddings: bool = True
+    window_cells: int = 0
 
 
 class StepOperations:
@@ -68,7 +70,15 @@ class StepOperations:
     @property
     def mask_bytes(self) -> int:
         """Bytes of a mask of attention."""
-        return (F16 if self.has_flash_attention else F32) * self.step.cells * self.step.tokens
+        return self._mask_bytes(self.step.cells)
+
+    @property
+    def window_mask_bytes(self) -> int:
+        """Bytes of a mask of layers with a sliding window."""
+        return self._mask_bytes(self.step.window_cells or self.step.cells)
+
+    def _mask_bytes(self, cells: int) -> int:
+        return (F16 if self.has_flash_attention else F32) * cells * self.step.tokens
 
     def number(self, key: str) -> int:
         """Return a number of the architecture; 0 where the header has none."""

@@ -95,6 +95,7 @@ def _predicted(settings: EngineSettings, files: ModelFiles) -> PlacedBytes:
         batch_tokens=settings.batch_tokens,
         kv_type=settings.kv_type,
         flash_attn=settings.flash_attn,
+        parks=settings.prefix_slots > 0,
     )
 
 

@@ -164,6 +164,7 @@ def _text_placeable(
         batch_tokens=batch_tokens,
         kv_type=runtime.kv_type,
         flash_attn=runtime.flash_attn,
+        parks=parks,
     )
     return PlaceableModel(placed, footprint(files, context.total), context, devices, known)
 

@@ -15,7 +15,7 @@ from modelyard.protocol.placement import ON_HOST
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import compute_cores
 from modelyard.system.file_stamp import FileStamp
-from modelyard.yard.memory.cache_bytes import context_cells
+from modelyard.yard.memory.cache_bytes import context_cells, is_windowed
 from modelyard.yard.memory.footprint import Footprint, predict
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
@@ -100,6 +100,7 @@ def draft_settings(settings: EngineSettings, files: SpecFiles) -> EngineSettings
         kind="text",
         placement=settings.draft_placement,
         context_length=context_cells(files.model.header, settings.context_length),
+        is_windowed=False,
         prefix_slots=0,
         batch_tokens=DRAFT_BATCH_TOKENS,
         draft=(),
@@ -186,6 +187,7 @@ def engine_settings(spec: ModelSpec, files: SpecFiles) -> EngineSettings:
         quantization=files.model.quantization,
         kind="text" if files.model.kind == "multimodal" else files.model.kind,
         context_length=model.device.fixed_seq_len,
+        is_windowed=config.runtime.prefix_cache_n > 0 and is_windowed(files.model.header),
         max_seqs=running_at_once(config, model),
         prefix_slots=config.runtime.prefix_cache_n,
         placement=placement_of(config, model),

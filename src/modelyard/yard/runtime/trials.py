@@ -198,6 +198,7 @@ def trial_key(task: TrialTask) -> str:
         "flash_attn": settings.flash_attn,
         "context_length": settings.context_length,
         "batch_tokens": settings.batch_tokens,
+        "is_windowed": settings.is_windowed,
         "max_seqs": settings.max_seqs,
         "repacks": task.repacks,
         "placement": str(tried_placement(settings.placement)),

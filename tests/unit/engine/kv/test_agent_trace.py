@@ -5,16 +5,23 @@ from __future__ import annotations
 import pytest
 from agent_trace import agent_trace
 
+from modelyard.engine.settings import CHECKPOINTS
 from support.agent_memory import END, Served, most_reusable, prompt_of, reused_part
 
 LONGEST = 8_000
 
 
 @pytest.mark.parametrize("memory", [LONGEST, 32_768], ids=["for little more than the longest prompt", "for all"])
-@pytest.mark.parametrize("state_bytes", [0, 30_000], ids=["cells", "a state"])
-def test_agents_reuse_what_an_oracle_with_the_same_memory_would(memory: int, state_bytes: int) -> None:
+@pytest.mark.parametrize(
+    ("state_bytes", "checkpoints", "window"),
+    [(0, 0, 0), (30_000, 12, 0), (30_000, CHECKPOINTS, 512)],
+    ids=["cells", "a state", "windows"],
+)
+def test_agents_reuse_what_an_oracle_with_the_same_memory_would(
+    memory: int, state_bytes: int, checkpoints: int, window: int
+) -> None:
     requests = agent_trace()
-    served = Served(memory, state_bytes=state_bytes, checkpoints=12)
+    served = Served(memory, state_bytes=state_bytes, checkpoints=checkpoints, window=window)
     # Beside cells there is host memory for a quarter as much.
     assert reused_part(served, requests, memory if state_bytes else memory * 5 // 4) >= 0.95
     prompts = sum(len(prompt_of(request)) for request in requests)

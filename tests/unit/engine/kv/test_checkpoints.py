@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.engine.kv.cache import KvCache, RestoreCheckpoint, ShareCells, Slot, TrimCells
+from modelyard.engine.kv.cache import KvCache, OwnWindow, RestoreCheckpoint, ShareCells, Slot, TrimCells
 from modelyard.engine.kv.checkpoints import (
     CHECKPOINT_INTERVAL,
     MIN_CHECKPOINT_DISTANCE,
@@ -171,3 +171,50 @@ def test_a_conversation_that_loses_little_goes_on_in_place_from_its_checkpoint()
     cache.operations.clear()
     cache.share(mine, cache.slots[1], 100, turn)
     assert cache.operations == [ShareCells(0, 1, 100), RestoreCheckpoint(1, turn)]
+
+
+# Windows
+
+
+def test_a_prefix_whose_window_is_known_needs_no_checkpoint() -> None:
+    turn, other, empty = checkpoint(words(1, 40)), slot(0, words(1)), slot(1, [])
+    for shortest, expected in ((60, (70, None)), (71, (40, turn))):
+        other.shortest = shortest
+        placed = place([*words(1, 70), 7, 8], [other, empty], can_trim=True, checkpoints=[turn])
+        assert placed is not None
+        assert (placed.donor, placed.reused, placed.checkpoint) == (other, *expected)
+
+
+def test_slots_share_no_cells_of_short_windows() -> None:
+    turn, store = checkpoint(words(1)), CheckpointStore(SIZE)
+    cache = KvCache(1000, 3, checkpoints=store, can_trim=True)
+    cache.has_short_windows = True
+    mine = cache.slots[0]
+    cache.extend(mine, words(1))
+    cache.commit([mine])
+    cache.share(mine, cache.slots[1], 90)
+    cache.share(mine, cache.slots[2], 100, turn)
+    assert cache.operations == [ShareCells(0, 1, 90), OwnWindow(1), ShareCells(0, 2, 100), RestoreCheckpoint(2, turn)]
+
+
+def test_the_end_of_a_prefix_is_evicted_within_its_window_or_to_a_checkpoint() -> None:
+    for shortest, left in ((600, 700), (701, 500)):
+        store = CheckpointStore(SIZE)
+        store.add(checkpoint(words(1, 500)), [(words(1, 500), "")])
+        cache = KvCache(1000, 2, checkpoints=store, can_trim=True)
+        idle = cache.slots[0]
+        cache.extend(idle, words(1, 1000))
+        cache.release(idle)
+        idle.shortest = shortest
+        assert cache.make_room(300)
+        assert len(idle.tokens) == left
+
+
+def test_a_lower_limit_drops_the_least_recently_used() -> None:
+    store = CheckpointStore(3 * SIZE)
+    for number in (1, 2, 3):
+        store.add(checkpoint(words(number, 100 * number)), [])
+    store.limit(SIZE)
+    assert kept(store) == [300]
+    store.limit(0)
+    assert (kept(store), store.size_bytes) == ([], 0)

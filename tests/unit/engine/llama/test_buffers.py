@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of, failed_allocations, weights_bytes
+from modelyard.engine.llama.log_lines import buffer_bytes, buffers_of, failed_allocations, last_cache, weights_bytes
 from modelyard.protocol.placement import DeviceBytes
 
 MIB = 2**20
@@ -22,6 +22,11 @@ GEMMA = [
 def test_buffers_of_one_kind_are_added_up() -> None:
     assert buffer_bytes(GEMMA, "model") == round(247.82 * MIB)
     assert buffer_bytes(GEMMA, "compute") == round(514.5 * MIB)
+
+
+def test_the_cache_of_layers_with_a_window_is_the_last() -> None:
+    assert last_cache(GEMMA) == (8192, 120 * MIB)
+    assert last_cache([]) == (0, 0)
 
 
 def test_summaries_do_not_count_the_same_cells_again() -> None:

@@ -8,8 +8,10 @@ from modelyard.hub.select.model_files import ModelFiles
 from modelyard.yard.memory.cache_bytes import (
     CELL_BYTES,
     CONTEXT_STEP,
+    Windows,
     cell_bytes,
     context_cells,
+    is_windowed,
     kv_bytes,
     parked_bytes,
     state_bytes,
@@ -105,6 +107,31 @@ def test_a_model_that_does_not_say_its_context_gets_the_default():
 
 
 # KV cache
+
+
+def test_layers_with_a_window_have_cells_for_windows_alone():
+    layers = [tensor for layer in range(12) for tensor in attention(layer)]
+    gemma = renamed(header(*layers, layers=12, attention__sliding_window=512), "gemma3")
+    windows, width = Windows(sequences=8, step_tokens=512), (32 + 16) * F16
+    # Two layers of twelve see everything.
+    assert kv_bytes(gemma, 32_768, windows=windows) == (2 * 32_768 + 10 * (8 * 512 + 512)) * width
+    assert kv_bytes(gemma, 2048, windows=windows) == kv_bytes(gemma, 2048) == 12 * 2048 * width
+    states = (
+        parked_bytes(gemma, 32_768, 8, windows=windows)
+        - (kv_bytes(gemma, 32_768, windows=windows) + output_bytes(gemma, 8)) // PARKED_PART
+    )
+    assert states == CHECKPOINTS * 10 * 512 * width
+    # Never more than with all cells.
+    sizes = [
+        kv_bytes(gemma, cells, windows=windows) + parked_bytes(gemma, cells, 8, windows=windows)
+        for cells in range(1024, 16_384, 256)
+    ]
+    whole = [kv_bytes(gemma, cells) + parked_bytes(gemma, cells, 8) for cells in range(1024, 16_384, 256)]
+    assert sizes == sorted(sizes)
+    assert all(size <= most for size, most in zip(sizes, whole, strict=True))
+    assert not is_windowed(header(*layers, layers=12, attention__sliding_window=512))
+    listed = {**gemma.metadata, "gemma3.attention.sliding_window_pattern": GgufArray("bool", 12)}
+    assert not is_windowed(GgufHeader(3, listed, gemma.tensors, 0))
 
 
 def test_keys_and_values_are_as_wide_as_their_projections():
