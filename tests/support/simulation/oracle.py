@@ -420,6 +420,10 @@ class Oracle:
     def resized(self, model: str, cells: int) -> None:
         """The context of a model has another size, or did not get one."""
         engine = self.engines[model]
+        *asked, _ = engine.resizing or (cells, cells)
+        if cells > max(asked):
+            # It gave back less than was planned with, so that others make room in place of those that went for it.
+            self.gave_way.clear()
         engine.footprint, engine.resizing, engine.resize_bytes = engine.footprint.with_cells(cells), (), 0
         if engine.wanted is not None and cells >= engine.footprint.with_cells(engine.wanted[0]).cells:
             engine.wanted = None
