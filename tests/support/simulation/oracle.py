@@ -247,6 +247,8 @@ class Oracle:
         """The pools that a model takes of, and that are too small for it together with all that is pinned and stays."""
         # A model that is retired is not pinned any longer.
         pinned = {name for name, traits in self.traits.items() if traits.is_pinned} - self.retired - {model}
+        # One that serves until its unload ends leaves.
+        pinned = {name for name in pinned if not (self.asked_modes(name) and self.of(name, Phase.LEASED))}
         engines = [e.footprint.whole for name, e in self.engines.items() if name in pinned and not e.is_freeing]
         parked = [w.footprint for name, w in self.parked.items() if name in pinned and not w.is_freeing]
         return self.short(footprint, taken([*engines, footprint.whole], parked))
@@ -421,7 +423,7 @@ class Oracle:
         """The context of a model has another size, or did not get one."""
         engine = self.engines[model]
         *asked, _ = engine.resizing or (cells, cells)
-        if cells > max(asked):
+        if cells > min(asked):
             # It gave back less than was planned with, so that others make room in place of those that went for it.
             self.gave_way.clear()
         engine.footprint, engine.resizing, engine.resize_bytes = engine.footprint.with_cells(cells), (), 0

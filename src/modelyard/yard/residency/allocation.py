@@ -38,6 +38,7 @@ def allocate(builder: StateBuilder) -> None:
     """Start the loads that fit; for the most urgent that does not, evict other models."""
     claim: tuple[str, EvictionPlan] | None = None
     draining: set[str] = set()
+    has_begun_beside = False
     waiting = _waiting(builder)
     for name in waiting:
         model = builder.models[name]
@@ -62,6 +63,7 @@ def allocate(builder: StateBuilder) -> None:
             # Behind the claim, only loads start that take nothing from it.
             if plan.fit is Fit.FITS and _fits_beside(builder, name, plan, claim):
                 _begin(builder, name, plan)
+                has_begun_beside = True
         elif _may_claim(builder, name, plan):
             draining = _claim(builder, name, plan)
             if _waits_for_memory(builder.models[name]):
@@ -73,6 +75,10 @@ def allocate(builder: StateBuilder) -> None:
         return
     if draining and claim is not None and any(_is_freeing(builder, other) for other in claim[1].drains):
         # One that has begun to go may make it needless that the others do, in this placement or in another.
+        allocate(builder)
+        return
+    if has_begun_beside:
+        # A context that grows cannot shrink for the claim, which others make room for instead: more may fit beside it.
         allocate(builder)
         return
     _end_drains(builder, draining)
