@@ -51,6 +51,7 @@ COMMANDS: Final = (
             "modelyard serve Qwen/Qwen3-4B-GGUF:Q4_K_M",
             "modelyard serve ollama:llama3.2 --port 8080",
             "modelyard serve models.toml",
+            "modelyard serve --discover",
         ),
     ),
     Command(

@@ -81,10 +81,10 @@ def greet(
     console.print(f"Docs: {urls[0].removesuffix('/v1')}/docs", soft_wrap=True, markup=False)
     if (mcp_port := config.server.mcp_port) is not None:
         console.print(f"MCP alone: {addresses(config, mcp_port)[0]}/mcp", soft_wrap=True, markup=False)
-    example = min(models, key=lambda model: (model.files == "unusable", not model.is_default))
-    console.print(Text("\nTry it:", "bold"))
-    # Printed without the console, because a wrapped or marked-up command could not be pasted.
-    print(curl_line(urls[0], example, needs_key=needs_key), file=console.file)
+    if not models:
+        console.print("\nThere is no model yet. They are served as soon as they are found.")
+    else:
+        _print_example(console, urls[0], models, needs_key=needs_key)
     if not needs_key and not is_loopback(host):
         logger.warning(
             "Any client that reaches this machine can use the models: the server listens on %s, and there are no API "
@@ -92,6 +92,13 @@ def greet(
             host,
         )
     console.print("\nCtrl-C stops it.")
+
+
+def _print_example(console: Console, url: str, models: Sequence[ModelStatus], *, needs_key: bool) -> None:
+    example = min(models, key=lambda model: (model.files == "unusable", not model.is_default))
+    console.print(Text("\nTry it:", "bold"))
+    # Printed without the console, because a wrapped or marked-up command could not be pasted.
+    print(curl_line(url, example, needs_key=needs_key), file=console.file)
 
 
 def addresses(config: Config, port: int) -> list[str]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from modelyard.hub.select.found_models import Place
 
 # Where people have models; the demo models are for those who have none.
-_PLACES: Final = ("huggingface", "ollama", "lmstudio")
+_PLACES: Final = ("huggingface", "ollama", "lmstudio", "llama.cpp", "gpt4all")
 _DEMO: Final = "demo"
 _STDOUT: Final = "-"
 
@@ -35,8 +35,8 @@ def init(
         list[str] | None,
         typer.Argument(
             metavar="FOLDER|PLACE",
-            help="Folders of models, or huggingface, ollama, lmstudio, demo. Without any: this folder if it has "
-            "GGUF files, and these places, demo only where there is no other model.",
+            help="Folders of models, or huggingface, ollama, lmstudio, llama.cpp, gpt4all, demo. Without any: this "
+            "folder if it has GGUF files, and these places, demo only where there is no other model.",
             show_default=False,
         ),
     ] = None,

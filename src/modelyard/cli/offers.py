@@ -16,6 +16,7 @@ _TAKES: Final = (
     ("org/name:Q4_K_M", "a repository of the Hugging Face Hub"),
     ("ollama:llama3.2", "a model that Ollama has on this machine"),
     ("models.toml", "a configuration"),
+    ("--discover", "every model that other programs have on this machine"),
 )
 
 

@@ -87,6 +87,14 @@ NoSupervisorOption = Annotated[
         "--no-supervisor", help="Run without the supervisor, the parent process that restarts a crashed server."
     ),
 ]
+DiscoverOption = Annotated[
+    bool,
+    typer.Option(
+        "--discover",
+        help="Serve the models of other programs, too: of the Hugging Face cache, Ollama, LM Studio, llama.cpp and "
+        "GPT4All, each loaded when it is first asked for.",
+    ),
+]
 MaxSeqsOption = Annotated[
     int | None,
     typer.Option(
@@ -257,6 +265,7 @@ def models_config(
     *,
     server: Mapping[str, Any] | None = None,
     mcp_config: Path | None = None,
+    discovers: bool = False,
 ) -> Config:
     """Return the configuration of models that are named on the command line; the first is the default.
 
@@ -265,6 +274,7 @@ def models_config(
         options: those of all models.
         server: keys of ``[server]``.
         mcp_config: JSON file with MCP servers; None: there is none.
+        discovers: whether models are looked for on this machine.
 
     Raises:
         OptionError: the value of an option is invalid; the error lists every problem.
@@ -278,6 +288,7 @@ def models_config(
             {
                 **({"default_model_id": tables[0]["model_id"]} if len(tables) > 1 else {}),
                 "models": list(tables),
+                "discover": {"stores": ["all"] if discovers else []},
                 "server": dict(server or {}),
                 "runtime": without_unset(max_seqs=options.max_seqs, mcp_config=mcp_file),
                 "hub": without_unset(token_source=options.token_source),
@@ -320,23 +331,11 @@ def model_table(model: str, options: ModelOptions) -> dict[str, Any]:
     }
 
 
-# Ollama's parameters -> keys of [models.sampling]. Source: Ollama, docs/modelfile.mdx, PARAMETER.
-_SAMPLING: Final = {
-    "temperature": "temperature",
-    "top_k": "top_k",
-    "top_p": "top_p",
-    "min_p": "min_p",
-    "repeat_penalty": "repetition_penalty",
-    "presence_penalty": "presence_penalty",
-    "frequency_penalty": "frequency_penalty",
-    "seed": "seed",
-}
-
-
 def _parameters_of(model: str) -> tuple[dict[str, Any], int | None]:
     """Return the sampling defaults and the context length of a model of Ollama; neither for another model."""
     from modelyard.cli.typed_names import options_as_typed
     from modelyard.config.model_reference import parse_model_reference
+    from modelyard.hub.sources.ollama_parameters import context_length, sampling_keys
     from modelyard.hub.sources.ollama_store import read_ollama_model
 
     reference = parse_model_reference(model)
@@ -344,12 +343,7 @@ def _parameters_of(model: str) -> tuple[dict[str, Any], int | None]:
         return {}, None
     with options_as_typed():
         parameters = read_ollama_model(reference.source).parameters
-    numbers = {
-        name: value for name, value in parameters.items() if isinstance(value, int | float) and type(value) is not bool
-    }
-    context = numbers.get("num_ctx")
-    sampling = {key: numbers[name] for name, key in _SAMPLING.items() if name in numbers}
-    return sampling, context if isinstance(context, int) else None
+    return sampling_keys(parameters), context_length(parameters)
 
 
 def _tokens(text: str) -> int | str:

@@ -8,6 +8,7 @@ from modelyard.cli.model_names import read_names
 from modelyard.cli.options import (
     AllowedHostOption,
     ConfigOption,
+    DiscoverOption,
     HostOption,
     MaxToolRoundsOption,
     McpConfigOption,
@@ -35,12 +36,14 @@ def serve(
     mcp_port: McpPortOption = None,
     max_tool_rounds: MaxToolRoundsOption = None,
     no_supervisor: NoSupervisorOption = False,
+    discover: DiscoverOption = False,
     *,
     options: ModelOptions,
 ) -> None:
     """Serve models over HTTP, in the dialects of OpenAI, Anthropic, Ollama and llama.cpp.
 
     The first model is the default. Of a folder with several models, each is loaded when it is first asked for.
+    With ``--discover`` no model need be named.
     """
     server = server_keys(host, port, allowed_host, mcp_port, max_tool_rounds)
     named = read_names(names or (), model or (), config, command="serve")
@@ -49,9 +52,11 @@ def serve(
         from modelyard.cli.served_models import refuse_model_options
 
         refuse_model_options(options, named.config)
+        if discover:
+            raise UsageError(f'--discover: in {named.config}, write stores = ["all"] under [discover].')
         serve_file(named.config, server=server, mcp_config=mcp_config, is_supervised=not no_supervisor)
         return
-    if not named.models:
+    if not named.models and not discover:
         from modelyard.cli.offers import nothing_given
 
         raise UsageError(nothing_given(Path.cwd()))
@@ -61,5 +66,6 @@ def serve(
     from modelyard.config import mcp_config_path
 
     with options_as_typed():
-        served = served_models(named.models, options, server=server, mcp_config=mcp_config_path(mcp_config))
+        mcp_file = mcp_config_path(mcp_config)
+        served = served_models(named.models, options, server=server, mcp_config=mcp_file, discovers=discover)
         host_server(served, is_supervised=not no_supervisor)

@@ -55,6 +55,7 @@ def served_models(
     *,
     server: Mapping[str, Any] | None = None,
     mcp_config: Path | None = None,
+    discovers: bool = False,
 ) -> Config:
     """Return the configuration of several models; the first is the default.
 
@@ -62,7 +63,7 @@ def served_models(
 
     Args:
         names, options: as on the command line.
-        server, mcp_config: as for ``models_config``.
+        server, mcp_config, discovers: as for ``models_config``.
 
     Raises:
         UsageError: an option is for one model, and there are several; or a folder has no model.
@@ -76,7 +77,7 @@ def served_models(
                     f"{option} names a file of one model, and {len(tables)} are given. Write the models into a TOML "
                     f"file, with {_KEYS[field]}."
                 )
-    config = models_config(tables, options, server=server, mcp_config=mcp_config)
+    config = models_config(tables, options, server=server, mcp_config=mcp_config, discovers=discovers)
     for model in config.models:
         if model.id != model.reference.id:
             print_note(f"{model.model_id} is served as '{model.id}': '{model.reference.id}' is another model.")

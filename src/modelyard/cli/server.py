@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +37,8 @@ from modelyard.system.memory import total_bytes
 from modelyard.system.restarts import ENDED_AT_ONCE
 from modelyard.system.supervised import SupervisorLink, unblock
 from modelyard.system.two_ways import TwoWays
+from modelyard.yard.discovery.discovery import Discovery
+from modelyard.yard.discovery.follow import DiscoveryFollower
 from modelyard.yard.yard import Yard
 
 if TYPE_CHECKING:
@@ -97,8 +99,11 @@ async def _serve(
     log: ServerLog,
 ) -> bool:
     """Serve until a signal stops it; return whether a second signal has cut off what the stop waited for."""
-    if tls is not None and read_config is not None:
-        read_config = _with_renewed_certificate(tls, read_config)
+    discovery = Discovery()
+    if read_config is not None:
+        read_config = _with_discovered(discovery, read_config)
+        if tls is not None:
+            read_config = _with_renewed_certificate(tls, read_config)
     stop = Stop(link)
     # Engines run in processes, so that a crash of one does not end the others; docs/performance.md has the cost.
     model = AsyncModel(config, partial(Yard, auto_host="process"))
@@ -121,6 +126,7 @@ async def _serve(
             # Before the start, models of a configuration file whose paths do not exist were shown by their lines.
             known = frozenset[str]() if file is None else missing_ids(config)
             survey = asyncio.create_task(_survey(model.yard, known), name="read headers")
+            follower = DiscoveryFollower(model.yard, discovery)
             address = config.server
             responses_file = address.responses_file(address.host, address.port)
             api = await importing
@@ -147,15 +153,15 @@ async def _serve(
             # Without freeze, a full collection visits all permanent objects, and stops all threads for 25 ms or more.
             gc.collect()
             gc.freeze()
-            async with full_collections_at_intervals():
+            async with full_collections_at_intervals(), _looking(follower):
                 await server.start()
                 if not server.serving.done():
                     if link is not None:
                         link.report_serving()
                     announce_serving()
-                    await _await_survey(survey, stop)
+                    await _await_survey(survey, follower, stop)
                     if not stop.requested.is_set():
-                        _greet(log.greeting, config, model.yard, listener, keys)
+                        _greet(log.greeting, model.yard.config, model.yard, listener, keys)
                 with _running(follow_loads(model.yard, log.console, log.drawing())), _running(survey):
                     await finishes_before(stop.requested, server.serving)
                     await _drain(model, server, stop, log, app.state.mcp)
@@ -213,6 +219,13 @@ async def _outcome(task: asyncio.Task[None]) -> None:
     await asyncio.gather(task, return_exceptions=True)
 
 
+@contextlib.asynccontextmanager
+async def _looking(follower: DiscoveryFollower) -> AsyncIterator[None]:
+    """Look for models beside the context."""
+    with _running(follower.run()):
+        yield
+
+
 @contextlib.contextmanager
 def _running(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> Iterator[None]:
     """Run ``work`` beside the context, and cancel it at the end."""
@@ -223,11 +236,14 @@ def _running(work: Coroutine[Any, Any, None] | asyncio.Task[None]) -> Iterator[N
         task.cancel()
 
 
-async def _await_survey(survey: asyncio.Task[None], stop: Stop) -> None:
-    """Wait until the headers are read, for a while, unless the server is to stop."""
+async def _await_survey(survey: asyncio.Task[None], follower: DiscoveryFollower, stop: Stop) -> None:
+    """Wait until headers are read and models were looked for, for a while, unless the server is to stop."""
+    looked = asyncio.create_task(follower.until_looked())
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(MAX_SURVEY_S):
             await finishes_before(stop.requested, survey)
+            await finishes_before(stop.requested, looked)
+    looked.cancel()
 
 
 async def _survey(yard: Yard, known: Collection[str]) -> None:
@@ -290,6 +306,11 @@ def _signals_handled(stop: Stop, reload: Callable[[], None] | None, link: Superv
             stack.enter_context(link.heard(lambda: stops.arrive("supervisor"), reload or _ignore, stop.request))
             unblock()
         yield
+
+
+def _with_discovered(discovery: Discovery, read_config: Callable[[], Config]) -> Callable[[], Config]:
+    """Return a function that reads the configuration, and adds the models that were found on this machine."""
+    return lambda: discovery.served(read_config())
 
 
 def _with_renewed_certificate(tls: Certificate, read_config: Callable[[], Config]) -> Callable[[], Config]:

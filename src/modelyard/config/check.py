@@ -83,14 +83,16 @@ def rule_problems(
         names: further names that a model may have.
         may_lack_models: whether there may be models beside these.
     """
-    problems = [] if models or may_lack_models else rules.no_models(models)
-    if models or may_lack_models:
+    # Models that will be found have names that are not known yet.
+    is_open = config.discover.is_on and config.command == "serve"
+    problems = [] if models or may_lack_models or is_open else rules.no_models(models)
+    if (models or may_lack_models) and not is_open:
         problems += rules.unknown_default(None if config.default_model_id in names else config.default_model_id, models)
     problems += [problem for problem in rules.unknown_drafts(models) if _draft(problem, models) not in names]
     problems += [
         problem
         for problem in rules.unknown_models_of_keys(config.server, models)
-        if _model_of_key(problem, config) not in names
+        if not is_open and _model_of_key(problem, config) not in names
     ]
     return [
         *problems,

@@ -12,7 +12,7 @@ from modelyard.config.schema import Config
 
 # Keys of a model that do not affect its engine.
 _WITHOUT_ENGINE = frozenset(
-    {"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id", "mcp"}
+    {"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id", "mcp", "system"}
 )
 
 # Keys of [memory] that the yard applies, and no engine.

@@ -25,6 +25,7 @@ from modelyard.config.names import (
     Isolation,
     Kind,
     Load,
+    Origin,
     ReasoningFormatName,
     SplitMode,
     ToolFormatName,
@@ -323,6 +324,10 @@ class Model(Table):
         default=None,
         description="Names of the MCP servers whose tools the model may call. Unset: all. `[]`: none.",
     )
+    system: _Text | None = Field(
+        default=None,
+        description="System message of conversations that begin with none of their own. Unset: they have none.",
+    )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
@@ -331,6 +336,7 @@ class Model(Table):
 
     _reference: ModelReference = PrivateAttr()
     _short_id: str = PrivateAttr()
+    _origin: Origin = PrivateAttr(default="configured")
 
     @field_validator("chat_template")
     @classmethod
@@ -346,6 +352,15 @@ class Model(Table):
     def reference(self) -> ModelReference:
         """What ``model_id`` means."""
         return self._reference
+
+    @property
+    def origin(self) -> Origin:
+        """Who named the model: the configuration, a request that added it, or a search of this machine."""
+        return self._origin
+
+    def mark_origin(self, origin: Origin) -> None:
+        """Note who named the model, before it becomes part of a configuration."""
+        self._origin = origin
 
     @property
     def source(self) -> str:

@@ -64,6 +64,8 @@ ReasoningFormatName = Literal[
 ]
 
 Load = Literal["startup", "on-demand"]
+Origin = Literal["configured", "added", "discovered"]
+StoreName = Literal["all", "huggingface", "ollama", "lmstudio", "llama.cpp", "gpt4all"]
 Isolation = Literal["auto", "thread", "process"]
 KvKeep = Literal["off", "memory", "disk"]
 KvType = Literal["f16", "q8_0"]

@@ -24,6 +24,7 @@ from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
 from modelyard.config.counts import TOKENS_EXAMPLES, read_tokens
+from modelyard.config.discover import Discover
 from modelyard.config.hub import TOKEN_SOURCE_WORDING, check_sibling, check_token_source
 from modelyard.config.mcp import Mcp
 from modelyard.config.model import Model, list_apart
@@ -205,6 +206,7 @@ class Config(Table):
     runtime: Runtime = Field(default=Runtime(), description="How many sequences each engine holds.")
     memory: Memory = Field(default=Memory(), description="How much memory the models may take.")
     hub: Hub = Field(default=Hub(), description="Where models come from that are named by a Hugging Face id.")
+    discover: Discover = Field(default=Discover(), description="Where further models are looked for.")
     mcp: Mcp = Field(default=Mcp(), description="The tools that models call while they answer.")
     models: _List[Model] = Field(default=(), description="The models, one table each.")
 

@@ -26,10 +26,12 @@ class ModelDirectory:
         self.router = router(config)
         self.followers: list[Callable[[Config], None]] = []
         self.residency_names = {model.id: ResidencyName(model.id) for model in config.models}
+        self._systems = _systems(config)
 
     def replace_config(self, config: Config) -> None:
         """Route requests by ``config`` from now on; all of its models must be in ``residency_names``."""
         self.config, self.router = config, router(config)
+        self._systems = _systems(config)
         for follow in self.followers:
             follow(config)
 
@@ -42,6 +44,10 @@ class ModelDirectory:
         model = self.router.route(name)
         return next(entry for entry in self.config.models if entry.id == model)
 
+    def system_of(self, model: str) -> str | None:
+        """Return the system message of a model, by id, for conversations that have none; None without one."""
+        return self._systems.get(model)
+
     def is_known(self, name: str) -> bool:
         """Whether the caller may know of a model of that name, if there is one."""
         caller, model = self.caller(), self.router.resolve(name)
@@ -52,3 +58,7 @@ class ModelDirectory:
         caller = current_caller()
         self.router.describe_models_to(caller)
         return caller
+
+
+def _systems(config: Config) -> dict[str, str]:
+    return {model.id: model.system for model in config.models if model.system is not None}

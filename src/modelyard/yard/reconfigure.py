@@ -105,8 +105,11 @@ async def reconfigure(
         factory.specs[name] = ModelSpec(config, models[model])
     for model, old in refitted.items():
         factory.fitter.keep_quant(old, fresh[model])
+    # Models that were found are sized when they are asked for, as those of the start are that are loaded on demand: one
+    # that does not fit must not keep others out.
+    unsized = {fresh[model] for model in changes.added if models[model].origin == "discovered"}
     try:
-        footprints = await factory.check(list(fresh.values()))
+        footprints = await factory.check([name for name in fresh.values() if name not in unsized])
     except BaseException:
         _undo(factory, fresh.values(), budget, devices)
         raise
@@ -131,7 +134,8 @@ async def reconfigure(
     for name in fresh.values():
         spec = factory.specs[name]
         controller.feed(ModelAdded(name, model_policy(config, spec.model)))
-        controller.feed(Sized(name, footprints[name][0], footprints[name][1:]))
+        if name not in unsized:
+            controller.feed(Sized(name, footprints[name][0], footprints[name][1:]))
     for model in changes.retuned:
         name = directory.residency_names[model]
         factory.specs[name] = factory.fitter.retuned(name, ModelSpec(config, models[model]))

@@ -18,6 +18,7 @@ from modelyard.yard.requests.model_names import ModelId, ResidencyName
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.plain_excess import refuse_plain_excess
 from modelyard.yard.requests.requests import Request, WaitOptions
+from modelyard.yard.requests.system_message import with_system
 from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.state import RequestId
@@ -88,6 +89,7 @@ class RequestSubmitter:
         caller.check_answer(request.max_tokens)
         if residency_name not in self._controller.state.models:
             raise ModelUnloaded(model)
+        request = replace(request, prompt=with_system(request.prompt, self._directory.system_of(model)))
         profile = self._controller.profiles.get(residency_name)
         refuse_plain_excess(request.prompt, None if profile is None else profile.context_length)
         wait, priority = self._wait_options(residency_name, request.wait_options, caller)

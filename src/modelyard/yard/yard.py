@@ -26,6 +26,7 @@ from modelyard.yard.reconfigure import Reconfiguration, reconfigure
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
+from modelyard.yard.requests.system_message import with_system
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.events import DeviceBudgetsChanged, Outdated
 from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
@@ -236,6 +237,7 @@ class Yard:
             UnsupportedOperation: it is a chat, and the model has no template for one.
         """
         model = self.directory.router.route(request.model)
+        request = replace(request, prompt=with_system(request.prompt, self.directory.system_of(model)))
 
         def make_message(sequence: SequenceId, _priority: int) -> Tokenize:
             return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
@@ -445,17 +447,31 @@ class Yard:
                 changed.
         """
         async with self._reconfiguring:
-            await self._list_devices(config)
-            self._follow_devices(self.controller)
-            return await reconfigure(
-                self.directory,
-                self.factory,
-                self.controller,
-                config,
-                self.available_bytes,
-                self._devices,
-                dry_run=dry_run,
-            )
+            return await self._reconfigure(config, dry_run=dry_run)
+
+    async def revise(self, change: Callable[[Config], Config]) -> Reconfiguration:
+        """Serve what ``change`` returns for the configuration in force: see ``reconfigure``.
+
+        Unlike there, no other change can come between reading the configuration and replacing it.
+
+        Raises:
+            ConfigError: as ``reconfigure``, and what ``change`` raises.
+        """
+        async with self._reconfiguring:
+            return await self._reconfigure(change(self.config), dry_run=False)
+
+    async def _reconfigure(self, config: Config, *, dry_run: bool) -> Reconfiguration:
+        await self._list_devices(config)
+        self._follow_devices(self.controller)
+        return await reconfigure(
+            self.directory,
+            self.factory,
+            self.controller,
+            config,
+            self.available_bytes,
+            self._devices,
+            dry_run=dry_run,
+        )
 
     # Parts
 

@@ -23,7 +23,7 @@ from modelyard.config import Config, default_model
 from modelyard.config.tables import TABLES
 from modelyard.errors import PortUnavailable
 from support.gguf_writer import tiny_model, write
-from unit.hub.sources.test_ollama_store import LIBRARY, Store
+from support.ollama_files import LIBRARY, OllamaFiles
 
 
 def modelyard(*args: str) -> tuple[int, str]:
@@ -140,7 +140,7 @@ def test_a_model_is_an_argument_or_an_option_in_every_command(command: str, form
 
 def test_a_model_of_ollama_brings_its_parameters(tmp_path: Path, served: list[Config]) -> None:
     parameters = b'{"temperature": 0.2, "num_ctx": 1234, "repeat_penalty": 1.1, "stop": ["x"]}'
-    Store(tmp_path / "ollama").add(*LIBRARY, "qwen3", "4b", model=b"GGUF", params=parameters)
+    OllamaFiles(tmp_path / "ollama").add(*LIBRARY, "qwen3", "4b", model=b"GGUF", params=parameters)
     assert modelyard("serve", "ollama:qwen3:4b")[0] == OK
     (model,) = served[0].models
     assert model.id == "qwen3:4b"

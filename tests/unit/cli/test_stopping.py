@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
@@ -68,8 +69,9 @@ async def test_a_stop_does_not_wait_for_the_headers_of_models(monkeypatch: pytes
     stop = Stop(None)
     stop.request()
     survey = asyncio.create_task(asyncio.Event().wait())
+    searching = SimpleNamespace(until_looked=asyncio.Event().wait)
     async with asyncio.timeout(20):
-        await server._await_survey(survey, stop)  # type: ignore[arg-type]
+        await server._await_survey(survey, searching, stop)  # type: ignore[arg-type]
     survey.cancel()
 
 

@@ -161,6 +161,7 @@ def test_every_key_reaches_the_configuration(write):
             isolation = "auto"
             draft = "smol"
             mcp = []
+            system = "Be brief."
             tool_format = "hermes"
             reasoning_format = "think"
             dtype = "f16"
@@ -197,6 +198,9 @@ def test_every_key_reaches_the_configuration(write):
             [hub]
             siblings = ["{repo}-GGUF"]
             token_source = "none"
+            [discover]
+            stores = ["ollama"]
+            folders = ["models"]
         """)
     )
     unset = {

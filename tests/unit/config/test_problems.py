@@ -199,7 +199,8 @@ def test_a_key_in_the_wrong_table_says_where_it_belongs(table, key, value, messa
         (
             None,
             "globl",
-            "unknown table [globl]. Known here: command, default_model_id, server, runtime, memory, hub, mcp, models.",
+            "unknown table [globl]. Known here: command, default_model_id, server, runtime, memory, hub, discover, "
+            "mcp, models.",
         ),
         ("models", "devices", "[[models]] 1 ('smol'): unknown table [models.devices]. Did you mean 'device'?"),
     ],

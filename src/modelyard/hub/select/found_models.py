@@ -13,8 +13,10 @@ from modelyard.hub.select.gguf import gguf_models
 from modelyard.hub.sources.demo_models import demo_models
 from modelyard.hub.sources.downloaded import Downloads
 from modelyard.hub.sources.folder import list_files
+from modelyard.hub.sources.gpt4all import gpt4all_folders
 from modelyard.hub.sources.hub_id import HubId
 from modelyard.hub.sources.huggingface import Hub
+from modelyard.hub.sources.llama_cpp_cache import llama_cpp_folder
 from modelyard.hub.sources.lm_studio import lm_studio_folders
 from modelyard.hub.sources.ollama_store import PREFIX, list_ollama_models
 
@@ -69,12 +71,18 @@ def find_ollama(home: Path, environment: Mapping[str, str]) -> Place:
 
 def find_lm_studio(home: Path, environment: Mapping[str, str]) -> Place:  # noqa: ARG001
     """Return the models that LM Studio has downloaded."""
-    folders, name = lm_studio_folders(home), "LM Studio"
-    try:
-        models = [path for folder in folders for path in _paths(folder, list_files(folder))]
-    except UnusableModel as unusable:
-        return Place(name, ", ".join(map(str, folders)), problem=str(unusable))
-    return Place(name, ", ".join(map(str, folders)), tuple(models))
+    return _of_folders("LM Studio", lm_studio_folders(home))
+
+
+def find_llama_cpp(home: Path, environment: Mapping[str, str]) -> Place:
+    """Return the models that llama.cpp has downloaded into its own cache."""
+    folder = llama_cpp_folder(home, environment)
+    return _of_folders("llama.cpp", [folder] if folder.is_dir() else [])
+
+
+def find_gpt4all(home: Path, environment: Mapping[str, str]) -> Place:
+    """Return the models that GPT4All has downloaded."""
+    return _of_folders("GPT4All", gpt4all_folders(home, environment))
 
 
 def find_demo(home: Path, environment: Mapping[str, str]) -> Place:  # noqa: ARG001
@@ -91,9 +99,20 @@ PLACES: Final[Mapping[str, Callable[[Path, Mapping[str, str]], Place]]] = {
     "huggingface": find_huggingface,
     "ollama": find_ollama,
     "lmstudio": find_lm_studio,
+    "llama.cpp": find_llama_cpp,
+    "gpt4all": find_gpt4all,
     "demo": find_demo,
 }
 """Name of a place on the command line -> what looks in it, given the user's home folder and the environment."""
+
+
+def _of_folders(name: str, folders: Sequence[Path]) -> Place:
+    where = ", ".join(map(str, folders))
+    try:
+        models = [path for folder in folders for path in _paths(folder, list_files(folder))]
+    except UnusableModel as unusable:
+        return Place(name, where, problem=str(unusable))
+    return Place(name, where, tuple(models))
 
 
 def _paths(folder: Path, files: Sequence[str]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from typing import Final
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.read import read_header
+from modelyard.hub.select.gguf import Shard, gguf_models
 from modelyard.hub.select.modalities import modalities_of
 from modelyard.hub.select.model_files import ModelFiles, stamps_before_reading
 from modelyard.hub.sources.converter_process import run_converter
@@ -71,6 +72,23 @@ def choose_projector(names: Sequence[str], model: str, mmproj: str | None = None
 def is_named_after(projector: str, model: str) -> bool:
     """Whether two names differ only in "mmproj" and the type, as mmproj-tiny-F16.gguf and tiny-Q4_K_M.gguf do."""
     return _base(projector) == _base(model) != ""
+
+
+def is_projector_certain(names: Sequence[str], model: str) -> bool:
+    """Whether the projector that ``choose_projector`` finds for a model is surely its own, where it finds one.
+
+    It is if it is named after the model, or if all models that it lies beside are the same one in several types. In a
+    folder of several models, one projector without such a name belongs to any of them.
+
+    Args:
+        names: files of the model's folder and of those below it, relative, with "/".
+        model: the file of the model among them.
+    """
+    chosen = choose_projector(names, model).name
+    if not chosen or is_named_after(chosen, model):
+        return True
+    shards = {name: Shard.parse(name) for name in gguf_models(names)}
+    return len({_base(f"{shard.stem}.gguf" if shard else name) for name, shard in shards.items()}) == 1
 
 
 def _base(name: str) -> str:

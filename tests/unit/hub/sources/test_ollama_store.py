@@ -2,60 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from modelyard.errors import UnusableModel
-from modelyard.hub.sources.ollama_store import list_ollama_models, read_ollama_model
-
-
-class Store:
-    """A store of Ollama in a folder of the test."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.environ = {"OLLAMA_MODELS": str(root)}
-
-    def add(self, *place: str, **layers: bytes) -> None:
-        """Add a model at ``place`` below the folder of manifests, with the contents of its layers by type."""
-        listed = []
-        (self.root / "blobs").mkdir(exist_ok=True, parents=True)
-        for kind, content in layers.items():
-            digest = hashlib.sha256(content).hexdigest()
-            (self.root / "blobs" / f"sha256-{digest}").write_bytes(content)
-            listed.append({"mediaType": f"application/vnd.ollama.image.{kind}", "digest": f"sha256:{digest}"})
-        self.write(json.dumps({"schemaVersion": 2, "layers": listed}), *place)
-
-    def write(self, manifest: str, *place: str) -> None:
-        """Write a manifest."""
-        path = self.root.joinpath("manifests", *place)
-        path.parent.mkdir(exist_ok=True, parents=True)
-        path.write_text(manifest)
-
-    def read(self, name: str) -> Any:
-        """Read a model."""
-        return read_ollama_model(name, self.environ)
-
-    def refusal(self, name: str) -> str:
-        """The error of reading a model."""
-        with pytest.raises(UnusableModel) as refused:
-            self.read(name)
-        return str(refused.value)
+from modelyard.hub.sources.ollama_store import list_ollama_models
+from support.ollama_files import LIBRARY, OllamaFiles
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(tmp_path)
+def store(tmp_path: Path) -> OllamaFiles:
+    return OllamaFiles(tmp_path)
 
 
-LIBRARY = ("registry.ollama.ai", "library")
-
-
-def test_a_model_is_read_with_its_projector_parameters_and_system_prompt(store: Store) -> None:
+def test_a_model_is_read_with_its_projector_parameters_and_system_prompt(store: OllamaFiles) -> None:
     layers = {"model": b"GGUF", "projector": b"GGUF2", "params": b'{"temperature": 0.5}', "system": b"Be brief."}
     store.add(*LIBRARY, "qwen3", "4b", **layers)
     model = store.read("ollama:qwen3:4b")
@@ -67,20 +27,20 @@ def test_a_model_is_read_with_its_projector_parameters_and_system_prompt(store: 
 
 
 @pytest.mark.parametrize("name", ["llama3.2", "ollama:llama3.2:latest", "ollama:library/llama3.2"])
-def test_the_default_tag_and_namespace_may_be_left_out(store: Store, name: str) -> None:
+def test_the_default_tag_and_namespace_may_be_left_out(store: OllamaFiles, name: str) -> None:
     store.add(*LIBRARY, "llama3.2", "latest", model=b"GGUF")
     assert store.read(name).path.read_bytes() == b"GGUF"
 
 
 @pytest.mark.parametrize("place", [("registry.ollama.ai", "me", "mine", "v1"), ("hf.co", "me", "mine", "v1")])
-def test_models_of_other_people_and_hosts_are_found(store: Store, place: tuple[str, ...]) -> None:
+def test_models_of_other_people_and_hosts_are_found(store: OllamaFiles, place: tuple[str, ...]) -> None:
     store.add(*place, model=b"GGUF")
     (name,) = list_ollama_models(store.environ)
     assert name == ("me/mine:v1" if place[0] != "hf.co" else "hf.co/me/mine:v1")
     assert store.read(name).path.read_bytes() == b"GGUF"
 
 
-def test_an_unknown_model_is_refused_with_those_that_are_there(store: Store) -> None:
+def test_an_unknown_model_is_refused_with_those_that_are_there(store: OllamaFiles) -> None:
     assert "OLLAMA_MODELS" in store.refusal("qwen3")
     store.add(*LIBRARY, "llama3.2", "latest", model=b"GGUF")
     store.add(*LIBRARY, "llama3.2", "1b", model=b"GGUF")
@@ -88,7 +48,7 @@ def test_an_unknown_model_is_refused_with_those_that_are_there(store: Store) -> 
     assert "It has: llama3.2, llama3.2:1b." in store.refusal("qwen3")
 
 
-def test_a_part_that_is_missing_is_named(store: Store) -> None:
+def test_a_part_that_is_missing_is_named(store: OllamaFiles) -> None:
     store.add(*LIBRARY, "qwen3", "latest", model=b"GGUF")
     for blob in (store.root / "blobs").iterdir():
         blob.unlink()
@@ -99,18 +59,18 @@ def test_a_part_that_is_missing_is_named(store: Store) -> None:
     "manifest",
     ["", "[]", '{"layers": 3}', '{"layers": [{"mediaType": "x", "digest": "sha256:../../etc/passwd"}]}', "[" * 100_000],
 )
-def test_a_damaged_manifest_is_refused(store: Store, manifest: str) -> None:
+def test_a_damaged_manifest_is_refused(store: OllamaFiles, manifest: str) -> None:
     store.write(manifest, *LIBRARY, "qwen3", "latest")
     assert "is damaged" in store.refusal("qwen3")
 
 
-def test_a_model_without_weights_in_gguf_or_with_an_adapter_is_refused(store: Store) -> None:
+def test_a_model_without_weights_in_gguf_or_with_an_adapter_is_refused(store: OllamaFiles) -> None:
     store.add(*LIBRARY, "cloud", "latest", params=b"{}")
     store.add(*LIBRARY, "tuned", "latest", model=b"GGUF", adapter=b"GGUF")
     assert "no weights in GGUF" in store.refusal("cloud")
     assert "adapter" in store.refusal("tuned")
 
 
-def test_parameters_that_are_no_json_are_refused(store: Store) -> None:
+def test_parameters_that_are_no_json_are_refused(store: OllamaFiles) -> None:
     store.add(*LIBRARY, "odd", "latest", model=b"GGUF", params=b"{")
     assert "is no JSON" in store.refusal("odd")
