@@ -163,7 +163,7 @@ def _without_surrogates(body: bytes) -> bytes:
     """Return ``body`` with lone surrogates replaced, or ``body`` itself if it has none."""
     kept: list[bytes] = []
     end = 0
-    if b"\\u" not in body and b"\xed" not in body:
+    if not (_holds(body, b"\\u") or _holds(body, b"\xed")):
         return body
     for start in range(0, len(body), PIECE_BYTES):
         border = start + PIECE_BYTES
@@ -178,6 +178,12 @@ def _without_surrogates(body: bytes) -> bytes:
                 kept += (body[end : half.start()], _REPLACEMENT)
                 end = half.end()
     return b"".join((*kept, body[end:])) if kept else body
+
+
+def _holds(body: bytes, part: bytes) -> bool:
+    """Whether ``part`` is in ``body``, which may be long."""
+    starts = range(0, len(body), PIECE_BYTES)
+    return any(body.find(part, start, start + PIECE_BYTES + len(part) - 1) >= 0 for start in starts)
 
 
 def _is_escaped(body: bytes, at: int) -> bool:

@@ -12,8 +12,9 @@ from starlette.types import Scope
 from modelyard.api.serving.json_body import count_objects
 from modelyard.api.serving.request_memory import RequestMemoryLease
 
-MAX_BODIES_PARSED_AT_ONCE: Final = 2
-"""Long bodies that are parsed at the same time. More would only compete for the interpreter's lock."""
+MAX_BODIES_PARSED_AT_ONCE: Final = 1
+"""Long bodies that are parsed at the same time. More would only compete for the interpreter's lock, also with the event
+loop, and a check of 50,000 objects holds it for 0.1 s."""
 
 MAX_INLINE_BYTES: Final = 1 << 16
 """Bytes of a body that is parsed on the event loop: that takes a millisecond, less than a switch to a thread costs."""

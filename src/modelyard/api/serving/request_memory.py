@@ -35,10 +35,16 @@ def request_memory_bytes(machine_bytes: int) -> int:
     return max(MIN_BYTES, machine_bytes // MACHINE_SHARE)
 
 
+_Waiting = tuple["RequestMemoryLease", int, asyncio.Future[None]]
+"""A lease, the bytes in all that it shall have, and what is set when it has them."""
+
+
 class RequestMemory:
     """Counts the memory of requests; a request that would exceed the limit waits in a first-in-first-out queue.
 
-    A request that needs more than the limit proceeds when no other request holds memory.
+    A request that needs more than the limit proceeds when no other request holds memory. Where all that hold memory
+    wait for more, one of them that fits goes first, and else the last of them is refused: nobody else would give any
+    back.
 
     Args:
         limit: bytes for all requests.
@@ -54,7 +60,7 @@ class RequestMemory:
         self.object_bytes = max(OBJECT_BYTES, limit // MAX_OBJECTS_HELD)
         self.used = 0
         self._max_wait_s = max_wait_s
-        self._queue: deque[tuple[RequestMemoryLease, int, asyncio.Future[None]]] = deque()
+        self._queue: deque[_Waiting] = deque()
 
     def lease(self) -> RequestMemoryLease:
         """Return an empty lease for one request; its context must be left when the request ends."""
@@ -64,7 +70,8 @@ class RequestMemory:
         """Grow ``lease`` to ``size`` bytes in all.
 
         Raises:
-            ServerOverloaded: the memory did not become free within ``max_wait_s``.
+            ServerOverloaded: the memory did not become free within ``max_wait_s``, or all that hold memory wait for
+                more.
         """
         if size <= max(lease.size, FREE_BYTES):
             return
@@ -74,6 +81,7 @@ class RequestMemory:
         granted = asyncio.get_running_loop().create_future()
         entry = (lease, size, granted)
         self._queue.append(entry)
+        self._end_deadlock()
         try:
             async with asyncio.timeout(self._max_wait_s):
                 await granted
@@ -91,10 +99,29 @@ class RequestMemory:
 
     def _admit(self) -> None:
         while self._queue and self._has_room(*self._queue[0][:2]):
-            lease, size, granted = self._queue.popleft()
-            self._resize(lease, size)
-            if not granted.done():
-                granted.set_result(None)
+            self._grant(self._queue[0])
+        self._end_deadlock()
+
+    def _grant(self, entry: _Waiting) -> None:
+        lease, size, granted = entry
+        self._queue.remove(entry)
+        self._resize(lease, size)
+        if not granted.done():
+            granted.set_result(None)
+
+    def _end_deadlock(self) -> None:
+        """Serve or refuse one of those that wait, where nobody else holds memory."""
+        holders = [entry for entry in self._queue if entry[0].size]
+        if not holders or sum(lease.size for lease, _, _ in holders) < self.used:
+            return
+        for entry in holders:
+            if self._has_room(*entry[:2]):
+                self._grant(entry)
+                return
+        last = holders[-1]
+        self._queue.remove(last)
+        if not last[2].done():
+            last[2].set_exception(ServerOverloaded(self.limit))
 
     def _has_room(self, lease: RequestMemoryLease, size: int) -> bool:
         others = self.used - lease.size

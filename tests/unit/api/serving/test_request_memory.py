@@ -97,3 +97,35 @@ async def test_a_lease_grows_and_shrinks_by_what_a_request_has_beside_its_body()
         await lease.add(20 * MIB)
         lease.give_back(15 * MIB)
         assert memory.used == 15 * MIB
+
+
+async def test_where_all_that_hold_memory_wait_for_more_the_last_is_refused_at_once() -> None:
+    memory = RequestMemory(LIMIT)
+    with memory.lease() as first, memory.lease() as second:
+        await first.grow(50 * MIB)
+        await second.grow(50 * MIB)
+
+        async def grow_second() -> None:
+            with second:
+                await second.grow(80 * MIB)
+
+        growing = asyncio.create_task(first.grow(80 * MIB))
+        refused = asyncio.create_task(grow_second())
+        with pytest.raises(ServerOverloaded, match="100 MiB"):
+            await asyncio.wait_for(refused, 5)
+        await asyncio.wait_for(growing, 5)
+        assert memory.used == 80 * MIB
+
+
+async def test_of_those_that_hold_memory_and_wait_one_that_fits_goes_before_its_turn() -> None:
+    memory = RequestMemory(LIMIT)
+    with memory.lease() as first, memory.lease() as second, memory.lease() as third:
+        await second.grow(40 * MIB)
+        waiting = asyncio.create_task(first.grow(80 * MIB))
+        await asyncio.sleep(0)
+        await asyncio.wait_for(second.grow(90 * MIB), 5)
+        other = asyncio.create_task(third.grow(10 * MIB))
+        await asyncio.sleep(0)
+        assert (waiting.done(), other.done()) == (False, False)
+        memory.shrink(second, 0)
+        await asyncio.gather(waiting, other)
