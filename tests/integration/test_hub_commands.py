@@ -20,7 +20,7 @@ import pytest
 from filelock import FileLock
 
 from modelyard.cli import main
-from modelyard.hub import ConvertedModels, FileRequest, Hub, Stores, resolve
+from modelyard.hub import ConvertedModels, Downloads, FileRequest, Hub, Stores, resolve
 from support.gguf_writer import U32, tiny_model
 from support.hub import LoopbackHub, serving_hub
 
@@ -372,3 +372,38 @@ def test_layers_on_the_command_line_are_those_of_the_configuration(shell: Shell)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     both = shell.run("run", "-m", "org/tiny", "--cpu", "-n", "4", "-i", "Hi")
     assert "--cpu keeps all models on the CPU" in both.stderr
+
+
+def test_a_search_shows_repositories_with_their_quantisations_and_what_fits(shell: Shell, hub: LoopbackHub) -> None:
+    published(hub)
+    hub.add("org/huge-tiny", {"a-Q8_0-00001-of-00002.gguf": b"", "a-Q8_0-00002-of-00002.gguf": b""})
+    hub.repositories["org/huge-tiny"].size = lambda _: 10**15  # type: ignore[method-assign]
+    found = {each["repository"]: each for each in json.loads(shell.out("search", "tiny", "--json"))}
+    assert set(found) == {"org/tiny-GGUF", "org/huge-tiny"}
+    assert [(each["name"], each["fits"]) for each in found["org/tiny-GGUF"]["quantizations"]] == [
+        ("Q4_K_M", True),
+        ("Q8_0", True),
+    ]
+    (huge,) = found["org/huge-tiny"]["quantizations"]
+    assert (huge["fits"], huge["size_bytes"], len(huge["files"])) == (False, 2 * 10**15, 2)
+    said = shell.out("search", "tiny", "--limit", "2")
+    assert "modelyard run org/tiny-GGUF" in said
+    assert shell.out("search", "nobody-has-this") == "The hub has no model in GGUF for 'nobody-has-this'.\n"
+
+
+def test_one_quantisation_of_a_repository_is_deleted_and_the_other_stays(shell: Shell, hub: LoopbackHub) -> None:
+    published(hub)
+    shell.out("pull", "org/tiny-GGUF:q4_k_m")
+    shell.out("pull", "org/tiny-GGUF:q8_0")
+    said = shell.out("rm", "org/tiny-GGUF:q8_0", "--yes")
+    assert said == "Deleted tiny-Q8_0.gguf of org/tiny-GGUF: 12 MB are free again.\n"
+    assert Downloads(shell.cache).files("org/tiny-GGUF") == ["tiny-Q4_K_M.gguf"]
+    assert shell.run("rm", "org/tiny-GGUF:q8_0", "--yes").returncode == 4
+    assert shell.out("rm", "hf.co/org/tiny-GGUF", "--yes").startswith("Deleted org/tiny-GGUF")
+    assert Downloads(shell.cache).list() == []
+
+
+def test_models_of_ollama_are_not_deleted(shell: Shell) -> None:
+    refused = shell.run("rm", "ollama:llama3.2", "--yes")
+    assert refused.returncode == 4
+    assert "ollama rm llama3.2" in refused.stderr

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 _PIECE = 1 << 14
 
@@ -112,12 +112,19 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.authorizations.add(self.headers.get("Authorization"))
         self.hub.requests.append((self.command, path, self.headers.get("Range", "")))
         parts = path.strip("/").split("/")
-        if parts[:2] == ["api", "models"]:
+        if parts == ["api", "models"]:
+            self._search(parse_qs(urlsplit(self.path).query).get("search", [""])[0])
+        elif parts[:2] == ["api", "models"]:
             self._api("/".join(parts[2:4]), parts[4:], body)
         elif len(parts) > 4 and parts[2] == "resolve":
             self._file("/".join(parts[:2]), parts[3], "/".join(parts[4:]))
         else:
             self._error(404, "EntryNotFound", f"no route {path}")
+
+    def _search(self, words: str) -> None:
+        """Repositories whose name has all words; the first ones that were added are downloaded most."""
+        found = [repo for repo in self.hub.repositories if all(word in repo.lower() for word in words.lower().split())]
+        self._json([{"id": repo, "downloads": 1000 // (n + 1), "tags": ["gguf"]} for n, repo in enumerate(found)])
 
     def _find(self, repo: str, revision: str) -> Repository | None:
         found = self.hub.repositories.get(repo)

@@ -93,9 +93,38 @@ def delete_model(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
 ) -> None:
     """Delete a converted model, or all downloaded revisions of a repository."""
+    remove(model, yes=yes)
+
+
+def remove(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="Name of the model in the list of modelyard cache list; org/name:Q4_K_M is one of its files.",
+            autocompletion=_cached_names,
+        ),
+    ],
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Delete without confirmation.")] = False,
+) -> None:
+    """Delete a downloaded model, or one quantisation of it, or a converted model.
+
+    Models of Ollama, LM Studio and other programs are deleted by these.
+    """
     from modelyard.cli.tables import size
+    from modelyard.config.model_reference import parse_model_reference
 
     rows = _rows()
+    reference = parse_model_reference(model)
+    if reference.kind == "hub" and model not in {name for row in rows for name in row.names}:
+        model = reference.source
+        if reference.quant is not None:
+            _remove_quantisation(reference.source, reference.quant, yes=yes)
+            return
+    elif reference.kind == "ollama":
+        raise UnusableModel(
+            f"'{model}' is Ollama's, and Modelyard changes nothing there. Write: ollama rm {reference.id}"
+        )
     matches = [row for row in rows if model in row.names]
     if len(matches) > 1:
         names = ", ".join(row.names[0] for row in matches)
@@ -108,6 +137,22 @@ def delete_model(
         typer.confirm(f"Delete {model} ({size(row.size_bytes)}, {row.description})?", abort=True)
     row.delete()
     print_result(f"Deleted {model}: {size(row.size_bytes)} are free again.")
+
+
+def _remove_quantisation(repo: str, quant: str, *, yes: bool) -> None:
+    """Delete the files of one quantisation of a repository; the others stay."""
+    from modelyard.cli.tables import size
+    from modelyard.hub import Downloads, choose_gguf
+
+    downloads = Downloads()
+    names = downloads.files(repo)
+    if not any(name.lower().endswith(".gguf") for name in names):
+        raise UnusableModel(f"'{repo}' is not in the cache with a file in GGUF. `modelyard cache list` shows what is.")
+    chosen = choose_gguf(names, quant).names
+    if not yes:
+        typer.confirm(f"Delete {', '.join(chosen)} of {repo}?", abort=True)
+    freed = downloads.delete_files(repo, chosen)
+    print_result(f"Deleted {', '.join(chosen)} of {repo}: {size(freed)} are free again.")
 
 
 def _rows() -> list[_Row]:

@@ -153,7 +153,21 @@ COMMANDS: Final = (
         "modelyard.cli.client.pull:pull",
         "Download a model without loading it.",
         FILES,
-        examples=("modelyard pull small", "modelyard pull org/model-GGUF --quant q4_k_m"),
+        examples=("modelyard pull small", "modelyard pull org/model-GGUF:q4_k_m"),
+    ),
+    Command(
+        "search",
+        "modelyard.cli.search:search",
+        "Find models on the Hugging Face Hub.",
+        FILES,
+        examples=("modelyard search qwen3 4b", "modelyard search gemma --limit 3 --json"),
+    ),
+    Command(
+        "rm",
+        "modelyard.cli.cache:remove",
+        "Delete a downloaded model.",
+        FILES,
+        examples=("modelyard rm Qwen/Qwen3-4B-GGUF", "modelyard rm org/model-GGUF:q8_0 --yes"),
     ),
     Command(
         "check",

@@ -9,7 +9,7 @@ _SERVE = "Write: modelyard serve MODEL"
 _RUN = "Write: modelyard run MODEL"
 _PULL = "Write: modelyard pull MODEL"
 _SHOW = "Write: modelyard show MODEL, for a model of a running server, or modelyard resolve MODEL"
-_DELETE = "Write: modelyard cache delete MODEL"
+_DELETE = "Write: modelyard rm MODEL"
 _CONFIG = "Models are described in a TOML file (docs/config.md): modelyard serve models.toml"
 
 COMMANDS: Final[Mapping[str, str]] = {
@@ -19,7 +19,6 @@ COMMANDS: Final[Mapping[str, str]] = {
     "runtime": "llama.cpp is part of the installation: modelyard doctor shows its version and its devices.",
     "llama-cli": f"{_RUN} 'question'.",
     "download": f"{_PULL}.",
-    "rm": f"{_DELETE}.",
     "remove": f"{_DELETE}.",
     "delete": f"{_DELETE}.",
     "cp": "Give a model a second name with aliases in a TOML file (docs/config.md).",
@@ -42,7 +41,6 @@ COMMANDS: Final[Mapping[str, str]] = {
     "push": "Upload with the hub's own command: hf upload.",
     "login": "Log in to the Hugging Face Hub with its own command: hf auth login.",
     "signin": "Log in to the Hugging Face Hub with its own command: hf auth login.",
-    "search": "Search at https://huggingface.co/models?library=gguf, and name a model as org/name.",
     "convert": "serve converts safetensors by itself; to keep a file, write: modelyard quantize MODEL -o FILE.gguf.",
     "config": f"{_CONFIG}.",
     "status": "Write: modelyard ps.",

@@ -219,7 +219,7 @@ REFUSALS = [
     ("sever", "'sever' is not a command. Did you mean 'serve'?"),
     ("SERVE", "'SERVE' is not a command. Did you mean 'serve'?"),
     ("smol.gguf", "'smol.gguf' is not a command. To serve it, write: modelyard serve smol.gguf"),
-    ("rm x", "'rm' is not a command. Write: modelyard cache delete MODEL."),
+    ("delete x", "'delete' is not a command. Write: modelyard rm MODEL."),
     ("cache lst", "'lst' is not a command. Did you mean 'list'?"),
     ("help srve", "'srve' is not a command. Did you mean 'serve'?"),
     ("serve a.gguf -ngl 99", "-ngl is not an option of serve. Layers on an accelerator are --device-layers"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from modelyard.errors import UnusableModel
 
 if TYPE_CHECKING:
-    from huggingface_hub import CachedRepoInfo, HFCacheInfo
+    from huggingface_hub import CachedRepoInfo, CachedRevisionInfo, HFCacheInfo
 
 # Time in which a lock file that no process holds is surely acquired.
 _LOCK_TIMEOUT_S: Final = 0.05
@@ -82,15 +82,50 @@ class Downloads:
         scan = self._scan()
         folder = self.folder / _folder_name(repo)
         if scan is not None:
-            revisions = [
-                rev.commit_hash for cached in _models(scan) if cached.repo_id == repo for rev in cached.revisions
-            ]
+            revisions = [revision.commit_hash for revision in _revisions(scan, repo)]
             scan.delete_revisions(*revisions).execute()
         # Removes a download that was interrupted before its first revision. Files that huggingface_hub cannot remove,
         # it only logs.
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             raise UnusableModel(f"{folder} cannot be removed. Check its permissions.")
+
+    def files(self, repo: str) -> Sequence[str]:
+        """Return the names of the files that are downloaded of a repository, of any revision, with "/"."""
+        scan = self._scan()
+        return sorted(
+            {
+                file.file_path.relative_to(revision.snapshot_path).as_posix()
+                for revision in _revisions(scan, repo)
+                for file in revision.files
+            }
+        )
+
+    def delete_files(self, repo: str, names: Collection[str]) -> int:
+        """Remove files of a repository, of all of its revisions, and return the bytes that are free again.
+
+        Contents that another file of the repository has, too, are kept.
+
+        Raises:
+            UnusableModel: the repository is being downloaded, or a file cannot be removed.
+        """
+        if self._is_being_downloaded(repo):
+            raise UnusableModel(f"'{repo}' is being downloaded by another process. Try again later.")
+        gone: dict[Path, int] = {}
+        kept: set[Path] = set()
+        try:
+            for revision in _revisions(self._scan(), repo):
+                for file in revision.files:
+                    if file.file_path.relative_to(revision.snapshot_path).as_posix() in names:
+                        gone[file.blob_path] = file.size_on_disk
+                        file.file_path.unlink(missing_ok=True)
+                    else:
+                        kept.add(file.blob_path)
+            for blob in gone.keys() - kept:
+                blob.unlink(missing_ok=True)
+        except OSError as error:
+            raise UnusableModel(f"{error.filename} cannot be removed: {error.strerror}.") from error
+        return sum(size for blob, size in gone.items() if blob not in kept)
 
     def _scan(self) -> HFCacheInfo | None:
         from huggingface_hub import scan_cache_dir
@@ -115,6 +150,11 @@ class Downloads:
                 # A lock of another user; delete() reports files that it cannot remove.
                 continue
         return False
+
+
+def _revisions(scan: HFCacheInfo | None, repo: str) -> Iterator[CachedRevisionInfo]:
+    if scan is not None:
+        yield from (rev for cached in _models(scan) if cached.repo_id == repo for rev in cached.revisions)
 
 
 def _models(scan: HFCacheInfo) -> Iterator[CachedRepoInfo]:

@@ -79,6 +79,26 @@ class Hub:
             base_models=_base_models(info),
         )
 
+    def search(self, words: str, limit: int) -> Sequence[tuple[str, int]]:
+        """Return repositories with models in GGUF that the words find, the most downloaded first, with their downloads.
+
+        Raises:
+            RepositoryUnavailable: the hub cannot be asked.
+        """
+        from huggingface_hub import HfApi
+
+        if self._is_offline:
+            raise RepositoryUnavailable("offline", "The hub is searched online only. Unset HF_HUB_OFFLINE.")
+        try:
+            api = HfApi(endpoint=self._endpoint, token=self._token)
+            found = list(api.list_models(search=words, filter="gguf", sort="downloads", limit=limit))
+        except Exception as failure:
+            problem = _explain(HubId(words), failure, self._endpoint)
+            if problem is None:
+                raise
+            raise problem from failure
+        return [(model.id, model.downloads or 0) for model in found]
+
     def fetch(self, listing: Listing, names: Sequence[str], on_progress: OnProgress) -> Path:
         """Download files of a repository that are not on this machine yet, and return their folder.
 
