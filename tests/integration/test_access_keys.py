@@ -226,6 +226,7 @@ NEEDED = {
         ("POST", "/api/push"),
         ("DELETE", "/api/delete"),
         ("POST", "/api/blobs/{digest}"),
+        ("GET", "/api/blobs/{digest}"),
         ("POST", "/models/unload"),
         ("POST", "/v1/config/reload"),
     },

@@ -50,11 +50,13 @@ from modelyard.api.serving.request_memory import RequestMemory, request_memory_b
 from modelyard.api.ui.files import UI_FOLDER, read_files
 from modelyard.api.ui.routes import page_router
 from modelyard.config import AccessKey, Config, Server, is_loopback
+from modelyard.config.added import AddedModels
 from modelyard.config.reader import ConfigReader
 from modelyard.mcp.connection import ServerStatus
 from modelyard.system.memory import total_bytes
 from modelyard.system.own_names import own_names
 from modelyard.version import __version__
+from modelyard.yard.additions import Additions
 from modelyard.yard.yard import Yard
 
 # The routers in the order of the API's description, which is also the order in which paths are matched.
@@ -77,6 +79,7 @@ _ROUTERS: Final = (
     ollama.router,
     ollama.json_router,
     model_management.router,
+    model_management.upload_router,
     # Its path is one that the path of a model would match.
     history.router,
     models.router,
@@ -131,6 +134,7 @@ def create_app(
     agent: Agent | None = None,
     mcp_statuses: Callable[[], Sequence[ServerStatus]] = tuple,
     ui_folder: Path = UI_FOLDER,
+    added: AddedModels | None = None,
 ) -> FastAPI:
     """Return the ASGI application that serves ``yard``, by the ``[server]`` table of its configuration.
 
@@ -148,6 +152,7 @@ def create_app(
         agent: has the tools that the server runs when models call them; None: there are none.
         mcp_statuses: returns the states of the MCP servers.
         ui_folder: has the files of the page at /ui.
+        added: keeps the models that requests add; None: requests cannot add any.
     """
     server, http_metrics = yard.config.server, HttpMetrics()
     app = _Application(title="Modelyard", version=__version__, docs_url=None, redoc_url=None, lifespan=_lifespan)
@@ -159,6 +164,7 @@ def create_app(
     app.state.services = Services(yard, MediaLoader(yard), agent)
     app.state.mcp = mcp.McpEndpoint(app.state.services)
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
+    app.state.additions = None if added is None else Additions(yard, added)
     app.state.log_ring = log_ring
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
     routers = [*_ROUTERS, page_routes(), *([mcp.router] if yard.config.mcp.serve else [])]

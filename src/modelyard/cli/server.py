@@ -25,6 +25,7 @@ from modelyard.cli.loading import follow_loads, start_visibly
 from modelyard.cli.log import ServerLog
 from modelyard.cli.stopping import Stop, forced_line, stop_line
 from modelyard.config import AccessKey, Config, missing_ids
+from modelyard.config.added import AddedModels, added_folder
 from modelyard.config.reader import ConfigReader
 from modelyard.errors import ConfigError, ModelyardError
 from modelyard.inprocess.async_model import AsyncModel
@@ -105,8 +106,12 @@ async def _serve(
 ) -> bool:
     """Serve until a signal stops it; return whether a second signal has cut off what the stop waited for."""
     discovery = Discovery()
+    folder = added_folder(file)
+    added = None if folder is None else AddedModels(folder)
+    if added is not None:
+        config = await asyncio.to_thread(added.served, config)
     if read_config is not None:
-        read_config = _with_discovered(discovery, read_config)
+        read_config = _with_others(discovery, added, read_config)
         if tls is not None:
             read_config = _with_renewed_certificate(tls, read_config)
     stop = Stop(link)
@@ -144,6 +149,7 @@ async def _serve(
                 log_ring=log.ring,
                 agent=model.agent,
                 mcp_statuses=lambda: model.mcp_servers,
+                added=added,
             )
             close_store = partial(api.close_app, app)
             server = HttpServer(
@@ -313,9 +319,16 @@ def _signals_handled(stop: Stop, reload: Callable[[], None] | None, link: Superv
         yield
 
 
-def _with_discovered(discovery: Discovery, read_config: Callable[[], Config]) -> Callable[[], Config]:
-    """Return a function that reads the configuration, and adds the models that were found on this machine."""
-    return lambda: discovery.served(read_config())
+def _with_others(
+    discovery: Discovery, added: AddedModels | None, read_config: Callable[[], Config]
+) -> Callable[[], Config]:
+    """Return a function that reads the configuration, and puts the models that were added or found behind its own."""
+
+    def read() -> Config:
+        config = read_config()
+        return discovery.served(config if added is None else added.served(config))
+
+    return read
 
 
 def _with_renewed_certificate(tls: Certificate, read_config: Callable[[], Config]) -> Callable[[], Config]:

@@ -24,12 +24,13 @@ def with_models(config: Config, models: Sequence[Model]) -> Config:
 
     Args:
         config: the configuration.
-        models: the others; each has an alias. One with a name of another model before it is left out.
+        models: the others; each has an alias. One with a name of another model before it is left out, but for a
+            common ``model_id``: the same weights may be served in several ways.
     """
     taken = {name for model in config.models for name in model.names}
     kept: list[Model] = []
     for model in models:
-        if taken.isdisjoint(model.names):
+        if taken.isdisjoint((model.id, *model.aliases)):
             taken.update(model.names)
             kept.append(model)
     # A single configured model is the default without being named, which further ones must not change.

@@ -105,9 +105,9 @@ async def reconfigure(
         factory.specs[name] = ModelSpec(config, models[model])
     for model, old in refitted.items():
         factory.fitter.keep_quant(old, fresh[model])
-    # Models that were found are sized when they are asked for, as those of the start are that are loaded on demand: one
-    # that does not fit must not keep others out.
-    unsized = {fresh[model] for model in changes.added if models[model].origin == "discovered"}
+    # Models that were found or added are sized when they are asked for, as those of the start are that are loaded on
+    # demand: one that does not fit must not keep others out, and one that is downloaded has no files yet.
+    unsized = {fresh[model] for model in changes.added if models[model].origin != "configured"}
     try:
         footprints = await factory.check([name for name in fresh.values() if name not in unsized])
     except BaseException:

@@ -6,10 +6,10 @@ Source: https://github.com/ggml-org/llama.cpp/blob/master/tools/server/README.md
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NoReturn
+from typing import Any, Final, Literal
 
 import orjson
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi import Request as HttpRequest
 from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -20,6 +20,7 @@ from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
 from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.errors import UnsupportedOperation
+from modelyard.yard.additions import Additions
 from modelyard.yard.stats.status import ModelStatus, Status
 
 _STATUS: Final[dict[Status, str]] = {"loaded": "loaded", "reloading": "loading", "unloaded": "unloaded"}
@@ -87,18 +88,38 @@ async def load_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[Tru
 async def unload_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
     """Free a model's memory after its requests are done. Idempotent."""
     report_ignored(http.scope, body)
-    await Services.of(http).yard.unload(body.model)
+    additions: Additions | None = http.app.state.additions
+    if additions is None or not await additions.cancel(body.model):
+        await Services.of(http).yard.unload(body.model)
     return {"success": True}
 
 
-@router.post("/models", include_in_schema=False, response_model=None)
-@router.delete("/models", include_in_schema=False, response_model=None)
+@router.post("/models", include_in_schema=False)
 @needs("admin", all_models=True)
-async def refuse_model_management(http: HttpRequest) -> NoReturn:
-    """Answer 400, whatever was sent."""
-    what = "fetches" if http.method == "POST" else "deletes"
-    raise UnsupportedOperation(
-        f"{http.method} /models: this server {what} no models on request. Add the model to [[models]] in the "
-        "configuration, or remove it there, and POST /v1/config/reload; `modelyard cache delete` frees the disk.",
-        "model",
-    )
+async def download_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
+    """Begin to download a model of the Hugging Face Hub; ``/models/unload`` gives it up."""
+    report_ignored(http.scope, body)
+    await _additions(http).pull(body.model, waits=False)
+    return {"success": True}
+
+
+@router.delete("/models", include_in_schema=False)
+@needs("admin", all_models=True)
+async def delete_router_model(
+    http: HttpRequest, model: str = Query(max_length=MAX_NAME_LENGTH)
+) -> dict[str, Literal[True]]:
+    """Remove a model that was added, and what was downloaded for it alone."""
+    await _additions(http).delete(model)
+    return {"success": True}
+
+
+def _additions(http: HttpRequest) -> Additions:
+    additions: Additions | None = http.app.state.additions
+    if additions is None:
+        what = "fetches" if http.method == "POST" else "deletes"
+        raise UnsupportedOperation(
+            f"{http.method} /models: this server {what} no models on request. Add the model to [[models]] in the "
+            "configuration, or remove it there, and POST /v1/config/reload; `modelyard rm` frees the disk.",
+            "model",
+        )
+    return additions

@@ -20,6 +20,12 @@ MAX_SMALL_BODY_BYTES: Final = 1 << 16
 """The limit of routes whose body only names a model, or that take none."""
 
 
+MAX_UPLOAD_BYTES: Final = 2**40
+"""The limit of files that are sent to be kept, which are written to the disk as they arrive."""
+
+_UPLOADS: Final = "/api/blobs/"
+
+
 class BodyIntake:
     """Refuses bodies of more than ``max_bytes``, and counts the others in ``memory``."""
 
@@ -29,7 +35,7 @@ class BodyIntake:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 413."""
-        if scope["type"] != "http":
+        if scope["type"] != "http" or scope["path"].startswith(_UPLOADS):
             await self._app(scope, receive, send)
             return
         declared = dict(scope["headers"]).get(b"content-length", b"0")

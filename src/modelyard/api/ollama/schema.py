@@ -311,3 +311,38 @@ class NamedModel(_Part):
 
     model: str = Field(default="", max_length=MAX_NAME_LENGTH)
     name: str = Field(default="", max_length=MAX_NAME_LENGTH)
+
+
+class PullRequest(NamedModel):
+    """The body of ``POST /api/pull``."""
+
+    known_extras: ClassVar[frozenset[str]] = frozenset({"insecure"})
+
+    stream: bool | None = None
+
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is a stream, as Ollama's is by default."""
+        return self.stream is not False
+
+
+class CopyRequest(_Part):
+    """The body of ``POST /api/copy``."""
+
+    source: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
+    destination: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
+
+
+class CreateRequest(PullRequest):
+    """The body of ``POST /api/create``: a base or files, and what is changed; or a Modelfile."""
+
+    from_: str = Field(default="", alias="from", max_length=MAX_NAME_LENGTH)
+    modelfile: str = ""
+    files: dict[str, str] | None = None
+    adapters: dict[str, str] | None = None
+    template: str = ""
+    license: str | list[str] | None = None
+    system: str = ""
+    parameters: dict[str, Any] | None = None
+    messages: list[Any] | None = None
+    quantize: str = ""

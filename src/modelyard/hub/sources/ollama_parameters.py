@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-# Ollama's parameters -> keys of [models.sampling]. Source: Ollama, docs/modelfile.mdx, PARAMETER.
-_SAMPLING: Final = {
+SAMPLING: Final = {
     "temperature": "temperature",
     "top_k": "top_k",
     "top_p": "top_p",
@@ -16,6 +15,7 @@ _SAMPLING: Final = {
     "frequency_penalty": "frequency_penalty",
     "seed": "seed",
 }
+"""Ollama's parameters -> keys of ``[models.sampling]``. Source: Ollama, docs/modelfile.mdx, PARAMETER."""
 
 
 def sampling_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def sampling_keys(parameters: Mapping[str, Any]) -> dict[str, Any]:
     numbers = {
         name: value for name, value in parameters.items() if isinstance(value, int | float) and type(value) is not bool
     }
-    return {key: numbers[name] for name, key in _SAMPLING.items() if name in numbers}
+    return {key: numbers[name] for name, key in SAMPLING.items() if name in numbers}
 
 
 def context_length(parameters: Mapping[str, Any]) -> int | None:
