@@ -3,12 +3,7 @@
 from __future__ import annotations
 
 import logging
-import os
-import sys
-import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Protocol
@@ -43,12 +38,6 @@ from modelyard.protocol.values import SequenceId
 from modelyard.system.malloc import trim_heap
 
 logger = logging.getLogger(__name__)
-
-# Niceness of the loading thread, which shares cores with running streams: measured in docs/performance.md.
-NICENESS = 5
-
-# While others compute, a load pauses between tensors for as long as it has worked: at most twice the time of a load.
-MAX_PAUSE_S = 0.05
 
 # Part of the weights after which a load reports its progress again.
 PROGRESS_STEP = 0.01
@@ -91,13 +80,10 @@ def run_engine(
         is_stopping: whether a Stop was sent; called while loading, when the inbox is not read.
     """
 
-    reported, resumed = -1.0, time.monotonic()
+    reported = -1.0
 
     def report(fraction: float) -> bool:
-        nonlocal reported, resumed
-        if device.is_busy:
-            time.sleep(min(time.monotonic() - resumed, MAX_PAUSE_S))
-        resumed = time.monotonic()
+        nonlocal reported
         # llama.cpp reports every tensor.
         if fraction >= reported + PROGRESS_STEP or (fraction >= 1 > reported):
             reported = fraction
@@ -111,7 +97,7 @@ def run_engine(
     try:
         record = device.table.claim(settings.name)
         record.doing = "loading"
-        loaded = _load_beside_others(settings, pool, templates, report, record.name_files)
+        loaded = _load(settings, pool, templates, report, record.name_files)
         if isinstance(loaded, LoadedPoolingModel):
             loop = PoolingLoop(settings, loaded, device, record, inbox, publish)
         else:
@@ -148,34 +134,16 @@ def run_engine(
         publish([last])
 
 
-def _load_beside_others(
+def _load(
     settings: EngineSettings,
     pool: WeightsPool,
     templates: RendersTemplates,
     on_progress: Callable[[float], bool],
     on_files: Callable[[str], object],
 ) -> LoadedModel | LoadedPoolingModel:
-    """Load on a thread of low priority; the engine's thread takes the result over."""
-    outcome: Future[LoadedModel | LoadedPoolingModel] = Future()
-
-    def load_kind() -> LoadedModel | LoadedPoolingModel:
-        if settings.kind == "text":
-            return load(settings, pool, on_progress, templates, on_files)
-        return load_pooling_model(settings, pool, on_progress, on_files)
-
-    def run() -> None:
-        if sys.platform == "linux":
-            # Elsewhere niceness applies to the whole process, and cannot be lowered again. A sandbox may forbid it.
-            with suppress(OSError):
-                os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        try:
-            outcome.set_result(load_kind())
-        except Exception as failure:  # noqa: BLE001 (raised where it is waited for)
-            outcome.set_exception(failure)
-
-    # Not a pool's thread: the interpreter joins those at exit, also where llama.cpp never returns.
-    threading.Thread(target=run, name=f"load {settings.name}", daemon=True).start()
-    return outcome.result()
+    if settings.kind == "text":
+        return load(settings, pool, on_progress, templates, on_files)
+    return load_pooling_model(settings, pool, on_progress, on_files)
 
 
 def _return_undelivered(inbox: SimpleQueue[LoopMessage], publish: Publish) -> Stopped:

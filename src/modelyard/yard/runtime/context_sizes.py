@@ -14,7 +14,7 @@ from modelyard.yard.runtime.fitting import with_context, with_model
 from modelyard.yard.runtime.model_choices import choices_of
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles
 
-SMALLEST_CELLS: Final = 1024
+SMALLEST_CELLS: Final = 512
 """KV cells of the smallest context, which hold a short question and its answer. Each size is twice the one before."""
 
 MIN_SAVED_BYTES: Final = 32 << 20

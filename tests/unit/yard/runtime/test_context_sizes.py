@@ -46,7 +46,7 @@ def sized(one: ModelSpec, files: ModelFiles, devices: tuple[LlamaDevice, ...] = 
 
 def test_a_context_has_sizes_that_double_up_to_the_promised_one(files: ModelFiles) -> None:
     found = sized(spec(), files)
-    assert [size.cells for size in found.sizes] == [1024, 2048, 4096, 6144]
+    assert [size.cells for size in found.sizes] == [512, 1024, 2048, 4096, 6144]
     assert found == replace(footprint_of(spec().config, spec().model, files), sizes=found.sizes, cells=6144)
     for size in found.sizes:
         predicted = footprint_of(spec().config, spec(size.cells).model, files)
@@ -63,7 +63,7 @@ def test_a_step_fits_the_smallest_context(files: ModelFiles) -> None:
 @pytest.mark.parametrize(
     ("one", "changed"),
     [
-        (spec(length=1024), {}),
+        (spec(length=512), {}),
         (spec(memory={"kv_keep": "memory"}), {}),
         (spec(), {"kind": "embedding"}),
     ],
