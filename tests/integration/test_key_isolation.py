@@ -48,7 +48,7 @@ BODIES: dict[str, list[dict[str, Any]]] = {
     "/v1/audio/speech": [{"input": "x"}],
 }
 NAMED_OTHERWISE = {"/v1/models/unload": "model_id", "/v1/models/reload": "model_id", "/v1/models/status": "model_id"}
-NAMED_OTHERWISE["/v1/models/plan"] = "model_id"
+NAMED_OTHERWISE |= {"/v1/models/plan": "model_id", "/v1/models/retune": "model_id"}
 
 
 def routes() -> list[tuple[str, str]]:

@@ -341,7 +341,7 @@ class AsyncModel(AsyncRequests):
             program.check((table.id,), "add_model")
             self._toolbox.program = program
             try:
-                await self._display.during(yard.reconfigure(extended))
+                await self._display.during(yard.reconfigure(extended, keeps_tuned=True))
                 if reason := yard.failed().get(table.id):
                     raise ModelLoadFailed(table.id, reason)
                 if table.load == "startup":
@@ -359,7 +359,8 @@ class AsyncModel(AsyncRequests):
         if not remaining:
             raise InvalidRequest(f"'{model}' is the only model. Add another before you remove it, or close them all.")
         default = default_model(config)
-        await yard.reconfigure(revise(config, remaining, None if default == model else default, "remove_model"))
+        left = revise(config, remaining, None if default == model else default, "remove_model")
+        await yard.reconfigure(left, keeps_tuned=True)
         self._toolbox.program = self._toolbox.program.without_model(model)
 
 

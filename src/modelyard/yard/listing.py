@@ -149,6 +149,8 @@ class ModelListing:
             device_bytes=device_bytes(controller.state, residency_name, profile),
             placement=placement_of_model(controller.state, state, self._layer_count(residency_name)),
             is_pinned=state.policy.is_pinned,
+            priority=state.policy.priority,
+            is_retuned=(state.policy.is_pinned, state.policy.priority) != (model.pinned, model.priority),
             is_parked=state.load_state is LoadState.PARKED,
             load_s=state.load_s,
             restarts=state.restarts,

@@ -1,4 +1,4 @@
-"""Preparations, unloads and reloads that a caller asks for."""
+"""Preparations, unloads, reloads and other priorities that a caller asks for."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from typing import Final
 
 from modelyard.errors import ModelLoadFailed, ModelyardError, QueueFull, UnusableModel
 from modelyard.yard.directory import ModelDirectory
+from modelyard.yard.from_config import model_policy
+from modelyard.yard.residency.events import ModelRetuned
 from modelyard.yard.residency.state import UnloadMode, WaitKind
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
+from modelyard.yard.runtime.model_spec import ModelSpec
 
 MAX_WAITING_LOADS: Final = 512
 """Calls that wait for one model to be loaded, beside the requests for it."""
 
 
 class ModelOperations:
-    """Prepares, unloads and reloads models for the current caller. Use it on the yard's event loop."""
+    """Prepares, unloads, reloads and retunes models for the current caller. Use it on the yard's event loop."""
 
     def __init__(self, directory: ModelDirectory, factory: EngineFactory, controller: LifecycleController) -> None:
         self._directory = directory
@@ -47,6 +50,22 @@ class ModelOperations:
             raise self._directory.caller().visible_error(ModelLoadFailed(model, str(unusable))) from unusable
         finally:
             self._controller.prepared(residency_name)
+
+    def retune(self, name: str, pinned: bool | None, priority: int | None) -> None:
+        """Change how a model is treated; see ``Yard.retune``."""
+        configured = self._directory.configured(name)
+        residency_name = self._directory.residency_names[configured.id]
+        policy = self._controller.state.models[residency_name].policy
+        tuned = configured.model_copy(
+            update={
+                "pinned": policy.is_pinned if pinned is None else pinned,
+                "priority": policy.priority if priority is None else priority,
+            }
+        )
+        spec = ModelSpec(self._directory.config, tuned)
+        self._factory.specs[residency_name] = self._factory.fitter.retuned(residency_name, spec)
+        self._controller.feed(ModelRetuned(residency_name, model_policy(spec.config, tuned)))
+        self._controller.set_share(residency_name, tuned.weight, tuned.priority)
 
     async def _done(self, operation: asyncio.Future[None]) -> None:
         """Wait for an operation; what it fails with is raised as the caller may read it."""

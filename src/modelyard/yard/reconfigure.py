@@ -78,6 +78,7 @@ async def reconfigure(
     devices: DeviceWatch | None = None,
     *,
     dry_run: bool,
+    keeps_tuned: bool,
 ) -> Reconfiguration:
     """Serve ``config`` from now on; one call at a time.
 
@@ -87,6 +88,7 @@ async def reconfigure(
         available_bytes: memory of the machine before any model was loaded.
         devices: those of the yard, which have accepted the configuration's budgets; None: it uses none.
         dry_run: only return what would change.
+        keeps_tuned: whether what ``Yard.retune`` has changed stays.
 
     Raises:
         ConfigError, InsufficientMemory: a file of a new or changed model is missing or unusable, or it does not fit;
@@ -120,6 +122,7 @@ async def reconfigure(
             changed = {**changes.changed, model: tuple(f"memory.{key}" for key in _fitting_keys(changes))}
             retuned = {other: keys for other, keys in changes.retuned.items() if other != model}
             changes = replace(changes, changed=changed, retuned=retuned)
+    changes = changes if keeps_tuned else _with_tuned_back(changes, directory, controller.state, config)
     state = controller.state._replace(budget_bytes=factory.budget_bytes, device_budgets=factory.device_budgets)
     names = directory.residency_names
     how = {model: _how(state, names[model], fresh[model], footprints[fresh[model]]) for model in changes.changed}
@@ -158,6 +161,22 @@ async def reconfigure(
     afterwards += [model for model in changes.added if models[model].load == "startup"]
     await asyncio.gather(*(controller.reload(fresh[model]) for model in afterwards), return_exceptions=True)
     return Reconfiguration(changes, how, failed)
+
+
+def _with_tuned_back(changes: ConfigDiff, directory: ModelDirectory, state: Residency, config: Config) -> ConfigDiff:
+    """Return ``changes`` with the models that ``Yard.retune`` has changed, which are treated as configured again."""
+    retuned = dict(changes.retuned)
+    for model in config.models:
+        name = directory.residency_names.get(model.id)
+        if name is None or model.id in changes.changed:
+            continue
+        present, configured = state.models[name].policy, model_policy(config, model)
+        keys = [*retuned.get(model.id, ())]
+        keys += ["pinned"] * (present.is_pinned != configured.is_pinned and "pinned" not in keys)
+        keys += ["priority"] * (present.priority != configured.priority and "priority" not in keys)
+        if keys:
+            retuned[model.id] = tuple(keys)
+    return replace(changes, retuned=retuned)
 
 
 def _fitting_keys(changes: ConfigDiff) -> tuple[str, ...]:

@@ -433,7 +433,23 @@ class Yard:
         await self._parts.operations.prepare(name)
         return self.model(name)
 
-    async def reconfigure(self, config: Config, *, dry_run: bool = False) -> Reconfiguration:
+    def retune(self, name: str, *, pinned: bool | None = None, priority: int | None = None) -> ModelStatus:
+        """Change how a model is treated, until the configuration is read again or the server restarts.
+
+        Requests that wait already keep their priority.
+
+        Args:
+            name: id or alias of the model.
+            pinned: whether it is never unloaded to make room, nor when idle; None: as before.
+            priority: of requests that name none; None: as before.
+
+        Raises:
+            ModelNotFound: no model has that name.
+        """
+        self._parts.operations.retune(name, pinned, priority)
+        return self.model(name)
+
+    async def reconfigure(self, config: Config, *, dry_run: bool = False, keeps_tuned: bool = False) -> Reconfiguration:
         """Serve ``config`` from now on: models that did not change keep running, and no request fails.
 
         Returns once models that were loaded are loaded with their new settings.
@@ -441,26 +457,28 @@ class Yard:
         Args:
             config: the new configuration.
             dry_run: only return what would be done.
+            keeps_tuned: whether what ``retune`` has changed stays, because nobody has read the configuration again.
 
         Raises:
             ConfigError: files of new or changed models are missing or unusable, or there is no such device; nothing was
                 changed.
         """
         async with self._reconfiguring:
-            return await self._reconfigure(config, dry_run=dry_run)
+            return await self._reconfigure(config, dry_run=dry_run, keeps_tuned=keeps_tuned)
 
     async def revise(self, change: Callable[[Config], Config]) -> Reconfiguration:
         """Serve what ``change`` returns for the configuration in force: see ``reconfigure``.
 
-        Unlike there, no other change can come between reading the configuration and replacing it.
+        Unlike there, no other change can come between reading the configuration and replacing it, and what ``retune``
+        has changed stays.
 
         Raises:
             ConfigError: as ``reconfigure``, and what ``change`` raises.
         """
         async with self._reconfiguring:
-            return await self._reconfigure(change(self.config), dry_run=False)
+            return await self._reconfigure(change(self.config), dry_run=False, keeps_tuned=True)
 
-    async def _reconfigure(self, config: Config, *, dry_run: bool) -> Reconfiguration:
+    async def _reconfigure(self, config: Config, *, dry_run: bool, keeps_tuned: bool) -> Reconfiguration:
         await self._list_devices(config)
         self._follow_devices(self.controller)
         return await reconfigure(
@@ -471,6 +489,7 @@ class Yard:
             self.available_bytes,
             self._devices,
             dry_run=dry_run,
+            keeps_tuned=keeps_tuned,
         )
 
     # Parts

@@ -100,8 +100,9 @@ def reload(world: World, model: str) -> None:
 
 
 def retune(world: World, model: str, traits: ModelPolicy) -> None:
-    world.oracle.traits[model] = traits
-    world.oracle.stays(model, traits.idle_unload_s)
+    before, world.oracle.traits[model] = world.oracle.traits[model], traits
+    if traits.idle_unload_s != before.idle_unload_s:
+        world.oracle.stays(model, traits.idle_unload_s)
     world.feed(ModelRetuned(model, traits))
 
 

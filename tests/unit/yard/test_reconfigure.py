@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from modelyard.config import Config, validate_config
+from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import SetShare
 from modelyard.yard import yard as yard_module
+from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
@@ -66,4 +68,58 @@ async def test_another_weight_or_priority_holds_for_the_engine_that_runs_and_for
     (engine,) = engines.of("a")
     assert await asyncio.to_thread(engine.heard, SetShare)
     assert yard.factory.specs["a"].model.weight == 2.0
+    await yard.close()
+
+
+async def test_a_retuned_model_is_treated_so_by_what_runs_and_by_its_next_load(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    status = yard.retune("a", priority=7)
+    assert (status.is_pinned, status.priority, status.is_retuned) == (False, 7, True)
+    # What is not named stays as it is.
+    status = yard.retune("a", pinned=True)
+    assert (status.is_pinned, status.priority) == (True, 7)
+    policy = yard.controller.state.models["a"].policy
+    assert (policy.is_pinned, policy.priority) == (True, 7)
+    (engine,) = engines.of("a")
+    shares = await asyncio.to_thread(engine.heard, SetShare, 2)
+    assert [share.priority for share in shares if isinstance(share, SetShare)] == [7, 7]
+    await yard.unload("a")
+    await yard.reload("a")
+    settings = engines.of("a")[-1].settings
+    assert settings is not None
+    assert settings.priority == 7
+    assert yard.model("a").is_pinned
+    await yard.close()
+
+
+async def test_a_reload_treats_models_as_configured_again(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    yard.retune("a", pinned=True, priority=7)
+    previewed = await yard.reconfigure(config(tmp_path), dry_run=True)
+    assert previewed.diff.retuned == {"a": ("pinned", "priority")}
+    assert yard.model("a").is_retuned
+    # Models that are found or added meanwhile change nothing of it.
+    await yard.revise(lambda present: present)
+    assert yard.model("a").is_retuned
+    await yard.reconfigure(config(tmp_path, {"priority": 7}))
+    status = yard.model("a")
+    assert (status.is_pinned, status.priority, status.is_retuned) == (False, 7, False)
+    assert not (await yard.reconfigure(config(tmp_path, {"priority": 7}))).diff.retuned
+    await yard.close()
+
+
+async def test_the_time_that_a_request_asked_for_outlives_another_priority(
+    tmp_path: Path, engines: ScriptedEngines
+) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    chat = Request(Text("Hi"), wait_options=WaitOptions(keep_alive_s=90.0))
+    async with yard.generate(chat) as generation:
+        await generation.text()
+    yard.retune("a", priority=7)
+    assert yard.model("a").unloads_after_s == 90.0
     await yard.close()

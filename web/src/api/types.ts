@@ -43,6 +43,8 @@ export interface Model {
   progress?: number;
   load_seconds?: number;
   pinned?: boolean;
+  /** Whether `pinned` or `priority` is not as configured. */
+  retuned?: boolean;
   parked?: boolean;
   priority?: number;
   isolated?: boolean;

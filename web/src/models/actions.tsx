@@ -7,13 +7,15 @@ import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { Icon } from "../ui/icon";
 import { Menu, type MenuItem } from "../ui/menu";
-import { load, prepare, readPlan, unload } from "./commands";
+import { load, prepare, readPlan, retune, unload } from "./commands";
 import { planSentences } from "./plan";
+import { PriorityDialog } from "./priority";
 
 /** The buttons of a model, as far as the key may press them. */
 export function ModelActions({ model }: { model: Model }) {
   const [plan, setPlan] = useState<LoadPlan | null>(null);
   const [isForcing, setForcing] = useState(false);
+  const [isPrioritising, setPrioritising] = useState(false);
   const name = model.id;
   const words = texts.models;
   const isHere = model.state === "loaded" || model.state === "loading";
@@ -40,8 +42,14 @@ export function ModelActions({ model }: { model: Model }) {
         ...(model.state === "parked" ? [{ title: words.unload, onPress: () => unload(model, "drain") }] : []),
         { title: words.prepare, hint: words.prepareHint, onPress: () => prepare(model) },
       ];
+  const tuning: MenuItem[] = [
+    model.pinned
+      ? { title: words.unpin, onPress: () => retune(model, { pinned: false }) }
+      : { title: words.pin, hint: words.pinHint, onPress: () => retune(model, { pinned: true }) },
+    { title: words.setPriority, onPress: () => setPrioritising(true) },
+  ];
   const items: MenuItem[] = [
-    ...(may("admin") ? admin : []),
+    ...(may("admin") ? [...admin, ...tuning] : []),
     ...(may("read") && !isHere ? [{ title: words.showPlan, onPress: async () => setPlan(await readPlan(model)) }] : []),
   ];
   const isChat = model.kind === undefined || model.kind === "text" || model.kind === "multimodal";
@@ -87,6 +95,7 @@ export function ModelActions({ model }: { model: Model }) {
           <Sentences plan={plan} />
         </Dialog>
       )}
+      {isPrioritising && <PriorityDialog model={model} onClose={() => setPrioritising(false)} />}
       {isForcing && (
         <Dialog
           title={words.force}

@@ -1,6 +1,6 @@
 import { call } from "../api/client";
 import type { LoadPlan, Model, UnloadMode } from "../api/types";
-import { whileChanging } from "../state/server";
+import { refreshServer, whileChanging } from "../state/server";
 import { texts } from "../texts/en";
 import { toast } from "../ui/toast";
 
@@ -18,6 +18,13 @@ export async function unload(model: Model, mode: UnloadMode): Promise<void> {
   await whileChanging(() => call("v1/models/unload", { body: { model_id: model.id, mode } }));
   const said = mode === "park" ? texts.models.parked : texts.models.unloaded;
   toast(said(model.id), "good");
+}
+
+/** Pins a model or changes its priority, until the configuration is read again or the server restarts. */
+export async function retune(model: Model, change: { pinned?: boolean; priority?: number }): Promise<void> {
+  await call("v1/models/retune", { body: { model_id: model.id, ...change } });
+  await refreshServer();
+  toast(texts.models.wasRetuned(model.id), "good");
 }
 
 export async function prepare(model: Model): Promise<void> {

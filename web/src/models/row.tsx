@@ -41,6 +41,11 @@ export function ModelRow({ model, speed }: { model: Model; speed: Speed | null }
             {model.default && <span class="badge">{texts.models.isDefault}</span>}
             {model.pinned && <span class="badge">{texts.models.pinned}</span>}
             {!!model.priority && <span class="badge">{texts.models.priority(model.priority)}</span>}
+            {model.retuned && (
+              <span class="badge note" title={texts.models.retunedHint}>
+                {texts.models.retuned}
+              </span>
+            )}
             {model.quantization && <span class="muted">{model.quantization}</span>}
           </div>
         </div>

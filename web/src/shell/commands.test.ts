@@ -10,7 +10,7 @@ const titles = (scopes: ("inference" | "read" | "admin")[], text = "") =>
 it("offers what the key may do", () => {
   expect(titles(["read"], "small")).toEqual([]);
   expect(titles(["inference"], "small")).toEqual(["Chat with small"]);
-  expect(titles(["inference", "admin"], "small")).toEqual(["Chat with small", "Load small"]);
+  expect(titles(["inference", "admin"], "small")).toEqual(["Chat with small", "Load small", "Pin small"]);
 });
 
 it("finds commands by words in any order, the beginning of a title first", () => {

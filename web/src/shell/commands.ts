@@ -1,5 +1,5 @@
 import type { Model, Scope } from "../api/types";
-import { load, unload } from "../models/commands";
+import { load, retune, unload } from "../models/commands";
 import { go, PAGES } from "../state/route";
 import { chooseTheme } from "../state/theme";
 import { texts } from "../texts/en";
@@ -43,6 +43,9 @@ function ofModel(model: Model, scopes: ReadonlySet<Scope>): Command[] {
       model.state === "loaded" || model.state === "loading"
         ? { title: words.unload(name), group: words.model, run: () => unload(model, "drain") }
         : { title: words.load(name), group: words.model, run: () => load(model) },
+      model.pinned
+        ? { title: words.unpin(name), group: words.model, run: () => retune(model, { pinned: false }) }
+        : { title: words.pin(name), group: words.model, run: () => retune(model, { pinned: true }) },
     );
   }
   return found;

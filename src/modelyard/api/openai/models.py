@@ -1,4 +1,4 @@
-"""GET /v1/models, /{id} and /events below it; POST /v1/models/unload, /reload, /prepare, /status and /plan."""
+"""GET /v1/models, /{id} and /events below it; POST /v1/models/unload, /reload, /prepare, /retune, /status and /plan."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from modelyard.api.openai.schema import MAX_NAME_LENGTH
 from modelyard.api.services import Services
 from modelyard.api.serving.event_stream import EventStream
 from modelyard.api.serving.ignored_fields import report_ignored
+from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, Eviction, ModelStatus, Plan
@@ -41,6 +42,17 @@ class Unload(ModelName):
         description="What happens to running requests: `drain` waits for them, `suspend` pauses them until the model "
         "is loaded again, `force` ends them with an error. `park` waits like `drain` and keeps the weights in memory, "
         "so that the next load takes a fraction of the time.",
+    )
+
+
+class Retune(ModelName):
+    """The body of ``POST /v1/models/retune``."""
+
+    pinned: bool | None = Field(
+        default=None, description="Whether the model is never unloaded to make room for others, nor when it is idle."
+    )
+    priority: Annotated[int, Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)] | None = Field(
+        default=None, description="Priority of requests that name none, from -100 to 100. Those that wait keep theirs."
     )
 
 
@@ -72,6 +84,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "progress": None if model.progress is None else round(model.progress.fraction, 4),
         "load_seconds": None if model.load_s is None else round(model.load_s, 3),
         "pinned": model.is_pinned or None,
+        "retuned": model.is_retuned or None,
         "parked": model.is_parked or None,
         "isolated": model.is_isolated or None,
         "restarts": model.restarts or None,
@@ -254,6 +267,18 @@ async def prepare_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
     """Download and convert the files of a model, as far as they are missing, without loading it. Idempotent."""
     report_ignored(http.scope, body)
     return status_object(body.model_id, await Services.of(http).yard.prepare(body.model_id))
+
+
+@router.post("/v1/models/retune")
+@needs("admin")
+async def retune_model(body: Retune, http: HttpRequest) -> dict[str, Any]:
+    """Pin a model, or change its priority, until the configuration is read again or the server restarts.
+
+    What is left out stays as it is. The configuration file is not changed.
+    """
+    report_ignored(http.scope, body)
+    model = Services.of(http).yard.retune(body.model_id, pinned=body.pinned, priority=body.priority)
+    return {**status_object(body.model_id, model), "pinned": model.is_pinned, "priority": model.priority}
 
 
 @router.post("/v1/models/status")

@@ -35,6 +35,7 @@ class ModelObject(TypedDict):
     progress: NotRequired[float]
     load_seconds: NotRequired[float]
     pinned: NotRequired[bool]
+    retuned: NotRequired[bool]
     parked: NotRequired[bool]
     isolated: NotRequired[bool]
     restarts: NotRequired[int]
@@ -131,6 +132,13 @@ class ModelStatusAnswer(TypedDict):
     error: NotRequired[str]
     resident_bytes: NotRequired[int]
     predicted_bytes: NotRequired[int]
+
+
+class RetunedModel(ModelStatusAnswer):
+    """The state of a model, and how it is treated."""
+
+    pinned: bool
+    priority: int
 
 
 class Evicted(TypedDict):

@@ -350,6 +350,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ),
         ("post", "/v1/models/reload"): Operation("Models", server.ModelStatusAnswer, _MODEL, fails=(404, 503, 507)),
         ("post", "/v1/models/prepare"): Operation("Models", server.ModelStatusAnswer, _MODEL, fails=(404, 503)),
+        ("post", "/v1/models/retune"): Operation(
+            "Models", server.RetunedModel, {**_MODEL, "pinned": True, "priority": 5}, fails=(404,)
+        ),
         ("post", "/v1/models/status"): Operation("Models", server.ModelStatusAnswer, _MODEL, fails=(404,)),
         ("post", "/v1/models/plan"): Operation("Models", server.LoadPlan, _MODEL, fails=(404, 503)),
         ("get", "/v1/agent/tools"): Operation("Tools", agent.AgentToolList, fails=(400, 404)),

@@ -82,7 +82,7 @@ def running_model(
         "state": status.load_state.value,
         "running": 0 if numbers is None else numbers.running,
         "waiting": 0 if numbers is None else numbers.waiting,
-        "priority": model.priority,
+        "priority": status.priority,
         "resident_bytes": 0 if numbers is None else numbers.resident_bytes,
         "idle_seconds": None if status.idle_s is None else round(status.idle_s, 1),
         "unloads_after_seconds": status.unloads_after_s,

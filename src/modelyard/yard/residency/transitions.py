@@ -104,7 +104,10 @@ def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEve
         case Outdated(name):
             builder.set_model(name, model._replace(is_outdated=True))
         case ModelRetuned(name, policy):
-            builder.set_model(name, model._replace(policy=policy, idle_unload_s=policy.idle_unload_s))
+            # The time that a request has asked for lasts, unless the configured one is another now.
+            is_same = policy.idle_unload_s == model.policy.idle_unload_s
+            idle_unload_s = model.idle_unload_s if is_same else policy.idle_unload_s
+            builder.set_model(name, model._replace(policy=policy, idle_unload_s=idle_unload_s))
         case ModelRetired(name):
             policy = replace(model.policy, is_pinned=False)
             builder.set_model(name, model._replace(policy=policy, is_retired=True))

@@ -71,6 +71,8 @@ class ModelStatus:
         placement: where it is, in words, such as "CUDA0, 12 of 33 layers", or "host"; "" for a model that takes no
             memory, and on a machine without devices.
         is_pinned: whether it is never evicted.
+        priority: of requests that name none.
+        is_retuned: whether one of these two is not as configured.
         is_parked: whether it is unloaded, with its weights in memory.
         load_s: seconds that its last load took; None before the first.
         warnings: what it cannot do here although its makers promise it.
@@ -130,6 +132,8 @@ class ModelStatus:
     placement: str = ""
     context_reason: str = ""
     context_allocated: int | None = None
+    priority: int = 0
+    is_retuned: bool = False
 
 
 class ModelMemory(NamedTuple):

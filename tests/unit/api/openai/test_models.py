@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from modelyard.api.errors.rendering import error_response
 from modelyard.api.openai.models import event_frame, model_object
@@ -10,6 +11,7 @@ from modelyard.errors import EngineError, HarmfulRequest
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.stats.status import ModelStatus
 from modelyard.yard.stats.status_broadcaster import StatusChange
+from support.scripted_app import scripted_app
 
 
 def shown(**fields: object) -> dict[str, object]:
@@ -59,3 +61,21 @@ def test_clients_are_told_not_to_send_a_request_again_that_ends_engines() -> Non
     harmful = error_response(HarmfulRequest("m", "signal 11", 600.0), "/v1/chat/completions")
     assert (harmful.status_code, harmful.headers["x-should-retry"]) == (500, "false")
     assert "x-should-retry" not in error_response(EngineError("m", "signal 11"), "/v1/chat/completions").headers
+
+
+def test_a_model_that_is_not_treated_as_configured_shows_it() -> None:
+    assert shown(is_retuned=True)["retuned"] is True
+    assert "retuned" not in shown()
+
+
+async def test_a_model_is_pinned_and_gets_another_priority(tmp_path: Path) -> None:
+    async with scripted_app(tmp_path, lambda _: ["Hello"]) as client:
+        answer = await client.post("/v1/models/retune", json={"model_id": "m", "pinned": True, "priority": 5})
+        assert answer.json() == {"model_id": "m", "status": "loaded", "pinned": True, "priority": 5}
+        (listed,) = (await client.get("/v1/server")).json()["models"]
+        assert (listed["pinned"], listed["priority"], listed["retuned"]) == (True, 5, True)
+        unpinned = await client.post("/v1/models/retune", json={"model_id": "m", "pinned": False})
+        assert (unpinned.json()["pinned"], unpinned.json()["priority"]) == (False, 5)
+        for wrong in ({"priority": 101}, {"priority": 1.5}, {"pinned": "yes"}):
+            assert (await client.post("/v1/models/retune", json={"model_id": "m", **wrong})).status_code == 400
+        assert (await client.post("/v1/models/retune", json={"model_id": "x", "pinned": True})).status_code == 404
