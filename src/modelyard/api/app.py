@@ -43,7 +43,7 @@ from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
 from modelyard.api.rerank import routes as rerank
-from modelyard.api.server import activity, config, health, history, logs, metrics, overview, root
+from modelyard.api.server import activity, config, doctor, health, history, logs, metrics, overview, root
 from modelyard.api.server.log_ring import LogRing
 from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
@@ -91,6 +91,7 @@ _ROUTERS: Final = (
     activity.router,
     logs.router,
     config.router,
+    doctor.router,
     health.router,
     root.router,
     unserved.router,
@@ -166,6 +167,7 @@ def create_app(
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
     app.state.additions = None if added is None else Additions(yard, added)
     app.state.log_ring = log_ring
+    app.state.doctor = doctor.ServerDoctor()
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
     routers = [*_ROUTERS, page_routes(), *([mcp.router] if yard.config.mcp.serve else [])]
     page = read_files(ui_folder) if server.ui else {}

@@ -351,6 +351,10 @@ class Yard:
         """Return the numbers of all models."""
         return metrics_snapshot(self.controller.state, self.controller.counters)
 
+    def device_descriptions(self) -> dict[str, str]:
+        """Return what the devices are, such as the names of the products, by their names; nothing without devices."""
+        return {} if self._devices is None else {device.name: device.description for device in self._devices.found}
+
     def load_progress(self) -> dict[str, Progress]:
         """Return the progress of every model whose files are being prepared, or whose load has begun."""
         loads = {} if self._started is None else self._started.controller.load_progress

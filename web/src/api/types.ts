@@ -107,6 +107,22 @@ export interface ReloadedConfig {
   needs_restart: string[];
 }
 
+export interface Finding {
+  name: string;
+  label: string;
+  value: string;
+  verdict: "ok" | "note" | "problem";
+  /** Empty for nothing. */
+  advice: string;
+  command: string;
+}
+
+export interface DoctorReport {
+  as_of: number;
+  usable: boolean;
+  findings: Finding[];
+}
+
 export interface LogLine {
   id: string;
   time: string;

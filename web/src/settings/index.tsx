@@ -1,4 +1,5 @@
 import { texts } from "../texts/en";
+import { DoctorPanel } from "./doctor";
 import { KeyPanel } from "./key";
 import { KeyboardPanel } from "./keyboard";
 import { LicencesPanel } from "./licences";
@@ -13,6 +14,7 @@ export default function SettingsPage() {
       <KeyPanel />
       <ThemePanel />
       <ServerPanel />
+      <DoctorPanel />
       <KeyboardPanel />
       <LicencesPanel />
     </div>

@@ -289,6 +289,16 @@ export const texts = {
       noDevices: "none: the processor computes",
       models: "Models",
     },
+    doctor: {
+      title: "Findings",
+      hint: "Devices, memory, versions, caches and settings, with advice. It takes some seconds, and asks the hub whether it can be reached.",
+      examine: "Examine the server",
+      again: "Examine it again",
+      asOf: (time: string) => `As of ${time}`,
+      usable: "Models can be served.",
+      unusable: "No model can be served until the problem is solved.",
+      verdicts: { ok: "good", note: "note", problem: "problem" },
+    },
     licences: {
       title: "Licences",
       hint: "This page contains code of other people, under licences that they chose.",

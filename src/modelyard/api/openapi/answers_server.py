@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NotRequired
+from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
 
@@ -69,6 +69,7 @@ class DeviceMemory(TypedDict):
     budget_bytes: int
     used_bytes: int
     free_bytes: int
+    description: NotRequired[str]
 
 
 class YardMemory(TypedDict):
@@ -98,6 +99,27 @@ class ServerObject(TypedDict):
     memory: YardMemory | None
     caller: CallerObject
     models: list[RunningModel]
+
+
+class DoctorFinding(TypedDict):
+    """The outcome of a check."""
+
+    name: str
+    label: str
+    value: str
+    verdict: Literal["ok", "note", "problem"]
+    advice: str
+    facts: dict[str, Any]
+    command: str
+
+
+class DoctorReport(TypedDict):
+    """What was found about the machine, the installation and the configuration of a running server."""
+
+    object: Literal["doctor"]
+    as_of: float
+    usable: bool
+    findings: list[DoctorFinding]
 
 
 class LogLine(TypedDict):

@@ -366,6 +366,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/v1/activity"): Operation("Server", activity.ActivityList, fails=(400, 404)),
         ("get", "/v1/activity/events"): Operation("Server", stream=Stream(EVENTS, _ACTIVITY_EVENTS), fails=(400, 503)),
         ("get", "/v1/activity/{activity_id}"): Operation("Server", activity.ActivityDetail, fails=(404,)),
+        ("get", "/v1/doctor"): Operation("Server", server.DoctorReport),
         ("get", "/v1/logs"): Operation(
             "Server", server.LogLines, stream=Stream(EVENTS, _LOG_EVENTS), fails=(400, 404, 503)
         ),

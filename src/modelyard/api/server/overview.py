@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, get_args
 
 import orjson
@@ -24,7 +25,11 @@ from modelyard.yard.stats.status import ModelStatus
 
 
 def server_object(
-    models: list[tuple[ModelStatus, Model]], snapshot: MetricsSnapshot, caller: Caller, key: str | None
+    models: list[tuple[ModelStatus, Model]],
+    snapshot: MetricsSnapshot,
+    caller: Caller,
+    key: str | None,
+    device_descriptions: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return what the server tells of itself.
 
@@ -34,6 +39,7 @@ def server_object(
         caller: the caller. One that may see all models sees the memory that they take together, and one that may
             ``admin`` where models come from, which may be paths.
         key: name of its API key; None: it has none.
+        device_descriptions: what devices are, such as the name of the product, by their names.
     """
     numbers = {each.model: each for each in snapshot.models}
     memory: dict[str, Any] = {
@@ -43,7 +49,9 @@ def server_object(
         "kept_bytes": snapshot.kept_bytes,
     }
     if snapshot.devices:
-        memory["devices"] = {name: device_object(use) for name, use in snapshot.devices.items()}
+        memory["devices"] = {
+            name: device_object(use, device_descriptions.get(name)) for name, use in snapshot.devices.items()
+        }
     has_accelerator = hardware.has_accelerator()
     return {
         "object": "server",
@@ -68,9 +76,10 @@ def server_object(
     }
 
 
-def device_object(use: DeviceUse) -> dict[str, int]:
+def device_object(use: DeviceUse, description: str | None) -> dict[str, int | str]:
     """Return the memory of a device that models may take, and that they take."""
-    return {"budget_bytes": use.budget_bytes, "used_bytes": use.used_bytes, "free_bytes": use.free_bytes}
+    memory = {"budget_bytes": use.budget_bytes, "used_bytes": use.used_bytes, "free_bytes": use.free_bytes}
+    return {**memory, "description": description} if description else {**memory}
 
 
 def running_model(
@@ -105,5 +114,6 @@ async def describe_server(http: HttpRequest) -> Response:
     configured = {model.id: model for model in yard.config.models}
     models = [(status, configured[status.id]) for status in yard.models()]
     key = RequestContext.of(http.scope).key
-    found = server_object(models, yard.metrics(), caller, None if key is None else key.name)
+    name = None if key is None else key.name
+    found = server_object(models, yard.metrics(), caller, name, yard.device_descriptions())
     return Response(orjson.dumps(found), media_type="application/json")
