@@ -1,7 +1,7 @@
 import { defineConfig } from "vitest/config";
 import { browserEntities } from "./bundling/entities.ts";
 import { mathmlOnly } from "./bundling/katex.ts";
-import { licences } from "./bundling/licences.ts";
+import { licences, licencesOfWorker } from "./bundling/licences.ts";
 
 const server = process.env.MODELYARD_URL ?? "http://127.0.0.1:1234";
 
@@ -24,6 +24,7 @@ export default defineConfig({
       },
     },
   },
+  worker: { format: "es", plugins: () => [licencesOfWorker()] },
   server: {
     proxy: Object.fromEntries(
       ["/v1", "/metrics", "/health"].map((path) => [path, { target: server, headers: { origin: server } }]),

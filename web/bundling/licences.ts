@@ -27,21 +27,46 @@ function describe(folder: string): Package {
   return { name, version, license: typeof license === "string" ? license : "see text", text };
 }
 
-/** Writes licences.json: the packages that ended up in the bundle, with the texts of their licences. */
+/** Code that another package contains without a licence of its own. */
+const CONTAINED: readonly (Package & { within: string })[] = [
+  {
+    within: "unpdf",
+    name: "pdfjs-dist",
+    version: "within unpdf",
+    license: "Apache-2.0",
+    text: "PDF.js. Copyright Mozilla and individual contributors. Licensed under the Apache License, Version 2.0, whose text stands with dompurify.",
+  },
+];
+
+/** Folders of the packages of all bundles: workers are bundled apart, before the page. */
+const folders = new Set<string>();
+
+function note(bundle: Record<string, { type: string; moduleIds?: string[] }>): void {
+  for (const { moduleIds = [] } of Object.values(bundle)) {
+    for (const module of moduleIds) {
+      const folder = packageFolder(module);
+      if (folder) folders.add(folder);
+    }
+  }
+}
+
+/** Notes the packages of a worker for `licences`. */
+export function licencesOfWorker(): Plugin {
+  return { name: "licences-of-worker", apply: "build", generateBundle: (_options, bundle) => note(bundle) };
+}
+
+/** Writes licences.json: the packages that ended up in the bundles, with the texts of their licences. */
 export function licences(): Plugin {
   return {
     name: "licences",
     apply: "build",
     generateBundle(_options, bundle) {
-      const folders = new Set<string>();
-      for (const chunk of Object.values(bundle)) {
-        if (chunk.type !== "chunk") continue;
-        for (const module of chunk.moduleIds) {
-          const folder = packageFolder(module);
-          if (folder) folders.add(folder);
-        }
-      }
-      const packages = [...folders].map(describe).sort((a, b) => a.name.localeCompare(b.name));
+      note(bundle);
+      const own = [...folders].map(describe);
+      const contained = CONTAINED.filter(({ within }) => own.some(({ name }) => name === within));
+      const packages = [...own, ...contained.map(({ within: _, ...each }) => each)].sort((a, b) =>
+        a.name.localeCompare(b.name),
+      );
       this.emitFile({ type: "asset", fileName: "licences.json", source: JSON.stringify(packages) });
     },
   };

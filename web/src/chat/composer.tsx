@@ -6,13 +6,14 @@ import { Button } from "../ui/button";
 import { Icon } from "../ui/icon";
 import { toast } from "../ui/toast";
 import { Attachments } from "./attachments";
-import { ACCEPTED, attachmentOf } from "./files";
+import { ACCEPTED, attachmentOf, isPdf } from "./files";
 import type { Session } from "./session";
 import { draft } from "./state";
 
 async function attach(files: Iterable<File>): Promise<void> {
   for (const file of files) {
     try {
+      if (isPdf(file)) toast(texts.chat.files.reading(file.name));
       const attachment = await attachmentOf(file);
       draft.attachments.value = [...draft.attachments.value, attachment];
     } catch (error) {

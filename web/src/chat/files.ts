@@ -1,5 +1,6 @@
 /** Files that are pasted, dropped or chosen, as attachments. */
 import { texts } from "../texts/en";
+import { readPdf } from "./pdf";
 import type { Attachment } from "./types";
 
 const MAX_MEDIA_BYTES = 20 << 20;
@@ -9,7 +10,7 @@ const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 const SOUNDS: Record<string, string> = { wav: "audio/wav", mp3: "audio/mpeg", flac: "audio/flac", ogg: "audio/ogg" };
 
 /** What the dialog for files offers first. */
-export const ACCEPTED = [...IMAGES, ...Object.keys(SOUNDS).map((end) => `.${end}`), "text/*"].join(",");
+export const ACCEPTED = [...IMAGES, ...Object.keys(SOUNDS).map((end) => `.${end}`), ".pdf", "text/*"].join(",");
 
 /** A file that cannot be attached, in words for the person. */
 export class Unattachable extends Error {}
@@ -37,8 +38,22 @@ export function textOf(bytes: ArrayBuffer): string | undefined {
   }
 }
 
+export function isPdf({ name, type }: File): boolean {
+  return type === "application/pdf" || /\.pdf$/i.test(name);
+}
+
+async function pdfText(file: File): Promise<string> {
+  const words = texts.chat.files;
+  if (file.size > MAX_MEDIA_BYTES) throw refuse(file, words.tooLarge(MAX_MEDIA_BYTES >> 20));
+  const read = await readPdf(file);
+  if ("failure" in read) throw refuse(file, words.pdf[read.failure]);
+  if (read.text === "") throw refuse(file, words.pdf.pictures);
+  if (read.text.length > MAX_TEXT_BYTES) throw refuse(file, words.pdf.long(MAX_TEXT_BYTES >> 20));
+  return read.text;
+}
+
 /**
- * Return a file as an attachment.
+ * Return a file as an attachment. Of a PDF file that is its text.
  *
  * @throws Unattachable it is too large, or of a kind that no model reads.
  */
@@ -51,7 +66,7 @@ export async function attachmentOf(file: File): Promise<Attachment> {
     const data = await dataUrl(file, isImage ? type : (sound ?? type));
     return { kind: isImage ? "image" : "audio", name: name || "image", data };
   }
-  if (type === "application/pdf" || /\.pdf$/i.test(name)) throw refuse(file, texts.chat.files.pdf);
+  if (isPdf(file)) return { kind: "text", name, data: await pdfText(file) };
   if (size > MAX_TEXT_BYTES) throw refuse(file, texts.chat.files.tooLarge(MAX_TEXT_BYTES >> 20));
   const text = textOf(await file.arrayBuffer());
   if (text === undefined) throw refuse(file, texts.chat.files.unknown);

@@ -407,8 +407,15 @@ export const texts = {
     files: {
       title: "Files",
       tooLarge: (megabytes: number) => `it is larger than ${megabytes} MB.`,
-      pdf: "PDF files cannot be read here. Copy their text, or attach pages as pictures.",
-      unknown: "it is neither a picture (PNG, JPEG, GIF, WebP), sound (WAV, MP3, FLAC, Ogg) nor a text.",
+      reading: (name: string) => `${name} is being read.`,
+      pdf: {
+        damaged: "it is no PDF file that can be read.",
+        password: "it asks for a password. Save it without one.",
+        slow: "reading it took more than a minute.",
+        pictures: "it has no text, only pictures. Attach its pages as pictures.",
+        long: (megabytes: number) => `its text is longer than ${megabytes} MB.`,
+      },
+      unknown: "it is neither a picture (PNG, JPEG, GIF, WebP), sound (WAV, MP3, FLAC, Ogg), PDF nor a text.",
     },
     settings: {
       title: "Settings of this chat",
