@@ -2,13 +2,14 @@ import { defineConfig } from "vitest/config";
 import { browserEntities } from "./bundling/entities.ts";
 import { mathmlOnly } from "./bundling/katex.ts";
 import { licences, licencesOfWorker } from "./bundling/licences.ts";
+import { pageFiles } from "./bundling/page-files.ts";
 
 const server = process.env.MODELYARD_URL ?? "http://127.0.0.1:1234";
 
 export default defineConfig({
   // Relative addresses: the page works behind any path prefix.
   base: "./",
-  plugins: [browserEntities(), mathmlOnly(), licences()],
+  plugins: [browserEntities(), mathmlOnly(), licences(), pageFiles()],
   build: {
     outDir: "../src/modelyard/api/ui/static",
     emptyOutDir: true,

@@ -8,11 +8,16 @@ export {};
  * server while it answers. Requests outside of the page's folder, which is all of the API, are not touched.
  */
 declare const self: ServiceWorkerGlobalScope;
+/** Files of the page, which the build writes here. */
+declare const PAGE_FILES: readonly string[];
 
 const CACHE = "modelyard-page";
 const MAX_ENTRIES = 120;
 
-self.addEventListener("install", () => void self.skipWaiting());
+self.addEventListener("install", (event) => {
+  event.waitUntil(keepAll());
+  void self.skipWaiting();
+});
 self.addEventListener("activate", (event) => event.waitUntil(self.clients.claim()));
 
 self.addEventListener("fetch", (event) => {
@@ -21,6 +26,12 @@ self.addEventListener("fetch", (event) => {
   const isHashed = request.url.startsWith(`${self.registration.scope}assets/`);
   event.respondWith(isHashed ? cached(request) : fresh(request));
 });
+
+/** Keeps what the first visit has read before this worker was there, and the parts of the page that it has not opened. */
+async function keepAll(): Promise<void> {
+  const cache = await caches.open(CACHE);
+  await cache.addAll(["./", ...PAGE_FILES]);
+}
 
 async function cached(request: Request): Promise<Response> {
   const cache = await caches.open(CACHE);
