@@ -47,6 +47,8 @@ function keysOf(conversation: string): IDBKeyRange {
 class IndexedStore implements ConversationStore {
   readonly isLasting = true;
   readonly #database: IDBDatabase;
+  /** The places of messages that this page has saved, by their conversation and id. */
+  readonly #places = new Map<string, number>();
 
   constructor(database: IDBDatabase) {
     this.#database = database;
@@ -81,7 +83,19 @@ class IndexedStore implements ConversationStore {
 
   async saveMessage(conversation: string, message: Message): Promise<void> {
     const { messages, finished: end } = this.#begin("readwrite");
-    const put = (place: number) => messages.put({ conversation, id: message.id, place, message });
+    const key = `${conversation} ${message.id}`;
+    const put = (place: number) => {
+      this.#places.set(key, place);
+      messages.put({ conversation, id: message.id, place, message });
+    };
+    const saved = this.#places.get(key);
+    if (saved !== undefined) {
+      put(saved);
+      // A page that is about to be closed gets no further events, with which the transaction would end by itself.
+      messages.transaction.commit();
+      await end;
+      return;
+    }
     const known: IDBRequest<MessageRecord | undefined> = messages.get([conversation, message.id]);
     known.onsuccess = () => {
       if (known.result !== undefined) {

@@ -22,6 +22,7 @@ export class Running {
   readonly #answers = new Map<string, Answer>();
   readonly #ids: Signal<ReadonlySet<string>> = signal(new Set());
   readonly #save: (conversation: string, message: Message) => void;
+  #isLeft = false;
 
   constructor(save: (conversation: string, message: Message) => void) {
     this.#save = save;
@@ -50,7 +51,7 @@ export class Running {
     this.#save(conversation, message);
     try {
       const ended = await streaming(answer.control.signal, (changed) => this.#changed(answer, changed));
-      if (this.#has(answer)) this.#save(conversation, ended);
+      if (this.#has(answer) && !this.#isLeft) this.#save(conversation, ended);
       return ended;
     } finally {
       clearTimeout(answer.renderTimer);
@@ -95,5 +96,16 @@ export class Running {
 
   save(): void {
     for (const answer of this.#answers.values()) this.#save(answer.conversation, answer.latest);
+  }
+
+  /** Save what streams, and nothing later: the browser ends the connections of a page that is left, which is no error. */
+  leave(): void {
+    this.save();
+    this.#isLeft = true;
+  }
+
+  /** Save again, because the browser shows a page again that was left. */
+  comeBack(): void {
+    this.#isLeft = false;
   }
 }

@@ -125,14 +125,17 @@ describe("an answer", () => {
 
   it("of a page that was closed is shown as cut, with what had arrived", async () => {
     const { session, sent, store } = started();
-    void session.ask({ text: "Why?" });
+    const asked = session.ask({ text: "Why?" });
     sent[0]?.grow("So f");
-    session.saveNow();
+    session.leave();
+    // The browser ends the connections of a page that it closes.
+    sent[0]?.end({ state: "cut", error: "The connection ended." });
+    await asked;
     const reloaded = started(store).session;
     await reloaded.show(session.shown.value.head.id);
     const answer = activePath(reloaded.shown.value)[1]?.message;
     expect(answer).toMatchObject({ text: "So f", state: "cut" });
-    expect(answer?.error).toBeTruthy();
+    expect(answer?.error).toContain("The page was closed");
   });
 
   it("ends without a trace when its conversation is deleted", async () => {

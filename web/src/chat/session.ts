@@ -199,8 +199,13 @@ export class Session {
   }
 
   /** Save what streams as it is now, because the page is about to be closed. */
-  saveNow(): void {
-    this.#running.save();
+  leave(): void {
+    this.#running.leave();
+  }
+
+  /** Go on, because the browser shows the page again. */
+  comeBack(): void {
+    this.#running.comeBack();
   }
 
   /** Show the branch of `message`. */
@@ -238,7 +243,7 @@ export class Session {
 
   /** The conversations with these ids, with what streams as it is now. */
   async conversations(ids: readonly string[]): Promise<Conversation[]> {
-    this.saveNow();
+    this.#running.save();
     const found = await Promise.all(ids.map((id) => this.#parts.store.load(id)));
     return found.filter((each) => each !== undefined);
   }

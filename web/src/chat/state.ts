@@ -44,7 +44,8 @@ export function startSession(): Promise<void> {
     const made = new Session({ store, stream: streamAnswer, defaultModel, newId, onProblem });
     await made.refresh();
     if (!store.isLasting) toast(texts.chat.notLasting);
-    window.addEventListener("pagehide", () => made.saveNow());
+    window.addEventListener("pagehide", () => made.leave());
+    window.addEventListener("pageshow", () => made.comeBack());
     session.value = made;
   })();
   return starting;
