@@ -2,8 +2,8 @@
 
     python -m bench.many_models [--seconds N] [--rate R …]
 
-The router holds two models; Modelyard gets as much memory as those take there. Its results are in
-``results/many-models.md`` and in a plot of the times to the first token.
+The router holds two models; Modelyard gets as much memory as the router takes with them, itself included. The results
+are in ``results/many-models.md`` and in a plot of the times to the first token.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from bench.native import native_server
 from bench.systems import Http, free_port, llama_server_options, modelyard, server_process
 from bench.traces import Arrival, poisson
 
+NAME = "many models"
 FOLDER, RESULTS = ROOT / ".bench", ROOT / "bench" / "results"
 MODELS, RESIDENT = 6, 2
 CONTEXT, SEQUENCES = 4096, 8
@@ -133,6 +134,12 @@ async def resident_bytes(program: Path, files: Sequence[Path]) -> int:
         return tree_bytes(system.pid)
 
 
+def own_bytes(files: Sequence[Path]) -> int:
+    """Memory of Modelyard while no model is loaded."""
+    with modelyard(FOLDER, files, prompt_lookup=True, budget="16GB", context=CONTEXT) as system:
+        return tree_bytes(system.pid)
+
+
 def table(outcomes: dict[float, dict[str, Outcome]]) -> str:
     """Markdown."""
     lines = [
@@ -150,20 +157,24 @@ def table(outcomes: dict[float, dict[str, Outcome]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def main() -> int:
-    """Run, write the results, show the table."""
-    parser = argparse.ArgumentParser(prog="python -m bench.many_models", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of each trace")
-    parser.add_argument("--rate", type=float, action="append", help="requests per model and second; may be repeated")
-    options = parser.parse_args()
-    console = Console()
+def run(console: Console, rates: Sequence[float] = RATES, seconds: float = SECONDS) -> None:
+    """Measure all three on a trace of each rate, and write the results.
+
+    Raises:
+        RuntimeError, UnusableModel: llama.cpp's server cannot be built.
+    """
     files = six_models(FOLDER)
     program = native_server(FOLDER, console)
-    budget = asyncio.run(resident_bytes(program, files))
-    console.print(f"The router's {RESIDENT} models take {budget / 1e6:.0f} MB, which is Modelyard's budget.")
+    taken = asyncio.run(resident_bytes(program, files))
+    own = own_bytes(files)
+    budget = taken - own
+    console.print(
+        f"The router and its {RESIDENT} models take {taken / 1e6:.0f} MB. Modelyard without models takes "
+        f"{own / 1e6:.0f} MB, so its budget for models is {budget / 1e6:.0f} MB."
+    )
     outcomes: dict[float, dict[str, Outcome]] = {}
-    for rate in options.rate or RATES:
-        trace = poisson([rate] * MODELS, options.seconds, SEED, words=[0] * MODELS)
+    for rate in rates:
+        trace = poisson([rate] * MODELS, seconds, SEED, words=[0] * MODELS)
         systems = {
             OURS: modelyard(FOLDER, files, prompt_lookup=True, budget=f"{budget}B", context=CONTEXT),
             LIMIT: modelyard(FOLDER, files, prompt_lookup=True, budget="16GB", context=CONTEXT),
@@ -176,13 +187,22 @@ def main() -> int:
     RESULTS.mkdir(parents=True, exist_ok=True)
     today = datetime.now(tz=UTC).date().isoformat()
     head = (
-        f"Measured on {today}: {MODELS} times SmolLM2-135M at Q4_0, {budget / 1e6:.0f} MB, traces of "
-        f"{options.seconds:.0f} s.\n\n"
+        f"Measured on {today}: {MODELS} times SmolLM2-135M at Q4_0, {taken / 1e6:.0f} MB for all of the router, and "
+        f"for all of Modelyard, {budget / 1e6:.0f} MB of it for models; traces of {seconds:.0f} s.\n\n"
     )
     (RESULTS / "many-models.md").write_text(head + table(outcomes))
     curves = {rate: {name: one.first_token_s for name, one in systems.items()} for rate, systems in outcomes.items()}
     (RESULTS / "many-models.svg").write_text(plot(curves))
     console.print(f"Written to {RESULTS.relative_to(ROOT)}/many-models.md and .svg")
+
+
+def main() -> int:
+    """Run as the command line says."""
+    parser = argparse.ArgumentParser(prog="python -m bench.many_models", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="length of each trace")
+    parser.add_argument("--rate", type=float, action="append", help="requests per model and second; may be repeated")
+    options = parser.parse_args()
+    run(Console(), options.rate or RATES, options.seconds)
     return 0
 
 
