@@ -134,7 +134,7 @@ class KvOffload:
         held = [(prompt.salt, prompt.kv.nbytes) for prompt in self.parked]
         while sum(size for _, size in held) > parked_bytes:
             at = first_to_go(held)
-            del held[at], self.parked[at]
+            del held[at], self._parked[at]
         for slot in self._cache.slots:
             slot.stays = False
         self._considered_releases = -1

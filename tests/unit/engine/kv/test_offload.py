@@ -210,6 +210,15 @@ def test_of_more_prefixes_than_are_kept_the_oldest_is_forgotten() -> None:
     assert yard.parked == [tuple(range(100, 150)), tuple(range(200, 250))]
 
 
+def test_under_a_smaller_limit_the_oldest_parked_prefixes_go() -> None:
+    yard = Yard()
+    for slot, first in enumerate((0, 100, 200)):
+        yard.idle(slot, range(first, first + 50))
+        yard.step()
+    yard.moves.limit_parked(2 * 50 * TOKEN_BYTES)
+    assert yard.parked == [tuple(range(100, 150)), tuple(range(200, 250))]
+
+
 def test_where_no_prefixes_are_kept_they_are_given_up_without_a_copy() -> None:
     yard = Yard(max_prefixes=0)
     idle = yard.idle(0, range(50))
