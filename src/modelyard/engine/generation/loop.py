@@ -260,7 +260,7 @@ class GenerationLoop:
                     room -= kept.kv.nbytes
                     # Empty the slot, so that it is not kept a second time as a prefix.
                     cache.trim(slot, 0)
-                cache.release(slot)
+                cache.make_idle(slot)
             if stop.suspend:
                 self._active.suspend(sequence, kept)
             else:

@@ -293,7 +293,7 @@ class KvCache:
             if slot.awaited_by == sequence:
                 slot.awaited_by = None
 
-    def release(self, slot: Slot) -> None:
+    def make_idle(self, slot: Slot) -> None:
         """Make the slot idle; its tokens become the most recently used prefix.
 
         Its cells stay in llama.cpp until ``make_room`` evicts them, another sequence reuses them, or they are
@@ -325,7 +325,7 @@ class KvCache:
             return None
         self.extend(slot, tokens)
         slot.computed, slot.shortest, slot.awaited_by, slot.salt = len(tokens), shortest, awaited_by, salt
-        self.release(slot)
+        self.make_idle(slot)
         return slot
 
     def make_room(self, cells: int, *, spares_awaited: bool = False) -> bool:

@@ -353,7 +353,7 @@ class Scheduler:
 
     def _leave_slot(self, sequence: Sequence) -> None:
         assert sequence.slot is not None
-        self.cache.release(sequence.slot)
+        self.cache.make_idle(sequence.slot)
         sequence.slot = None
         sequence.checkpoints_at = []
 

@@ -86,7 +86,7 @@ class Books(RuleBasedStateMachine):
 
     @rule(index=SLOT)
     def release(self, index: int) -> None:
-        self.cache.release(self.cache.slots[index])
+        self.cache.make_idle(self.cache.slots[index])
 
     def evicted(self, before: list[int]) -> None:
         for slot in self.cache.slots:
@@ -153,7 +153,7 @@ def test_the_prefix_unused_for_longest_is_evicted_first() -> None:
     for slot in cache.slots:
         cache.extend(slot, [1, 2])
     for index in (1, 0, 2):
-        cache.release(cache.slots[index])
+        cache.make_idle(cache.slots[index])
     assert cache.make_room(2)
     assert [len(slot.tokens) for slot in cache.slots] == [2, 0, 2]
     assert cache.make_room(4)
@@ -223,7 +223,7 @@ def test_where_slots_are_short_what_costs_least_to_compute_again_goes_until_it_i
     def used(slot: Slot, tokens: list[int]) -> None:
         cache.extend(slot, tokens)
         cache.assign(slot, SequenceId(slot.index))
-        cache.release(slot)
+        cache.make_idle(slot)
 
     used(history, list(range(500)))
     for number, slot in enumerate(short):
@@ -249,7 +249,7 @@ def test_what_another_slot_holds_too_is_worth_nothing() -> None:
     for slot in cache.slots:
         cache.assign(slot, SequenceId(slot.index))
     for slot in cache.slots:
-        cache.release(slot)
+        cache.make_idle(slot)
     assert [slot.worth for slot in cache.slots] == [50, 60, 55]
 
 
@@ -259,7 +259,7 @@ def test_where_cells_are_short_the_end_of_the_oldest_prefix_goes() -> None:
     for slot in cache.slots:
         cache.extend(slot, list(range(1000 * slot.index, 1000 * slot.index + 1000)))
         cache.assign(slot, SequenceId(slot.index))
-        cache.release(slot)
+        cache.make_idle(slot)
     assert cache.make_room(300)
     assert (len(oldest.tokens), len(newest.tokens)) == (700, 1000)
     # In parts of some hundred tokens, and no little rest is left.

@@ -204,7 +204,7 @@ def test_the_end_of_a_prefix_is_evicted_within_its_window_or_to_a_checkpoint() -
         cache = KvCache(1000, 2, checkpoints=store, can_trim=True)
         idle = cache.slots[0]
         cache.extend(idle, words(1, 1000))
-        cache.release(idle)
+        cache.make_idle(idle)
         idle.shortest = shortest
         assert cache.make_room(300)
         assert len(idle.tokens) == left

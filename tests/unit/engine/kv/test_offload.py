@@ -65,7 +65,7 @@ class Yard:
         return self.cache.slots[slot]
 
     def idle(self, slot: int, tokens: Sequence[int]) -> Slot:
-        self.cache.release(self.computed(slot, tokens))
+        self.cache.make_idle(self.computed(slot, tokens))
         return self.cache.slots[slot]
 
     def step(self) -> None:

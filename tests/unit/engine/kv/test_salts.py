@@ -125,8 +125,8 @@ def test_prefixes_that_cannot_be_parked_leave_places_for_those_that_are() -> Non
     for at in range(1, 4):
         yard.cache.share(first, yard.cache.slots[at], 100)
         yard.cells.lengths[at] = 100
-        yard.cache.release(yard.cache.slots[at])
-    yard.cache.release(first)
+        yard.cache.make_idle(yard.cache.slots[at])
+    yard.cache.make_idle(first)
     yard.idle(4, range(500, 540)).salt = A
     yard.step()
     assert [prompt.salt for prompt in yard.moves.parked] == [A]

@@ -101,7 +101,7 @@ def test_while_others_compute_no_large_state_is_read(folder: Path, monkeypatch: 
     engine = Engine(folder)
     engine.cache.assign(engine.cache.slots[0], SequenceId(99))
     assert engine.admits((*LONG, 7)) == []
-    engine.cache.release(engine.cache.slots[0])
+    engine.cache.make_idle(engine.cache.slots[0])
     assert engine.admits((*LONG, 7)) == [300]
 
 

@@ -421,7 +421,7 @@ def test_a_prompt_that_finds_no_cell_free_waits_and_begins_again() -> None:
     cache.extend(taken, [7] * cache.free)
     assert llama.scheduler.schedule() == []
     assert [sequence.id for sequence in llama.scheduler.waiting] == [0]
-    cache.release(taken)
+    cache.make_idle(taken)
     llama.carry_out()
     llama.accepted[taken.index] = list(taken.tokens)
     llama.run()
