@@ -132,7 +132,7 @@ def test_the_measure_notices_a_foreign_answer(alone: Alone) -> None:
 
 
 class Alone:
-    """The same weights in a context of their own, with one sequence."""
+    """A context on the same weights, with one sequence."""
 
     def __init__(self, path: Path) -> None:
         self.weights = Weights([path], on_progress=lambda _: True)

@@ -111,7 +111,7 @@ def test_a_suspended_answer_goes_on_and_its_prompt_is_still_found(
 
 
 def test_agents_reuse_nearly_all_that_could_be_reused(hybrid: Path) -> None:
-    """Of a trace with a tenth of the words; answers are not those that the next prompts repeat."""
+    """The trace has a tenth of the words; answers are not those that the next prompts repeat."""
     requests = agent_trace(agents=1, scale=0.1)
     prompts = [tuple(IM_END if token == END else token for token in prompt_of(request)) for request in requests]
     driven = engine(hybrid, context_length=4096)

@@ -22,7 +22,7 @@ MAX_WAITING: Final = 1024
 """Calls that wait for their approval at the same time."""
 
 MAX_WAITING_OF_OWNER: Final = 128
-"""Of these, calls of one caller."""
+"""Calls of one caller that wait at the same time."""
 
 MAX_DENIAL_LENGTH: Final = 2000
 """Characters of what the model reads of a denial."""

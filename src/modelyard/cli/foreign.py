@@ -132,4 +132,4 @@ OPTIONS_OF: Final[Mapping[str, Mapping[str, str]]] = {
     **{command: {"--all": _ALL} for command in ("load", "unload", "stop", "park")},
     **{command: dict.fromkeys(("--all", "-a"), "modelyard list shows all") for command in ("ps", "list")},
 }
-"""The same for options that have another answer in some commands: command -> option -> what takes its place."""
+"""What takes the place of options that have another answer in some commands: command -> option -> answer."""

@@ -48,7 +48,7 @@ class ContextRange:
 
     @property
     def with_trial(self) -> ContextRange:
-        """The same with footprints that have room for the trial."""
+        """This range with footprints that have room for the trial."""
 
         def footprints(length: int) -> list[Footprint]:
             return [each.with_context(each.context_bytes + self.trial_bytes) for each in self.footprints(length)]

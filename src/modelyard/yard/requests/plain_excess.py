@@ -9,7 +9,7 @@ from modelyard.engine.chat.template import MAX_CONVERSATION_LENGTH
 from modelyard.errors import ContextLengthExceeded, ConversationTooLong
 from modelyard.protocol.prompts import Chat, Prompt, Text, Written
 
-MOST_TOKEN_CHARACTERS: Final = 1024
+MAX_TOKEN_CHARACTERS: Final = 1024
 """More characters than a token of any known vocabulary has. An engine, which knows its own, refuses shorter texts."""
 
 
@@ -27,7 +27,7 @@ def refuse_plain_excess(prompt: Prompt, context_length: int | None) -> None:
     param = "messages" if isinstance(prompt, Chat) else "prompt"
     length = 0
     for text in _texts(prompt):
-        if context_length is not None and len(text) >= context_length * MOST_TOKEN_CHARACTERS:
+        if context_length is not None and len(text) >= context_length * MAX_TOKEN_CHARACTERS:
             raise ContextLengthExceeded(context_length, None, param)
         length += len(text)
     if isinstance(prompt, Chat) and length > MAX_CONVERSATION_LENGTH:

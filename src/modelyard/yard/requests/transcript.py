@@ -10,10 +10,10 @@ from collections.abc import Iterable
 from typing import Final
 
 MAX_ANSWER_CHARS: Final = 256 * 1024
-"""Of one answer; the rest is not kept."""
+"""Characters of one answer; the rest is not kept."""
 
 MAX_PROMPT_TOKENS: Final = 64 * 1024
-"""Of one prompt; the rest is not kept."""
+"""Tokens of one prompt; the rest is not kept."""
 
 _PIECE_BYTES: Final = 64
 """What a piece of text takes beside its characters."""

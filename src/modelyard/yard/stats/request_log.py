@@ -28,10 +28,10 @@ from modelyard.yard.stats.request_phases import Phase, PhaseKind, Step, TokenCou
 
 MAX_ENDED: Final = 1_000
 MAX_TEXT_BYTES: Final = 32 * 2**20
-"""Of the recorded texts of requests that ended; the oldest are dropped."""
+"""Bytes of the recorded texts of requests that ended; the oldest are dropped."""
 
 MAX_STEPS: Final = 64
-"""Of one request; of more the last ones are kept, after the first."""
+"""Steps of one request; of more the last ones are kept, after the first."""
 
 RequestKind = Literal["text", "vectors", "scores", "tokens"]
 Outcome = Literal["done", "failed", "cancelled"]

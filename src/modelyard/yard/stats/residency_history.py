@@ -14,7 +14,7 @@ from modelyard.yard.residency.state import LoadState, ModelState, Residency
 
 KEPT_S: Final = 3600.0
 MAX_INTERVALS: Final = 5_000
-"""Of all models together, of those that ended; the oldest are dropped."""
+"""Intervals of all models together that ended; the oldest are dropped."""
 
 
 @dataclass(frozen=True, slots=True)

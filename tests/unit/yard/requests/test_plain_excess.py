@@ -7,10 +7,10 @@ import pytest
 from modelyard.engine.chat.template import MAX_CONVERSATION_LENGTH
 from modelyard.errors import ContextLengthExceeded, ConversationTooLong
 from modelyard.protocol.prompts import Chat, Prompt, Text, Written
-from modelyard.yard.requests.plain_excess import MOST_TOKEN_CHARACTERS, refuse_plain_excess
+from modelyard.yard.requests.plain_excess import MAX_TOKEN_CHARACTERS, refuse_plain_excess
 
 CONTEXT = 16
-LIMIT = CONTEXT * MOST_TOKEN_CHARACTERS
+LIMIT = CONTEXT * MAX_TOKEN_CHARACTERS
 
 
 def chat(*contents: str | tuple[str, ...]) -> Chat:
