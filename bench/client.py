@@ -33,7 +33,7 @@ class Answer:
 
     @property
     def tokens_per_s(self) -> float:
-        """Of decode: after the first token."""
+        """Tokens a second of decode: after the first token."""
         return (self.tokens - 1) / (self.last - self.first)
 
 

@@ -126,7 +126,7 @@ WORK: dict[str, Callable[[Http, int], Awaitable[float]]] = {
 
 
 def memory_mb(pid: int) -> float:
-    """Of a process and all that it has started: proportional set size, in MB."""
+    """Proportional set size of a process and all that it has started, in MB."""
     total = 0.0
     try:
         rollup = Path(f"/proc/{pid}/smaps_rollup").read_text("utf-8")

@@ -38,7 +38,7 @@ def _needed_bytes(port: int) -> int:
 
 
 async def llama_server_swaps(program: Path, weights: tuple[Path, Path], repetitions: int) -> list[float]:
-    """The same by ending one server and starting another."""
+    """Seconds of a swap by ending one server and starting another."""
     taken = []
     for number in range(repetitions):
         began = time.perf_counter()

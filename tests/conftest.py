@@ -174,7 +174,7 @@ def server(weights: dict[str, Path]) -> Iterator[RunningServer]:
 
 @pytest.fixture(scope="session")
 def drawn_server(drawn_weights: dict[str, Path]) -> Iterator[RunningServer]:
-    """The same server with stand-ins for both models: for tests to which the meaning of an answer does not matter."""
+    """A server with stand-ins for both models: for tests to which the meaning of an answer does not matter."""
     from support.server import serving
 
     with serving(two_models(drawn_weights, max_seqs=8, prefix_cache_n=8)) as running:

@@ -129,7 +129,7 @@ def _message(answer: httpx.Response) -> str:
 
 
 def environment(name: str) -> dict[str, str]:
-    """Of processes of Modelyard: they keep conversions apart from the user's own, by what is served."""
+    """The environment of Modelyard's processes: conversions are kept apart from the user's own, by what is served."""
     path = os.pathsep.join(filter(None, (str(ROOT / "src"), os.environ.get("PYTHONPATH", ""))))
     return {
         **os.environ,

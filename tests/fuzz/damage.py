@@ -304,7 +304,7 @@ def _template(rng: random.Random, model: GgufFile) -> GgufFile:
 
 
 def _renamed(rng: random.Random, model: GgufFile) -> GgufFile:
-    """The same numbers and tensors as another architecture."""
+    """A file with these numbers and tensors as another architecture."""
     old, new = model.architecture, rng.choice(ARCHITECTURES)
     pairs = {
         (new + key.removeprefix(old) if key.startswith(f"{old}.") else key): value for key, value in model.pairs.items()

@@ -56,7 +56,7 @@ class GgufFile:
         return text_of(self.pairs["general.architecture"])
 
     def with_pair(self, key: str, value: Scalar | Array | None) -> GgufFile:
-        """The same with another value, or without the key."""
+        """This file with another value, or without the key."""
         pairs = {**self.pairs}
         if value is None:
             pairs.pop(key, None)

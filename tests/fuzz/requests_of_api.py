@@ -124,7 +124,7 @@ def schema(rng: random.Random, depth: int = 0) -> Any:
 
 
 def _broken(rng: random.Random, body: Any) -> Any:
-    """The same with a value, somewhere in it, that is another."""
+    """A copy with another value somewhere in it."""
     if isinstance(body, dict) and body and rng.random() < 0.9:
         key = rng.choice(list(body))
         return {**body, key: _broken(rng, body[key]) if rng.random() < 0.6 else anything(rng)}

@@ -225,7 +225,7 @@ class Session:
         return Tokens(tuple(rng.choice(few) for _ in range(length)))
 
     def _sampling(self) -> Sampling:
-        """Of what a request may say, see ``modelyard.api``; most say little."""
+        """A request: most say little of what ``modelyard.api`` lets them say."""
         rng = self._rng
         sampling = Sampling(temperature=rng.choice((0.0, 0.0, 1e-6, 0.7, 1.0, 100.0)))
         changes: dict[str, Any] = {

@@ -42,7 +42,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def user_cache(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The same, as the user's own."""
+    """That cache folder as the user's own."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     return cache
 

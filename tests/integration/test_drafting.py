@@ -31,7 +31,7 @@ LENGTH = 64
 
 @pytest.fixture(scope="module")
 def large(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same model with weights five times as large."""
+    """The model with weights five times as large."""
     path = tmp_path_factory.mktemp("large") / "f32.gguf"
     params = lib.llama_model_quantize_default_params()
     params.ftype, params.allow_requantize = ALL_F32, True

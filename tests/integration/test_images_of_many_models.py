@@ -74,7 +74,7 @@ def first_logprob(answer: dict[str, Any]) -> float:
 
 
 def pictures(server: RunningServer) -> dict[str, tuple[int, int]]:
-    """Of each model, once none has anything to do: pictures encoded, and pictures shown again without that."""
+    """Pictures that each model encoded, and pictures shown again without that, once none has anything to do."""
     end = time.monotonic() + WAIT_S
     while time.monotonic() < end:
         metrics = server.get("/metrics").text

@@ -26,7 +26,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def columns(model: Path) -> Columns:
-    """Of two columns one matters, the other hardly: in each block that shares a scale."""
+    """In each block that shares a scale, one of two columns matters, and the other hardly."""
     importance = np.where(np.arange(WIDTH) % 2 == 0, 100.0, 0.01).astype(np.float32)
     return {t.name: importance for t in GgufFile(model).tensors if t.name.startswith("blk") and len(t.shape) == 2}
 

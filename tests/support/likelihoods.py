@@ -13,7 +13,7 @@ from llama_cpp import Llama
 
 
 def answer(path: str, text: str, count: int) -> list[tuple[list[int], float, list[float]]]:
-    """Of each token: its bytes, its log-probability, and those of the five likeliest."""
+    """The bytes of each token, its log-probability, and those of the five likeliest."""
     model = Llama(path, n_ctx=256, n_batch=256, logits_all=True, verbose=False)
     tokens = model.tokenize(text.encode(), add_bos=True, special=True)
     said = []

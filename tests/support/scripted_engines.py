@@ -96,7 +96,7 @@ class ScriptedSuspension:
     size_bytes: int = SUSPENDED_BYTES
 
     def without_kv(self) -> ScriptedSuspension:
-        """The same, holding nothing."""
+        """This suspension, holding nothing."""
         return replace(self, size_bytes=0)
 
 

@@ -38,7 +38,7 @@ _COMPARED: Final = 20
 
 @dataclass(frozen=True)
 class SoundResult:
-    """Of one family.
+    """What was found of one family.
 
     Attributes:
         name: of the family.

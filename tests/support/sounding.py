@@ -73,7 +73,7 @@ class Hearing:
     turn: tuple[str, str] = ("", "")
 
     def log_probabilities(self, before: str, samples: Samples, behind: str) -> npt.NDArray[np.float64]:
-        """Of the token behind a prompt: text, sound, text."""
+        """What is computed for the token behind a prompt: text, sound, text."""
         import torch
 
         with torch.no_grad():

@@ -8,7 +8,7 @@ from typing import Final
 GIB: Final = 1 << 30
 
 BITS_PER_WEIGHT: Final = 4.8
-"""Of Q4_K_M."""
+"""Those of Q4_K_M."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ SOURCES_BYTES_PER_S: Final = (3e9, 1.5e9)
 """Bandwidths of a local disk and of a shared store, where half of the models are each."""
 
 BURST_SHARE: Final = 0.1
-"""Of the requests, those that come in batches of 10 to 40 within seconds."""
+"""Share of the requests that come in batches of 10 to 40 within seconds."""
 
 
 class Arrival(NamedTuple):

@@ -295,7 +295,7 @@ class Oracle:
         return sum(r.model == model for r in self.requests.values()) + list(self.holds.values()).count(model)
 
     def asked_modes(self, model: str) -> set[UnloadMode]:
-        """Of the unloads that the model's callers wait for."""
+        """Return the modes of the unloads that the model's callers wait for."""
         return {caller.mode for caller in self.callers.values() if caller.model == model and caller.mode is not None}
 
     def is_wanted(self, model: str) -> bool:

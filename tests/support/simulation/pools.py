@@ -159,7 +159,7 @@ def moves_are_of_unused_models_to_better_places(oracle: Oracle, effect: Free) ->
 
 
 def moves_come_to_an_end(oracle: Oracle, effect: Free) -> str | None:
-    """Of models that nobody uses, while nothing else happens in the world."""
+    """Models that nobody uses do not move for ever while nothing else happens in the world."""
     if effect.reason != "move" or effect.model in oracle.parked:
         return None
     most = sum(len(choices) for choices in oracle.choices.values())

@@ -1,4 +1,4 @@
-"""Of all tokens those remain that the grammar lets come next."""
+"""Those tokens remain that the grammar lets come next."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ SUM = 'start: "sum: " expr\nexpr: term (("+" | "-") term)*\nterm: NUM | "(" expr
 
 
 class Wrapped:
-    """The same vocabulary, as llguidance's own class wants it."""
+    """The vocabulary as llguidance's own class wants it."""
 
     tokens, special_token_ids, eos_token_id, bos_token_id = TOKENS, [END, OTHER_END, CONTROL], END, None
 

@@ -10,7 +10,7 @@ from modelyard.engine.scheduling.step_cost import StepCost
 
 
 def known(**seconds: float) -> StepCost:
-    """Of steps of so many tokens."""
+    """Measured costs of steps of so many tokens."""
     cost = StepCost()
     for tokens, took in seconds.items():
         cost.observe(int(tokens[1:]), took)

@@ -1,4 +1,4 @@
-"""The same on uvloop, on which the command runs: its transports, its TLS and its way to accept are others."""
+"""The server on uvloop, on which the command runs: its transports, its TLS and its way to accept are others."""
 
 from __future__ import annotations
 

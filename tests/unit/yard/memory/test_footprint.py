@@ -70,7 +70,7 @@ def computing(model, cells=CELLS, tokens=32, running=1, **how):
 
 
 def renamed(model, architecture):
-    """The same with another architecture."""
+    """These files with another architecture."""
     metadata = {key.replace("llama.", f"{architecture}."): value for key, value in model.metadata.items()}
     return GgufHeader(3, {**metadata, "general.architecture": architecture}, model.tensors, model.file_size)
 
@@ -465,7 +465,7 @@ X86, ARM = "x86_64", "aarch64"
 
 
 def twice(*tensors, processor=X86, gives_back=False):
-    """Of a file that has an output of its own: it does not use the embeddings for it."""
+    """Bytes held twice of a file that has an output of its own, and does not use the embeddings for it."""
     output = tensor("output.weight", 256, 8)
     return twice_held_bytes(header(output, *tensors), 0, processor, gives_back=gives_back)
 

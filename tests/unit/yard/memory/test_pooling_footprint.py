@@ -17,7 +17,7 @@ TOKENS = 1000
 
 
 def computing(model: GgufHeader, cells: int, step: int, outputs: int) -> int:
-    """Of sequences that the tests have four of."""
+    """Bytes of computation, for the four sequences of these tests."""
     count = 4 if outputs else 1
     buffer = compute_bytes(model, cells, tokens=step, running=count, sequences=count, outputs=outputs)
     return buffer + graph_bytes(model, step) + work_bytes(model, step, compute_cores())

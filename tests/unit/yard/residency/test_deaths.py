@@ -68,7 +68,7 @@ def dies(script, *active):
 
 
 def dies_and_is_back(script, *active):
-    """The same, and the next engine serves; all effects."""
+    """The engine dies, and the next one serves; all effects."""
     return dies(script, *active) + script(EngineLoaded("a"))
 
 

@@ -20,7 +20,7 @@ from modelyard.yard.residency.state import UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 RESIDENCY_S = 10.0
-"""Of a model whose load took no time."""
+"""How long a model stays whose load took no time."""
 
 
 def held(*names: str, **traits: object) -> Script:

@@ -117,7 +117,7 @@ def first_violation(play):
 
 
 class Deeds(RuleBasedStateMachine):
-    """The same world, with deeds and times that Hypothesis chooses and shrinks."""
+    """A world with deeds and times that Hypothesis chooses and shrinks."""
 
     @initialize(seed=st.integers(0, 10_000), is_fair=st.booleans())
     def begin(self, seed, is_fair):
