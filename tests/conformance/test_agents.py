@@ -11,10 +11,10 @@ import platform
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from modelyard.cli.client.launching import CLIENTS, Launch, Target
 from modelyard.config import validate_config
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Submit
@@ -94,15 +94,17 @@ def run(command: Sequence[str | Path], work: Path, **environment: str) -> str:
     return ran.stdout
 
 
+def launched(client: str, url: str) -> Launch:
+    """How ``modelyard launch`` starts a program."""
+    return CLIENTS[client].launch(Target(url, "m"))
+
+
 def test_claude_code_runs_a_task_to_its_end(model: GoodModel, url: str, work: Path) -> None:
     package = npm_package(f"@anthropic-ai/claude-code-linux-{MACHINE}", "2.1.332")
     printed = run(
         [package / "claude", "--print", TASK, "--allowedTools", "Bash", "--output-format", "json"],
         work,
-        ANTHROPIC_BASE_URL=url,
-        ANTHROPIC_API_KEY="unused",
-        ANTHROPIC_MODEL="m",
-        CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC="1",
+        **launched("claude", url).environment,
     )
     result = json.loads(printed)
     assert (result["subtype"], result["result"]) == ("success", "hello.txt is there.")
@@ -114,16 +116,12 @@ def test_claude_code_runs_a_task_to_its_end(model: GoodModel, url: str, work: Pa
 
 def test_opencode_runs_a_task_to_its_end(model: GoodModel, url: str, work: Path) -> None:
     package = npm_package(f"opencode-linux-{MACHINE}", "1.18.33")
-    provider: dict[str, Any] = {
-        "npm": "@ai-sdk/openai-compatible",
-        "options": {"baseURL": f"{url}/v1", "apiKey": "unused"},
-        "models": {"m": {}},
-    }
-    (work / "opencode.json").write_text(
-        json.dumps({"provider": {"yard": provider}, "model": "yard/m", "autoupdate": False})
-    )
+    (work / "opencode.json").write_text(json.dumps({"autoupdate": False}))
     printed = run(
-        [package / "bin" / "opencode", "run", "--format", "json", TASK], work, OPENCODE_DISABLE_MODELS_FETCH="1"
+        [package / "bin" / "opencode", "run", "--format", "json", TASK],
+        work,
+        OPENCODE_DISABLE_MODELS_FETCH="1",
+        **launched("opencode", url).environment,
     )
     events = [json.loads(line) for line in printed.splitlines() if line.startswith("{")]
     said = [event["part"]["text"] for event in events if event["type"] == "text"]
@@ -133,25 +131,21 @@ def test_opencode_runs_a_task_to_its_end(model: GoodModel, url: str, work: Path)
 
 def test_qwen_code_runs_a_task_to_its_end(model: GoodModel, url: str, work: Path) -> None:
     package = npm_package("@qwen-code/qwen-code", "0.24.4")
-    printed = run(
-        ["node", package / "cli.js", "--auth-type", "openai", "--yolo", "--prompt", TASK],
-        work,
-        OPENAI_BASE_URL=f"{url}/v1",
-        OPENAI_API_KEY="unused",
-        OPENAI_MODEL="m",
-    )
+    how = launched("qwen", url)
+    command = ["node", package / "cli.js", *how.arguments, "--yolo", "--prompt", TASK]
+    printed = run(command, work, **how.environment)
     assert "hello.txt is there." in printed
     assert len(model.chats) == 3
 
 
 def test_aider_applies_an_edit(url: str, work: Path) -> None:
     python = python_environment("aider", Path(__file__).parent / "pypi" / "aider.lock")
-    options = ["--model", "openai/m", "--no-check-update", "--no-show-model-warnings", "--yes-always", "--no-git"]
+    how = launched("aider", url)
+    options = [*how.arguments, "--no-check-update", "--yes-always", "--no-git"]
     printed = run(
         [python.parent / "aider", *options, "--analytics-disable", "--message", TASK, "hello.txt"],
         work,
-        OPENAI_API_BASE=f"{url}/v1",
-        OPENAI_API_KEY="unused",
+        **how.environment,
         LITELLM_LOCAL_MODEL_COST_MAP="True",
     )
     assert "Applied edit to hello.txt" in printed

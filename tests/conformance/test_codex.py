@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from modelyard.cli.client.launching import CLIENTS, Target
 from modelyard.config import validate_config
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Submit
@@ -178,12 +179,9 @@ def test_codex_runs_a_task_to_its_end(codex: Path, model: GoodModel, url: str, t
     home, work = tmp_path / "home", tmp_path / "work"
     home.mkdir()
     work.mkdir()
-    (home / "config.toml").write_text(
-        'model = "m"\nmodel_provider = "yard"\n'
-        f'[model_providers.yard]\nname = "Modelyard"\nbase_url = "{url}/v1"\nwire_api = "responses"\n'
-    )
     # A sandbox cannot be made in every container; the folder is a temporary one.
-    command = [codex, "exec", "--json", "--skip-git-repo-check", "--sandbox", "danger-full-access"]
+    settings = CLIENTS["codex"].launch(Target(url, "m")).arguments
+    command = [codex, *settings, "exec", "--json", "--skip-git-repo-check", "--sandbox", "danger-full-access"]
     ran = subprocess.run(
         [*command, "Create hello.txt with the word Hello."],
         cwd=work,

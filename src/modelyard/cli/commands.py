@@ -68,6 +68,13 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "launch",
+        "modelyard.cli.client.launch:launch",
+        "Start a coding agent on a running server.",
+        SERVE,
+        examples=("modelyard launch claude", "modelyard launch codex --model small", "modelyard launch aider --print"),
+    ),
+    Command(
         "from-config",
         "modelyard.cli.from_config:from_config",
         "Start what a TOML file describes.",
