@@ -234,6 +234,18 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "service",
+        "modelyard.cli.service.commands:service",
+        "Run the server as a service of systemd.",
+        MACHINE,
+        examples=(
+            "modelyard service install models.toml",
+            "modelyard service install models.toml --on-demand",
+            "modelyard service install models.toml --print",
+            "modelyard service remove",
+        ),
+    ),
+    Command(
         "doctor",
         "modelyard.cli.doctor:doctor",
         "Check this machine and installation.",

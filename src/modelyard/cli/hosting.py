@@ -10,6 +10,7 @@ from modelyard.config import Config, read_keys
 from modelyard.inprocess.http_server.tls import certificate_of
 from modelyard.inprocess.listen import listen, listen_for_mcp
 from modelyard.system import supervised
+from modelyard.system.socket_activation import activation_socket
 from modelyard.system.standard_streams import outlive_readers
 
 
@@ -43,7 +44,9 @@ def host_server(
     if inherited is not None:
         listener, link = inherited
     else:
-        listener, link = listen(config.server.host, config.server.port), None
+        # Of systemd, where a unit has the address: it starts the server with the first connection.
+        activated = activation_socket(os.environ)
+        listener, link = activated or listen(config.server.host, config.server.port), None
         if is_supervised and supervised.can_be_supervised():
             link = supervised.put_under_supervisor(listener, reloads=read_config is not None)
     # Each process of a supervised server binds this port anew: its clients open their sessions again anyway.
