@@ -22,7 +22,7 @@ COMMANDS: Final[Mapping[str, str]] = {
     "remove": f"{_DELETE}.",
     "delete": f"{_DELETE}.",
     "cp": "Give a model a second name with aliases in a TOML file (docs/config.md).",
-    "create": f"There are no Modelfiles. {_CONFIG}.",
+    "create": f"A running server takes a Modelfile at /api/create (docs/adding-models.md). {_CONFIG}.",
     "info": f"{_SHOW}.",
     "inspect": f"{_SHOW}.",
     "start": f"{_SERVE}.",

@@ -42,7 +42,7 @@ def recognise(text: str) -> ForeignFile | None:
             "This is a Modelfile of Ollama; Modelyard reads TOML.",
             "Write a [[models]] table: FROM is model_id, PARAMETER num_ctx is max_seq_len in [models.device], other "
             "parameters are keys of [models.sampling], TEMPLATE is a Jinja file that chat_template names, and SYSTEM "
-            "goes into requests.",
+            "is system.",
         )
     if text.lstrip().startswith(("{", "[{")):
         return ForeignFile("This is JSON; Modelyard reads TOML.", f'Write "key": value as key = value. {_INIT}')
