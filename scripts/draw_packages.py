@@ -26,6 +26,7 @@ CAPTIONS: Mapping[str, str] = {
     "converter": "checkpoints to GGUF and UQFF",
     "engine": "one model: schedule, decode, sample",
     "hub": "a model id becomes files",
+    "remote": "models that other servers have",
     "config": "TOML schema and rules",
     "formats": "GGUF, UQFF, safetensors",
     "protocol": "messages between packages",

@@ -13,6 +13,7 @@ from urllib.parse import quote
 from starlette.types import Scope
 
 from modelyard.errors import InvalidRequest
+from modelyard.protocol.forwarding import HOPS_HEADER, SESSION_HEADER
 from modelyard.yard.requests.context import Caller, RequestOrigin
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 # A client's own id appears unchanged in headers and logs, so it must be short and printable.
 _REQUEST_ID = re.compile(rb"[\x21-\x7e]{1,128}")
+
+_HOPS: Final = re.compile(rb"[0-9a-f]{16}(?:,[0-9a-f]{16}){0,63}")
+_HOPS_HEADER: Final = HOPS_HEADER.encode()
+_SESSION_HEADER: Final = SESSION_HEADER.encode()
 
 # Methods that are labels of metrics. All others count as "OTHER": clients may send any word.
 METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
@@ -74,6 +79,7 @@ class RequestContext:
         self.method = method if method in METHODS else "OTHER"
         self.caller = Caller()
         self.caller.origin = self.origin = RequestOrigin(self.request_id, scope["path"])
+        self.caller.hops, self.caller.session = _forwarded(scope)
         self.key: AccessKey | None = None
         self.headers: list[tuple[bytes, bytes]] = []
         self.ignored: dict[str, None] = {}
@@ -200,6 +206,20 @@ def listed(names: Collection[str]) -> str:
 
 def _listing(header: bytes, names: Collection[str]) -> list[tuple[bytes, bytes]]:
     return [(header, listed(names).encode("ascii"))] if names else []
+
+
+def _forwarded(scope: Scope) -> tuple[tuple[str, ...], str]:
+    """Return the servers that the request came through, and its session; neither where the headers are not as ours.
+
+    A client that makes up servers harms its own request alone.
+    """
+    hops = session = b""
+    for name, value in scope["headers"]:
+        if name == _HOPS_HEADER and _HOPS.fullmatch(value):
+            hops = value
+        elif name == _SESSION_HEADER and _REQUEST_ID.fullmatch(value):
+            session = value
+    return tuple(hops.decode("ascii").split(",")) if hops else (), session.decode("ascii")
 
 
 def _request_id(scope: Scope) -> str:

@@ -165,9 +165,9 @@ def _print_text(path: Path, findings: _Findings, inspection: Inspection) -> None
         (
             model.id,
             model.load,
-            model.quantization or "?",
-            "?" if model.context_length is None else f"{model.context_length:,}",
-            size(model.memory_bytes),
+            model.quantization or ("" if model.remote else "?"),
+            ("" if model.remote else "?") if model.context_length is None else f"{model.context_length:,}",
+            "" if model.remote else size(model.memory_bytes),
             _state(model, inspection),
         )
         for model in inspection.models
@@ -187,4 +187,6 @@ def _state(model: InspectedModel, inspection: Inspection) -> str:
         return "cannot be served"
     if model.unchecked:
         return "not looked at: not downloaded"
+    if model.remote:
+        return "on another server" if len(model.remote) == 1 else f"on {len(model.remote)} other servers"
     return "does not fit" if model in inspection.oversized else "fits"

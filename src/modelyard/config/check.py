@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from modelyard.config import device_rules, mcp_rules, rules, weight_rules
+from modelyard.config import device_rules, mcp_rules, remote_rules, rules, weight_rules
 from modelyard.config.model import Model, list_apart
 from modelyard.config.problems import MAX_ADVISED, schema_problems
 from modelyard.config.schema import Config
@@ -117,6 +117,9 @@ def rule_problems(
         *device_rules.bad_placements(models),
         *weight_rules.bad_quantisation(models),
         *weight_rules.bad_format(models),
+        *remote_rules.keys_of_other_models(models),
+        *remote_rules.addresses_with_users(models),
+        *remote_rules.remote_drafts(models),
         *_missing_templates(models.items()),
     ]
 

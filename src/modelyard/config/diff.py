@@ -12,7 +12,10 @@ from modelyard.config.schema import Config
 
 # Keys of a model that do not affect its engine.
 _WITHOUT_ENGINE = frozenset(
-    {"alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id", "mcp", "system"}
+    {
+        *("alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id", "mcp"),
+        *("remote", "system"),
+    }
 )
 
 # Keys of [memory] that the yard applies, and no engine.
@@ -86,7 +89,7 @@ def _engine_keys(config: Config, model: Model) -> dict[str, Any]:
         f"runtime.{key}": value for key, value in dict(config.runtime).items() if key not in (*effective, _OF_MCP)
     }
     kept = {f"memory.{key}": value for key, value in dict(config.memory).items() if key not in _BUDGETS}
-    return {"model_id": model.source, **effective, **keys, **runtime, **kept}
+    return {"model_id": model.source, "remote": model.remote, **effective, **keys, **runtime, **kept}
 
 
 def _process_keys(config: Config) -> dict[str, Any]:

@@ -31,6 +31,7 @@ from modelyard.config.names import (
     ToolFormatName,
 )
 from modelyard.config.paths import absolute, base_of
+from modelyard.config.remote_addresses import REMOTE_WORDING, read_addresses
 from modelyard.config.tensor_overrides import OVERRIDES_WORDING, read_tensor_overrides
 
 _INT32_MAX = MAX_CONTEXT
@@ -328,6 +329,26 @@ class Model(Table):
         default=None,
         description="System message of conversations that begin with none of their own. Unset: they have none.",
     )
+    remote: Annotated[tuple[str, ...], BeforeValidator(read_addresses)] = Field(
+        default=(),
+        json_schema_extra={"wording": REMOTE_WORDING},
+        description="Base URL of an OpenAI-compatible server that has the model, such as `http://host:1234/v1`, or "
+        "several of them. Nothing is loaded here: requests go there. `model_id` is then only a name.",
+    )
+    remote_model: _Text | None = Field(
+        default=None, description="Name of the model on the servers in `remote`. Unset: `model_id`."
+    )
+    api_key_env: _Text | None = Field(
+        default=None,
+        description="Environment variable with the API key for the servers in `remote`. Unset: no key is sent.",
+    )
+    remote_timeout_seconds: Annotated[float, BeforeValidator(read_duration)] = Field(
+        default=300,
+        ge=1,
+        le=86_400,
+        json_schema_extra={"wording": f"a number of seconds from 1 to 86400, or {DURATION_EXAMPLES}"},
+        description="How long a server in `remote` may send nothing, before its answer and within it.",
+    )
     quantization: Quantization = Field(default=Quantization(), description="Which weights to use.")
     format: Format = Field(default=Format(), description="Which files of the folder or repository.")
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
@@ -345,7 +366,10 @@ class Model(Table):
 
     def model_post_init(self, context: object, /) -> None:
         """Resolve ``model_id`` while the base folder is known: only the validation context has it."""
-        self._reference = parse_model_reference(self.model_id, base_of(context))
+        if self.remote:
+            self._reference = ModelReference("remote", ", ".join(self.remote), self.model_id)
+        else:
+            self._reference = parse_model_reference(self.model_id, base_of(context))
         self._short_id = self._reference.id
 
     @property
@@ -364,8 +388,13 @@ class Model(Table):
 
     @property
     def source(self) -> str:
-        """Where the model comes from: an absolute path, ``org/name[@revision]``, or ``ollama:name:tag``."""
+        """Where the model comes from: an absolute path, ``org/name[@revision]``, ``ollama:name:tag``, or addresses."""
         return self._reference.source
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether other servers have the model, so that nothing of it is on this machine."""
+        return bool(self.remote)
 
     @property
     def id(self) -> str:

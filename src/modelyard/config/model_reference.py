@@ -45,9 +45,9 @@ class ModelReference:
 
     Attributes:
         kind: "path", "hub" for a repository of the Hugging Face Hub, "ollama" for a model in Ollama's store on this
-            machine, or "unknown".
-        source: where the model is: an absolute path, ``org/name[@revision]``, or ``ollama:name:tag``; the text itself
-            for "unknown".
+            machine, "remote" for a model that other servers have, or "unknown".
+        source: where the model is: an absolute path, ``org/name[@revision]``, ``ollama:name:tag``, or addresses of
+            servers; the text itself for "unknown".
         id: the id under which the model is listed, unless it has an alias: the stem of a file, the name of a folder,
             ``org/name`` with its tag, or Ollama's name.
         quant: the quantisation that a tag names, in small letters; None: none is named.
@@ -55,7 +55,7 @@ class ModelReference:
         problem: for "unknown", why the text is no reference, in a sentence that says what to do.
     """
 
-    kind: Literal["path", "hub", "ollama", "unknown"]
+    kind: Literal["path", "hub", "ollama", "remote", "unknown"]
     source: str
     id: str
     quant: str | None = None

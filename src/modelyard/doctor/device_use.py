@@ -22,7 +22,7 @@ def unused_devices(config: Config, accelerators: Sequence[str]) -> tuple[str, ..
         return ()
     used: set[str] = set()
     if not effective_cpu(config.models):
-        used.update(*(_used(model.device, accelerators) for model in config.models))
+        used.update(*(_used(model.device, accelerators) for model in config.models if not model.is_remote))
     return tuple(name for name in accelerators if name.lower() not in used)
 
 

@@ -115,6 +115,14 @@ from modelyard.errors.model import (
     QueueFull,
     WrongEventLoop,
 )
+from modelyard.errors.remote import (
+    NotWithRemote,
+    RemoteFailed,
+    RemoteLoop,
+    RemoteRefused,
+    RemoteTimeout,
+    RemoteUnavailable,
+)
 from modelyard.errors.request import (
     ActivityNotFound,
     ApprovalNotFound,
@@ -198,6 +206,7 @@ __all__ = [
     "ModelyardError",
     "NoFreeSlot",
     "NotModelyard",
+    "NotWithRemote",
     "OriginNotAllowed",
     "OutOfDeviceMemory",
     "OutOfMemory",
@@ -206,6 +215,11 @@ __all__ = [
     "PromptUnread",
     "QueueFull",
     "RateLimited",
+    "RemoteFailed",
+    "RemoteLoop",
+    "RemoteRefused",
+    "RemoteTimeout",
+    "RemoteUnavailable",
     "RepositoryUnavailable",
     "RequestTimeout",
     "RequestTooLarge",

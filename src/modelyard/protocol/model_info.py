@@ -14,7 +14,7 @@ class ModelProfile:
 
     Attributes:
         architecture: name in the model's file, such as "llama".
-        context_length: tokens that one sequence may hold.
+        context_length: tokens that one sequence may hold; None: not known, because another server has the model.
         size_bytes: size of the weights in the file.
         can_see, can_hear: whether it takes images, and sound.
         can_reason: whether the reasoning in its answers is separated from the content.
@@ -32,7 +32,7 @@ class ModelProfile:
         sampling: defaults of its requests, all set.
     """
 
-    context_length: int
+    context_length: int | None
     quantization: str
     size_bytes: int
     fingerprint: str

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.errors import ModelyardError
+from modelyard.protocol.forwarding import HERE, Forwarding
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
 from modelyard.protocol.values import SequenceId
 
@@ -43,6 +44,7 @@ class Submit:
         bad_words: texts whose tokens the answer must not have one behind the other.
         max_predict_s: how long an answer that has more than one line may take, from its first token; None: no limit.
         reports_progress: whether a ``PromptProgress`` is published for each part of the prompt that is computed.
+        forwarding: what goes along with it where another server has the model.
     """
 
     sequence: SequenceId
@@ -73,6 +75,7 @@ class Submit:
     bad_words: tuple[str, ...] = ()
     max_predict_s: float | None = None
     reports_progress: bool = False
+    forwarding: Forwarding = HERE
 
     @property
     def scores_prompt(self) -> bool:
@@ -85,7 +88,7 @@ class Embed:
     """Embed each of ``inputs`` as a vector. The request is identified by a sequence number.
 
     Attributes:
-        priority, alone: as in Submit.
+        priority, alone, forwarding: as in Submit.
         truncates: whether an input that is too long is cut rather than refused.
         max_context: limit of each input, in tokens; None: as many as the context holds.
     """
@@ -96,6 +99,7 @@ class Embed:
     truncates: bool = False
     alone: bool = False
     max_context: int | None = None
+    forwarding: Forwarding = HERE
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +108,7 @@ class Rank:
 
     Attributes:
         max_document_tokens: a document that is longer is cut to it; None: a document that does not fit is refused.
-        priority, alone: as in Submit.
+        priority, alone, forwarding: as in Submit.
         max_context: limit of each document with the query, in tokens; None: as many as the context holds.
     """
 
@@ -115,6 +119,7 @@ class Rank:
     priority: int = 0
     alone: bool = False
     max_context: int | None = None
+    forwarding: Forwarding = HERE
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,13 +24,14 @@ class ModelDirectory:
     def __init__(self, config: Config) -> None:
         self.config = self.started_config = config
         self.router = router(config)
+        self._remote = _remote_ids(config)
         self.followers: list[Callable[[Config], None]] = []
         self.residency_names = {model.id: ResidencyName(model.id) for model in config.models}
         self._systems = _systems(config)
 
     def replace_config(self, config: Config) -> None:
         """Route requests by ``config`` from now on; all of its models must be in ``residency_names``."""
-        self.config, self.router = config, router(config)
+        self.config, self.router, self._remote = config, router(config), _remote_ids(config)
         self._systems = _systems(config)
         for follow in self.followers:
             follow(config)
@@ -48,6 +49,10 @@ class ModelDirectory:
         """Return the system message of a model, by id, for conversations that have none; None without one."""
         return self._systems.get(model)
 
+    def is_remote(self, model: str) -> bool:
+        """Whether other servers have a model, by id."""
+        return model in self._remote
+
     def is_known(self, name: str) -> bool:
         """Whether the caller may know of a model of that name, if there is one."""
         caller, model = self.caller(), self.router.resolve(name)
@@ -62,3 +67,7 @@ class ModelDirectory:
 
 def _systems(config: Config) -> dict[str, str]:
     return {model.id: model.system for model in config.models if model.system is not None}
+
+
+def _remote_ids(config: Config) -> frozenset[str]:
+    return frozenset(model.id for model in config.models if model.is_remote)

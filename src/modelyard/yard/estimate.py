@@ -82,13 +82,15 @@ class ModelEstimate:
 def estimate_models(config: Config) -> list[ModelEstimate]:
     """Return what each model of ``config`` would take by itself, as a server with this model alone puts it.
 
+    Models that other servers have are left out: they take nothing.
+
     Raises:
         ConfigError: a budget is of a device that does not exist.
         UnusableModel: files are not available, or cannot be served, or a device does not exist.
     """
     devices, budgets_of_devices = _devices(config)
     budgets = {HOST_NAME: memory_budget(config, available_bytes()), **budgets_of_devices}
-    one_by_one = (config.model_copy(update={"models": (model,)}) for model in config.models)
+    one_by_one = (config.model_copy(update={"models": (model,)}) for model in config.models if not model.is_remote)
     return [_estimated(ModelSpec(each, each.models[0]), budgets, devices) for each in one_by_one]
 
 
@@ -99,7 +101,7 @@ def _devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict[str, int]]:
         ConfigError: a budget is of a device that does not exist.
         UnusableModel: devices are needed and cannot be listed, or one does not exist.
     """
-    specs = [ModelSpec(config, model) for model in config.models]
+    specs = [ModelSpec(config, model) for model in config.models if not model.is_remote]
     needing = [spec for spec in specs if needs_devices(placement_of(config, spec.model))]
     try:
         found, budgets = list_budgeted_devices(config)

@@ -40,7 +40,8 @@ def model_policy(config: Config, model: Model) -> ModelPolicy:
     return ModelPolicy(
         name=ModelId(model.id),
         max_requests=running_at_once(config, model) + WAITING_ROOM,
-        is_pinned=model.pinned,
+        # A model of other servers takes no memory, so that unloading it frees none.
+        is_pinned=model.pinned or model.is_remote,
         priority=model.priority,
         idle_unload_s=math.inf if idle_s is None else idle_s,
         max_running=running_at_once(config, model),

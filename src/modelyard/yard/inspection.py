@@ -68,6 +68,7 @@ class InspectedModel:
         problem: why it cannot be served, as a sentence; "" where it can.
         unchecked: why its files were not looked at, as a sentence; "" where they were.
         warnings: what it cannot do here although its makers promise it.
+        remote: the servers that have it; () where it is a model of this machine.
     """
 
     id: str
@@ -90,6 +91,7 @@ class InspectedModel:
     problem: str = ""
     unchecked: str = ""
     warnings: tuple[str, ...] = ()
+    remote: tuple[str, ...] = ()
 
     def as_facts(self) -> dict[str, Any]:
         """Return it as a mapping that JSON can hold."""
@@ -202,7 +204,7 @@ class _Planner:
         self._stores = stores
         self._budgets = budgets
         self._devices = devices
-        self._specs = {model.id: ModelSpec(config, model) for model in config.models}
+        self._specs = {model.id: ModelSpec(config, model) for model in config.models if not model.is_remote}
         self._failures: dict[str, UnusableModel] = {}
         self._quants: dict[str, FittedQuant] = {}
 
@@ -227,11 +229,17 @@ class _Planner:
                 self._set_context(name, contexts[name])
                 footprints = self._placing(name, files[name])(self._specs[name].model)
                 placed[name] = next(iter(arranged({"": footprints}, self._budgets, staying).values()), footprints[0])
-        models = [
-            self._failed(name)
+        inspected = {
+            name: self._failed(name)
             if name in self._failures
             else self._inspected(name, files[name].model, contexts[name], placed[name], is_resident=name in resident)
             for name in self._specs
+        }
+        models = [
+            InspectedModel(model.id, model.model_id, model.load, remote=model.remote)
+            if model.is_remote
+            else inspected[model.id]
+            for model in self._config.models
         ]
         return Inspection(tuple(models), self._budgets[HOST_NAME], dict(self._budgets), taken_bytes(resident.values()))
 

@@ -86,6 +86,8 @@ class ModelListing:
         state = self._controller.state.models[self._directory.residency_names[model]]
         if state.failure is not None:
             return state.failure
+        if problem := self._factory.remotes.unreachable(self._directory.residency_names[model]):
+            return problem
         if state.load_state in (LoadState.UNLOADED, LoadState.PARKED) and state.first is None:
             return "not loaded"
         return "unloading" if state.has_unload_next else self.stage(model)
@@ -117,10 +119,11 @@ class ModelListing:
         modalities = self._factory.modalities(residency_name)
         facts, memory = self._factory.facts(residency_name), memory_of(controller.state, residency_name)
         estimate = self._survey.estimates.get(residency_name)
-        predicted_bytes = memory.predicted_bytes
+        predicted_bytes = None if model.is_remote else memory.predicted_bytes
         if predicted_bytes is None and estimate is not None:
             predicted_bytes = estimate.total_bytes
-        known = profile or facts
+        is_remote = model.is_remote
+        known = None if is_remote else profile or facts
         return ModelStatus(
             id=model.id,
             aliases=tuple(alias for alias in model.names if alias != model.id),
@@ -136,10 +139,18 @@ class ModelListing:
             can_chat=known.can_chat if known else None,
             architecture=known.architecture if known else None,
             dimensions=(profile.dimensions or None) if profile else None,
-            can_see=profile.can_see if profile else None if modalities is None else modalities.has_vision,
-            can_hear=profile.can_hear if profile else None if modalities is None else modalities.has_audio,
-            can_reason=profile.can_reason if profile else None,
-            can_fill=profile.can_fill if profile else None,
+            can_see=profile.can_see
+            if profile and not is_remote
+            else None
+            if modalities is None
+            else modalities.has_vision,
+            can_hear=profile.can_hear
+            if profile and not is_remote
+            else None
+            if modalities is None
+            else modalities.has_audio,
+            can_reason=profile.can_reason if profile and not is_remote else None,
+            can_fill=profile.can_fill if profile and not is_remote else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),
             reason=None if state.failure is None else caller.visible_reason(state.failure),
             warnings=self._factory.warnings(residency_name),
@@ -148,9 +159,9 @@ class ModelListing:
             shared_bytes=memory.shared_bytes,
             device_bytes=device_bytes(controller.state, residency_name, profile),
             placement=placement_of_model(controller.state, state, self._layer_count(residency_name)),
-            is_pinned=state.policy.is_pinned,
+            is_pinned=state.policy.is_pinned and not is_remote,
             priority=state.policy.priority,
-            is_retuned=(state.policy.is_pinned, state.policy.priority) != (model.pinned, model.priority),
+            is_retuned=(state.policy.is_pinned, state.policy.priority) != (model.pinned or is_remote, model.priority),
             is_parked=state.load_state is LoadState.PARKED,
             load_s=state.load_s,
             restarts=state.restarts,
@@ -164,6 +175,8 @@ class ModelListing:
             parameter_count=facts.parameter_count if facts else None,
             sampling=facts.sampling if facts else None,
             license=facts.license if facts else "",
+            addresses=self._factory.remotes.status(residency_name),
+            is_remote=is_remote,
             progress=self._progress(residency_name) if STATUS[state.load_state] == "reloading" else None,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from modelyard.errors import ModelLoadFailed, ModelyardError, QueueFull, UnusableModel
+from modelyard.errors import ModelLoadFailed, ModelyardError, NotWithRemote, QueueFull, UnusableModel
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import model_policy
 from modelyard.yard.residency.events import ModelRetuned
@@ -29,6 +29,8 @@ class ModelOperations:
     async def unload(self, name: str, mode: UnloadMode) -> None:
         """Free a model; see ``Yard.unload``."""
         model = self._directory.router.route(name)
+        if self._directory.is_remote(model):
+            raise NotWithRemote(model, "unloaded")
         await self._done(self._controller.unload(self._directory.residency_names[model], mode))
 
     async def reload(self, name: str) -> None:
@@ -54,6 +56,8 @@ class ModelOperations:
     def retune(self, name: str, pinned: bool | None, priority: int | None) -> None:
         """Change how a model is treated; see ``Yard.retune``."""
         configured = self._directory.configured(name)
+        if pinned is not None and configured.is_remote:
+            raise NotWithRemote(configured.id, "pinned or unpinned")
         residency_name = self._directory.residency_names[configured.id]
         policy = self._controller.state.models[residency_name].policy
         tuned = configured.model_copy(

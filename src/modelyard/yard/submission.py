@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Final, TypeAlias
 
-from modelyard.errors import ModelUnloaded
+from modelyard.errors import ModelUnloaded, RemoteLoop
+from modelyard.protocol.forwarding import HERE, MAX_HOPS, Forwarding
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.directory import ModelDirectory
@@ -36,6 +38,8 @@ class RequestSubmitter:
     def __init__(self, directory: ModelDirectory, controller: LifecycleController) -> None:
         self._directory = directory
         self._controller = controller
+        # By which the server finds requests that it has passed on and that come back.
+        self._server_id = secrets.token_hex(8)
 
     @contextmanager
     def submit(self, request: Request) -> Iterator[TokenStream]:
@@ -84,6 +88,7 @@ class RequestSubmitter:
         Raises:
             ModelUnloaded: the model was removed between two rounds.
             ContextLengthExceeded: the prompt is far too long.
+            RemoteLoop: another server has the model, and the request came from there.
         """
         caller = current_caller()
         caller.check_answer(request.max_tokens)
@@ -93,10 +98,12 @@ class RequestSubmitter:
         profile = self._controller.profiles.get(residency_name)
         refuse_plain_excess(request.prompt, None if profile is None else profile.context_length)
         wait, priority = self._wait_options(residency_name, request.wait_options, caller)
+        forwarding = self._forwarding(model, caller)
 
         def make_message(sequence: SequenceId) -> Submit:
             return replace(
                 request.message(sequence, priority),
+                forwarding=forwarding,
                 cache_salt=caller.cache_salt,
                 max_context=caller.max_context,
                 max_answer=caller.max_tokens,
@@ -120,14 +127,20 @@ class RequestSubmitter:
             model: its id.
             make_message: makes the message for the engine, from the number and the priority of the request.
             wait: how the request asks to wait for its model.
+
+        Raises:
+            RemoteLoop: another server has the model, and the request came from there.
         """
         caller = current_caller()
         residency_name = self._directory.residency_names[model]
         wait, priority = self._wait_options(residency_name, wait, caller)
+        forwarding = self._forwarding(model, caller)
 
         def limited(sequence: SequenceId) -> OneShot:
             made = make_message(sequence, priority)
-            return made if isinstance(made, Tokenize) else replace(made, max_context=caller.max_context)
+            if isinstance(made, Tokenize):
+                return made
+            return replace(made, max_context=caller.max_context, forwarding=forwarding)
 
         account = self._reserve(model, residency_name, caller, limited)
         number, pending = self._controller.submit_one_shot(residency_name, limited, wait, caller.place_owner)
@@ -146,6 +159,19 @@ class RequestSubmitter:
         finally:
             if not result.is_over:
                 self._controller.abandon(number)
+
+    def _forwarding(self, model: ModelId, caller: Caller) -> Forwarding:
+        """Return what goes along with a request of ``caller`` to ``model``.
+
+        Raises:
+            RemoteLoop: another server has the model, and the request has come through this one before, or through many.
+        """
+        if not self._directory.is_remote(model):
+            return HERE
+        if self._server_id in caller.hops or len(caller.hops) >= MAX_HOPS:
+            raise RemoteLoop(model, len(caller.hops))
+        request_id = "" if caller.origin is None else caller.origin.request_id
+        return Forwarding((*caller.hops, self._server_id), caller.session, request_id)
 
     def _wait_options(
         self, residency_name: ResidencyName, asked: WaitOptions, caller: Caller

@@ -145,7 +145,11 @@ class Yard:
         Returns:
             The ids of models that cannot be served as they are configured, with the reason.
         """
-        ids = {residency_name: model for model, residency_name in self.directory.residency_names.items()}
+        ids = {
+            residency_name: model
+            for model, residency_name in self.directory.residency_names.items()
+            if not self.directory.is_remote(model)
+        }
         unread = [name for name in ids if self.factory.facts(name) is None]
         return {ids[name]: problem for name, problem in (await self._survey.look_into(unread)).items()}
 
@@ -408,12 +412,15 @@ class Yard:
         Raises:
             ModelNotFound: no model has that name.
             ModelBusy: its requests did not end in time.
+            NotWithRemote: another server has it.
         """
         await self._parts.operations.unload(name, mode)
         return self.model(name)
 
     async def reload(self, name: str) -> ModelStatus:
         """Load a model, at once even where its last load failed a moment ago. Idempotent.
+
+        A model that another server has serves always, so nothing is done for it.
 
         Raises:
             ModelNotFound: no model has that name.
@@ -504,7 +511,7 @@ class Yard:
         Raises:
             ConfigError: it has a budget of a device that does not exist.
         """
-        devices, may_use = self._devices, any(may_use_devices(placement_of(config, model)) for model in config.models)
+        devices, may_use = self._devices, _may_use_devices(config)
         if devices is not None and may_use and not devices.is_listed:
             self.factory.devices = self.factory.known_devices = await devices.list()
         if devices is not None and devices.found:
@@ -543,3 +550,8 @@ class Yard:
         if self._started is None:
             raise RuntimeError("The yard is not started: call start() first")
         return self._started
+
+
+def _may_use_devices(config: Config) -> bool:
+    """Whether any model of this machine may be on an accelerator."""
+    return any(may_use_devices(placement_of(config, model)) for model in config.models if not model.is_remote)

@@ -212,6 +212,11 @@ def test_every_key_reaches_the_configuration(write):
     # These exclude what is set.
     assert unset == {
         ("models", "idle_unload_seconds"),
+        # Keys of models that other servers have, of which those above do not apply.
+        ("models", "remote"),
+        ("models", "remote_model"),
+        ("models", "api_key_env"),
+        ("models", "remote_timeout_seconds"),
         ("models", "device", "devices"),
         ("models", "device", "n_gpu_layers"),
         ("models", "device", "split_mode"),

@@ -89,7 +89,7 @@ def error_response(error: ModelyardError, path: str) -> Response:
     headers = {}
     if error.retry_after_s is not None:
         headers["retry-after"] = str(min(error.retry_after_s, MAX_RETRY_AFTER_S))
-    if error.status == 507 or isinstance(error, HarmfulRequest):
+    if error.status in (507, 508) or isinstance(error, HarmfulRequest):
         # OpenAI's clients would otherwise retry, as after every status of 500 or more.
         headers["x-should-retry"] = "false"
     if error.status == 401:

@@ -66,7 +66,7 @@ class NativeEncoder(ChoiceEncoder):
         self._generation = generation
         profile = self._profile_of(generation.model)
         self._sampling = Sampling() if profile is None else profile.sampling
-        self._context_length = 0 if profile is None else profile.context_length
+        self._context_length = 0 if profile is None else profile.context_length or 0
         return b""
 
     def text(self, text: str) -> bytes:

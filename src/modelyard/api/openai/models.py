@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.agent.agent import Agent
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
+from modelyard.api.openapi.answers_server import RemoteAddress
 from modelyard.api.services import Services
 from modelyard.api.serving.event_stream import EventStream
 from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.config.key_rules import MAX_PRIORITY
+from modelyard.remote.engine import AddressStatus
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.state import UnloadMode
 from modelyard.yard.stats.status import STATUS, Eviction, ModelStatus, Plan
@@ -62,7 +64,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "id": model.id,
         "object": "model",
         "created": model.created,
-        "owned_by": "local",
+        "owned_by": "remote" if model.is_remote else "local",
         "status": model.status,
         "kind": model.kind,
         "capabilities": capabilities(model),
@@ -90,10 +92,22 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "restarts": model.restarts or None,
         "last_death": model.last_death,
         "default": model.is_default or None,
+        "remote": [remote_address(address) for address in model.addresses] or None,
         "warnings": list(model.warnings) or None,
         "error": model.reason,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def remote_address(address: AddressStatus) -> RemoteAddress:
+    """Return what is known of a server that has a model. Its address is for callers with the scope ``admin``."""
+    described: RemoteAddress = {"status": "up" if address.is_up else "down", "running": address.running}
+    if current_caller().may("admin"):
+        described["address"] = address.url
+    if address.retry_in_s is not None:
+        described["error"] = current_caller().visible_reason(address.problem)
+        described["retry_in_seconds"] = round(address.retry_in_s, 1)
+    return described
 
 
 def tool_fields(agent: Agent, model: ModelStatus) -> dict[str, Any]:

@@ -7,6 +7,16 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 
+class RemoteAddress(TypedDict):
+    """A server that has a model; unknown fields are left out."""
+
+    status: Literal["up", "down"]
+    running: int
+    address: NotRequired[str]
+    error: NotRequired[str]
+    retry_in_seconds: NotRequired[float]
+
+
 class ModelObject(TypedDict):
     """A model; unknown fields are left out."""
 
@@ -42,6 +52,7 @@ class ModelObject(TypedDict):
     last_death: NotRequired[str]
     warnings: NotRequired[list[str]]
     default: NotRequired[bool]
+    remote: NotRequired[list[RemoteAddress]]
     tools_available: NotRequired[bool]
     mcp_tools_count: NotRequired[int]
     mcp_servers_connected: NotRequired[int]

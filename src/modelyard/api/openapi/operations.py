@@ -21,7 +21,7 @@ EVENTS: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"
 TEXT: Final = "text/plain"
 
-GENERATES: Final = (404, 429, 500, 503, 507)
+GENERATES: Final = (404, 429, 500, 502, 503, 504, 507, 508)
 
 
 @dataclass(frozen=True, slots=True)

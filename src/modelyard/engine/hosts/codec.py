@@ -31,6 +31,7 @@ _MODULES: Final = frozenset(
         "engine.settings",
         "errors",
         "protocol.events",
+        "protocol.forwarding",
         "protocol.kv_snapshot",
         "protocol.messages",
         "protocol.model_info",

@@ -195,7 +195,7 @@ class Trial:
         self._engine.start()
         loaded = self._wait(lambda event: isinstance(event, Loaded))
         assert isinstance(loaded, Loaded)
-        self._context_length = loaded.profile.context_length
+        self._context_length = loaded.profile.context_length or 0
 
     def _stop(self, stop: Stop) -> None:
         self._send(stop)

@@ -69,12 +69,15 @@ class Caller:
         has_asked: whether it has asked for a model.
         requests: its requests for text, vectors, scores and tokens.
         origin: where these come from; None: a program that holds the yard itself.
+        hops: ids of the servers that passed its request on; see ``protocol.forwarding``.
+        session: as it names the conversation; "": it does not.
     """
 
     __slots__ = (
         "cache_salt",
         "has_asked",
         "hidden",
+        "hops",
         "limits",
         "max_context",
         "max_priority",
@@ -86,6 +89,7 @@ class Caller:
         "owner",
         "requests",
         "scopes",
+        "session",
         "shares_places",
     )
 
@@ -105,6 +109,8 @@ class Caller:
         self.has_asked = False
         self.requests: list[MeteredRequest] = []
         self.origin: RequestOrigin | None = None
+        self.hops: tuple[str, ...] = ()
+        self.session = ""
 
     def detached(self) -> Caller:
         """Return this caller for work that goes on after its request: what that asks for is not counted here."""

@@ -19,6 +19,7 @@ from modelyard.protocol.events import (
     SequenceEvent,
     Token,
 )
+from modelyard.protocol.marked_text import MARKED
 from modelyard.protocol.values import OutputFormat, TokenLogprob
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller
@@ -81,6 +82,7 @@ class TokenStream(MeteredRequest):
                 self.dropped, self.repairs = dropped, repairs
                 if self.transcript is not None:
                     self.transcript.read(tokens)
+                    self.transcript.is_marked = output_format == MARKED
                 if self.account is not None:
                     self.account.record_prompt(prompt_tokens)
             case PromptProgress(_, computed):
@@ -89,6 +91,9 @@ class TokenStream(MeteredRequest):
                 self.prompt_logprobs = logprobs
             case Finished(_, _, usage):
                 self.finished = event
+                # Those of a model that another server has are known at its end.
+                self.prompt_tokens = self.prompt_tokens or usage.prompt_tokens
+                self.cached_tokens = self.cached_tokens or usage.cached_tokens
                 self.record_usage(usage)
             case Failed(_, error, usage):
                 self._error, self.error_code = error, error.code

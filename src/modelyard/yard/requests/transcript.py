@@ -9,6 +9,8 @@ from array import array
 from collections.abc import Iterable
 from typing import Final
 
+from modelyard.protocol.marked_text import readable
+
 MAX_ANSWER_CHARS: Final = 256 * 1024
 """Characters of one answer; the rest is not kept."""
 
@@ -24,12 +26,14 @@ class Transcript:
 
     Attributes:
         prompt: token ids of the prompt as the template wrote it, without those of images and sound.
+        is_marked: whether the answer is a text with the marks of ``protocol.marked_text``.
     """
 
-    __slots__ = ("_chars", "_pieces", "prompt")
+    __slots__ = ("_chars", "_pieces", "is_marked", "prompt")
 
     def __init__(self) -> None:
         self.prompt = array("i")
+        self.is_marked = False
         self._pieces: list[str] = []
         self._chars = 0
 
@@ -46,11 +50,12 @@ class Transcript:
     @property
     def answer(self) -> str:
         """The answer up to now, with its reasoning and the calls that it writes."""
-        return "".join(self._pieces)[:MAX_ANSWER_CHARS]
+        text = "".join(self._pieces)[:MAX_ANSWER_CHARS]
+        return readable(text) if self.is_marked else text
 
     def close(self) -> None:
         """Join the pieces, which take more memory than their text: the answer is over."""
-        self._pieces = [self.answer]
+        self._pieces = ["".join(self._pieces)[:MAX_ANSWER_CHARS]]
 
     @property
     def size_bytes(self) -> int:

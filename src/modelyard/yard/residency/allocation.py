@@ -294,7 +294,9 @@ def _refuse_never(builder: StateBuilder, name: str, plan: EvictionPlan) -> None:
 
 def insufficient_memory(state: Residency, name: str, plan: EvictionPlan) -> InsufficientMemory:
     """Return why a model cannot be loaded, by a plan that says that it never fits."""
-    pinned = [state.models[other].policy.name for other in plan.pinned]
+    # A model of other servers is pinned, too, and takes nothing.
+    taking = [other for other in plan.pinned if footprint_of(state.models[other]).total_bytes]
+    pinned = [state.models[other].policy.name for other in taking]
     own = state.taken([name], instead={name: plan.footprint})
     if alone := state.exceeded(own):
         pinned = []

@@ -57,7 +57,7 @@ class Capabilities:
 
     async def _wait_for_files(self, model: str) -> None:
         """Have the files of a model read, and wait for that for at most READ_TIMEOUT_S."""
-        if model not in self._factory.specs:
+        if model not in self._factory.specs or self._factory.is_remote(model):
             return
         read = self._reads.get(model)
         if read is None:

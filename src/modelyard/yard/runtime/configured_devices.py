@@ -21,7 +21,7 @@ def list_budgeted_devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict
         ConfigError: a budget is of a device that does not exist, with one problem for each.
         UnusableModel: llama.cpp cannot list them.
     """
-    if not any(may_use_devices(placement_of(config, model)) for model in config.models):
+    if not any(may_use_devices(placement_of(config, model)) for model in config.models if not model.is_remote):
         return (), {}
     found = tuple(list_devices()) if may_have_accelerators() else ()
     configured = resolved_budgets(config.memory.devices, found)
@@ -35,8 +35,9 @@ def device_problems(config: Config) -> tuple[list[ConfigProblem], list[str]]:
 
     Devices are listed only where it names any: in a child process, if llama.cpp may see any.
     """
-    specs = [ModelSpec(config, model) for model in config.models]
-    if not config.memory.devices and not any(needs_devices(placement_of(config, spec.model)) for spec in specs):
+    specs = {number: ModelSpec(config, model) for number, model in enumerate(config.models) if not model.is_remote}
+    needing = any(needs_devices(placement_of(config, spec.model)) for spec in specs.values())
+    if not config.memory.devices and not needing:
         return [], []
     try:
         found = tuple(list_devices()) if may_have_accelerators() else ()
@@ -44,7 +45,7 @@ def device_problems(config: Config) -> tuple[list[ConfigProblem], list[str]]:
         return [], [str(unusable)]
     problems = [
         ConfigProblem(problem, location=("models", number, "device"))
-        for number, spec in enumerate(specs)
+        for number, spec in specs.items()
         if (problem := misplacement(spec, lambda placement: resolve_among(placement, found)))
     ]
     if not accelerators(found):

@@ -16,7 +16,7 @@ from modelyard.engine.hosts.trial_task import TrialTask
 from modelyard.engine.loading.read_ahead import ReadAhead
 from modelyard.engine.placing import LlamaDevice, accelerators
 from modelyard.engine.settings import EngineSettings
-from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel
+from modelyard.errors import ConfigError, ConfigProblem, RepositoryUnavailable, UnusableModel
 from modelyard.hub import (
     POOLED_KINDS,
     FileRequest,
@@ -53,6 +53,7 @@ from modelyard.yard.runtime.model_spec import (
     trial_tasks,
 )
 from modelyard.yard.runtime.placements import may_be_remote, may_use_devices, placement_of
+from modelyard.yard.runtime.remote_models import NO_MEMORY, RemoteModels
 from modelyard.yard.runtime.sized_for import DeviceMemory
 from modelyard.yard.runtime.trial_footprints import with_trials
 from modelyard.yard.runtime.trials import Trials
@@ -79,6 +80,7 @@ class EngineFactory:
         specs: the models that are known.
         files: finds and prepares their files.
         fitter: what was chosen for them where their configuration leaves it open.
+        remotes: those of them that other servers have, of which there are no files.
         budget_bytes: memory of the host that all models may take together.
         device_budgets: the same of each device, by its pool.
         devices: all devices of the machine, as they were last listed; () without accelerators. Set before ``check``.
@@ -95,6 +97,7 @@ class EngineFactory:
         self._auto_host = auto_host
         self.specs: dict[str, ModelSpec] = {}
         self.files = ModelFileProvider(stores or Stores())
+        self.remotes = RemoteModels()
         self.budget_bytes = 0
         self.device_budgets: Mapping[str, int] = {}
         self.devices: tuple[LlamaDevice, ...] = ()
@@ -125,11 +128,24 @@ class EngineFactory:
         """Return the footprints of all ``names``, in each placement that they may have.
 
         Raises:
-            ConfigError: files of some of them are missing or unusable, or a known model is assigned a device that does
-                not exist; the error lists each problem.
+            ConfigError: files of some of them are missing or unusable, the API key of one is not in the environment, or
+                a known model is assigned a device that does not exist; the error lists each problem.
         """
-        if problems := await asyncio.to_thread(misplaced, list(self.specs.values()), self.known_devices):
+        local = [spec for spec in self.specs.values() if not spec.model.is_remote]
+        misplaced_ones = await asyncio.to_thread(misplaced, local, self.known_devices) if local else []
+        remote = [name for name in names if self.specs[name].model.is_remote]
+        problems: list[ConfigProblem | str] = [*misplaced_ones]
+        problems += self.remotes.problems(self.specs[name].model for name in remote)
+        if problems:
             raise ConfigError("", problems)
+        sized = await self._check_files([name for name in names if name not in remote])
+        # In the order of the models, in which they are loaded.
+        return {name: (NO_MEMORY,) if name in remote else sized[name] for name in names}
+
+    async def _check_files(self, names: list[str]) -> dict[str, Choices]:
+        """Return the footprints of models of this machine, in each placement that they may have."""
+        if not names:
+            return {}
         await self.fitter.choose_quants(names)
         ids = {name: self.specs[name].model.id for name in names}
         read = await side_by_side(ids, self._read)
@@ -137,6 +153,11 @@ class EngineFactory:
         sized = await side_by_side(ids, lambda name: self._size_of(self.specs[name], name, read[name]))
         self._choices_of |= (preferred := self.fitter.arrange(sized))
         return preferred
+
+    def is_remote(self, model: str) -> bool:
+        """Whether other servers have the model."""
+        spec = self.specs.get(model)
+        return spec is not None and spec.model.is_remote
 
     def kind(self, model: str) -> Kind | None:
         """Return what the model does; None until its files were read, unless it is configured."""
@@ -167,6 +188,8 @@ class EngineFactory:
         Raises:
             UnusableModel: its files are missing or unusable.
         """
+        if self.is_remote(model):
+            return (NO_MEMORY,)
         try:
             return await self._size(model)
         except UnusableModel as unusable:
@@ -188,6 +211,8 @@ class EngineFactory:
         Raises:
             UnusableModel: its files are missing or unusable.
         """
+        if self.is_remote(model):
+            return
         try:
             files = await self._files(self.specs[model], partial(self.files.get, model))
         except UnusableModel as unusable:
@@ -206,6 +231,8 @@ class EngineFactory:
             UnusableModel: its files are missing or unusable.
         """
         spec = self.specs[model]
+        if spec.model.is_remote:
+            return (NO_MEMORY,)
         provider = self.files.offline() if is_offline else self.files
         try:
             files = await self._files(spec, provider.estimate)
@@ -228,6 +255,8 @@ class EngineFactory:
             ModelOutgrown: the model takes more there than it was sized with.
         """
         spec = self.specs[model]
+        if spec.model.is_remote:
+            return await self.remotes.make(model, spec, publish)
         self._end_reading(model)
         try:
             files = self._checked.pop(model, None)
@@ -314,6 +343,7 @@ class EngineFactory:
         """Drop everything that is known of a model."""
         self._end_reading(model)
         self.fitter.discard(model)
+        self.remotes.discard(model)
         self.specs.pop(model, None)
         self._checked.pop(model, None)
         self._sized.pop(model, None)

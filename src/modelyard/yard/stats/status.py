@@ -12,6 +12,7 @@ from modelyard.hub import Kind
 from modelyard.hub.sources.listing import Progress
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.protocol.prompts import Sampling
+from modelyard.remote.engine import AddressStatus
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.context import OTHER_MODELS, Caller
 from modelyard.yard.residency.choice import plan_load
@@ -89,6 +90,8 @@ class ModelStatus:
         parameter_count: number of its weights; None until its files were read.
         sampling: its sampling defaults, as far as it has own ones; None until its files were read.
         license: name of its license; "" where its header has none, or was not read.
+        addresses: the servers that have it, where other servers have it; () for models of this machine.
+        is_remote: whether other servers have it.
     """
 
     id: str
@@ -134,6 +137,8 @@ class ModelStatus:
     context_allocated: int | None = None
     priority: int = 0
     is_retuned: bool = False
+    addresses: tuple[AddressStatus, ...] = ()
+    is_remote: bool = False
 
 
 class ModelMemory(NamedTuple):

@@ -1,0 +1,1 @@
+"""Models that other servers have: engines whose model is behind an OpenAI-compatible address."""
