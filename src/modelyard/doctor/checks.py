@@ -13,6 +13,7 @@ from modelyard.doctor.finding import Finding
 from modelyard.doctor.hub import HubFacts
 from modelyard.doctor.llama import LlamaFacts
 from modelyard.doctor.rebuild import rebuild
+from modelyard.doctor.remote import RemoteFacts, check_remotes
 from modelyard.doctor.settings import UnsafeSetting
 from modelyard.system.llama_builds import Backend, BuildFacts, choose
 
@@ -74,6 +75,7 @@ class Facts:
         unsafe: unsafe settings of the configuration.
         unused_devices: accelerators that no model of the configuration may use.
         device_budgets: configured budgets of devices, by their names or numbers; see ``check_device_use``.
+        remotes: the servers that have models of the configuration.
     """
 
     modelyard: str
@@ -102,6 +104,7 @@ class Facts:
     unsafe: tuple[UnsafeSetting, ...] = ()
     unused_devices: tuple[str, ...] = ()
     device_budgets: tuple[tuple[str, int | float], ...] = ()
+    remotes: tuple[RemoteFacts, ...] = ()
 
 
 def check_facts(facts: Facts) -> list[Finding]:
@@ -132,6 +135,7 @@ def check_facts(facts: Facts) -> list[Finding]:
         *(_folder(folder) for folder in facts.folders),
         _hub(facts.hub),
         *_token(facts.hub),
+        *check_remotes(facts.remotes),
         _conversion(facts),
         _open_files(facts),
         _address(facts),

@@ -18,6 +18,7 @@ from modelyard.doctor.checks import Facts, Folder
 from modelyard.doctor.device_use import unused_devices
 from modelyard.doctor.hub import HubFacts, check_connectivity
 from modelyard.doctor.llama import probe_llama
+from modelyard.doctor.remote import remote_facts
 from modelyard.doctor.settings import MIN_KEY_CHARS, FileMode, UnsafeSetting, unsafe_settings
 from modelyard.errors import ConfigError
 from modelyard.hub import ConvertedModels, Downloads
@@ -68,6 +69,7 @@ def collect_facts(config: Config, file: Path | None = None) -> Facts:
         unsafe=tuple(_unsafe(config, file)),
         unused_devices=unused_devices(config, llama.accelerators),
         device_budgets=config.memory.devices,
+        remotes=remote_facts(config),
     )
 
 
