@@ -19,6 +19,14 @@ export interface YardMemory {
   devices?: Record<string, DeviceMemory>;
 }
 
+export interface RemoteAddress {
+  status: "up" | "down";
+  running: number;
+  address?: string;
+  error?: string;
+  retry_in_seconds?: number;
+}
+
 export interface Model {
   id: string;
   aliases: string[];
@@ -52,6 +60,7 @@ export interface Model {
   last_death?: string;
   warnings?: string[];
   default?: boolean;
+  remote?: RemoteAddress[];
   tools_available?: boolean;
   error?: string;
   idle_seconds?: number;

@@ -26,6 +26,8 @@ export function ModelActions({ model }: { model: Model }) {
     else await load(model);
   }
 
+  // Other servers have the model, so there is nothing to load or unload here.
+  const mayManage = may("admin") && !model.remote;
   const admin: MenuItem[] = isHere
     ? [
         { title: words.park, hint: words.parkHint, onPress: () => unload(model, "park") },
@@ -42,14 +44,14 @@ export function ModelActions({ model }: { model: Model }) {
         ...(model.state === "parked" ? [{ title: words.unload, onPress: () => unload(model, "drain") }] : []),
         { title: words.prepare, hint: words.prepareHint, onPress: () => prepare(model) },
       ];
-  const tuning: MenuItem[] = [
+  const pinning: MenuItem[] = [
     model.pinned
       ? { title: words.unpin, onPress: () => retune(model, { pinned: false }) }
       : { title: words.pin, hint: words.pinHint, onPress: () => retune(model, { pinned: true }) },
-    { title: words.setPriority, onPress: () => setPrioritising(true) },
   ];
   const items: MenuItem[] = [
-    ...(may("admin") ? [...admin, ...tuning] : []),
+    ...(mayManage ? [...admin, ...pinning] : []),
+    ...(may("admin") ? [{ title: words.setPriority, onPress: () => setPrioritising(true) }] : []),
     ...(may("read") && !isHere ? [{ title: words.showPlan, onPress: async () => setPlan(await readPlan(model)) }] : []),
   ];
   const isChat = model.kind === undefined || model.kind === "text" || model.kind === "multimodal";
@@ -60,7 +62,7 @@ export function ModelActions({ model }: { model: Model }) {
           <Icon name="chat" /> {words.chat}
         </Button>
       )}
-      {may("admin") &&
+      {mayManage &&
         (isHere ? (
           <Button onPress={() => unload(model, "drain")}>{words.unload}</Button>
         ) : (

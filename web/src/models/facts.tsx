@@ -1,7 +1,21 @@
 import type { ComponentChildren } from "preact";
-import type { Model } from "../api/types";
+import type { Model, RemoteAddress } from "../api/types";
 import { texts } from "../texts/en";
 import { bytes, duration } from "../texts/format";
+
+function Servers({ servers }: { servers: RemoteAddress[] }) {
+  const words = texts.models.facts;
+  return (
+    <>
+      {servers.map(({ address, status, running, error }, number) => (
+        <div key={address ?? number}>
+          {address && <span class="mono">{address} </span>}
+          {status === "up" ? words.serverUp(running) : words.serverDown(error)}
+        </div>
+      ))}
+    </>
+  );
+}
 
 /** Everything else that is known of a model. */
 export function ModelFacts({ model }: { model: Model }) {
@@ -12,6 +26,7 @@ export function ModelFacts({ model }: { model: Model }) {
     [words.input, model.input_modalities?.join(", ")],
     [words.file, model.size_bytes && bytes(model.size_bytes)],
     [words.placement, [model.placement, model.isolated && texts.models.isolated].filter(Boolean).join(", ")],
+    [words.servers, model.remote && <Servers servers={model.remote} />],
     [words.source, model.source && <span class="mono">{model.source}</span>],
     [words.contextReason, model.context_reason],
     [words.loadTime, model.load_seconds && duration(model.load_seconds)],

@@ -39,6 +39,7 @@ export function ModelRow({ model, speed }: { model: Model; speed: Speed | null }
               {texts.models.states[model.state] ?? model.state}
             </span>
             {model.default && <span class="badge">{texts.models.isDefault}</span>}
+            {model.remote && <span class="badge">{texts.models.isRemote}</span>}
             {model.pinned && <span class="badge">{texts.models.pinned}</span>}
             {!!model.priority && <span class="badge">{texts.models.priority(model.priority)}</span>}
             {model.retuned && (
