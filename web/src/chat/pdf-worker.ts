@@ -3,6 +3,12 @@ import { textOfPdf } from "./pdf-text";
 
 declare const self: DedicatedWorkerGlobalScope;
 
-self.addEventListener("message", async ({ data }: MessageEvent<ArrayBuffer>) => {
-  self.postMessage(await textOfPdf(data));
+/** A file, and where its text goes: PDF.js sends messages of its own to who started the worker. */
+export interface PdfTask {
+  bytes: ArrayBuffer;
+  port: MessagePort;
+}
+
+self.addEventListener("message", async ({ data: { bytes, port } }: MessageEvent<PdfTask>) => {
+  port.postMessage(await textOfPdf(bytes));
 });

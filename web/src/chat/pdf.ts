@@ -1,5 +1,6 @@
 /** Reads PDF files in a worker, which is ended where a file takes too long: the page stays usable meanwhile. */
 import type { PdfText } from "./pdf-text";
+import type { PdfTask } from "./pdf-worker";
 
 const MAX_MS = 60_000;
 
@@ -7,16 +8,19 @@ const MAX_MS = 60_000;
 export async function readPdf(file: Blob): Promise<PdfText | { failure: "slow" }> {
   const bytes = await file.arrayBuffer();
   const worker = new Worker(new URL("./pdf-worker.ts", import.meta.url), { type: "module" });
+  const { port1: answers, port2: port } = new MessageChannel();
+  const task: PdfTask = { bytes, port };
   let timer: ReturnType<typeof setTimeout> | undefined;
   try {
     return await new Promise((resolve, reject) => {
-      worker.addEventListener("message", ({ data }: MessageEvent<PdfText>) => resolve(data));
+      answers.onmessage = ({ data }: MessageEvent<PdfText>) => resolve(data);
       worker.addEventListener("error", ({ message }) => reject(new Error(message)));
       timer = setTimeout(() => resolve({ failure: "slow" }), MAX_MS);
-      worker.postMessage(bytes, [bytes]);
+      worker.postMessage(task, [bytes, port]);
     });
   } finally {
     clearTimeout(timer);
+    answers.close();
     worker.terminate();
   }
 }
