@@ -247,8 +247,9 @@ class Oracle:
         """The pools that a model takes of, and that are too small for it together with all that is pinned and stays."""
         # A model that is retired is not pinned any longer.
         pinned = {name for name, traits in self.traits.items() if traits.is_pinned} - self.retired - {model}
-        # One that serves until its unload ends leaves.
-        pinned = {name for name in pinned if not (self.asked_modes(name) and self.of(name, Phase.LEASED))}
+        # One whose unload only waits for the end of its requests, and of those that may follow them, leaves.
+        in_use = {name for name in pinned if self.of(name, Phase.LEASED)} | set(self.holds.values())
+        pinned = {name for name in pinned if not (self.asked_modes(name) and name in in_use)}
         engines = [e.footprint.whole for name, e in self.engines.items() if name in pinned and not e.is_freeing]
         parked = [w.footprint for name, w in self.parked.items() if name in pinned and not w.is_freeing]
         return self.short(footprint, taken([*engines, footprint.whole], parked))
