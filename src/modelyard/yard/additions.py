@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -52,13 +52,64 @@ class PullProgress:
 
 @dataclass
 class _Pull:
-    """A download that runs, and how many wait for it; one that nobody waits for any more is given up."""
+    """A download that runs, and how many wait for it; one that nobody waits for any more is given up.
+
+    Its task is never cancelled: one that was cancelled before it began would not clean up.
+    """
 
     model: Model
     total_bytes: int
     task: asyncio.Task[None]
+    given_up: asyncio.Event
     watchers: int = 0
     is_detached: bool = False
+
+
+class PullSteps:
+    """The progress of a download, as an asynchronous iterator that raises what the download fails with.
+
+    It is no generator: closing one that was never read would run nothing, and the download would go on for nobody.
+
+    Args:
+        yard: the models.
+        name: of the model.
+        pull: the download; None: there is nothing to wait for.
+    """
+
+    def __init__(self, yard: Yard, name: str, pull: _Pull | None) -> None:
+        self._yard, self._name, self._pull = yard, name, pull
+        if pull is not None:
+            pull.watchers += 1
+
+    def __aiter__(self) -> PullSteps:
+        return self
+
+    async def __anext__(self) -> PullProgress:
+        """Return how far the download is by now.
+
+        Raises:
+            StopAsyncIteration: it has ended.
+            ModelLoadFailed: it has failed, or was given up.
+        """
+        if (pull := self._pull) is None:
+            raise StopAsyncIteration
+        while not pull.task.done():
+            await asyncio.wait((pull.task,), timeout=_POLL_S)
+            name = self._yard.directory.residency_names.get(pull.model.id)
+            progress = None if name is None else self._yard.load_progress().get(name)
+            if progress is not None:
+                done = round(progress.fraction * pull.total_bytes)
+                return PullProgress(progress.step, done, pull.total_bytes)
+        pull.task.result()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """Stop reading. Idempotent."""
+        pull, self._pull = self._pull, None
+        if pull is not None:
+            pull.watchers -= 1
+            if pull.watchers == 0 and not pull.is_detached:
+                pull.given_up.set()
 
 
 @dataclass
@@ -79,10 +130,10 @@ class Additions:
     _pulls: dict[str, _Pull] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def pull(self, name: str, *, waits: bool = True) -> AsyncGenerator[PullProgress, None]:
+    async def pull(self, name: str, *, waits: bool = True) -> PullSteps:
         """Return the progress of downloading a model, which is served when it ends, and was before if it is there.
 
-        Whoever stops reading gives it up, unless others read, or it was begun with ``waits = False``.
+        Whoever closes the progress gives the download up, unless others read, or it was begun with ``waits = False``.
 
         Args:
             name: a repository of the hub, in a form of ``parse_model_reference``; the model's name from then on.
@@ -96,12 +147,9 @@ class Additions:
             pull = self._pulls.get(name)
             if pull is None and not self._is_served(name):
                 pull = self._pulls[name] = await self._begin(name)
-        if pull is None:
-            return _nothing()
-        if not waits:
+        if pull is not None and not waits:
             pull.is_detached = True
-            return _nothing()
-        return self._watch(name, pull)
+        return PullSteps(self.yard, name, pull if waits else None)
 
     def is_pulling(self, name: str) -> bool:
         """Whether the model of that name is being downloaded."""
@@ -166,7 +214,7 @@ class Additions:
         """
         model = self.yard.configured(name)
         if (pull := self._pulls.get(model.id)) is not None:
-            pull.task.cancel()
+            pull.given_up.set()
             await asyncio.wait((pull.task,))
             return
         async with self._turn:
@@ -185,7 +233,7 @@ class Additions:
         """Give up the download of a model; return whether there was one."""
         if (pull := self._pulls.get(name)) is None:
             return False
-        pull.task.cancel()
+        pull.given_up.set()
         await asyncio.wait((pull.task,))
         return True
 
@@ -223,18 +271,19 @@ class Additions:
         except BaseException:
             self.added.give_up(model.id)
             raise
-        task = asyncio.create_task(self._download(model, table, plan), name=f"pull {name}")
-        # Whoever waits reads how it ends; one that was cancelled, or is waited for by nobody, is logged there.
+        given_up = asyncio.Event()
+        task = asyncio.create_task(self._download(model, table, plan, given_up), name=f"pull {name}")
+        # Whoever waits reads how it ends; for the others it is in the log.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return _Pull(model, plan.download_bytes, task)
+        return _Pull(model, plan.download_bytes, task, given_up)
 
     def _plan(self, model: Model) -> FilePlan:
         config = self.yard.config
         return plan_of(config, model, self.stores or stores_of(config), lambda _: True)
 
-    async def _download(self, model: Model, table: Mapping[str, Any], plan: FilePlan) -> None:
+    async def _download(self, model: Model, table: Mapping[str, Any], plan: FilePlan, given_up: asyncio.Event) -> None:
         try:
-            await self._prepare(model)
+            await self._prepare(model, given_up)
             listing = plan.decision.listing
             names = (*plan.decision.names, *filter(None, (plan.projector.name,)))
             hub_id = listing.hub_id
@@ -243,51 +292,30 @@ class Additions:
             logger.info("Added %s, as %s", model.id, path)
         except BaseException as failure:
             self.added.give_up(model.id)
-            if not isinstance(failure, asyncio.CancelledError):
-                logger.warning("%s was not added: %s", model.id, failure)
-            if self.yard.closing.is_set():
-                raise
-            # Also after a cancel, and where the client has left: a model without files must not stay.
-            removing = asyncio.ensure_future(self.yard.revise(lambda config: _without(config, model.id)))
-            await asyncio.shield(removing)
+            logger.warning("%s was not added: %s", model.id, failure)
+            if not self.yard.closing.is_set():
+                # A model without files must not stay.
+                await self.yard.revise(lambda config: _without(config, model.id))
             raise
         finally:
             self._pulls.pop(model.id, None)
 
-    async def _prepare(self, model: Model) -> None:
-        """Download the files of a model, unless the yard closes before."""
+    async def _prepare(self, model: Model, given_up: asyncio.Event) -> None:
+        """Download the files of a model, unless that is given up, or the yard closes before."""
         preparing = asyncio.ensure_future(self.yard.prepare(model.id))
-        closing = asyncio.ensure_future(self.yard.closing.wait())
+        ends = [asyncio.ensure_future(event.wait()) for event in (given_up, self.yard.closing)]
         try:
-            await asyncio.wait((preparing, closing), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((preparing, *ends), return_when=asyncio.FIRST_COMPLETED)
             if not preparing.done():
-                raise ModelLoadFailed(model.id, "The server stops. A later pull goes on with the download.")
+                why = "The download was given up." if given_up.is_set() else "The server stops."
+                raise ModelLoadFailed(model.id, f"{why} A later pull goes on with it.")
             await preparing
         finally:
-            closing.cancel()
+            for end in ends:
+                end.cancel()
             if not preparing.done():
                 preparing.cancel()
                 await asyncio.wait((preparing,))
-
-    async def _watch(self, name: str, pull: _Pull) -> AsyncGenerator[PullProgress, None]:
-        """Yield the progress of a download until it ends; raise what it fails with."""
-        pull.watchers += 1
-        try:
-            while not pull.task.done():
-                progress = self.yard.load_progress().get(self.yard.directory.residency_names.get(pull.model.id, name))
-                if progress is not None:
-                    done = round(progress.fraction * pull.total_bytes)
-                    yield PullProgress(progress.step, done, pull.total_bytes)
-                await asyncio.wait((pull.task,), timeout=_POLL_S)
-            await pull.task
-        except asyncio.CancelledError:
-            if pull.task.cancelled():
-                raise ModelLoadFailed(name, "The download was given up.") from None
-            raise
-        finally:
-            pull.watchers -= 1
-            if pull.watchers == 0 and not pull.is_detached:
-                pull.task.cancel()
 
     async def _add(self, table: dict[str, Any], download: DownloadedFiles | None) -> None:
         """Check a model, serve it, and write its file."""
@@ -331,12 +359,6 @@ class Additions:
             return await asyncio.to_thread(work)
         except (OSError, UnusableModel) as error:
             raise ModelLoadFailed(name, f"The server cannot change its files: {error}") from error
-
-
-async def _nothing() -> AsyncGenerator[PullProgress, None]:
-    nothing: tuple[PullProgress, ...] = ()
-    for progress in nothing:
-        yield progress
 
 
 def _check_deletable(model: Model) -> None:

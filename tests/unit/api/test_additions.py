@@ -116,6 +116,22 @@ async def test_a_client_that_leaves_gives_the_download_up_and_the_next_one_gets_
     assert server.ids == ["own", f"{REPO}:Q4_K_M"]
 
 
+async def test_who_closes_the_progress_without_reading_it_gives_the_download_up(
+    server: ChangingServer, hub: LoopbackHub
+) -> None:
+    published(hub, bytes_per_s=500_000)
+    steps = await server.additions.pull(f"{REPO}:Q4_K_M")
+    others = await server.additions.pull(f"{REPO}:Q4_K_M")
+    await steps.aclose()
+    await steps.aclose()
+    assert server.additions.is_pulling(f"{REPO}:Q4_K_M")
+    await others.aclose()
+    async with asyncio.timeout(WAIT_S):
+        while pulls := list(server.additions._pulls.values()):
+            await asyncio.wait([pull.task for pull in pulls])
+    assert server.ids == ["own"]
+
+
 async def test_two_clients_share_one_download(server: ChangingServer, hub: LoopbackHub) -> None:
     published(hub, bytes_per_s=4_000_000)
     both = await asyncio.gather(*(server.lines("/api/pull", {"model": f"{REPO}:Q4_K_M"}) for _ in range(2)))

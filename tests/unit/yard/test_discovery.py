@@ -152,6 +152,15 @@ def test_configured_models_win_by_file_and_by_name(tmp_path: Path) -> None:
     assert found(searched) == {"models/b": str(folder / "b.gguf"), "c": str(folder / "c.gguf")}
 
 
+def test_a_repository_that_is_configured_is_not_listed_again_from_the_cache(home: Path) -> None:
+    hub = home / ".cache/huggingface/hub/models--org--name-GGUF"
+    write(hub / "refs/main", b"c0ffee")
+    for label in ("Q4_K_M", "Q8_0"):
+        write(hub / f"snapshots/c0ffee/tiny-{label}.gguf", tiny_model())
+    searched = config({"model_id": "hf.co/org/name-GGUF:q4_k_m", "alias": "mine"}, stores=["huggingface"])
+    assert set(found(searched)) == {"org/name-GGUF:Q8_0"}
+
+
 def test_the_only_configured_model_stays_the_default(tmp_path: Path) -> None:
     write(tmp_path / "models/a.gguf", tiny_model())
     searched, discovery = config({"model_id": "org/name", "alias": "own"}, folders=[tmp_path / "models"]), Discovery()

@@ -27,13 +27,12 @@ from modelyard.api.services import Services
 from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.api.serving.streaming import while_connected
 from modelyard.errors import InvalidRequest, ModelNotFound, ModelyardError, PermissionDenied, UnsupportedOperation
-from modelyard.yard.additions import Additions, PullProgress
+from modelyard.yard.additions import Additions, PullSteps
 
 _LINES: Final = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
 _TAG: Final = ":latest"
 
 _JsonLines: TypeAlias = AsyncGenerator[dict[str, Any], None]
-_Steps: TypeAlias = AsyncGenerator[PullProgress, None]
 
 router = APIRouter(prefix="/api", route_class=AnyTypeRoute)
 upload_router = APIRouter(prefix="/api")
@@ -53,12 +52,12 @@ async def pull_model(body: PullRequest, http: HttpRequest) -> Response:
             if additions is None:
                 raise
         else:
-            return await _answered(_success(), body)
+            return _answered(_success(), body)
     caller = RequestContext.of(http.scope).caller
     if not caller.may("admin") or caller.models is not None:
         raise PermissionDenied("This API key may not download models: it needs the scope 'admin'.")
     steps = await additions.pull(name.removesuffix(_TAG))
-    return await _answered(_pull_lines(name, steps), body)
+    return _answered(_pull_lines(name, steps), body, steps)
 
 
 @router.post("/copy", include_in_schema=False, response_model=None)
@@ -97,7 +96,7 @@ async def create_model(body: CreateRequest, http: HttpRequest) -> Response:
     if isinstance(base, str):
         base = base.removesuffix(_TAG)
         steps = await additions.pull(base)
-    return await _answered(_create_lines(additions, name, base, creation, steps), body)
+    return _answered(_create_lines(additions, name, base, creation, steps), body, steps)
 
 
 @router.post("/push", include_in_schema=False, response_model=None)
@@ -173,7 +172,7 @@ async def _base(additions: Additions, creation: Creation) -> str | Path:
 
 
 async def _create_lines(
-    additions: Additions, name: str, base: str | Path, creation: Creation, steps: _Steps | None
+    additions: Additions, name: str, base: str | Path, creation: Creation, steps: PullSteps | None
 ) -> _JsonLines:
     if steps is not None:
         async with aclosing(_progress_lines(str(base), steps)) as lines:
@@ -190,7 +189,7 @@ async def _success() -> _JsonLines:
     yield {"status": "success"}
 
 
-async def _pull_lines(name: str, steps: _Steps) -> _JsonLines:
+async def _pull_lines(name: str, steps: PullSteps) -> _JsonLines:
     yield {"status": "pulling manifest"}
     async with aclosing(_progress_lines(name, steps)) as lines:
         async for line in lines:
@@ -198,35 +197,40 @@ async def _pull_lines(name: str, steps: _Steps) -> _JsonLines:
     yield {"status": "success"}
 
 
-async def _progress_lines(name: str, steps: _Steps) -> _JsonLines:
+async def _progress_lines(name: str, steps: PullSteps) -> _JsonLines:
     """Yield the lines of a download. Clients draw a bar for each digest, so a model has one."""
     digest = f"sha256:{hashlib.sha256(name.encode()).hexdigest()}"
-    async with aclosing(steps):
-        async for step in steps:
-            if step.step == "downloading":
-                numbers = {"digest": digest, "total": step.total_bytes, "completed": step.done_bytes}
-                yield {"status": f"pulling {name}", **numbers}
-            else:
-                yield {"status": step.step}
+    async for step in steps:
+        if step.step == "downloading":
+            numbers = {"digest": digest, "total": step.total_bytes, "completed": step.done_bytes}
+            yield {"status": f"pulling {name}", **numbers}
+        else:
+            yield {"status": step.step}
 
 
-async def _answered(lines: _JsonLines, body: PullRequest) -> Response:
-    """Return a stream of the lines, or once they have ended the last of them, as the request asks."""
-    if body.streams:
-        return _Lines(lines)
-    return _Last(lines)
+def _answered(lines: _JsonLines, body: PullRequest, steps: PullSteps | None = None) -> Response:
+    """Return a stream of the lines, or once they have ended the last of them, as the request asks.
+
+    ``steps`` are closed with the response, also where it has read none of the lines.
+    """
+    return _Lines(lines, steps) if body.streams else _Last(lines, steps)
 
 
 class _Lines(Response):
     """Sends each line as it comes. An error is the last line: the status was sent."""
 
-    def __init__(self, lines: _JsonLines) -> None:
+    def __init__(self, lines: _JsonLines, steps: PullSteps | None) -> None:
         super().__init__()
-        self._lines = lines
+        self._lines, self._steps = lines, steps
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the lines until they end or the client disconnects."""
-        await while_connected(receive, self._send(scope, send))
+        try:
+            await while_connected(receive, self._send(scope, send))
+        finally:
+            await self._lines.aclose()
+            if self._steps is not None:
+                await self._steps.aclose()
 
     async def _send(self, scope: Scope, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": _LINES})
@@ -237,8 +241,6 @@ class _Lines(Response):
         except ModelyardError as error:
             line = {"error": caller.visible_error(error).wire_message}
             await send({"type": "http.response.body", "body": orjson.dumps(line) + b"\n", "more_body": True})
-        finally:
-            await self._lines.aclose()
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -247,11 +249,8 @@ class _Last(_Lines):
 
     async def _send(self, scope: Scope, send: Send) -> None:
         line: dict[str, Any] = {}
-        try:
-            async for each in self._lines:
-                line = each
-        finally:
-            await self._lines.aclose()
+        async for each in self._lines:
+            line = each
         await Response(orjson.dumps(line), media_type="application/json")(scope, _no_message, send)
 
 

@@ -119,7 +119,7 @@ class Discovery:
         with self._lock:
             scan = self._last
             taken = {RESERVED_NAME, *(name for model in own.models for name in model.names)}
-            repositories = {name.casefold() for name in taken}
+            repositories = {name.casefold() for name in (*taken, *_repositories(own.models))}
             files = {_source_identity(model) for model in own.models}
             taken |= {name for model_id, name in self._names.items() if model_id in scan.tables}
             models = []
@@ -160,6 +160,14 @@ def _looks(discover: Discover, home: Path, environ: Mapping[str, str]) -> Iterat
 def _identity(model: LocalModel) -> object:
     """Return what is equal for two ways to the same model: its file; of Ollama, where a file has several, its name."""
     return model.model_id if model.qualifier == "ollama" else os.path.realpath(model.paths[0])
+
+
+def _repositories(models: Sequence[Model]) -> Iterator[str]:
+    """Yield the names that files of the models' repositories get if they are found in the hub's cache."""
+    for reference in (model.reference for model in models if model.reference.kind == "hub"):
+        yield reference.source
+        if reference.quant is not None:
+            yield f"{reference.source}:{reference.quant}"
 
 
 def _source_identity(model: Model) -> object:
