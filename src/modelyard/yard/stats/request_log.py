@@ -126,7 +126,7 @@ class LoggedRequest:
 
     def unix_time(self, at: float) -> float | None:
         """Return a time of ``times`` or of a phase in seconds of the epoch; None for 0, which is no time."""
-        return self.arrived_at + at - self.times.arrived if at else None
+        return self.arrived_at + (at - self.times.arrived) if at else None
 
     def add(self, step: Step) -> None:
         """Add a step, unless it says what the last one says."""
