@@ -86,7 +86,9 @@ def phases(
         else:
             found.append(Phase("prefill", step.began, ended, "Its engine computes it"))
     long = [phase for phase in found if phase.ended is None or phase.ended - phase.began >= MIN_PHASE_S] or found[-1:]
-    # A gap that a short phase leaves belongs to the phase before it.
+    # A gap that a short phase leaves belongs to the phase before it; one at the beginning, to the first.
+    if long:
+        long[0] = long[0]._replace(began=times.arrived)
     return [phase._replace(ended=later.began) for phase, later in pairwise(long)] + long[-1:]
 
 
