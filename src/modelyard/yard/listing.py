@@ -177,14 +177,15 @@ class ModelListing:
             license=facts.license if facts else "",
             addresses=self._factory.remotes.status(residency_name),
             is_remote=is_remote,
-            progress=self._progress(residency_name) if STATUS[state.load_state] == "reloading" else None,
+            progress=self._progress(residency_name, is_loading=STATUS[state.load_state] == "reloading"),
         )
 
     def _layer_count(self, residency_name: ResidencyName) -> int | None:
         facts = self._factory.facts(residency_name)
         return facts.layer_count if facts else None
 
-    def _progress(self, residency_name: ResidencyName) -> Progress | None:
-        fraction = self._controller.load_progress.get(residency_name)
+    def _progress(self, residency_name: ResidencyName, *, is_loading: bool) -> Progress | None:
+        """Return the progress of a load, or of files that are prepared without one, as by a pull."""
+        fraction = self._controller.load_progress.get(residency_name) if is_loading else None
         loading = None if fraction is None else Progress("loading", fraction)
         return self._factory.files.progress.get(residency_name, loading)

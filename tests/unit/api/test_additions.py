@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import threading
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -242,10 +243,19 @@ async def test_a_file_that_was_sent_and_is_no_model_is_not_kept(server: Changing
 
 
 async def test_the_router_of_llama_cpp_downloads_and_deletes(server: ChangingServer, hub: LoopbackHub) -> None:
-    published(hub)
+    goes_on = threading.Event()
+    published(hub, on_piece=lambda *_: goes_on.wait(WAIT_S))
     response = await server.client.post("/models", json={"model": f"{REPO}:Q8_0"})
     assert response.json() == {"success": True}
     assert server.ids == ["own", f"{REPO}:Q8_0"]
+    async with asyncio.timeout(WAIT_S):
+        with server.yard.observer() as observer:
+            async for change in observer:
+                if change.step == "downloading":
+                    break
+    listed = (await server.client.get("/models")).json()["data"]
+    assert [model["status"]["value"] for model in listed] == ["loaded", "downloading"]
+    goes_on.set()
     await server.lines("/api/pull", {"model": f"{REPO}:Q8_0"})
     assert [model.id for model in server.reread().models] == ["own", f"{REPO}:Q8_0"]
     assert (await server.client.delete("/models", params={"model": f"{REPO}:Q8_0"})).json() == {"success": True}
