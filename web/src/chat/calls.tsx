@@ -55,9 +55,9 @@ export function CallCard({ call, isLive }: { call: Call; isLive: boolean }) {
           </span>
         </summary>
         {progress && phase === "running" && <p class="muted small">{progress}</p>}
-        <h4>{texts.chat.arguments}</h4>
+        <h3>{texts.chat.arguments}</h3>
         <pre>{readable(call.arguments)}</pre>
-        {result !== undefined && <h4>{texts.chat.result}</h4>}
+        {result !== undefined && <h3>{texts.chat.result}</h3>}
         {result !== undefined && <pre>{readable(result)}</pre>}
       </details>
       {isWaiting && <Approval call={call} />}

@@ -64,7 +64,7 @@ function Column({
           kind="quiet"
           pressed={isChosen}
           title={texts.chat.goOnWithHint}
-          label={`${texts.chat.goOnWith}: ${message.model}`}
+          label={`${isChosen ? texts.chat.goesOn : texts.chat.goOnWith}: ${message.model}`}
           onPress={() => session.select(message)}
         >
           {isChosen ? texts.chat.goesOn : texts.chat.goOnWith}
@@ -100,9 +100,9 @@ const Place = memo(function Place({ session, step, isLast }: PlaceProps) {
   const isQuestion = message.role === "user";
   return (
     <li ref={element} class={`place ${message.role} ${group.length > 1 ? "compared" : ""}`}>
-      <h3 class={isQuestion ? "visually-hidden" : "answer-head"}>
+      <h2 class={isQuestion ? "visually-hidden" : "answer-head"}>
         {isQuestion ? texts.chat.you : group.length > 1 ? texts.chat.compared : message.model}
-      </h3>
+      </h2>
       {!isNear ? (
         <div class="far">{message.text}</div>
       ) : isQuestion ? (
