@@ -9,7 +9,7 @@ SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) src/mo
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve ui ui-shots test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
+.PHONY: help install convert serve ui ui-shots browser test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -34,12 +34,15 @@ ui: .venv/installed ## build the page at /ui out of web/
 ui-shots: .venv/installed ui ## take the pictures of the page in docs/images/ with the system's Chromium
 	@$(BIN)/python scripts/ui_shots.py
 
+browser: .venv/installed-dev ui ## test the page in the system's Chromium, on real models; ARGS="-k chat" passes options to pytest
+	@MODELYARD_BROWSER=required $(BIN)/python -m pytest -m "browser or not browser" tests/page $(ARGS)
+
 # A third of their time, tests wait for processes, streams and clocks.
 test: .venv/installed-dev ## run the tests, three files at a time; ARGS="-k name" passes options to pytest
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 quick: .venv/installed-dev ## run the unit tests but the slow ones, and one chat with a real model: for each change, in a minute and a half
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not slow" \
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not long and not slow and not browser" \
 		tests/unit tests/integration/test_chat.py $(ARGS)
 
 check: .venv/installed-dev ## lint, formatting, types, layers, and those of the page: what CI checks

@@ -31,18 +31,26 @@ class CheckFailed(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address and the process."""
+    """A running server: its address, the process, and its configuration file."""
 
     url: str
     process: subprocess.Popen[bytes]
+    file: Path
 
 
 @contextmanager
-def serving(folder: Path, text: str) -> Iterator[Server]:
-    """Start a server with a configuration, and end it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+def serving(folder: Path, text: str, port: int = 0) -> Iterator[Server]:
+    """Start a server with a configuration, and end it.
+
+    Args:
+        folder: where its configuration and its log are written.
+        text: the configuration.
+        port: where it listens; 0: at any free port.
+    """
+    if port == 0:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
     file, log = folder / f"{port}.toml", folder / f"{port}.log"
     file.write_text(text, encoding="utf-8")
     with log.open("wb") as out:
@@ -50,7 +58,7 @@ def serving(folder: Path, text: str) -> Iterator[Server]:
             [*MODELYARD, "serve", str(file), "--port", str(port)], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
         )
     try:
-        server = Server(f"http://127.0.0.1:{port}", process)
+        server = Server(f"http://127.0.0.1:{port}", process, file)
         _wait(server, log)
         yield server
     finally:

@@ -35,7 +35,18 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
         "simulate",
         "bench",
     }
-    expected |= {"architectures", "conformance", "faults", "fuzz", "attack", "lock", "audit", "ui", "ui-shots"}
+    expected |= {
+        "architectures",
+        "conformance",
+        "faults",
+        "fuzz",
+        "attack",
+        "lock",
+        "audit",
+        "ui",
+        "ui-shots",
+        "browser",
+    }
     assert lines.keys() == targets == expected
     assert all(lines.values())
 
