@@ -213,6 +213,8 @@ NEEDED = {
         ("POST", "/v1/models/unload"),
         ("POST", "/v1/models/reload"),
         ("POST", "/v1/models/prepare"),
+        ("POST", "/v1/models/retune"),
+        ("GET", "/v1/doctor"),
         ("GET", "/v1/logs"),
         ("POST", "/models/load"),
         ("GET", "/models/sse"),

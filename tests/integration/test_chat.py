@@ -7,7 +7,8 @@ from openai import OpenAI
 
 from support.server import RunningServer
 
-MESSAGES = [{"role": "user", "content": "Hello!"}]
+# Both models are sure of each number: the second prompt is reused, which moves the last bits of near ties.
+MESSAGES = [{"role": "user", "content": "1, 2, 3, 4, 5, 6, 7,"}]
 
 
 @pytest.mark.parametrize("model", ["smollm2", "google/gemma3"])

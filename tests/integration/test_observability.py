@@ -119,8 +119,8 @@ def test_a_busy_run_is_counted_and_logged_and_its_secrets_are_not(
     assert value(samples, "modelyard_loads_total", **of_model, result="ok") == 1
     assert value(samples, "modelyard_load_seconds_count", **of_model) == 1
     assert value(samples, "modelyard_model_loaded", **of_model) == 1
-    assert value(samples, "modelyard_kv_cells", **of_model) == 2048
-    assert 0 < value(samples, "modelyard_kv_cells_used", **of_model) < 2048
+    assert value(samples, "modelyard_kv_cells", **of_model) == 512
+    assert 0 < value(samples, "modelyard_kv_cells_used", **of_model) < 512
     assert value(samples, "modelyard_sequences_running", **of_model) == 0
     assert value(samples, "modelyard_evictions_total", model="google/gemma3", reason="asked") == 1
     assert value(samples, "modelyard_evictions_total", model="google/gemma3", reason="room") == 0

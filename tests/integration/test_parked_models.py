@@ -151,7 +151,11 @@ def test_a_model_that_makes_room_leaves_its_weights_where_they_fit(
     start: Callable[..., RunningServer], reads: list[str]
 ) -> None:
     """Both weights and either context fit."""
-    server = start(memory={"budget": "560MB"})
+    server = start(memory={"budget": "490MB"})
+    # Once both were loaded it is known how much of their weights is in memory twice.
+    for model in (SMOL, GEMMA, SMOL):
+        ask(server, model)
+    reads.clear()
     for _ in range(3):
         ask(server, SMOL)
         plan = server.post("/v1/models/plan", {"model_id": GEMMA}).json()
@@ -159,7 +163,7 @@ def test_a_model_that_makes_room_leaves_its_weights_where_they_fit(
         assert [gone["reason"].endswith("its weights stay") for gone in plan["evicts"]] == [True]
         ask(server, GEMMA)
         assert server.get(f"/v1/models/{SMOL}").json()["parked"] is True
-    assert len(reads) == len(set(reads)) == 2
+    assert reads == []
 
 
 def test_a_parked_model_whose_file_is_gone_fails_with_a_reason_and_holds_nothing(

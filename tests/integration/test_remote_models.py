@@ -16,7 +16,7 @@ from modelyard.errors import NotWithRemote
 from support.server import WAIT_S, RunningServer, serving
 
 GREEDY = {"temperature": 0}
-QUESTION = [{"role": "user", "content": "Name three colours."}]
+QUESTION = [{"role": "user", "content": "Name the days of the week."}]
 TOOLS = [
     {
         "type": "function",
