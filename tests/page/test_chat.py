@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import expect
+from playwright.async_api import Locator, Page, expect
 
 from modelyard.protocol.requests import Cancel, Submit
 from support.chat_page import ask, choose, ended, open_settings
 from support.chromium import IN_BROWSER, Visiting
+from support.scripted_engines import ScriptedEngine
 from support.steered import Steered, steered
 
 pytestmark = [pytest.mark.browser, *IN_BROWSER]
@@ -43,14 +44,20 @@ async def test_an_answer_is_shown_as_it_arrives(visit: Visiting, server: Steered
         assert "#/chat/" in shown.page.url
 
 
+async def counting(page: Page, server: Steered) -> tuple[ScriptedEngine, Locator]:
+    """The engine of an answer that has begun, and the answer on the page."""
+    await ask(page, "Count.")
+    engine = server.engine()
+    engine.heard(Submit)
+    engine.say("One, two,")
+    answer = page.locator(".answer")
+    await expect(answer.locator(".md")).to_have_text("One, two,")
+    return engine, answer
+
+
 async def test_an_answer_is_stopped_and_goes_on(visit: Visiting, server: Steered) -> None:
     async with visit(server.url, "chat") as shown:
-        await ask(shown.page, "Count.")
-        engine = server.engine()
-        engine.heard(Submit)
-        engine.say("One, two,")
-        answer = shown.page.locator(".answer")
-        await expect(answer.locator(".md")).to_have_text("One, two,")
+        engine, answer = await counting(shown.page, server)
         await shown.page.get_by_role("button", name="Stop").click()
         engine.heard(Cancel)
         await expect(answer).to_contain_text("Stopped.")
@@ -64,12 +71,7 @@ async def test_an_answer_is_stopped_and_goes_on(visit: Visiting, server: Steered
 
 async def test_a_page_that_is_reloaded_in_mid_stream_shows_what_had_arrived(visit: Visiting, server: Steered) -> None:
     async with visit(server.url, "chat") as shown:
-        await ask(shown.page, "Count.")
-        engine = server.engine()
-        engine.heard(Submit)
-        engine.say("One, two,")
-        answer = shown.page.locator(".answer")
-        await expect(answer.locator(".md")).to_have_text("One, two,")
+        engine, answer = await counting(shown.page, server)
         await shown.page.reload()
         await expect(answer.locator(".md")).to_have_text("One, two,")
         await expect(answer).to_contain_text("The page was closed while this answer was written.")

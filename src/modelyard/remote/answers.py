@@ -19,9 +19,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.protocol.delta_text import mark_of, marked, marked_call
 from modelyard.protocol.deltas import ToolCall
 from modelyard.protocol.events import Finished, Token
-from modelyard.protocol.marked_text import mark_of, marked, marked_call
 from modelyard.protocol.values import FinishReason, SequenceId, TokenLogprob, Usage
 
 _REASONING_FIELDS: Final = ("reasoning_content", "reasoning")
@@ -45,7 +45,7 @@ class TextAnswer:
 
     Args:
         sequence: number of the request.
-        is_chat: whether it answers a chat, so that its text gets the marks of ``protocol.marked_text``.
+        is_chat: whether it answers a chat, so that its text gets the marks of ``protocol.delta_text``.
         max_calls: limit of its tool calls; None: none.
 
     Attributes:

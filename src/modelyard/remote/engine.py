@@ -20,6 +20,7 @@ import httpx2
 import orjson
 
 from modelyard.errors import ModelyardError, RemoteFailed, RemoteUnavailable, UnsupportedOperation
+from modelyard.protocol.delta_text import MARKED
 from modelyard.protocol.events import (
     Accepted,
     Cancelled,
@@ -35,7 +36,6 @@ from modelyard.protocol.events import (
     Stopped,
     Token,
 )
-from modelyard.protocol.marked_text import MARKED
 from modelyard.protocol.messages import Message, Resume
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import media_of

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from modelyard.protocol.delta_text import DeltaTextParser
 from modelyard.protocol.deltas import Message, ToolCall, fold
 from modelyard.protocol.events import Finished
-from modelyard.protocol.marked_text import MarkedTextParser
 from modelyard.protocol.values import SequenceId, TokenLogprob, Usage
 from modelyard.remote.answers import NoAnswer, TextAnswer, embeddings_of, error_of, error_status, scores_of
 from modelyard.remote.event_stream import MAX_EVENT_BYTES, EventStreamReader, EventTooLarge
@@ -31,7 +31,7 @@ def call(index: int | None = None, call_id: str = "", name: str = "", arguments:
 def read(*chunks: Any, max_calls: int | None = None) -> tuple[Message, Finished]:
     """The message that chunks of a chat add up to, and its end."""
     answer = TextAnswer(ONE, is_chat=True, max_calls=max_calls)
-    parser = MarkedTextParser()
+    parser = DeltaTextParser()
     tokens = [token for chunk in chunks if (token := answer.read(chunk)) is not None]
     deltas = [each for token in tokens for each in parser.push(token.text)]
     return fold([*deltas, *parser.finish()]), answer.finished()

@@ -17,6 +17,7 @@ from modelyard.errors import (
     RemoteUnavailable,
     UnsupportedOperation,
 )
+from modelyard.protocol.delta_text import MARKED
 from modelyard.protocol.events import (
     Accepted,
     Cancelled,
@@ -31,7 +32,6 @@ from modelyard.protocol.events import (
     Token,
 )
 from modelyard.protocol.forwarding import Forwarding
-from modelyard.protocol.marked_text import MARKED
 from modelyard.protocol.messages import Message
 from modelyard.protocol.prompts import Chat, Text
 from modelyard.protocol.requests import Cancel, Embed, Rank, Stop, Submit, Tokenize

@@ -43,11 +43,13 @@ def adapt_to_windows(cache: KvCache, context: Context) -> list[Slot]:
         cache.checkpoints.limit(checkpoint_limit(context))
     becomes_short = context.has_short_windows and not cache.has_short_windows
     cache.has_short_windows = context.has_short_windows
+    if not becomes_short:
+        return []
     lost = []
-    for slot in cache.slots if becomes_short else ():
-        try:
-            if cache.own_cells(slot) < len(slot.cells):
+    for slot in cache.slots:
+        if cache.own_cells(slot) < len(slot.cells):
+            try:
                 context.own_window(slot.index)
-        except RuntimeError:
-            lost.append(slot)
+            except RuntimeError:
+                lost.append(slot)
     return lost

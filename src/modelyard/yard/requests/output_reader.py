@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from modelyard.engine.chat.chat_format import max_calls_of, parser_of
+from modelyard.protocol.delta_text import MARKED, DeltaTextParser
 from modelyard.protocol.deltas import ContentDelta, Delta, Message, OutputParser, ToolCallEnd, fold
 from modelyard.protocol.events import Finished
-from modelyard.protocol.marked_text import MARKED, MarkedTextParser
 from modelyard.protocol.prompts import Chat, Prompt
 from modelyard.yard.requests.token_stream import TokenStream
 
@@ -25,7 +25,7 @@ class OutputReader:
         output_format = generation.output_format
         self._parser: OutputParser | None = None
         if output_format == MARKED:
-            self._parser = MarkedTextParser()
+            self._parser = DeltaTextParser()
         elif output_format is not None and isinstance(prompt, Chat):
             self._parser = parser_of(output_format, prompt)
         self._max_calls = max_calls_of(prompt) if isinstance(prompt, Chat) else None

@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable
 
 from modelyard.errors import ModelyardError, ShuttingDown
+from modelyard.protocol.delta_text import MARKED
 from modelyard.protocol.events import (
     Accepted,
     Cancelled,
@@ -19,7 +20,6 @@ from modelyard.protocol.events import (
     SequenceEvent,
     Token,
 )
-from modelyard.protocol.marked_text import MARKED
 from modelyard.protocol.values import OutputFormat, TokenLogprob
 from modelyard.yard.requests.account import MeteredRequest
 from modelyard.yard.requests.context import current_caller

@@ -9,7 +9,7 @@ from array import array
 from collections.abc import Iterable
 from typing import Final
 
-from modelyard.protocol.marked_text import readable
+from modelyard.protocol.delta_text import readable
 
 MAX_ANSWER_CHARS: Final = 256 * 1024
 """Characters of one answer; the rest is not kept."""
@@ -26,7 +26,7 @@ class Transcript:
 
     Attributes:
         prompt: token ids of the prompt as the template wrote it, without those of images and sound.
-        is_marked: whether the answer is a text with the marks of ``protocol.marked_text``.
+        is_marked: whether the answer is a text with the marks of ``protocol.delta_text``.
     """
 
     __slots__ = ("_chars", "_pieces", "is_marked", "prompt")

@@ -4,7 +4,7 @@ Streams carry text, and readers parse it in the format of its model. Another ser
 already, so its deltas are written with marks that no text of the answer can contain: each mark begins with DLE
 (U+0010), and a DLE of the answer itself is written twice.
 
-Hot path: ``marked`` and ``MarkedTextParser.push`` run once a piece of text, 0.5 µs each.
+Hot path: ``marked`` and ``DeltaTextParser.push`` run once a piece of text, 0.5 µs each.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def marked_call(call: ToolCall) -> str:
     return f"{_ESCAPE}{_CALL}{written}{_ESCAPE}{_END}"
 
 
-class MarkedTextParser:
+class DeltaTextParser:
     """Parses a text with marks; an ``OutputParser``."""
 
     def __init__(self) -> None:
@@ -114,7 +114,7 @@ def readable(text: str) -> str:
         return text
     parts: list[str] = []
     is_reasoning = False
-    for delta in MarkedTextParser().push(text):
+    for delta in DeltaTextParser().push(text):
         if isinstance(delta, ReasoningDelta) != is_reasoning and isinstance(delta, ReasoningDelta | ContentDelta):
             is_reasoning = not is_reasoning
             parts.append("<think>" if is_reasoning else "</think>")

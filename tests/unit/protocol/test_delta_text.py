@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelyard.protocol.delta_text import DeltaTextParser, mark_of, marked, marked_call, readable
 from modelyard.protocol.deltas import ContentDelta, Message, ReasoningDelta, ToolCall, fold
-from modelyard.protocol.marked_text import MarkedTextParser, mark_of, marked, marked_call, readable
 
 TEXTS = st.text(alphabet="ab\x10crte<\n", max_size=8)
 CALLS = st.builds(ToolCall, TEXTS, TEXTS, TEXTS)
@@ -27,7 +27,7 @@ def written(parts: list[tuple[str, str] | ToolCall]) -> str:
     st.lists(st.integers(1, 9), min_size=1, max_size=20),
 )
 def test_what_is_written_is_read_however_it_is_split(parts: list[tuple[str, str] | ToolCall], sizes: list[int]) -> None:
-    text, parser, deltas, at = written(parts), MarkedTextParser(), [], 0
+    text, parser, deltas, at = written(parts), DeltaTextParser(), [], 0
     while at < len(text):
         size = sizes[at % len(sizes)]
         deltas += parser.push(text[at : at + size])
@@ -41,11 +41,11 @@ def test_what_is_written_is_read_however_it_is_split(parts: list[tuple[str, str]
 
 
 def test_text_without_marks_is_one_delta() -> None:
-    assert MarkedTextParser().push("a < b") == [ContentDelta("a < b")]
+    assert DeltaTextParser().push("a < b") == [ContentDelta("a < b")]
 
 
 def test_a_call_is_returned_once_it_is_whole() -> None:
-    parser = MarkedTextParser()
+    parser = DeltaTextParser()
     text = marked_call(ToolCall("1", "now", "{}"))
     assert parser.push(text[:-1]) == []
     assert len(parser.push(text[-1])) == 3
@@ -55,4 +55,4 @@ def test_a_person_reads_tags_and_json() -> None:
     text = f"{mark_of(is_reasoning=True)}Hm.{mark_of(is_reasoning=False)}Yes.{marked_call(ToolCall('1', 'now', '{}'))}"
     assert readable(text) == "<think>Hm.</think>Yes.\nnow {}\n"
     assert readable("plain") == "plain"
-    assert MarkedTextParser().push(mark_of(is_reasoning=True) + "x") == [ReasoningDelta("x")]
+    assert DeltaTextParser().push(mark_of(is_reasoning=True) + "x") == [ReasoningDelta("x")]
