@@ -8,7 +8,15 @@ from collections.abc import Collection, Iterator
 PAGE = "modelyard/api/ui/static/"
 NEEDED_FILES = ("modelyard/__main__.py", "modelyard/py.typed", "modelyard/config/models.schema.json")
 NEEDED_PAGE_FILES = ("index.html", "sw.js", "manifest.webmanifest", "licences.json")
-SOURCE_FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "sbom.cdx.json", "PKG-INFO")
+SOURCE_FILES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "sbom.cdx.json",
+    "docs/man/modelyard.1",
+    "PKG-INFO",
+)
 
 # Weights are published by others, and tests need what a user has not installed.
 _WEIGHTS = re.compile(r"\.(gguf|uqff|safetensors|bin|pt|onnx)$")
@@ -60,3 +68,5 @@ def _incomplete_wheel(names: Collection[str]) -> Iterator[str]:
     for ending in ("METADATA", "entry_points.txt", "licenses/LICENSE", "sboms/sbom.cdx.json"):
         if not any(re.fullmatch(rf"modelyard-[^/]+\.dist-info/{re.escape(ending)}", name) for name in names):
             yield f"{ending} is missing in .dist-info."
+    if not any(re.fullmatch(r"modelyard-[^/]+\.data/data/share/man/man1/modelyard\.1", name) for name in names):
+        yield "The manual page modelyard.1 is missing."

@@ -10,8 +10,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from write_docs import GENERATED, with_generated
+from man_pages import render_man_pages, roff
+from write_docs import GENERATED, MAN, with_generated
 
+from modelyard.cli.commands import COMMANDS
 from modelyard.config import Config, load_config, mcp_tables, read_keys, validate_config
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,6 +32,26 @@ def of_one_model(tables: str) -> Config:
 def test_the_generated_parts_are_up_to_date(path: Path) -> None:
     page = path.read_text("utf-8")
     assert page == with_generated(page, GENERATED[path]()), "run: make docs"
+
+
+def test_the_manual_pages_are_up_to_date() -> None:
+    assert {path.name: path.read_text("utf-8") for path in MAN.iterdir()} == render_man_pages(), "run: make docs"
+
+
+def test_each_command_has_a_manual_page_that_the_first_one_names() -> None:
+    pages = render_man_pages()
+    for command in COMMANDS:
+        assert pages[f"modelyard-{command.name}.1"].startswith(f".TH {roff(f'modelyard-{command.name}'.upper())} 1 ")
+        assert rf"\fBmodelyard\-{roff(command.name)}\fR(1)" in pages["modelyard.1"]
+
+
+def test_a_manual_page_shows_options_and_examples_as_they_are_typed() -> None:
+    page = render_man_pages()["modelyard-serve.1"]
+    assert r"modelyard serve ./smollm2.gguf ./gemma3.gguf \-\-ctx 4096" in page.splitlines()
+    assert roff(".x 'y' \\n `~`") == r"\&.x \(aqy\(aq \en \(ga\(ti\(ga"
+    assert not re.findall(
+        r"^['.](?!TH |SH |TP$|PP$|br$|nf$|fi$).*", "\n".join(render_man_pages().values()), re.MULTILINE
+    )
 
 
 def test_the_configuration_of_keys_is_valid() -> None:

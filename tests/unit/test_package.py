@@ -25,8 +25,17 @@ INFO = [
     f"modelyard-1.0.dist-info/{name}"
     for name in ("METADATA", "entry_points.txt", "licenses/LICENSE", "sboms/sbom.cdx.json")
 ]
-WHEEL = [*CODE, *PAGE_FILES, *INFO]
-ROOT_FILES = ("pyproject.toml", "README.md", "LICENSE", "CHANGELOG.md", "sbom.cdx.json", "PKG-INFO")
+MAN = "modelyard-1.0.data/data/share/man/man1/modelyard.1"
+WHEEL = [*CODE, *PAGE_FILES, *INFO, MAN]
+ROOT_FILES = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "CHANGELOG.md",
+    "sbom.cdx.json",
+    "docs/man/modelyard.1",
+    "PKG-INFO",
+)
 SOURCE = ["modelyard-1.0/" + name for name in (*ROOT_FILES, *(f"src/{name}" for name in (*CODE, *PAGE_FILES)))]
 
 
@@ -35,11 +44,11 @@ def test_packages_with_the_code_the_page_and_their_metadata_are_right():
     assert source_problems(SOURCE) == []
 
 
-@pytest.mark.parametrize("name", [*CODE, *PAGE_FILES, *INFO])
+@pytest.mark.parametrize("name", [*CODE, *PAGE_FILES, *INFO, MAN])
 def test_a_wheel_that_lacks_a_file_is_found_out(name):
     (problem,) = wheel_problems([each for each in WHEEL if each != name])
-    missing = "its program" if name.endswith(".js") and "assets" in name else name.partition("dist-info/")[2]
-    assert (missing or name.removeprefix(PAGE)) in problem
+    shown = name.removeprefix(PAGE).removeprefix("modelyard-1.0.dist-info/").rpartition("man1/")[2]
+    assert ("its program" if shown.startswith("assets/") else shown) in problem
 
 
 @pytest.mark.parametrize("name", SOURCE)
@@ -91,6 +100,7 @@ def test_the_wheel_is_built_from_the_source_archive_and_its_command_starts(tmp_p
         return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, cwd=tmp_path).stdout
 
     assert printed(str(prefix / "bin" / "modelyard"), "--version") == f"modelyard {modelyard.__version__}\n"
+    assert (prefix / "share" / "man" / "man1" / "modelyard-serve.1").exists()
     assert str(packages) in printed(sys.executable, "-c", "import modelyard; print(modelyard.__file__)")
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -95,3 +98,28 @@ def test_nothing_is_completed_and_nothing_is_printed_where_no_server_answers(mon
 def test_commands_and_options_complete_as_before() -> None:
     assert completed("modelyard unl") == ["unload"]
     assert completed("modelyard load --u") == ["--url"]
+
+
+def test_bash_completes_commands_after_completion_was_installed(tmp_path: Path) -> None:
+    modelyard = tmp_path / "bin" / "modelyard"
+    modelyard.parent.mkdir()
+    modelyard.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m modelyard "$@"\n')
+    modelyard.chmod(0o755)
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": f"{modelyard.parent}{os.pathsep}{os.environ['PATH']}"}
+
+    def in_bash(script: str) -> str:
+        done = subprocess.run(
+            ["bash", "-c", script],
+            env=environment,
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=True,
+        )
+        return done.stdout
+
+    # A second command keeps bash from becoming the first: the shell is found as the parent of the command.
+    in_bash("modelyard --install-completion; true")
+    asked = "COMP_WORDS=(modelyard sea); COMP_CWORD=1; _modelyard_completion modelyard; echo ${COMPREPLY[@]}"
+    assert in_bash(f". ~/.bashrc; complete -p modelyard >/dev/null && {asked}") == "search\n"
