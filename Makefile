@@ -57,8 +57,8 @@ fix: .venv/installed-dev ## repair what ruff can repair, then format
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-simulate: .venv/installed-dev ## play N interleavings of loads, unloads and requests; SEED=… one again; DAYS=N traffic with costs
-	@$(BIN)/python scripts/simulate.py $(if $(DAYS),--days $(DAYS) $(if $(HOURS),--hours $(HOURS)),$(if $(SEED),--seed $(SEED),$(N)))
+simulate: .venv/installed-dev ## play N interleavings of loads, unloads and requests; SEED=… one again; DAYS=N traffic with costs; NODES=N a cluster
+	@$(BIN)/python $(if $(NODES),scripts/simulate_cluster.py --nodes $(NODES),scripts/simulate.py $(if $(DAYS),--days $(DAYS) $(if $(HOURS),--hours $(HOURS)),$(if $(SEED),--seed $(SEED),$(N))))
 
 bench: .venv/installed-dev ## measure Modelyard beside its peers, into bench/results/; ARGS="--only swap" passes options
 	@$(BIN)/python -m bench $(ARGS)

@@ -17,6 +17,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "modelyard"
 # What each package is for, in the words of the drawing.
 CAPTIONS: Mapping[str, str] = {
     "cli": "commands in the terminal",
+    "cluster": "many machines",
     "inprocess": "Python API, HTTP server",
     "api": "HTTP dialects",
     "mcp": "clients of MCP servers",
