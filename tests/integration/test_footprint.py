@@ -45,6 +45,11 @@ def test_the_prediction_for_attention_is_what_a_busy_model_takes(
     assert_is_close(busy, ATTENTION)
 
 
+def test_the_prediction_for_attention_that_is_not_fused_is_what_a_busy_model_takes(weights: dict[str, Path]) -> None:
+    busy = measure_busy(weights["smollm2"], context=None, running=32, kept=16, is_fused=False)
+    assert_is_close(busy, ATTENTION)
+
+
 @pytest.fixture(scope="module")
 def hybrid(weights: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of three recurrent layers and one of attention."""

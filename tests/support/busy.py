@@ -36,11 +36,26 @@ class Busy:
 
 
 def measure_busy(
-    model: Path, *, context: int | None, running: int, kept: int, batch_tokens: int = 512, kv_type: str = "f16"
+    model: Path,
+    *,
+    context: int | None,
+    running: int,
+    kept: int,
+    batch_tokens: int = 512,
+    kv_type: str = "f16",
+    is_fused: bool = True,
 ) -> Busy:
     """Measure ``model`` in a child process; it must be able to load."""
     numbers = (context or 0, running, kept, batch_tokens)
-    command = [sys.executable, "-m", "support.busy", str(model), *map(str, numbers), kv_type]
+    command = [
+        sys.executable,
+        "-m",
+        "support.busy",
+        str(model),
+        *map(str, numbers),
+        kv_type,
+        *([] if is_fused else ["unfused"]),
+    ]
     tests = Path(__file__).resolve().parents[1]
     done = subprocess.run(command, capture_output=True, text=True, timeout=_WAIT_S, cwd=tests, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -52,7 +67,9 @@ def _resident() -> int:
     return int(status.split("VmRSS:")[1].split()[0]) * 1024
 
 
-def main(model: str, context: int, running: int, kept: int, batch_tokens: int, kv_type: str) -> None:
+def main(
+    model: str, context: int, running: int, kept: int, batch_tokens: int, kv_type: str, attention: str = ""
+) -> None:
     """Print what is predicted and what is measured."""
     from modelyard.engine.kv.slot_windows import checkpoint_limit
     from modelyard.engine.llama import Batch
@@ -66,6 +83,7 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
     from modelyard.yard.memory.footprint import predict
 
     files, sequences = resolve(FileRequest(model)), running + kept
+    flash_attn = False if attention == "unfused" else None
     predicted = predict(
         files,
         context_length=context or None,
@@ -73,6 +91,7 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
         sequences=sequences,
         batch_tokens=batch_tokens,
         kv_type="q8_0" if kv_type == "q8_0" else "f16",
+        flash_attn=flash_attn,
     )
     before = _resident()
     engine = load(
@@ -85,6 +104,7 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
             prefix_slots=kept,
             batch_tokens=batch_tokens,
             kv_type="q8_0" if kv_type == "q8_0" else "f16",
+            flash_attn=flash_attn,
             is_windowed=is_windowed(files.header),
         ),
         WeightsPool(),
@@ -141,4 +161,4 @@ def main(model: str, context: int, running: int, kept: int, batch_tokens: int, k
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], *map(int, sys.argv[2:6]), sys.argv[6])
+    main(sys.argv[1], *map(int, sys.argv[2:6]), *sys.argv[6:])

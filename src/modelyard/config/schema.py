@@ -85,7 +85,9 @@ class Runtime(Table):
         "little.",
     )
     flash_attn: bool | None = Field(
-        default=None, description="Flash attention. Unset: where the device supports it. `q8_0` needs it."
+        default=None,
+        description="Flash attention. Unset: where the device supports it, but on a CPU not for heads of "
+        "at most 64 values, which are faster without. `q8_0` needs it.",
     )
     batch_tokens: Annotated[int, Field(ge=32, le=8192), BeforeValidator(read_tokens)] = Field(
         default=512,

@@ -23,6 +23,9 @@ PREFILL_BESIDE_DECODE = 64
 # Limit of tokens in a step of a draft model, which computes a prompt in parts of this size.
 DRAFT_BATCH_TOKENS = 128
 
+# Tokens of a step that are computed at once without flash attention.
+UNFUSED_TOKENS = 128
+
 # Parked prefixes may take the KV cache's size divided by this, in host memory. Checkpoints of a model whose memory
 # cannot be cut back may take as much, and so many of them beyond that.
 PARKED_PART = 4
@@ -76,6 +79,15 @@ def published_sampling(value_of: Callable[[str], object]) -> Sampling:
         min_p=number("min_p"),
         repetition_penalty=number("penalty_repeat"),
     )
+
+
+def micro_batch(batch_tokens: int, flash_attn: bool | None, *, has_projector: bool) -> int:
+    """Return how many tokens of a step are computed at once.
+
+    Without flash attention the scores of every head take 4 bytes for each KV cell and token. Fewer tokens take less,
+    and no longer: docs/performance.md. The embeddings of an image may have to be computed at once.
+    """
+    return batch_tokens if flash_attn is not False or has_projector else min(batch_tokens, UNFUSED_TOKENS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,3 +156,8 @@ class EngineSettings:
     projector: Path | None = None
     audio_encoder: str = ""
     files: tuple[FileStamp, ...] = ()
+
+    @property
+    def step_tokens(self) -> int:
+        """How many tokens of a step are computed at once; see ``micro_batch``."""
+        return micro_batch(self.batch_tokens, self.flash_attn, has_projector=self.projector is not None)

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from modelyard.config import Config, Model, isolation_of, running_at_once
 from modelyard.engine.placing import LlamaDevice
+from modelyard.engine.settings import micro_batch
 from modelyard.errors import ConfigError, RepositoryUnavailable, UnusableModel
 from modelyard.hub import POOLED_KINDS, FilePlan, ModelFiles, Stores, estimate_files, plan_options
 from modelyard.protocol.placement import HOST_NAME, ON_HOST
@@ -26,6 +27,7 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.placed_footprint import text_model
 from modelyard.yard.memory.pools import taken_bytes
 from modelyard.yard.memory.token_time import token_seconds
+from modelyard.yard.runtime.attention import flash_attention
 from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from modelyard.yard.runtime.fitting import (
     FittedQuant,
@@ -374,13 +376,14 @@ def _tokens_per_s(spec: ModelSpec, files: ModelFiles, placed: Footprint) -> floa
     token_s = placed.token_s
     if not token_s and files.kind not in POOLED_KINDS and files.parameter_count is not None:
         runtime, running = spec.config.runtime, running_at_once(spec.config, spec.model)
+        flash_attn = flash_attention(spec.config, spec.model, files)
         model = text_model(
             files.header,
             context_length=spec.model.device.fixed_seq_len,
             sequences=running + runtime.prefix_cache_n,
-            batch_tokens=runtime.batch_tokens,
+            batch_tokens=micro_batch(runtime.batch_tokens, flash_attn, has_projector=bool(files.projector_bytes)),
             kv_type=runtime.kv_type,
-            flash_attn=runtime.flash_attn,
+            flash_attn=flash_attn,
             parks=runtime.prefix_cache_n > 0,
         )
         token_s = token_seconds(model, ON_HOST, {})

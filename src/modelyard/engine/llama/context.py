@@ -33,6 +33,7 @@ class Context:
         cells: KV cells that it begins with; None: as many as ``length``.
         slots: sequences that the cache can tell apart.
         batch_tokens: limit of tokens in one step.
+        step_tokens: limit of those that are computed at once; None: all.
         threads: for decode and for prefill.
         kv_type: type of the numbers in the cache.
         flash_attn: None: where the device has it.
@@ -65,6 +66,7 @@ class Context:
         length: int,
         slots: int,
         batch_tokens: int,
+        step_tokens: int | None = None,
         threads: int,
         kv_type: KvType = "f16",
         flash_attn: bool | None = None,
@@ -72,7 +74,7 @@ class Context:
         cells: int | None = None,
         is_windowed: bool = False,
     ) -> None:
-        limits = context_limits(min(length, model.positions or length), slots, batch_tokens)
+        limits = context_limits(min(length, model.positions or length), slots, batch_tokens, step_tokens)
         params = context_params(
             limits,
             slots,
@@ -89,16 +91,17 @@ class Context:
         self._model, self._params = model, params
         self.can_trim = model.can_trim
         self._slots = slots
-        self._batch_tokens = batch_tokens
+        self._batch_tokens, self._step_tokens = batch_tokens, step_tokens
         self.kv_format = (
-            f"K {params.type_k}, V {params.type_v}, unified {params.kv_unified}, windows full {params.swa_full}"
+            f"K {params.type_k}, V {params.type_v}, unified {params.kv_unified}, windows full {params.swa_full}, "
+            f"flash attention {flash_attn}"
         )
         self._vocab_size = model.vocab_size
         self.length = min(limits.cells, model.positions or limits.cells)
         self._create(self.length if cells is None else cells)
 
     def _create(self, cells: int) -> None:
-        limits = context_limits(min(cells, self.length), self._slots, self._batch_tokens)
+        limits = context_limits(min(cells, self.length), self._slots, self._batch_tokens, self._step_tokens)
         self._params.n_ctx = limits.cells
         created = create_context(self._model, self._params, limits.cells)
         self.pointer, self.allocated_bytes = created.pointer, created.allocated_bytes
@@ -116,7 +119,7 @@ class Context:
 
     def has_short_windows_at(self, cells: int) -> bool:
         """Whether layers with a sliding window have fewer cells than the others in a context of ``cells``."""
-        limits = context_limits(min(cells, self.length), self._slots, self._batch_tokens)
+        limits = context_limits(min(cells, self.length), self._slots, self._batch_tokens, self._step_tokens)
         in_windows = window_cells(
             self._model.window, cells=limits.cells, sequences=self._slots, step_tokens=limits.step
         )

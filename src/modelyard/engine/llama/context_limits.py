@@ -30,20 +30,21 @@ class ContextLimits:
     step: int
 
 
-def context_limits(length: int, slots: int, step_tokens: int) -> ContextLimits:
+def context_limits(length: int, slots: int, batch_tokens: int, step_tokens: int | None = None) -> ContextLimits:
     """Return the sizes to request from llama.cpp.
 
     - ``n_outputs_max <= cparams.n_outputs_max`` (output_reserve): the context makes room for one row of logits for each
       slot, and allows as many rows as ``n_batch``, which it first cuts to the ``n_ctx`` that was asked for, before it
       rounds that up. So neither may be below the number of slots.
     - ``n_tokens_all <= cparams.n_batch`` (decode), ``cparams.n_ubatch >= n_tokens`` (encode, and decode without causal
-      attention): a step of ``step_tokens`` fits. With causal attention both are cut to ``n_ctx``, beyond which a step
+      attention): a step of ``batch_tokens`` fits. With causal attention both are cut to ``n_ctx``, beyond which a step
       would find no free cells.
 
     Args:
         length: KV cells that are needed, in tokens.
         slots: sequences that the context can tell apart.
-        step_tokens: limit of tokens in one step.
+        batch_tokens: limit of tokens in one step.
+        step_tokens: limit of those that are computed at once; None: all.
     """
     cells = -(-max(length, slots) // CELLS_STEP) * CELLS_STEP
-    return ContextLimits(cells, max(step_tokens, slots), step_tokens)
+    return ContextLimits(cells, max(batch_tokens, slots), step_tokens or batch_tokens)

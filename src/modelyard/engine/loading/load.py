@@ -184,6 +184,7 @@ def text_context(settings: EngineSettings, model: Model) -> Context:
         length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
         slots=settings.max_seqs + settings.prefix_slots,
         batch_tokens=settings.batch_tokens,
+        step_tokens=settings.step_tokens,
         kv_type=settings.kv_type,
         flash_attn=settings.flash_attn,
         threads=compute_cores(),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, TypeAlias
 
-from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
+from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES, micro_batch
 from modelyard.hub import ModelFiles
 from modelyard.protocol.placement import ANYWHERE, HOST_NAME, DeviceBytes, PlacedBytes, Placement
 from modelyard.system.cores import compute_cores
@@ -382,6 +382,7 @@ def context_parts(
 ) -> ContextBytes:
     """Return the memory that a context of the model takes; the parameters are those of ``predict``."""
     header = files.header
+    batch_tokens = micro_batch(batch_tokens, flash_attn, has_projector=bool(files.projector_bytes))
     threads = compute_cores() if threads is None else threads
     cells = context_cells(header, context_length)
     # A draft model, and an engine without prefixes, keep all cells of all layers.
@@ -405,7 +406,7 @@ def context_parts(
         + output_bytes(header, sequences)
         + sampler_bytes(header, running)
         + graph_bytes(header, batch_tokens)
-        + work_bytes(header, batch_tokens, threads)
+        + work_bytes(header, batch_tokens, threads, cells if flash_attn is False else 0)
         + cell_bytes(header, cells)
         + (KEPT_EMBEDDINGS_BYTES if files.projector_bytes else 0),
     )

@@ -78,6 +78,12 @@ def number_of(header: GgufHeader, key: str) -> int:
     return max(0, value) if isinstance(value, int) else 0
 
 
+def key_width(header: GgufHeader) -> int:
+    """Return the number of values in a key of one attention head; 0 where there are no heads, or of several widths."""
+    heads = number_of(header, "attention.head_count")
+    return number_of(header, "attention.key_length") or (number_of(header, "embedding_length") // heads if heads else 0)
+
+
 def vocabulary_size(header: GgufHeader) -> int:
     """Return the number of tokens in the vocabulary."""
     return array_length(header, "tokenizer.ggml.tokens") or number_of(header, "vocab_size")

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from modelyard.formats.gguf.header import GgufHeader
-from modelyard.yard.memory.layer_shapes import is_computed, number_of, vocabulary_size
+from modelyard.yard.memory.layer_shapes import is_computed, key_width, number_of, vocabulary_size
 from modelyard.yard.memory.step_buffer import touched_bytes
 from modelyard.yard.memory.step_graph import step_graph
 from modelyard.yard.memory.step_operations import Step
@@ -138,13 +138,19 @@ def _hash_size(min_size: int) -> int:
     return 1 << max(0, min_size - 1).bit_length()
 
 
-def work_bytes(header: GgufHeader, tokens: int, threads: int) -> int:
+def work_bytes(header: GgufHeader, tokens: int, threads: int, scored_cells: int = 0) -> int:
     """Return the bytes in which operands of products are converted to the type of the weights, and attention is tiled.
+
+    Args:
+        header: of the model.
+        tokens: of a step.
+        threads: that compute.
+        scored_cells: KV cells whose scores are multiplied with the values in the cache; 0 with flash attention.
 
     Source: llama.cpp, ggml/src/ggml-cpu/ggml-cpu.c, ggml_graph_plan.
     """
     heads, used = number_of(header, "attention.head_count"), max(1, number_of(header, "expert_used_count"))
-    converted = [0.0]
+    converted: list[float] = [scored_cells * heads * _F16]
     for tensor in header.tensors:
         if len(tensor.shape) < 2 or tensor.type == "F32" or tensor.name.startswith("token_embd"):
             continue
@@ -155,7 +161,7 @@ def work_bytes(header: GgufHeader, tokens: int, threads: int) -> int:
             # The inputs of the down projection differ from expert to expert.
             width *= used
         converted.append(width * (_F16 if tensor.type in ("F16", "BF16") else _QUANTISED_VALUE))
-    key = number_of(header, "attention.key_length") or (number_of(header, "embedding_length") // heads if heads else 0)
+    key = key_width(header)
     value = number_of(header, "attention.value_length") or key
     tiled = 2 * _TILE * (key + value + _TILE) * _F32
     return int(tokens * max(converted)) + threads * (tiled + _MATRIX_TILES)

@@ -92,7 +92,7 @@ def _predicted(settings: EngineSettings, files: ModelFiles) -> PlacedBytes:
         settings.placement,
         context_length=settings.context_length,
         sequences=settings.max_seqs + settings.prefix_slots,
-        batch_tokens=settings.batch_tokens,
+        batch_tokens=settings.step_tokens,
         kv_type=settings.kv_type,
         flash_attn=settings.flash_attn,
         parks=settings.prefix_slots > 0,

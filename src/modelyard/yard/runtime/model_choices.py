@@ -8,7 +8,7 @@ from typing import Final
 
 from modelyard.config import running_at_once
 from modelyard.engine.placing import LlamaDevice, accelerators, resolve
-from modelyard.engine.settings import DRAFT_BATCH_TOKENS
+from modelyard.engine.settings import DRAFT_BATCH_TOKENS, micro_batch
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.formats.gguf.read import read_header
 from modelyard.hub import POOLED_KINDS, ModelFiles
@@ -161,7 +161,7 @@ def _text_placeable(
         files.header,
         context_length=context_length,
         sequences=sequences,
-        batch_tokens=batch_tokens,
+        batch_tokens=micro_batch(batch_tokens, runtime.flash_attn, has_projector=bool(files.projector_bytes)),
         kv_type=runtime.kv_type,
         flash_attn=runtime.flash_attn,
         parks=parks,

@@ -19,6 +19,7 @@ from modelyard.yard.memory.cache_bytes import context_cells, is_windowed
 from modelyard.yard.memory.footprint import Footprint, predict
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
+from modelyard.yard.runtime.attention import flash_attention
 from modelyard.yard.runtime.placements import placement_of
 
 
@@ -66,7 +67,8 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
             kv_type=runtime.kv_type,
             flash_attn=runtime.flash_attn,
         )
-    predict_context = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=runtime.flash_attn)
+    flash_attn = flash_attention(config, model, files)
+    predict_context = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=flash_attn)
     footprint = predict_context(
         files,
         context_length=model.device.fixed_seq_len,
@@ -197,7 +199,7 @@ def engine_settings(spec: ModelSpec, files: SpecFiles) -> EngineSettings:
         sampling=Sampling(**model.sampling.model_dump()),
         batch_tokens=config.runtime.batch_tokens,
         kv_type=config.runtime.kv_type,
-        flash_attn=config.runtime.flash_attn,
+        flash_attn=flash_attention(config, model, files.model),
         prompt_lookup=config.runtime.prompt_lookup,
         draft=() if files.draft is None else files.draft.paths,
         draft_name=model.draft or "",

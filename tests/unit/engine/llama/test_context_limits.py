@@ -20,6 +20,11 @@ def test_llama_cpps_assertions_hold(length: int, slots: int, step_tokens: int) -
     assert limits.cells >= length
 
 
+def test_fewer_tokens_than_a_step_has_may_be_computed_at_once() -> None:
+    limits = context_limits(4096, 48, 512, 128)
+    assert (limits.batch, limits.step) == (512, 128)
+
+
 def test_a_context_is_not_larger_than_it_has_to_be() -> None:
     assert context_limits(4096, 48, 512).cells == 4096
     assert context_limits(1, 1, 512).cells == 256
