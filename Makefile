@@ -9,7 +9,7 @@ SETUP := pyproject.toml requirements.lock $(wildcard requirements/*.lock) src/mo
 .DEFAULT_GOAL := help
 N ?= 10000
 
-.PHONY: help install convert serve ui ui-shots browser test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit package
+.PHONY: help install convert serve ui ui-shots browser test quick check fix docs site simulate bench architectures conformance faults fuzz attack lock audit package release
 
 help: ## list these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -88,6 +88,9 @@ audit: .venv/installed-dev ## look for known vulnerabilities of what the lock fi
 
 package: .venv/installed ui ## build the wheel and the source archive into dist/, and try both in an empty environment
 	@$(BIN)/python scripts/build_package.py $(ARGS)
+
+release: .venv/installed ## set the version, date the changelog, commit and tag: VERSION=1.2.3
+	@$(BIN)/python scripts/release.py "$(VERSION)"
 
 docs: .venv/installed-dev ## write the generated parts of docs/ again, and Model from AsyncModel
 	@$(BIN)/python scripts/write_fields.py
