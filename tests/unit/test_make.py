@@ -46,6 +46,8 @@ def test_make_alone_lists_every_target_with_a_line_about_it():
         "ui",
         "ui-shots",
         "browser",
+        "package",
+        "release",
     }
     assert lines.keys() == targets == expected
     assert all(lines.values())

@@ -126,8 +126,8 @@ def test_what_cannot_be_served_or_does_not_fit_has_its_exit_code(folder: Path) -
 
 
 def test_a_model_without_room_at_the_start_is_shown_as_such(folder: Path) -> None:
-    text = memory(BUDGET) + model("./long.gguf", "device.max_seq_len = 250_000")
-    text += model("./other.gguf", "device.max_seq_len = 250_000") + model("./third.gguf", 'load = "on-demand"')
+    text = memory(BUDGET) + model("./long.gguf", "device.max_seq_len = 150_000")
+    text += model("./other.gguf", "device.max_seq_len = 150_000") + model("./third.gguf", 'load = "on-demand"')
     rows = plan(text, "models.toml").stdout.splitlines()
     assert rows[2].endswith("on demand: no room at the start")
     assert rows[3].endswith("on demand")
