@@ -28,6 +28,9 @@ PROBATION_S: Final = 3600.0
 MEMORY_S: Final = 30 * 86_400.0
 MAX_DEATHS: Final = 20
 
+# Version of the records on disk; those of another version are left unread.
+_FORMAT: Final = 1
+
 _REASONS: Final[dict[Doing, str]] = {
     "loading": "the program that served it ended abnormally while it was loaded",
     "computing": "the program that served it ended abnormally during an answer",
@@ -101,6 +104,8 @@ class IsolationRecords:
         """Return the record of a model; None where there is none that can be read."""
         try:
             fields = json.loads(read_private(self._folder / f"{digest}.json"))
+            if fields["format"] != _FORMAT:
+                return None
             deaths = tuple(Death(float(death["at"]), str(death["reason"])) for death in fields["deaths"])
             return IsolationRecord(deaths, float(fields["served_s"]), str(fields["model"]))
         except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError):
@@ -146,7 +151,7 @@ class IsolationRecords:
     def _write(self, digest: str, record: IsolationRecord) -> None:
         try:
             make_own_folder(self._folder)
-            write_private(self._folder / f"{digest}.json", json.dumps(asdict(record)).encode())
+            write_private(self._folder / f"{digest}.json", json.dumps({"format": _FORMAT, **asdict(record)}).encode())
         except OSError as error:
             logger.warning("What is known of the deaths of %s cannot be remembered: %s", record.model, error)
 
