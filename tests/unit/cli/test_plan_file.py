@@ -27,7 +27,8 @@ TRAINED = 1_048_576
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Not the environment: huggingface_hub reads that once, when it is imported, and other tests need the network.
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for name in ("long", "other", "third"):
         (tmp_path / f"{name}.gguf").write_bytes(tiny_model({"llama.context_length": (U32, TRAINED)}))
     return tmp_path
