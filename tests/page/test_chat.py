@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlencode
 
 import pytest
 from playwright.async_api import Locator, Page, expect
@@ -42,6 +45,20 @@ async def test_an_answer_is_shown_as_it_arrives(visit: Visiting, server: Steered
         # The title is the question, and the conversation has an address.
         await expect(shown.page.get_by_role("heading", name="Why is the sky blue?")).to_be_visible()
         assert "#/chat/" in shown.page.url
+
+
+async def test_an_answer_whose_model_loads_shows_how_far_it_is(visit: Visiting, tmp_path: Path) -> None:
+    with steered(tmp_path, loads=False, model={"load": "on-demand"}) as server:
+        async with visit(server.url, "chat") as shown:
+            await ask(shown.page, "Hello")
+            engine = await asyncio.to_thread(server.engine)
+            engine.progress(0.5)
+            await expect(shown.page.locator(".answer .waiting")).to_contain_text(re.compile(r"being loaded: 50\s%"))
+            engine.load()
+            await expect(shown.page.locator(".answer .waiting")).to_have_text("Waiting for the first token …")
+            await asyncio.to_thread(server.answer, "Hi.")
+            await ended(shown.page)
+            await expect(shown.page.locator(".answer .waiting")).to_have_count(0)
 
 
 async def counting(page: Page, server: Steered) -> tuple[ScriptedEngine, Locator]:
@@ -123,6 +140,28 @@ async def test_a_link_opens_a_chat_and_sends_nothing(visit: Visiting, server: St
         assert server.turns() == [("user", "What is #1?")]
         server.answer("First.")
         await ended(shown.page)
+
+
+async def test_a_link_opens_a_chat_with_several_models(visit: Visiting, tmp_path: Path) -> None:
+    names = ("one", "a/b?c#d&e=%41 ü")
+    with steered(tmp_path, names) as server:
+        query = urlencode([*(("model", name) for name in names), ("prompt", "Who are <b>you</b>?\n1 + 1 & 100 %")])
+        async with visit(server.url, f"chat?{query}") as shown:
+            page = shown.page
+            field = page.get_by_role("textbox", name="Ask something")
+            await expect(field).to_have_value("Who are <b>you</b>?\n1 + 1 & 100 %")
+            await expect(page.get_by_role("button", name=f"Models: {', '.join(names)}")).to_be_visible()
+            # A reload neither sends the question nor writes it twice.
+            assert "prompt" not in page.url
+            # The link is followed once more from within the page, where another conversation is open.
+            await field.press("Enter")
+            for name in names:
+                server.answer(f"I am {name}.", model=name)
+            await ended(page, 2)
+            await shown.go("chat?model=one&prompt=And%20now%3F")
+            await expect(field).to_have_value("And now?")
+            await expect(page.locator(".answer")).to_have_count(0)
+            assert len(server.engine("one").heard(Submit)) == 1
 
 
 async def test_enter_sends_and_shift_enter_is_a_line(visit: Visiting, server: Steered) -> None:
@@ -220,65 +259,6 @@ async def test_conversations_are_exported_and_imported_elsewhere(
             await choose(other.page, "All conversations", "Import")
         await (await chooser.value).set_files(broken)
         await expect(other.page.locator(".toast.bad")).to_be_visible()
-
-
-async def test_texts_are_attached_and_what_no_model_reads_is_refused(
-    visit: Visiting, server: Steered, tmp_path: Path
-) -> None:
-    notes, program = tmp_path / "notes.txt", tmp_path / "program.bin"
-    notes.write_text("The key is under the mat.")
-    program.write_bytes(b"\x7fELF\x00\xff\xfe")
-    async with visit(server.url, "chat") as shown:
-        page = shown.page
-        async with page.expect_file_chooser() as chooser:
-            await page.get_by_role("button", name="Attach files").click()
-        await (await chooser.value).set_files([notes, program])
-        await expect(page.locator(".toast.bad")).to_contain_text("program.bin: it is neither a picture")
-        files = page.get_by_role("list", name="Files")
-        await expect(files.get_by_role("listitem")).to_have_count(1)
-        await ask(page, "Where is it?")
-        ((_, content),) = server.turns()
-        assert "The key is under the mat." in str(content)
-        assert "Where is it?" in str(content)
-        server.answer("There.")
-        await ended(page)
-        # The file stays with its question.
-        await expect(page.locator(".question").get_by_role("list", name="Files")).to_contain_text("notes.txt")
-
-
-async def test_the_text_of_a_pdf_file_is_attached(visit: Visiting, server: Steered, tmp_path: Path) -> None:
-    report, damaged, empty = (tmp_path / name for name in ("report.pdf", "damaged.pdf", "scan.pdf"))
-    report.write_bytes(pdf_file("The lighthouse is 31 metres high."))
-    damaged.write_bytes(b"%PDF-1.4 and no more")
-    empty.write_bytes(pdf_file(""))
-    async with visit(server.url, "chat") as shown:
-        page = shown.page
-        async with page.expect_file_chooser() as chooser:
-            await page.get_by_role("button", name="Attach files").click()
-        await (await chooser.value).set_files([damaged, empty, report])
-        await expect(page.locator(".toast.bad").first).to_contain_text("damaged.pdf: it is no PDF file")
-        await expect(page.locator(".toast.bad").last).to_contain_text("scan.pdf: it has no text, only pictures.")
-        files = page.get_by_role("list", name="Files")
-        await expect(files).to_contain_text("report.pdf")
-        await ask(page, "How high is it?")
-        ((_, content),) = server.turns()
-        assert "The lighthouse is 31 metres high." in str(content)
-        server.answer("31 metres.")
-        await ended(page)
-
-
-def pdf_file(text: str) -> bytes:
-    """A page with a text. Readers find its objects without an index."""
-    content = f"BT /F1 18 Tf 20 100 Td ({text}) Tj ET"
-    objects = (
-        "<</Type/Catalog/Pages 2 0 R>>",
-        "<</Type/Pages/Kids[4 0 R]/Count 1>>",
-        "<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>",
-        "<</Type/Page/Parent 2 0 R/MediaBox[0 0 300 200]/Contents 5 0 R/Resources<</Font<</F1 3 0 R>>>>>>",
-        f"<</Length {len(content)}>>stream\n{content}\nendstream",
-    )
-    body = "".join(f"{number} 0 obj{each} endobj\n" for number, each in enumerate(objects, 1))
-    return f"%PDF-1.4\n{body}trailer<</Root 1 0 R>>\n".encode()
 
 
 async def test_an_error_of_the_server_is_shown_in_the_answer(visit: Visiting, server: Steered) -> None:

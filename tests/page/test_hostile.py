@@ -141,6 +141,42 @@ async def test_a_name_of_a_model_and_an_error_are_text(visit: Visiting, tmp_path
             await nothing_ran(page)
 
 
+# Keys of objects in JavaScript, paths, an address, characters that turn the direction of what follows, and 200 of one.
+NAMES = ("__proto__", "constructor", "../../v1/config/reload?x=#y", f"javascript:{RUN}", "\u202egpj.x", "w" * 200)
+
+
+@pytest.mark.parametrize("is_phone", [False, True], ids=["desktop", "phone"])
+async def test_odd_names_of_models_work_like_others(visit: Visiting, tmp_path: Path, *, is_phone: bool) -> None:
+    with steered(tmp_path, NAMES, model={"load": "on-demand"}) as server:
+        async with visit(server.url, "models", is_phone=is_phone) as shown:
+            page = shown.page
+            rows = page.locator(".model-row")
+            await expect(rows).to_have_count(len(NAMES))
+            for at in range(len(NAMES)):
+                await rows.nth(at).get_by_role("button", name="Load", exact=True).click()
+                await expect(rows.nth(at).locator(".badge").first).to_have_text("loaded")
+                await rows.nth(at).get_by_title("Details").click()
+            await expect(page.get_by_role("region", name="What was in memory")).to_contain_text("__proto__")
+            await nothing_ran(page)
+            await shown.fits()
+            for at, name in enumerate(NAMES):
+                await shown.go("models")
+                await rows.nth(at).get_by_role("button", name="Chat", exact=True).click()
+                await expect(page.get_by_role("button", name=f"Models: {name}", exact=True)).to_be_visible()
+                await ask(page, f"Who is number {at}?")
+                server.answer("Me.", model=name)
+                await ended(page)
+            await shown.fits()
+            await shown.go("activity")
+            await expect(page.locator("tbody tr")).to_have_count(len(NAMES))
+            await page.get_by_label("Model").select_option(label="constructor")
+            await expect(page.locator("tbody tr")).to_have_count(1)
+            await shown.fits()
+            await shown.go("activity/plots")
+            await expect(page.locator(".uplot canvas").first).to_be_visible()
+            await nothing_ran(page)
+
+
 async def test_an_imported_conversation_is_text(visit: Visiting, tmp_path: Path) -> None:
     file = tmp_path / "hostile.json"
     file.write_text(_hostile_conversation())

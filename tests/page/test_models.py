@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,8 @@ from support.steered import Steered, steered
 
 pytestmark = [pytest.mark.browser, *IN_BROWSER]
 
+# Holds one of the tiny models with its context.
+BUDGET = "16MB"
 LONG: dict[str, Any] = {"messages": [{"role": "user", "content": "Count."}], "ignore_eos": True, "stream": True}
 
 
@@ -49,6 +53,42 @@ async def test_a_load_that_fails_says_why(visit: Visiting, server: Steered) -> N
         server.engine("one").fail_load("the file ends too early")
         await expect(row.locator(".callout.bad")).to_contain_text("the file ends too early")
         await expect(row.locator(".badge").first).to_have_text("failed")
+
+
+async def test_a_model_that_waits_for_memory_says_why(visit: Visiting, tmp_path: Path) -> None:
+    # Memory for one of the two. The one that answers may stay until it has ended.
+    with (
+        steered(tmp_path, ("one", "two"), model={"load": "on-demand"}, memory={"budget": BUDGET}) as server,
+        ThreadPoolExecutor(2) as others,
+    ):
+        ask_model = partial(_ask, server.url)
+        async with visit(server.url, "models") as shown:
+            page = shown.page
+            first = others.submit(ask_model, "one")
+            engine = await asyncio.to_thread(server.engine, "one")
+            await asyncio.to_thread(engine.heard, Submit)
+            second = others.submit(ask_model, "two")
+            waiting = page.locator(".model-row", has_text="two")
+            await expect(waiting).to_contain_text("1 waiting")
+            reason = waiting.locator(".callout.busy")
+            await expect(reason).to_contain_text("Why it waits: It needs")
+            await expect(reason).to_contain_text("one gives back")
+            # It is told where it is asked about, too.
+            await choose(page, "More actions for two", "What would loading it do?")
+            await expect(page.get_by_role("dialog", name="Loading two")).to_contain_text("one gives back")
+            await page.keyboard.press("Escape")
+            engine.say("Done.")
+            engine.finish()
+            await asyncio.to_thread(server.answer, "Now me.", model="two")
+            await expect(reason).to_have_count(0)
+            assert await asyncio.to_thread(first.result) == "Done."
+            assert await asyncio.to_thread(second.result) == "Now me."
+
+
+def _ask(url: str, model: str) -> str:
+    body = {"model": model, "messages": [{"role": "user", "content": "Count."}]}
+    answer = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=60)
+    return str(answer.json()["choices"][0]["message"]["content"])
 
 
 async def test_unloading_at_once_asks_where_answers_would_end(visit: Visiting, server: Steered) -> None:
@@ -142,20 +182,62 @@ async def test_a_changed_configuration_is_shown_before_it_is_applied(visit: Visi
     try:
         async with visit(demo.url, "models") as shown:
             page = shown.page
-            await page.get_by_role("button", name="Reload configuration").click()
+            button = page.get_by_role("button", name="Reload configuration")
+            await button.click()
             dialog = page.get_by_role("dialog", name="Reload the configuration")
             await expect(dialog).to_contain_text("The file has not changed")
             await dialog.get_by_role("button", name="Cancel").click()
             demo.file.write_text(before.replace('alias = "gemma3"', 'alias = "gemma3"\npriority = 7'))
-            await page.get_by_role("button", name="Reload configuration").click()
+            await button.click()
             await expect(dialog).to_contain_text("Take effect at once")
             await expect(dialog).to_contain_text("gemma3")
             await dialog.get_by_role("button", name="Apply").click()
             await expect(page.locator(".model-row", has_text="gemma3")).to_contain_text("priority 7")
             demo.file.write_text("this is no TOML")
-            await page.get_by_role("button", name="Reload configuration").click()
+            await button.click()
             shown.may_fail = ("400 (Bad Request)", "422 (Unprocessable")
             await expect(page.locator(".toast.bad")).to_be_visible()
+    finally:
+        demo.file.write_text(before)
+        await asyncio.to_thread(asked, demo, "/v1/config/reload", {})
+
+
+async def test_a_preview_names_the_keys_of_each_change_and_is_used_by_keyboard(visit: Visiting, demo: Server) -> None:
+    before = demo.file.read_text()
+    _, _, gemma3 = before.partition("[[models]]\n")[2].rpartition("[[models]]\n")
+    changed = before.replace("[server]", "[server]\nmax_connections = 99")
+    changed = changed.replace("[models.sampling]", "[models.device]\nmax_seq_len = 512\n[models.sampling]")
+    changed += "[[models]]\n" + gemma3.replace('"gemma3"', '"a-second-one"')
+    demo.file.write_text(changed)
+    try:
+        async with visit(demo.url, "models") as shown:
+            page = shown.page
+            button = page.get_by_role("button", name="Reload configuration")
+            await button.focus()
+            await page.keyboard.press("Enter")
+            dialog = page.get_by_role("dialog", name="Reload the configuration")
+            for title, words in (
+                ("New models", "a-second-one"),
+                ("Models that change", "smollm2: device"),
+                ("Only after a restart of the server", "max_connections"),
+            ):
+                await expect(dialog.locator("dl > div", has_text=title)).to_contain_text(words)
+            # Escape changes nothing, and the focus is where it was.
+            await page.keyboard.press("Escape")
+            await expect(dialog).to_have_count(0)
+            await expect(button).to_be_focused()
+            await expect(page.locator(".model-row")).to_have_count(2)
+            await page.keyboard.press("Enter")
+            await expect(dialog).to_be_visible()
+            await dialog.get_by_role("button", name="Apply").focus()
+            await page.keyboard.press("Enter")
+            added = page.locator(".model-row", has_text="a-second-one")
+            await expect(added).to_be_visible()
+            demo.file.write_text(before)
+            await button.click()
+            await expect(dialog.locator("dl > div", has_text="Models that go")).to_contain_text("a-second-one")
+            await dialog.get_by_role("button", name="Apply").click()
+            await expect(added).to_have_count(0)
     finally:
         demo.file.write_text(before)
         await asyncio.to_thread(asked, demo, "/v1/config/reload", {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +11,11 @@ from typing import Any
 from modelyard.agent.tools import ToolSource
 from modelyard.api.server.log_ring import LogRing
 from modelyard.config import validate_config
+from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Chat
 from modelyard.protocol.requests import Submit
 from support.gguf_writer import tiny_model, write
-from support.scripted_engines import ScriptedEngine, ScriptedEngines
+from support.scripted_engines import ScriptedEngine, ScriptedEngines, profile_of
 from support.scripted_server import HERMES
 from support.server import RunningServer, serving
 
@@ -63,6 +64,7 @@ def steered(
     *,
     loads: bool = True,
     tools: Sequence[ToolSource] = (),
+    profile: Callable[[str], ModelProfile] = profile_of,
     model: dict[str, Any] | None = None,
     **tables: Any,
 ) -> Iterator[Steered]:
@@ -73,13 +75,14 @@ def steered(
         models: their names.
         loads: whether loads succeed by themselves.
         tools: which the server runs.
+        profile: what an engine says of its model, by its name.
         model: further keys of each ``[[models]]``.
         tables: further tables of the configuration.
     """
     write(folder / "tiny.gguf", tiny_model())
     named = [{"model_id": "tiny.gguf", "alias": name, **(model or {})} for name in models]
     config = validate_config({**tables, "models": named}, source="test", base=folder)
-    engines = ScriptedEngines(loads=loads, output_format=HERMES)
+    engines = ScriptedEngines(loads=loads, output_format=HERMES, profile=profile)
     with serving(config, engines.make_handle, tools=tools, log_ring=LogRing()) as server:
         yield Steered(server, engines)
     assert engines.end()

@@ -2,6 +2,8 @@
 import { memo } from "preact/compat";
 import { useState } from "preact/hooks";
 import { Markdown } from "../markdown/markdown";
+import { waitText } from "../models/load";
+import { models } from "../state/server";
 import { texts } from "../texts/en";
 import { Button } from "../ui/button";
 import { Icon } from "../ui/icon";
@@ -66,6 +68,12 @@ function Body({ message, isLive }: { message: Message; isLive: boolean }) {
   );
 }
 
+/** What an answer waits for that has not begun. */
+function Waiting({ name }: { name: string | undefined }) {
+  const model = models.value.find((each) => each.id === name);
+  return <p class="muted waiting">{waitText(model)}</p>;
+}
+
 async function copy(text: string): Promise<void> {
   try {
     await navigator.clipboard.writeText(text);
@@ -96,9 +104,7 @@ export const Answer = memo(function Answer({ session, message: kept, isLast }: A
     <div class="answer" aria-busy={isLive}>
       <Reasoning message={message} isLive={isLive} />
       {showsTokens && tokens ? <Tokens tokens={tokens} /> : <Body message={message} isLive={isLive} />}
-      {isLive && !message.text && !message.reasoning && !message.calls && (
-        <p class="muted waiting">{texts.chat.waiting}</p>
-      )}
+      {isLive && !message.text && !message.reasoning && !message.calls && <Waiting name={message.model} />}
       {error && <p class={`callout ${state === "failed" ? "bad" : "busy"}`}>{error}</p>}
       {state === "stopped" && <p class="muted small">{texts.chat.wasStopped}</p>}
       {finish === "length" && state === "complete" && <p class="muted small">{texts.chat.reachedLength}</p>}

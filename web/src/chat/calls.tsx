@@ -4,7 +4,14 @@ import { texts } from "../texts/en";
 import { Button } from "../ui/button";
 import type { Call } from "./types";
 
-const KINDS: Record<string, string> = { complete: "good", waiting: "busy", running: "busy", calling: "busy" };
+/** How a call stands, in words, and the kind of its badge. `isLive`: its answer streams. */
+function standing({ phase, isError, result }: Call, isLive: boolean): { words: string; kind: string } {
+  const words = texts.chat.phases;
+  if (phase === "denied" || phase === "asked") return { words: words[phase], kind: "" };
+  if (isError) return { words: words.error, kind: "bad" };
+  if (phase === "complete" || result !== undefined) return { words: words.complete, kind: "good" };
+  return isLive ? { words: words[phase], kind: "busy" } : { words: words.cut, kind: "" };
+}
 
 function decide(call: Call, body: Record<string, unknown>): Promise<unknown> {
   return request(`v1/agent/approvals/${encodeURIComponent(call.approvalId ?? "")}`, { body });
@@ -40,17 +47,18 @@ function Approval({ call }: { call: Call }) {
 
 /** One call. `isLive`: its answer streams, so that an approval still has an effect. */
 export function CallCard({ call, isLive }: { call: Call; isLive: boolean }) {
-  const { name, server, phase, progress, result, isError, durationMs } = call;
+  const { name, server, phase, progress, result, durationMs } = call;
+  const { words, kind } = standing(call, isLive);
   const isWaiting = phase === "waiting" && isLive;
-  const seconds = durationMs === undefined ? "" : ` · ${(durationMs / 1000).toFixed(1)} s`;
+  const seconds = durationMs === undefined || phase === "denied" ? "" : ` · ${(durationMs / 1000).toFixed(1)} s`;
   return (
     <section class="call" aria-label={`${texts.chat.call}: ${name}`}>
       <details open={isWaiting || phase === "asked"}>
         <summary>
           <span class="mono wrap-anywhere">{name}</span>
           {server && <span class="muted small wrap-anywhere">{server}</span>}
-          <span class={`badge ${isError ? "bad" : (KINDS[phase] ?? "")}`}>
-            {isError ? texts.chat.phases.error : texts.chat.phases[phase]}
+          <span class={`badge ${kind}`}>
+            {words}
             {seconds}
           </span>
         </summary>

@@ -83,6 +83,14 @@ describe("calls of the server's tools", () => {
   });
 });
 
+describe("a denied call", () => {
+  it("stays denied when the model reads of it", () => {
+    const ending = progress("complete", { content: "It was denied.", is_error: true, duration_ms: 0 });
+    const answer = folded(progress("calling"), progress("denied"), ending);
+    expect(answer.calls).toMatchObject([{ phase: "denied", result: "It was denied.", isError: true }]);
+  });
+});
+
 describe("calls of the request's tools", () => {
   it("are put together from their pieces", () => {
     const answer = folded(

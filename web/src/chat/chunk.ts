@@ -49,8 +49,11 @@ function progressed(message: Message, progress: Fields): Message {
   const phase = text(progress.phase);
   if (!PHASES.includes(phase)) return message;
   const steps = [number(data.progress), number(data.total)].filter((step) => step !== undefined).join(" / ");
+  const id = text(progress.id);
+  // A denied call ends with a result, too: what the model reads of the denial.
+  const wasDenied = message.calls?.find((call) => call.id === id)?.phase === "denied";
   const change = known<Call>({
-    phase: phase as CallPhase,
+    phase: wasDenied ? "denied" : (phase as CallPhase),
     round: number(progress.round),
     arguments: typeof data.arguments === "string" ? data.arguments : undefined,
     progress: phase === "running" ? [text(data.message), steps].filter(Boolean).join(" · ") : undefined,
@@ -58,7 +61,7 @@ function progressed(message: Message, progress: Fields): Message {
     isError: typeof data.is_error === "boolean" ? data.is_error : undefined,
     durationMs: number(data.duration_ms),
   });
-  return withCall(message, text(progress.id), text(progress.tool_name), text(progress.server), change);
+  return withCall(message, id, text(progress.tool_name), text(progress.server), change);
 }
 
 function awaitingApproval(message: Message, approval: Fields): Message {

@@ -1,44 +1,35 @@
 /** Where questions are written. */
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { explain } from "../api/errors";
 import { texts } from "../texts/en";
 import { Button } from "../ui/button";
 import { Icon } from "../ui/icon";
 import { toast } from "../ui/toast";
+import { attach } from "./attach";
 import { Attachments } from "./attachments";
-import { ACCEPTED, attachmentOf, isPdf } from "./files";
+import { ACCEPTED } from "./files";
 import type { Session } from "./session";
 import { draft } from "./state";
 
-async function attach(files: Iterable<File>): Promise<void> {
-  for (const file of files) {
-    try {
-      if (isPdf(file)) toast(texts.chat.files.reading(file.name));
-      const attachment = await attachmentOf(file);
-      draft.attachments.value = [...draft.attachments.value, attachment];
-    } catch (error) {
-      toast(explain(error), "bad");
-    }
-  }
+export interface ComposerProps {
+  session: Session;
+  /** Whether files are held over the chat, which will be attached. */
+  isDropping: boolean;
 }
 
-function filesOf(transfer: DataTransfer | null): File[] {
-  return [...(transfer?.files ?? [])];
-}
-
-export function Composer({ session }: { session: Session }) {
+export function Composer({ session, isDropping }: ComposerProps) {
   const field = useRef<HTMLTextAreaElement>(null);
   const chooser = useRef<HTMLInputElement>(null);
-  const [isDropping, setDropping] = useState(false);
-  const [text, attachments] = [draft.text.value, draft.attachments.value];
+  const [text, attachments, reading] = [draft.text.value, draft.attachments.value, draft.reading.value];
   const { head, messages } = session.shown.value;
   const running = [...session.running.value].filter((id) => messages.has(id));
-  const isEmpty = !text.trim() && attachments.length === 0;
+  // A file that is still read would go with the next question.
+  const isReady = reading.length === 0 && (text.trim() !== "" || attachments.length > 0);
 
   useEffect(() => field.current?.focus(), [head.id]);
 
   function send() {
-    if (isEmpty || running.length > 0) return;
+    if (!isReady || running.length > 0) return;
     try {
       // Failures of the answer are shown in the answer.
       void session.ask({ text: text.trim(), attachments });
@@ -58,7 +49,7 @@ export function Composer({ session }: { session: Session }) {
   }
 
   function paste(event: ClipboardEvent) {
-    const files = filesOf(event.clipboardData);
+    const files = [...(event.clipboardData?.files ?? [])];
     if (files.length === 0) return;
     event.preventDefault();
     void attach(files);
@@ -72,16 +63,6 @@ export function Composer({ session }: { session: Session }) {
         event.preventDefault();
         send();
       }}
-      onDragOver={(event) => {
-        event.preventDefault();
-        setDropping(true);
-      }}
-      onDragLeave={() => setDropping(false)}
-      onDrop={(event) => {
-        event.preventDefault();
-        setDropping(false);
-        void attach(filesOf(event.dataTransfer));
-      }}
     >
       <Attachments
         files={attachments}
@@ -89,6 +70,9 @@ export function Composer({ session }: { session: Session }) {
           draft.attachments.value = attachments.filter((file) => file !== gone);
         }}
       />
+      <p class="muted small" role="status">
+        {reading.map(({ name }) => texts.chat.files.reading(name)).join(" ")}
+      </p>
       <div class="composer-row">
         <input
           ref={chooser}
@@ -123,7 +107,7 @@ export function Composer({ session }: { session: Session }) {
             <Icon name="stop" />
           </Button>
         ) : (
-          <Button kind="primary" icon type="submit" label={texts.chat.send} disabled={isEmpty}>
+          <Button kind="primary" icon type="submit" label={texts.chat.send} disabled={!isReady}>
             <Icon name="send" />
           </Button>
         )}

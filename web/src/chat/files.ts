@@ -7,10 +7,15 @@ const MAX_MEDIA_BYTES = 20 << 20;
 const MAX_TEXT_BYTES = 2 << 20;
 const IMAGES = ["image/png", "image/jpeg", "image/gif", "image/webp"];
 /** The ends of names of sound files -> the types under which the server knows them. */
-const SOUNDS: Record<string, string> = { wav: "audio/wav", mp3: "audio/mpeg", flac: "audio/flac", ogg: "audio/ogg" };
+const SOUNDS = new Map([
+  ["wav", "audio/wav"],
+  ["mp3", "audio/mpeg"],
+  ["flac", "audio/flac"],
+  ["ogg", "audio/ogg"],
+]);
 
 /** What the dialog for files offers first. */
-export const ACCEPTED = [...IMAGES, ...Object.keys(SOUNDS).map((end) => `.${end}`), ".pdf", "text/*"].join(",");
+export const ACCEPTED = [...IMAGES, ...[...SOUNDS.keys()].map((end) => `.${end}`), ".pdf", "text/*"].join(",");
 
 /** A file that cannot be attached, in words for the person. */
 export class Unattachable extends Error {}
@@ -38,7 +43,7 @@ export function textOf(bytes: ArrayBuffer): string | undefined {
   }
 }
 
-export function isPdf({ name, type }: File): boolean {
+function isPdf({ name, type }: File): boolean {
   return type === "application/pdf" || /\.pdf$/i.test(name);
 }
 
@@ -59,7 +64,7 @@ async function pdfText(file: File): Promise<string> {
  */
 export async function attachmentOf(file: File): Promise<Attachment> {
   const { name, type, size } = file;
-  const sound = SOUNDS[name.split(".").at(-1)?.toLowerCase() ?? ""];
+  const sound = SOUNDS.get(name.split(".").at(-1)?.toLowerCase() ?? "");
   const isImage = IMAGES.includes(type);
   if (isImage || sound !== undefined) {
     if (size > MAX_MEDIA_BYTES) throw refuse(file, texts.chat.files.tooLarge(MAX_MEDIA_BYTES >> 20));

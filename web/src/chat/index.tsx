@@ -5,7 +5,9 @@ import { texts } from "../texts/en";
 import { Button } from "../ui/button";
 import { Icon } from "../ui/icon";
 import { toast } from "../ui/toast";
+import { attach } from "./attach";
 import { Composer } from "./composer";
+import { useDrop } from "./drop";
 import { Messages } from "./messages";
 import { ModelPicker } from "./models";
 import type { Session } from "./session";
@@ -42,6 +44,7 @@ function Chat({ session }: { session: Session }) {
   const place = route.value;
   const { head, messages } = session.shown.value;
   const isBlank = messages.size === 0;
+  const { isOver: isDropping, handlers } = useDrop(attach);
 
   useEffect(() => {
     if (place.page !== "chat") return;
@@ -57,7 +60,7 @@ function Chat({ session }: { session: Session }) {
   }, [isBlank, head.id]);
 
   return (
-    <div class={`chat ${hasSidebar ? "with-sidebar" : ""}`}>
+    <div class={`chat ${hasSidebar ? "with-sidebar" : ""}`} {...handlers}>
       <Sidebar session={session} />
       <div class="talk">
         <header class="talk-head">
@@ -84,7 +87,7 @@ function Chat({ session }: { session: Session }) {
         ) : (
           <Messages session={session} />
         )}
-        <Composer session={session} />
+        <Composer session={session} isDropping={isDropping} />
       </div>
       {hasSettings && <SettingsDialog session={session} onClose={() => setSettings(false)} />}
       <div class="visually-hidden" role="status" aria-live="polite">

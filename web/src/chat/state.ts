@@ -12,8 +12,8 @@ import type { Attachment } from "./types";
 /** Null until the browser has opened its conversations. */
 export const session = signal<Session | null>(null);
 
-/** What stands in the composer. */
-export const draft = { text: signal(""), attachments: signal<Attachment[]>([]) };
+/** What stands in the composer, and the files that are still being read for it. */
+export const draft = { text: signal(""), attachments: signal<Attachment[]>([]), reading: signal<File[]>([]) };
 
 function canChat(model: Model): boolean {
   return model.capabilities?.includes("chat") ?? (model.kind !== "embedding" && model.kind !== "rerank");

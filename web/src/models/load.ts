@@ -13,6 +13,14 @@ export const LAMPS: Record<ModelState, string> = {
   failed: "bad",
 };
 
+/** What a request to a model waits for until its answer begins, as far as that is known. Pure. */
+export function waitText(model: Model | undefined): string {
+  const words = texts.chat.waits;
+  if (model === undefined || model.remote || model.state === "loaded") return words.firstToken;
+  if (model.state === "loading" || model.state === "sizing") return words.load(loadText(model));
+  return words.memory;
+}
+
 /** How far a load is, and how long it still takes, as far as that is known. Pure. */
 export function loadText({ state, stage, progress, load_seconds: whole }: Model): string {
   if (state === "sizing") return stage && stage !== "sizing" ? stage : texts.models.states.sizing;

@@ -375,7 +375,11 @@ export const texts = {
     removeFrom: "Delete this and what follows",
     retry: "Answer again",
     continue: "Continue",
-    waiting: "Waiting for the first token …",
+    waits: {
+      firstToken: "Waiting for the first token …",
+      load: (progress: string) => `The model is being loaded: ${progress} …`,
+      memory: "Waiting until the model is loaded …",
+    },
     wasStopped: "Stopped.",
     reachedLength: "The answer reached its limit of tokens.",
     thinking: (time: string) => `Thinking, ${time} …`,
@@ -400,6 +404,7 @@ export const texts = {
       denied: "denied",
       complete: "done",
       asked: "waits for your result",
+      cut: "did not end",
       error: "failed",
     },
     approval: {

@@ -5,7 +5,10 @@ import { toast } from "./toast";
 
 export interface ButtonProps {
   children: ComponentChildren;
-  /** While a returned promise is pending the button is disabled; its failure is shown as a toast. */
+  /**
+   * While a returned promise is pending, further presses do nothing; its failure is shown as a toast. The button keeps
+   * the focus meanwhile, so that a dialog that the promise opens gives it back.
+   */
   onPress?: (event: MouseEvent) => unknown;
   kind?: "plain" | "primary" | "danger" | "quiet";
   type?: "button" | "submit";
@@ -38,6 +41,10 @@ export function Button(props: ButtonProps) {
   }, [autofocus]);
 
   async function press(event: MouseEvent) {
+    if (isBusy) {
+      event.preventDefault();
+      return;
+    }
     const work = onPress?.(event);
     if (!(work instanceof Promise)) return;
     setBusy(true);
@@ -58,8 +65,9 @@ export function Button(props: ButtonProps) {
       aria-label={label}
       aria-pressed={pressed}
       aria-busy={isBusy || undefined}
+      aria-disabled={isBusy || undefined}
       title={title ?? (icon ? label : undefined)}
-      disabled={disabled || isBusy}
+      disabled={disabled}
       onClick={press}
     >
       {children}
