@@ -31,8 +31,8 @@ serve: .venv/installed ## install, then serve the two demo models on 127.0.0.1:1
 ui: .venv/installed ## build the page at /ui out of web/
 	@$(BIN)/python scripts/build_ui.py
 
-ui-shots: .venv/installed ui ## take the pictures of the page in docs/images/ with the system's Chromium
-	@$(BIN)/python scripts/ui_shots.py
+ui-shots: .venv/installed-dev ui ## take the pictures of the page in docs/images/ with the system's Chromium
+	@PYTHONPATH=tests:scripts $(BIN)/python scripts/ui_shots.py
 
 browser: .venv/installed-dev ui ## test the page in the system's Chromium, on real models; ARGS="-k chat" passes options to pytest
 	@MODELYARD_BROWSER=required $(BIN)/python -m pytest -m "browser or not browser" tests/page $(ARGS)

@@ -2,22 +2,29 @@
 
     make ui-shots
 
-Needs the demo weights, the built page (``make ui``) and the system's Chromium.
+Needs the demo weights, the built page (``make ui``) and what the tests of the page need. A page that logs an error, or
+asks others than its server, fails.
 """
 
 from __future__ import annotations
 
 import asyncio
 import sys
-from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from browser import Browser, BrowserError, Page, browser
 from checked_server import ROOT, CheckFailed, Server, asked, serving
 from demo_weights import prepare
+from PIL import Image
+
+from support.chat_page import ask, ended
+from support.chromium import MISSING, Theme, View, find_chromium, started, visiting
+
+if TYPE_CHECKING:
+    from playwright.async_api import Browser
 
 PICTURES: Final = ROOT / "docs" / "images"
 QUESTIONS: Final = (
@@ -26,7 +33,10 @@ QUESTIONS: Final = (
     "What is the capital of France, and what is it known for?",
 )
 ANSWER_TOKENS: Final = 80
-MAX_ANSWER_S: Final = 120.0
+SETTLE_S: Final = 3.0
+QUALITY: Final = 88
+DESKTOP: Final = View(1440, 900)
+PHONE: Final = View(390, 844, scale=2, is_phone=True)
 
 # The budget holds one of the models with its context, so that they take turns.
 CONFIG: Final = """
@@ -46,20 +56,27 @@ chat_template = "{template}"
 
 @dataclass(frozen=True)
 class Shot:
-    """A picture: its name, the place in the page, and how it is looked at."""
+    """A picture.
+
+    Attributes:
+        name: of its file.
+        place: of the page.
+        ready: a JavaScript expression that is true once everything is there.
+        theme, view: how it is looked at.
+    """
 
     name: str
     place: str
     ready: str
-    dark: bool = False
-    is_phone: bool = False
+    theme: Theme = "light"
+    view: View = DESKTOP
 
 
 HAS_TRACKS: Final = "document.querySelectorAll('.track .block').length > 2"
 SHOTS: Final = (
     Shot("page-models", "models", HAS_TRACKS),
-    Shot("page-models-phone", "models", HAS_TRACKS, dark=True, is_phone=True),
-    Shot("page-activity", "activity", "document.querySelectorAll('tbody tr').length > 3", dark=True),
+    Shot("page-models-phone", "models", HAS_TRACKS, "dark", PHONE),
+    Shot("page-activity", "activity", "document.querySelectorAll('tbody tr').length > 3", "dark"),
     Shot("page-plots", "activity/plots", "document.querySelectorAll('.uplot canvas').length > 3"),
 )
 
@@ -73,65 +90,49 @@ def make_traffic(server: Server) -> None:
     asked(server, "/v1/models/reload", {"model_id": "smollm2"})
 
 
-async def take(page: Page, server: Server, shot: Shot) -> None:
+async def take(chromium: Browser, server: Server, shot: Shot) -> None:
     """Write one picture."""
-    if shot.is_phone:
-        await page.resize(390, 844, is_phone=True, scale=2)
-    else:
-        await page.resize(1440, 900)
-    await page.prefer(dark=shot.dark)
-    await page.go(f"{server.url}/ui/#/{shot.place}")
-    await page.wait(shot.ready)
-    # Transitions of half a second, and a second reading of everything that is polled.
-    await asyncio.sleep(3)
-    write(shot.name, await page.shoot())
+    async with visiting(chromium, server.url, shot.place, view=shot.view, theme=shot.theme) as visit:
+        await visit.page.wait_for_function(shot.ready)
+        # What is polled is read a second time.
+        await asyncio.sleep(SETTLE_S)
+        write(shot.name, await visit.page.screenshot())
 
 
-async def take_chat(page: Page, server: Server) -> None:
+async def take_chat(chromium: Browser, server: Server) -> None:
     """Write the picture of a chat, whose question is sent by the keyboard as a person sends it."""
-    await page.resize(1440, 900)
-    await page.prefer(dark=False)
-    await page.go(f"{server.url}/ui/#/chat?model=smollm2&prompt={QUESTIONS[0].replace(' ', '%20')}")
-    await page.wait("document.querySelector('textarea')?.value")
-    await page.run("document.querySelector('textarea').focus()")
-    await page.press("Enter")
-    await page.wait("document.querySelector('textarea')?.value === ''")
-    with suppress(BrowserError):
-        await page.wait("document.querySelector('.answer[aria-busy=false]')", MAX_ANSWER_S)
-    write("page-chat", await page.shoot())
+    async with visiting(chromium, server.url, "chat", view=DESKTOP) as visit:
+        await ask(visit.page, QUESTIONS[0])
+        await ended(visit.page)
+        write("page-chat", await visit.page.screenshot())
 
 
 def write(name: str, picture: bytes) -> None:
-    """Write a picture into the documentation."""
+    """Write a picture, which is a PNG file, into the documentation as WebP."""
     PICTURES.mkdir(exist_ok=True)
     path = PICTURES / f"{name}.webp"
-    path.write_bytes(picture)
-    print(f"{path.relative_to(ROOT)}: {len(picture) / 1e3:.0f} kB")
-
-
-async def shoot(chromium: Browser, server: Server) -> None:
-    """Take all pictures."""
-    page = await chromium.page()
-    await take_chat(page, server)
-    for shot in SHOTS:
-        await take(page, server, shot)
-    if page.messages:
-        raise BrowserError(f"The console of the browser has: {page.messages}")
+    Image.open(BytesIO(picture)).convert("RGB").save(path, "WEBP", quality=QUALITY, method=6)
+    print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e3:.0f} kB")
 
 
 async def main() -> int:
     """Start, shoot, and return the exit status."""
+    path = find_chromium()
+    if path is None:
+        raise CheckFailed(MISSING)
     weights = prepare(ROOT / ".weights")
     text = CONFIG.format(**weights, template=ROOT / "examples" / "gemma.jinja")
     with TemporaryDirectory() as folder, serving(Path(folder), text) as server:
         await asyncio.to_thread(make_traffic, server)
-        async with browser() as chromium:
-            await shoot(chromium, server)
+        async with started(path) as chromium:
+            await take_chat(chromium, server)
+            for shot in SHOTS:
+                await take(chromium, server, shot)
     return 0
 
 
 if __name__ == "__main__":
     try:
         sys.exit(asyncio.run(main()))
-    except (BrowserError, CheckFailed) as error:
+    except CheckFailed as error:
         sys.exit(f"ui_shots: {error}")

@@ -31,18 +31,42 @@ NOTE_MS: Final = 5_000
 IN_BROWSER: Final = (pytest.mark.asyncio(loop_scope="session"), pytest.mark.timeout(300))
 """Marks of all tests in a browser, which share it, and so an event loop."""
 
-DESKTOP: Final = {"width": 1280, "height": 800}
-PHONE: Final = {"width": 360, "height": 740}
+MISSING: Final = f"Chromium is not installed (looked for {', '.join(NAMES)}). On Debian: apt-get install chromium"
+
+
+@dataclass(frozen=True)
+class View:
+    """What a page is seen on.
+
+    Attributes:
+        width, height: in CSS pixels.
+        scale: pixels of a CSS pixel.
+        is_phone: whether it is touched.
+    """
+
+    width: int
+    height: int
+    scale: float = 1.0
+    is_phone: bool = False
+
+
+DESKTOP: Final = View(1280, 800)
+PHONE: Final = View(360, 740, is_phone=True)
 
 Theme = Literal["light", "dark"]
 Visiting = Callable[..., AbstractAsyncContextManager["Visit"]]
 
 
+def find_chromium() -> str | None:
+    """Return the path of the system's Chromium; None where there is none."""
+    return next(filter(None, map(shutil.which, NAMES)), None)
+
+
 def chromium_path() -> str:
     """Return the path of Chromium; skip, or fail where it is required, with what to install."""
-    path = next(filter(None, map(shutil.which, NAMES)), None)
+    path = find_chromium()
     if path is None:
-        _cannot(f"Chromium is not installed (looked for {', '.join(NAMES)}). On Debian: apt-get install chromium")
+        _cannot(MISSING)
     if find_spec("playwright") is None:
         _cannot("The package playwright is not installed. It is one of those that `make test` installs")
     return str(path)
@@ -130,7 +154,14 @@ class Visit:
 
 @asynccontextmanager
 async def visiting(
-    browser: Browser, server: str, place: str = "", *, is_phone: bool = False, theme: Theme = "light", key: str = ""
+    browser: Browser,
+    server: str,
+    place: str = "",
+    *,
+    is_phone: bool = False,
+    view: View | None = None,
+    theme: Theme = "light",
+    key: str = "",
 ) -> AsyncIterator[Visit]:
     """Open the page of a server in a new profile, and check it at the end.
 
@@ -139,14 +170,20 @@ async def visiting(
         server: the address of the server.
         place: of the page, such as ``activity/log``.
         is_phone: whether the view is 360 pixels wide, and touched.
+        view: in place of that.
         theme: what the system prefers.
         key: of the server, as if it were entered before.
     """
     from playwright.async_api import Error, expect
 
     expect.set_options(timeout=WAIT_MS)
+    seen = view or (PHONE if is_phone else DESKTOP)
     context = await browser.new_context(
-        viewport=PHONE if is_phone else DESKTOP, color_scheme=theme, has_touch=is_phone, reduced_motion="reduce"
+        viewport={"width": seen.width, "height": seen.height},
+        device_scale_factor=seen.scale,
+        has_touch=seen.is_phone,
+        color_scheme=theme,
+        reduced_motion="reduce",
     )
     context.set_default_timeout(WAIT_MS)
     if key:
