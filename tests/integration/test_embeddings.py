@@ -28,7 +28,8 @@ from modelyard.protocol.prompts import Sampling, Text, Tokens
 from modelyard.protocol.requests import Cancel, Embed, Stop, Submit
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.requests import EmbeddingRequest, Request
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from modelyard.yard.yard import Yard
 from support.minilm import converted, folder, vectors_of_its_package
 from support.server import WAIT_S, RunningServer, serving

@@ -16,7 +16,7 @@ import pytest
 from conftest import two_models
 from modelyard.config import validate_config
 from modelyard.errors import InsufficientMemory
-from modelyard.yard.residency.state import WaitPolicy
+from modelyard.yard.residency.policy import WaitPolicy
 from support.server import WAIT_S, RunningServer, serving
 
 # Either model, and some state beside it, but not both.

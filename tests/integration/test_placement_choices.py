@@ -21,7 +21,8 @@ from modelyard.protocol.prompts import Sampling, Text
 from modelyard.protocol.requests import Submit
 from modelyard.yard.from_config import model_policy, stores_of
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.state import Residency, UnloadMode
+from modelyard.yard.residency.state import Residency
+from modelyard.yard.residency.waiting import UnloadMode
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.runtime.interfaces import ModelOutgrown

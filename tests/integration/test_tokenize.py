@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.config import validate_config
 from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
-from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.residency.waiting import UnloadMode
 from support.server import RunningServer, serving
 
 SEA = "The sea is vast 日本🦑."

@@ -5,7 +5,9 @@ from types import SimpleNamespace
 
 from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Stop, Submit
-from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency, UnloadMode
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, Residency
+from modelyard.yard.residency.waiting import UnloadMode
 from modelyard.yard.runtime.controller import LifecycleController
 from support.scripted_engines import BUDGET, MAX_WAIT_S
 

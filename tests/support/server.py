@@ -22,7 +22,7 @@ from modelyard.config import Config, read_keys
 from modelyard.hub import Stores
 from modelyard.inprocess.http_server.server import HttpServer
 from modelyard.inprocess.listen import listen
-from modelyard.yard.residency.state import WaitPolicy
+from modelyard.yard.residency.policy import WaitPolicy
 from modelyard.yard.yard import Yard
 
 WAIT_S = 60.0

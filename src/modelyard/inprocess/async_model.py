@@ -29,7 +29,7 @@ from modelyard.inprocess.tools.tool_info import ToolInfo
 from modelyard.mcp.clients import McpClients
 from modelyard.mcp.connection import ServerStatus
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.residency.waiting import UnloadMode
 from modelyard.yard.stats.status import Plan, Status
 from modelyard.yard.yard import Yard
 

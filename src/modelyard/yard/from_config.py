@@ -9,7 +9,7 @@ from modelyard.hub import Hub, Stores
 from modelyard.system.memory import budget_bytes, total_bytes
 from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.router import Router
-from modelyard.yard.residency.state import ModelPolicy
+from modelyard.yard.residency.policy import ModelPolicy
 
 # Requests that may wait behind those that run, for each model.
 WAITING_ROOM = 512

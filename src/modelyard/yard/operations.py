@@ -9,7 +9,7 @@ from modelyard.errors import ModelLoadFailed, ModelyardError, NotWithRemote, Que
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import model_policy
 from modelyard.yard.residency.events import ModelRetuned
-from modelyard.yard.residency.state import UnloadMode, WaitKind
+from modelyard.yard.residency.waiting import UnloadMode, WaitKind
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.runtime.model_spec import ModelSpec

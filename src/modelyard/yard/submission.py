@@ -23,7 +23,7 @@ from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.requests.system_message import with_system
 from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
 from modelyard.yard.requests.token_stream import TokenStream
-from modelyard.yard.residency.state import RequestId
+from modelyard.yard.residency.waiting import RequestId
 from modelyard.yard.runtime.controller import LifecycleController
 
 NO_SEQUENCE: Final = SequenceId(0)

@@ -29,7 +29,9 @@ from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Requ
 from modelyard.yard.requests.system_message import with_system
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency.events import DeviceBudgetsChanged, Outdated
-from modelyard.yard.residency.state import Residency, UnloadMode, WaitPolicy
+from modelyard.yard.residency.policy import WaitPolicy
+from modelyard.yard.residency.state import Residency
+from modelyard.yard.residency.waiting import UnloadMode
 from modelyard.yard.runtime.capabilities import Task
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.device_watch import DeviceWatch

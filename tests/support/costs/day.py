@@ -19,7 +19,7 @@ from modelyard.yard.residency.events import (
     ResidencyEvent,
     Sized,
 )
-from modelyard.yard.residency.state import RequestId
+from modelyard.yard.residency.waiting import RequestId
 from support.costs.engine import Engine, Job
 from support.costs.machine import Machine, SimulatedModel
 from support.costs.sharing import Shared

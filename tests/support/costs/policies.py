@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from modelyard.yard.residency import advance_clock, step
 from modelyard.yard.residency.effects import Effect, Free, Grant, StartLoad
 from modelyard.yard.residency.events import EngineFreed, EngineLoaded, RequestArrived, RequestEnded, ResidencyEvent
-from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, WaitPolicy
+from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
+from modelyard.yard.residency.state import Residency
+from modelyard.yard.residency.waiting import RequestId
 from support.costs.machine import Machine
 from support.costs.traffic import Day
 

@@ -22,7 +22,8 @@ from modelyard.yard.residency.events import (
     Tick,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import ModelPolicy, UnloadMode
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.oracle import Caller, End, Phase, Request
 from support.simulation.world import POLICY, Step, World
 

@@ -35,7 +35,7 @@ from modelyard.yard.residency.effects import (
     Resize,
     StartLoad,
 )
-from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.oracle import ROUNDING_S, Oracle, Phase, exceeded, least_stay_s, taken
 from support.simulation.pools import OF_POOLS
 

@@ -28,7 +28,9 @@ from modelyard.yard.residency.effects import (
 )
 from modelyard.yard.residency.events import ResidencyEvent
 from modelyard.yard.residency.failures import MAX_BACKOFF_S
-from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
+from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
+from modelyard.yard.residency.state import Residency
+from modelyard.yard.residency.waiting import RequestId, UnloadMode
 
 # Sums of floats of the simulation and of the residency may differ by their last bits.
 ROUNDING_S = 1e-9

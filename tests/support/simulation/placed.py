@@ -9,7 +9,7 @@ from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
 from modelyard.yard.residency.effects import Effect, Free, Grant, StartLoad
 from modelyard.yard.residency.events import EngineLoaded, EngineLoadFailed, RequestArrived, RequestEnded
-from modelyard.yard.residency.state import RequestId
+from modelyard.yard.residency.waiting import RequestId
 from support.simulation.script import Script
 
 FAST, SLOW = 0.001, 0.021

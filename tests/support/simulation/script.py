@@ -18,7 +18,9 @@ from modelyard.yard.residency.events import (
     Sized,
     Tick,
 )
-from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, RequestId, Residency, WaitPolicy
+from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import RequestId
 
 POLICY = WaitPolicy(max_wait_s=100.0, min_residency_s=10.0, residency_per_load=4.0, drain_s=2.0, patience_s=30.0)
 BIG = 100

@@ -22,7 +22,8 @@ from modelyard.yard.residency.events import (
     FilesWrittenOver,
     RequestArrived,
 )
-from modelyard.yard.residency.state import ABSENT, MOVE, LoadState, WaitKind
+from modelyard.yard.residency.state import ABSENT, LoadState
+from modelyard.yard.residency.waiting import MOVE, WaitKind
 from support.simulation.oracle import ROUNDING_S, Moment, Oracle, Phase, exceeded
 from support.simulation.pools import OF_POOL_STEPS
 

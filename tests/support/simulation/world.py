@@ -34,7 +34,9 @@ from modelyard.yard.residency.events import (
     Tick,
     WeightsLost,
 )
-from modelyard.yard.residency.state import ModelPolicy, RequestId, Residency, UnloadMode, WaitPolicy
+from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
+from modelyard.yard.residency.state import Residency
+from modelyard.yard.residency.waiting import RequestId, UnloadMode
 from support.simulation.contexts import ASK_AGAIN_S, MAX_GROWTH_FAILURES_S, MAX_RESIZE_S, Contexts, with_context
 from support.simulation.effect_invariants import OF_EFFECTS
 from support.simulation.oracle import End, Engine, Moment, Oracle, Phase, Request

@@ -9,7 +9,9 @@ import pytest
 from modelyard.cluster.node_report import MAX_PLANS, MIN_SERVICE_S, ModelReport, mean_service_s, report_of
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.model_names import ModelId
-from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, RequestId, Residency, WaitPolicy
+from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import RequestId
 
 NOW = 50.0
 

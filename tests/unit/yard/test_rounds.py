@@ -15,7 +15,7 @@ from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Submit
 from modelyard.yard.requests.context import CALLER, Caller
 from modelyard.yard.requests.requests import Request, WaitOptions
-from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.residency.waiting import UnloadMode
 from modelyard.yard.submission import Rounds
 from modelyard.yard.yard import Yard
 from support.gguf_writer import tiny_model, write

@@ -22,7 +22,7 @@ from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.remote.engine import AddressStatus
 from modelyard.yard.requests.context import current_caller
-from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.residency.waiting import UnloadMode
 from modelyard.yard.stats.status import STATUS, Eviction, ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.yard import Yard

@@ -18,14 +18,8 @@ from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.growth import least_footprint, plan_growth
 from modelyard.yard.residency.queue import without
 from modelyard.yard.residency.room import footprint_of
-from modelyard.yard.residency.state import (
-    ABSENT,
-    MOVE,
-    LoadState,
-    ModelState,
-    Residency,
-    Waiter,
-)
+from modelyard.yard.residency.state import ABSENT, LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import MOVE, Waiter
 
 LOAD_WEIGHT = 2.0
 """Seconds of waiting that weigh as much as a second of load time for each request."""

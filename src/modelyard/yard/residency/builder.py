@@ -12,17 +12,8 @@ from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.residency.effects import Complete, DiscardKept, Effect, Free, FreeReason, Reject, Resize, StartLoad
 from modelyard.yard.residency.queue import without
-from modelyard.yard.residency.state import (
-    MOVE,
-    LoadState,
-    ModelState,
-    RequestId,
-    Residency,
-    Resizing,
-    UnloadMode,
-    Waiter,
-    WaitKind,
-)
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import MOVE, RequestId, Resizing, UnloadMode, Waiter, WaitKind
 
 
 class StateBuilder:

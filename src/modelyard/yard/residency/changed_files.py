@@ -11,7 +11,8 @@ from modelyard.errors import ModelFileChanged
 from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.effects import Abort
 from modelyard.yard.residency.events import FilesReplaced, FilesWrittenOver
-from modelyard.yard.residency.state import LoadState, ModelState, WaitKind
+from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.residency.waiting import WaitKind
 
 
 def written_over(builder: StateBuilder, model: ModelState, event: FilesWrittenOver) -> None:

@@ -10,7 +10,8 @@ from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.events import EngineResized, GrowthWanted
 from modelyard.yard.residency.growth import largest_free
 from modelyard.yard.residency.room import footprint_of
-from modelyard.yard.residency.state import Growth, LoadState, ModelState
+from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.residency.waiting import Growth
 
 
 def want_context(builder: StateBuilder, model: ModelState, event: GrowthWanted) -> None:

@@ -12,7 +12,8 @@ from modelyard.yard.residency.builder import StateBuilder
 from modelyard.yard.residency.effects import Blame
 from modelyard.yard.residency.events import EngineDying
 from modelyard.yard.residency.failures import emptied, fail, was_sound
-from modelyard.yard.residency.state import LoadState, ModelState, RequestId
+from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.residency.waiting import RequestId
 
 MAX_DEATHS_IN_ROW = 5
 """Deaths in a row after which a model fails, until its back-off is over."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 from modelyard.errors import ModelyardError
 from modelyard.protocol.placement import ANYWHERE, Placement
-from modelyard.yard.residency.state import RequestId
+from modelyard.yard.residency.waiting import RequestId
 
 
 @dataclass(frozen=True, slots=True)

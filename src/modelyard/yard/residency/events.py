@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.state import ModelPolicy, RequestId, UnloadMode
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.waiting import RequestId, UnloadMode
 
 
 @dataclass(frozen=True, slots=True)

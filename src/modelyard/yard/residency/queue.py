@@ -7,7 +7,7 @@ later requests do not pass; one that does not wait goes to the front.
 
 from __future__ import annotations
 
-from modelyard.yard.residency.state import RequestId, Waiter, WaitKind
+from modelyard.yard.residency.waiting import RequestId, Waiter, WaitKind
 
 Queue = tuple[Waiter, ...]
 

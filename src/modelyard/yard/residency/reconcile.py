@@ -19,14 +19,8 @@ from modelyard.yard.residency.choice import best_move, gains_by_moving
 from modelyard.yard.residency.effects import Grant, Remove
 from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.queue import enqueued, without
-from modelyard.yard.residency.state import (
-    MOVE,
-    LoadState,
-    ModelState,
-    UnloadMode,
-    Waiter,
-    WaitKind,
-)
+from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.residency.waiting import MOVE, UnloadMode, Waiter, WaitKind
 
 IDLE_BEFORE_MOVE_S = 5.0
 """Seconds after its last request after which a model may be moved: the next request often follows at once."""

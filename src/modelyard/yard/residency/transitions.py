@@ -51,16 +51,8 @@ from modelyard.yard.residency.events import (
 from modelyard.yard.residency.expected_cost import with_arrival
 from modelyard.yard.residency.failures import fail, fall_back, may_fall_back, outgrow, was_sound, with_corrected
 from modelyard.yard.residency.queue import enqueued, requeued, without
-from modelyard.yard.residency.state import (
-    MOVE,
-    Hold,
-    LoadState,
-    ModelState,
-    RequestId,
-    UnloadMode,
-    Waiter,
-    WaitKind,
-)
+from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.residency.waiting import MOVE, Hold, RequestId, UnloadMode, Waiter, WaitKind
 
 SHUTTING_DOWN = "the server is shutting down"
 

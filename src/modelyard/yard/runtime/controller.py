@@ -39,7 +39,8 @@ from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import effects, events
 from modelyard.yard.residency.failures import may_fall_back
-from modelyard.yard.residency.state import LoadState, RequestId, Residency, UnloadMode
+from modelyard.yard.residency.state import LoadState, Residency
+from modelyard.yard.residency.waiting import RequestId, UnloadMode
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
 from modelyard.yard.runtime.inflight import InflightRequests, RunningAnswer
 from modelyard.yard.runtime.interfaces import EngineSource

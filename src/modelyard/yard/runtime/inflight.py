@@ -39,7 +39,8 @@ from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
-from modelyard.yard.residency.state import ModelState, RequestId
+from modelyard.yard.residency.state import ModelState
+from modelyard.yard.residency.waiting import RequestId
 from modelyard.yard.runtime.interfaces import EngineHandle
 from modelyard.yard.stats.counters import Counters, Ending
 from modelyard.yard.stats.request_log import RequestKind, RequestLog

@@ -11,7 +11,8 @@ from modelyard.yard.residency.choice import best_move, plan_load
 from modelyard.yard.residency.effects import Free
 from modelyard.yard.residency.eviction import Fit
 from modelyard.yard.residency.expected_cost import load_seconds
-from modelyard.yard.residency.state import ABSENT, MOVE, NO_FOOTPRINT, LoadState, ModelState, Residency
+from modelyard.yard.residency.state import ABSENT, NO_FOOTPRINT, LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import MOVE
 from modelyard.yard.stats.device_memory import of_devices
 from modelyard.yard.stats.placement_text import placement_of_model, text_beside_devices
 

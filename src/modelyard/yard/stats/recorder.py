@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from modelyard.yard.residency import events
 from modelyard.yard.residency.effects import Effect
-from modelyard.yard.residency.state import ModelState, RequestId, Residency
+from modelyard.yard.residency.state import ModelState, Residency
+from modelyard.yard.residency.waiting import RequestId
 from modelyard.yard.stats.request_log import RequestLog
 from modelyard.yard.stats.request_phases import Step
 from modelyard.yard.stats.residency_history import ResidencyHistory

@@ -21,7 +21,7 @@ from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.requests.transcript import Transcript
-from modelyard.yard.residency.state import RequestId
+from modelyard.yard.residency.waiting import RequestId
 from modelyard.yard.stats.broadcast import Broadcaster, Observer
 from modelyard.yard.stats.counters import Ending
 from modelyard.yard.stats.request_phases import Phase, PhaseKind, Step, TokenCounts, phases

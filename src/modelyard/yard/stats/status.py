@@ -19,7 +19,8 @@ from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.eviction import EvictionPlan, Fit, plan_eviction
 from modelyard.yard.residency.expected_cost import load_seconds
 from modelyard.yard.residency.room import footprint_of
-from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency, WaitKind
+from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import WaitKind
 from modelyard.yard.stats.device_memory import device_uses, of_devices
 from modelyard.yard.stats.placement_text import text_beside_devices
 

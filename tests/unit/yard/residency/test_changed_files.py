@@ -20,7 +20,8 @@ from modelyard.yard.residency.events import (
     Sized,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import LoadState, RequestId, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import RequestId, UnloadMode
 from support.simulation.script import Script
 
 ONE, TWO, THREE = RequestId(1), RequestId(2), RequestId(3)

@@ -12,7 +12,9 @@ from modelyard.yard.memory.footprint import DeviceShare, Footprint
 from modelyard.yard.residency import eviction
 from modelyard.yard.residency.choice import placing_seconds, plan_load
 from modelyard.yard.residency.eviction import EvictionPlan, Fit
-from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, RequestId, Residency, WaitPolicy
+from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import RequestId
 from support.simulation.oracle import exceeded, taken
 
 STATES = 1500

@@ -39,7 +39,8 @@ from modelyard.yard.residency.events import (
     WeightsLost,
 )
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S, MAX_BACKOFF_S
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 SUSPEND, FORCE, PARK = UnloadMode.SUSPEND, UnloadMode.FORCE, UnloadMode.PARK

@@ -16,7 +16,8 @@ from modelyard.yard.residency.events import (
     RequestArrived,
     RequestEnded,
 )
-from modelyard.yard.residency.state import LoadState, RequestId
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import RequestId
 from support.simulation.script import BIG, POLICY, Script
 
 SIZES = (ContextSize(1, 10), ContextSize(2, 20), ContextSize(4, 40), ContextSize(8, 80))

@@ -20,7 +20,8 @@ from modelyard.yard.residency.events import (
     Tick,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.script import BIG, Script, frees, refusals
 
 SUSPEND, FORCE = UnloadMode.SUSPEND, UnloadMode.FORCE

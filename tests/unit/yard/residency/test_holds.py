@@ -16,7 +16,7 @@ from modelyard.yard.residency.events import (
     RequestEnded,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import UnloadMode
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 RESIDENCY_S = 10.0

@@ -23,7 +23,8 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S, MAX_BACKOFF_S
-from modelyard.yard.residency.state import LoadState, ModelPolicy
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState
 from support.simulation.script import Script, frees, refusals
 
 # One model

@@ -17,7 +17,8 @@ from modelyard.yard.residency.events import (
     RequestArrived,
     Sized,
 )
-from modelyard.yard.residency.state import LoadState, RequestId
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import RequestId
 from support.simulation.script import Script
 
 ONE = RequestId(1)

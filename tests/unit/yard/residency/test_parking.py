@@ -23,7 +23,9 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.expected_cost import load_seconds
-from modelyard.yard.residency.state import LoadState, ModelPolicy, UnloadMode
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 PARK = UnloadMode.PARK

@@ -20,7 +20,8 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.reconcile import IDLE_BEFORE_MOVE_S
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.placed import FAST, LONG_S, host, idle, lacks, load, on, reasons, split, starts, yard
 from support.simulation.script import frees, refusals
 

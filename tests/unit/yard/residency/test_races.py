@@ -26,7 +26,9 @@ from modelyard.yard.residency.events import (
     UnloadAsked,
 )
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S, MAX_BACKOFF_S
-from modelyard.yard.residency.state import LoadState, ModelPolicy, UnloadMode
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.simulation.script import Script, frees, refusals
 
 SUSPEND, FORCE = UnloadMode.SUSPEND, UnloadMode.FORCE

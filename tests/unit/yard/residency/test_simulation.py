@@ -43,7 +43,8 @@ from modelyard.yard.residency.events import (
     Tick,
     WeightsLost,
 )
-from modelyard.yard.residency.state import LoadState, ModelState, RequestId, UnloadMode
+from modelyard.yard.residency.state import LoadState, ModelState
+from modelyard.yard.residency.waiting import RequestId, UnloadMode
 from support.simulation import Violation, World, actions, run, world_of
 from support.simulation.oracle import Phase, Request
 from support.simulation.pools import moves_delay_nobody

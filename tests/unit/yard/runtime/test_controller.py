@@ -15,7 +15,8 @@ from modelyard.protocol.prompts import Text
 from modelyard.protocol.requests import Cancel, Stop, Submit
 from modelyard.protocol.values import Usage
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.controller_stage import reload, soon, turn, unload
 from support.scripted_engines import MAX_WAIT_S, PROMPT_TOKENS, ScriptedEngine
 

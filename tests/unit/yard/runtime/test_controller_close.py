@@ -11,7 +11,8 @@ from modelyard.errors import (
     UnusableModel,
 )
 from modelyard.protocol.requests import Stop
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.controller_stage import SHORT_S, soon, turn
 from support.scripted_engines import MAX_WAIT_S, ScriptedEngine, ScriptedEngines
 

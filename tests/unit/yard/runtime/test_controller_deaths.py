@@ -16,7 +16,8 @@ from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Sampling, Text
 from modelyard.protocol.requests import Embed, Stop, Submit
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S
-from modelyard.yard.residency.state import LoadState, UnloadMode
+from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.waiting import UnloadMode
 from support.controller_stage import SHORT_S, parked, soon, turn
 from support.scripted_engines import MAX_WAIT_S, ScriptedEngine
 

@@ -15,7 +15,8 @@ from modelyard.errors import (
 from modelyard.protocol.requests import Stop
 from modelyard.yard.residency.events import Tick
 from modelyard.yard.residency.failures import FIRST_BACKOFF_S
-from modelyard.yard.residency.state import UnloadMode, WaitPolicy
+from modelyard.yard.residency.policy import WaitPolicy
+from modelyard.yard.residency.waiting import UnloadMode
 from support.controller_stage import Stage, soon
 from support.scripted_engines import BUDGET, MAX_WAIT_S, ScriptedEngines
 

@@ -15,7 +15,8 @@ from modelyard.errors import ConfigError
 from modelyard.yard.memory.device_budgets import reserve_bytes
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
 from modelyard.yard.residency.events import DeviceBudgetsChanged
-from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, Residency
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
 from modelyard.yard.runtime.device_watch import DeviceWatch, at_rest
 from support.scripted_devices import CPU, FIRST, GIB, SECOND, WAIT_S, Reading, ScriptedReader, taken_by_others
 

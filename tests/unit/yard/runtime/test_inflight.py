@@ -12,7 +12,9 @@ from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import events
-from modelyard.yard.residency.state import ModelPolicy, ModelState, RequestId
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import ModelState
+from modelyard.yard.residency.waiting import RequestId
 from modelyard.yard.runtime.inflight import InflightRequests
 from modelyard.yard.stats.counters import Counters
 from modelyard.yard.stats.request_log import RequestLog

@@ -6,7 +6,8 @@ import pytest
 
 from modelyard.errors import InsufficientMemory
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
-from modelyard.yard.residency.state import ModelPolicy, Residency
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import Residency
 from modelyard.yard.runtime.startup import refuse_unfit
 
 STATE = Residency.of({name: ModelPolicy(name, 8) for name in "ab"}, 100, device_budgets={"CUDA0": 50})

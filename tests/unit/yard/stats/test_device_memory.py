@@ -10,7 +10,8 @@ import pytest
 from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
 from modelyard.yard.requests.context import Caller
-from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, Residency
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
 from modelyard.yard.stats.counters import Counters
 from modelyard.yard.stats.device_memory import DeviceUse, device_bytes, device_uses
 from modelyard.yard.stats.snapshot import metrics_snapshot

@@ -7,16 +7,9 @@ import pytest
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.footprint import DeviceShare, Footprint
 from modelyard.yard.residency.effects import Free
-from modelyard.yard.residency.state import (
-    MOVE,
-    LoadState,
-    ModelPolicy,
-    ModelState,
-    RequestId,
-    Residency,
-    Waiter,
-    WaitKind,
-)
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import MOVE, RequestId, Waiter, WaitKind
 from modelyard.yard.stats.log_lines import failed, fell_back, freeing, loaded, loading, waits
 
 NOW, GB = 1000.0, 10**9

@@ -6,7 +6,8 @@ import pytest
 
 from modelyard.protocol.placement import ANYWHERE, ON_HOST, Placement
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, Residency
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
 from modelyard.yard.stats.placement_text import percents, placement_of_model, placement_text
 
 ONE, TWO = ("CUDA0",), ("CUDA0", "CUDA1")

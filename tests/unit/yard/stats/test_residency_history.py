@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, Residency
 from modelyard.yard.stats.residency_history import ResidencyHistory
 
 

@@ -3,7 +3,9 @@
 import pytest
 
 from modelyard.yard.memory.footprint import Footprint
-from modelyard.yard.residency.state import LoadState, ModelPolicy, ModelState, Residency, Waiter, WaitKind
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, ModelState, Residency
+from modelyard.yard.residency.waiting import Waiter, WaitKind
 from modelyard.yard.stats.status import KEPT, STATUS, Eviction, Plan, after_death, memory_of, plan, stage
 
 NOW = 1000.0

@@ -21,7 +21,8 @@ from modelyard.yard.residency.events import (
     Sized,
     UnloadAsked,
 )
-from modelyard.yard.residency.state import LoadState, ModelPolicy, Residency
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, Residency
 from modelyard.yard.stats import broadcast
 from modelyard.yard.stats.broadcast import Broadcaster
 from modelyard.yard.stats.status_broadcaster import StatusBroadcaster, StatusChange
