@@ -165,7 +165,7 @@ def create_app(
     app.state.services = Services(yard, MediaLoader(yard), agent)
     app.state.mcp = mcp.McpEndpoint(app.state.services)
     app.state.responses = ResponseServices(ResponseStore(responses_file), Background(yard))
-    app.state.additions = None if added is None else Additions(yard, added)
+    app.state.additions = None if added is None else _additions(yard, added)
     app.state.log_ring = log_ring
     app.state.doctor = doctor.ServerDoctor()
     app.state.config_reader = None if read_config is None else ConfigReader(read_config)
@@ -180,6 +180,12 @@ def create_app(
     # Routes are added one by one: a request to an included router would search its routes twice.
     app.router.routes.extend(_authorized(route) for router in routers for route in router.routes)
     return app
+
+
+def _additions(yard: Yard, added: AddedModels) -> Additions:
+    additions = Additions(yard, added)
+    additions.uploads.sweep()
+    return additions
 
 
 @asynccontextmanager

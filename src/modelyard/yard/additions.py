@@ -184,6 +184,7 @@ class Additions:
         async with self._turn:
             download = None
             if isinstance(base, Path):
+                base = await self._on_disk(name, partial(self.uploads.claim, base))
                 table: dict[str, Any] = {"model_id": str(base), "alias": name, "load": "on-demand"}
             else:
                 model = self.yard.configured(base)
