@@ -99,9 +99,9 @@ COMMANDS: Final = (
     Command(
         "show",
         "modelyard.cli.client.show:show",
-        "Show one model of a running server.",
+        "Show one model, of a running server or not.",
         RUNNING,
-        examples=("modelyard show small",),
+        examples=("modelyard show small", "modelyard show org/name:Q4_K_M"),
     ),
     Command(
         "load",

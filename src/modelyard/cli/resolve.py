@@ -36,27 +36,38 @@ def resolve(
 
     Nothing is downloaded or loaded. Of a configuration, each model is shown.
     """
-    from modelyard.cli.typed_names import options_as_typed
-    from modelyard.yard.estimate import estimate_models
-
-    if config is not None or (name is not None and is_config(name)):
-        estimates = _of_file(name, model, config, options)
-        if as_json:
-            typer.echo(json.dumps([estimate.as_facts() for estimate in estimates], indent=2))
-            return
-    else:
-        with options_as_typed():
-            estimates = estimate_models(one_model(one_model_name(name, model, command="resolve"), options))
-        if as_json:
-            typer.echo(json.dumps(estimates[0].as_facts(), indent=2))
-            return
+    if config is None and not (name is not None and is_config(name)):
+        show_estimate(one_model_name(name, model, command="resolve"), options, as_json=as_json)
+        return
     from modelyard.cli.tables import table_console
 
+    estimates = _of_file(name, model, config, options)
+    if as_json:
+        typer.echo(json.dumps([estimate.as_facts() for estimate in estimates], indent=2))
+        return
     console = table_console()
     for number, estimate in enumerate(estimates):
         if len(estimates) > 1:
             console.print(f"{chr(10) if number else ''}{estimate.source}", style="bold", markup=False)
         _show(console, estimate)
+
+
+def show_estimate(name: str, options: ModelOptions, *, as_json: bool) -> None:
+    """Print the files that a model would be served from on this machine, and the memory it needs.
+
+    Raises:
+        ModelyardError: there is no such model, or it cannot be served; the message says why.
+    """
+    from modelyard.cli.tables import table_console
+    from modelyard.cli.typed_names import options_as_typed
+    from modelyard.yard.estimate import estimate_models
+
+    with options_as_typed():
+        (estimate,) = estimate_models(one_model(name, options))
+    if as_json:
+        typer.echo(json.dumps(estimate.as_facts(), indent=2))
+    else:
+        _show(table_console(), estimate)
 
 
 def _of_file(name: str | None, model: str | None, config: Any, options: ModelOptions) -> list[ModelEstimate]:

@@ -10,6 +10,7 @@ from modelyard.cli.client.find import problem_of
 from modelyard.cli.client.model_words import context, device_sizes, place, requests, state
 from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_fields, print_json
+from modelyard.cli.messages import print_note
 from modelyard.cli.model_names import one_model_name
 from modelyard.errors import ModelNotFound, ServerUnreachable
 
@@ -21,19 +22,36 @@ def show(
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a running server knows of one of its models."""
+    """Show what a running server knows of one of its models.
+
+    Of a file, folder or repository that no server has, the files and the memory that it needs here are shown, as by
+    modelyard resolve. With --url, that server alone is asked.
+    """
     wanted = one_model_name(name, model, command="show")
     try:
         server = choose_server_of([wanted], url, key_file)
     except (ModelNotFound, ServerUnreachable) as error:
-        if not problem_of(wanted):
+        if problem_of(wanted):
+            raise
+        if url is not None:
             error.add_note(f"Of a model that no server has: modelyard resolve {wanted}")
-        raise
+            raise
+        _show_unserved(wanted, as_json=as_json)
+        return
     found = next(each for each in server.models if each["id"] == server.model_id(wanted))
     if as_json:
         print_json(found)
     else:
         print_fields(_fields(found))
+
+
+def _show_unserved(name: str, *, as_json: bool) -> None:
+    # Imports the yard, which commands for a running server do without.
+    from modelyard.cli.options import ModelOptions
+    from modelyard.cli.resolve import show_estimate
+
+    print_note(f"No running server has {name}. On this machine:")
+    show_estimate(name, ModelOptions(), as_json=as_json)
 
 
 def _context(model: Mapping[str, Any]) -> str:

@@ -112,6 +112,19 @@ def test_a_model_is_named_by_its_path_or_an_alias(yard: Yard) -> None:
     assert yard.answer("show", path)["id"] == yard.answer("show", "s")["id"] == "small"
 
 
+def test_show_has_the_files_and_the_memory_of_a_model_that_no_server_has(yard: Yard, tmp_path: Path) -> None:
+    file = write(tmp_path / "unserved.gguf", tiny_model())
+    shown = yard.run("show", str(file))
+    assert shown.exit_code == 0, shown.output
+    assert "No running server has" in shown.stderr
+    assert "unserved.gguf" in shown.stdout
+    assert "Memory:" in shown.stdout
+    assert yard.answer("show", str(file))["files"][0]["name"] == "unserved.gguf"
+    with free_port() as port:
+        assert yard.run("show", str(file), MODELYARD_HOST=f":{port}").exit_code == 0
+        assert yard.run("show", str(file), "--url", f":{port}").exit_code == NO_SERVER
+
+
 @pytest.mark.parametrize("command", ["show", "load", "unload", "park", "plan", "stop", "reload"])
 def test_a_model_that_does_not_exist_is_answered_with_the_nearest(yard: Yard, command: str) -> None:
     done = yard.run(command, "smal")
