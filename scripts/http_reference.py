@@ -63,6 +63,9 @@ def _operation(document: Mapping[str, Any], method: str, path: str, operation: M
             ((f"`{each['name']}`", each["in"], _type(each["schema"])) for each in parameters),
         )
     for content in operation.get("requestBody", {}).get("content", {}).values():
+        if "schema" not in content:
+            yield "The body is the file itself.\n"
+            continue
         if "example" in content:
             yield _block("json", json.dumps(content["example"]))
         yield from _fields(_resolved(document, content["schema"]))
@@ -78,7 +81,7 @@ def _answers(document: Mapping[str, Any], responses: Mapping[str, Any]) -> Itera
         else:
             yield f"As `{kind}`:\n"
             yield _block("text", content["example"].rstrip("\n"))
-    failures = ", ".join(status for status in responses if status != "200")
+    failures = ", ".join(status for status in responses if int(status) >= 400)
     yield f"May fail with {failures}.\n"
 
 

@@ -62,6 +62,8 @@ def narrowed(document: Document, values: Mapping[str, Document], without: Iterab
     for operations in part["paths"].values():
         for operation in operations.values():
             for content in operation.get("requestBody", {}).get("content", {}).values():
+                if "schema" not in content:
+                    continue  # the body is a file
                 body = part["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
                 known = {name: schema for name, schema in values.items() if name in body["properties"]}
                 body["properties"] |= known

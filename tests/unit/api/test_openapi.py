@@ -68,13 +68,22 @@ def test_every_endpoint_is_described_and_nothing_else() -> None:
     assert set(OPERATIONS_SERVED) == set(OPERATIONS)
 
 
+# Their answer is their status.
+WITHOUT_CONTENT = {
+    ("post", "/api/copy"),
+    ("delete", "/api/delete"),
+    ("post", "/api/blobs/{digest}"),
+    ("get", "/api/blobs/{digest}"),
+}
+
+
 @pytest.mark.parametrize("endpoint", OPERATIONS_SERVED, ids=" ".join)
 def test_an_endpoint_says_what_it_does_takes_answers_and_how_it_fails(endpoint: tuple[str, str]) -> None:
     operation = OPERATIONS_SERVED[endpoint]
     assert operation["summary"]
     assert operation["description"]
     assert operation["tags"]
-    assert operation["responses"]["200"]["content"]
+    assert operation["responses"]["200"]["content"] or endpoint in WITHOUT_CONTENT
     assert {"403", "500"} <= set(operation["responses"])
     assert "422" not in operation["responses"]
     if "requestBody" in operation:

@@ -94,7 +94,7 @@ async def unload_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Li
     return {"success": True}
 
 
-@router.post("/models", include_in_schema=False)
+@router.post("/models")
 @needs("admin", all_models=True)
 async def download_router_model(body: LoadBody, http: HttpRequest) -> dict[str, Literal[True]]:
     """Begin to download a model of the Hugging Face Hub; ``/models/unload`` gives it up."""
@@ -103,7 +103,7 @@ async def download_router_model(body: LoadBody, http: HttpRequest) -> dict[str, 
     return {"success": True}
 
 
-@router.delete("/models", include_in_schema=False)
+@router.delete("/models")
 @needs("admin", all_models=True)
 async def delete_router_model(
     http: HttpRequest, model: str = Query(max_length=MAX_NAME_LENGTH)

@@ -60,7 +60,7 @@ async def pull_model(body: PullRequest, http: HttpRequest) -> Response:
     return _answered(_pull_lines(name, steps), body, steps)
 
 
-@router.post("/copy", include_in_schema=False, response_model=None)
+@router.post("/copy", response_model=None)
 @needs("admin", all_models=True)
 async def copy_model(body: CopyRequest, http: HttpRequest) -> Response:
     """Serve a model under a second name."""
@@ -70,7 +70,7 @@ async def copy_model(body: CopyRequest, http: HttpRequest) -> Response:
     return Response()
 
 
-@router.delete("/delete", include_in_schema=False, response_model=None)
+@router.delete("/delete", response_model=None)
 @needs("admin", all_models=True)
 async def delete_model(body: NamedModel, http: HttpRequest) -> Response:
     """Remove a model that was added, and what was downloaded for it alone."""
@@ -80,11 +80,11 @@ async def delete_model(body: NamedModel, http: HttpRequest) -> Response:
     return Response()
 
 
-@router.post("/create", include_in_schema=False, response_model=None)
+@router.post("/create", response_model=None)
 @needs("admin", all_models=True)
 @takes_body(2**20)
 async def create_model(body: CreateRequest, http: HttpRequest) -> Response:
-    """Serve a model with other settings than its base, or a file that was sent before."""
+    """Serve a model with other settings than its base, or a file that was sent. A base is downloaded if need be."""
     report_ignored(http.scope, body)
     additions = additions_of(http)
     name = (body.model or body.name).removesuffix(_TAG)
@@ -110,11 +110,11 @@ async def refuse_push(http: HttpRequest) -> NoReturn:  # noqa: ARG001
     )
 
 
-@upload_router.post("/blobs/{digest}", include_in_schema=False, response_model=None)
+@upload_router.post("/blobs/{digest}", response_model=None)
 @needs("admin", all_models=True)
 @takes_body(MAX_UPLOAD_BYTES)
 async def receive_blob(digest: str, http: HttpRequest) -> Response:
-    """Keep a file for ``POST /api/create``, by its digest."""
+    """Keep a file for ``POST /api/create`` by its digest: ``sha256:`` and 64 hexadecimal digits."""
     uploads = additions_of(http).uploads
     if await asyncio.to_thread(uploads.find, digest) is not None:
         return Response()
@@ -123,10 +123,10 @@ async def receive_blob(digest: str, http: HttpRequest) -> Response:
     return Response(status_code=201)
 
 
-@upload_router.get("/blobs/{digest}", include_in_schema=False, response_model=None)
+@upload_router.get("/blobs/{digest}", response_model=None)
 @needs("admin", all_models=True)
 async def find_blob(digest: str, http: HttpRequest) -> Response:
-    """Whether a file of that digest was sent."""
+    """Whether a file of that digest was sent: 200, else 404. ``HEAD`` does the same."""
     found = await asyncio.to_thread(additions_of(http).uploads.find, digest)
     return Response(status_code=404 if found is None else 200)
 

@@ -307,7 +307,7 @@ class EmbeddingsRequest(_Part):
 
 
 class NamedModel(_Part):
-    """The body of ``POST /api/show``."""
+    """The body of ``POST /api/show`` and ``DELETE /api/delete``."""
 
     model: str = Field(default="", max_length=MAX_NAME_LENGTH)
     name: str = Field(default="", max_length=MAX_NAME_LENGTH)
@@ -329,20 +329,32 @@ class PullRequest(NamedModel):
 class CopyRequest(_Part):
     """The body of ``POST /api/copy``."""
 
-    source: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
-    destination: str = Field(min_length=1, max_length=MAX_NAME_LENGTH)
+    source: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="Id or alias of the model.")
+    destination: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="The name of the copy.")
 
 
 class CreateRequest(PullRequest):
     """The body of ``POST /api/create``: a base or files, and what is changed; or a Modelfile."""
 
-    from_: str = Field(default="", alias="from", max_length=MAX_NAME_LENGTH)
-    modelfile: str = ""
-    files: dict[str, str] | None = None
-    adapters: dict[str, str] | None = None
-    template: str = ""
-    license: str | list[str] | None = None
-    system: str = ""
-    parameters: dict[str, Any] | None = None
-    messages: list[Any] | None = None
-    quantize: str = ""
+    model: str = Field(default="", max_length=MAX_NAME_LENGTH, description="The name of the new model.")
+    name: str = Field(default="", max_length=MAX_NAME_LENGTH, description="The same, by its older name.")
+    from_: str = Field(
+        default="",
+        alias="from",
+        max_length=MAX_NAME_LENGTH,
+        description="The model to begin with: one of this server, or of the Hugging Face Hub.",
+    )
+    modelfile: str = Field(default="", description="A Modelfile, in place of the other fields.")
+    files: dict[str, str] | None = Field(
+        default=None,
+        description="In place of `from`: the name of one GGUF file, with the digest that it was sent under.",
+    )
+    adapters: dict[str, str] | None = Field(default=None, description="Must be empty: merge adapters into the weights.")
+    template: str = Field(default="", description="A chat template in Jinja; Ollama's own language is refused.")
+    license: str | list[str] | None = Field(default=None, description="Its license, which is not kept.")
+    system: str = Field(default="", description="A system message for conversations that have none.")
+    parameters: dict[str, Any] | None = Field(
+        default=None, description="Defaults of sampling, and `num_ctx`, by the names of Ollama's options."
+    )
+    messages: list[Any] | None = Field(default=None, description="Must be empty: `system` comes before conversations.")
+    quantize: str = Field(default="", description="Must be empty: `isq` in a configuration quantises.")

@@ -152,6 +152,8 @@ def _complete(described: dict[str, Any], route: APIRoute, method: str, reference
             content["example"] = operation.example
         media_type = route.media_type if isinstance(route, JsonRoute) else "application/json"
         described["requestBody"] = {"required": True, "content": {media_type: content}}
+    if operation.takes_file:
+        described["requestBody"] = {"required": True, "content": {"application/octet-stream": {"example": "GGUF…"}}}
     described["responses"] = _responses(route, operation, references)
     if route.path in OPEN_PATHS:
         described["security"] = []
@@ -165,6 +167,8 @@ def _responses(route: APIRoute, operation: Operation, references: Mapping[type, 
     responses: dict[str, Any] = {"200": _success(route, operation, references)}
     for status in sorted(statuses):
         responses[str(status)] = {"$ref": f"#/components/responses/{response_name(dialect, status)}"}
+    if operation.creates:
+        responses["201"] = {**responses["200"], "description": "It was created."}
     if operation.unavailable is not None:
         content = {"application/json": {"schema": references[operation.unavailable]}}
         responses["503"] = {"description": "Unavailable at the moment, with the reason.", "content": content}

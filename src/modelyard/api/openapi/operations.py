@@ -42,6 +42,8 @@ class Operation:
         example: a request body that works with the demo models.
         stream: the streamed answer; None: there is none.
         text: an example of an answer in plain text; None: there is none.
+        takes_file: whether the body is a file.
+        creates: whether an answer with status 201 says that something was created.
         fails: error statuses beside those of all endpoints.
         unavailable: schema of an answer with status 503 that is no error.
     """
@@ -51,6 +53,8 @@ class Operation:
     example: Mapping[str, Any] | None = None
     stream: Stream | None = None
     text: str | None = None
+    takes_file: bool = False
+    creates: bool = False
     fails: tuple[int, ...] = ()
     unavailable: type | None = None
 
@@ -108,6 +112,10 @@ _GENERATE_LINES: Final = """\
 {"model":"smollm2","created_at":"2026-11-25T12:00:01Z","response":"","done":true,"done_reason":"stop",\
 "total_duration":81000000,"load_duration":1000000,"prompt_eval_count":5,"prompt_eval_duration":60000000,\
 "eval_count":2,"eval_duration":20000000}
+"""
+_CREATE_LINES: Final = """\
+{"status":"reading the files"}
+{"status":"success"}
 """
 _APPROVAL_EVENTS: Final = """\
 event: approval
@@ -281,6 +289,19 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("post", "/api/pull"): Operation(
             "Ollama", None, {"model": "smollm2"}, Stream(LINES, '{"status":"success"}\n'), fails=(404,)
         ),
+        ("post", "/api/create"): Operation(
+            "Ollama",
+            None,
+            {"model": "poet", "from": "smollm2", "system": "You answer in verse.", "parameters": {"temperature": 0.9}},
+            Stream(LINES, _CREATE_LINES),
+            fails=(404, 503),
+        ),
+        ("post", "/api/copy"): Operation(
+            "Ollama", example={"source": "smollm2", "destination": "assistant"}, fails=(404, 503)
+        ),
+        ("delete", "/api/delete"): Operation("Ollama", example={"model": "assistant"}, fails=(404, 503)),
+        ("post", "/api/blobs/{digest}"): Operation("Ollama", takes_file=True, creates=True, fails=(400, 408, 413, 503)),
+        ("get", "/api/blobs/{digest}"): Operation("Ollama", fails=(400, 404)),
         ("post", "/api/show"): Operation("Ollama", ollama.ShownModel, {"model": "smollm2"}, fails=(404,)),
         ("post", "/api/chat"): Operation(
             "Ollama",
@@ -337,6 +358,10 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/lora-adapters"): Operation("llama.cpp", llama_cpp.Adapters),
         ("get", "/models/sse"): Operation("llama.cpp", stream=Stream(EVENTS, _ROUTER_EVENTS)),
         ("get", "/models"): Operation("llama.cpp", llama_cpp.RouterModels),
+        ("post", "/models"): Operation(
+            "llama.cpp", llama_cpp.RouterDone, {"model": "Qwen/Qwen3-4B-GGUF:Q4_K_M"}, fails=(404, 503)
+        ),
+        ("delete", "/models"): Operation("llama.cpp", llama_cpp.RouterDone, fails=(400, 404, 503)),
         ("post", "/models/load"): Operation(
             "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503, 507)
         ),
