@@ -17,7 +17,7 @@ from modelyard.engine.llama import Batch, Context, Model, Weights, file_pages
 from modelyard.hub import FileRequest, resolve
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.system.file_mappings import mappings_of
-from modelyard.yard.memory.footprint import predict
+from modelyard.yard.memory.prediction import ContextSettings, predict
 from modelyard.yard.memory.weight_bytes import vocabulary_bytes
 from support.gguf_writer import TENSOR_Q4_0, U32, VOCABULARY, Tensor, gguf, model_pairs
 from support.mapped_file import PAGE, resident_pages
@@ -112,7 +112,7 @@ def test_what_was_copied_leaves_memory_and_answers_stay_the_same(
 
 def test_the_prediction_is_what_stays(q4_0: Path, load: Callable[..., Weights]) -> None:
     files = resolve(FileRequest(str(q4_0)))
-    predicted = predict(files, context_length=256, running=1, sequences=1, batch_tokens=32)
+    predicted = predict(files, ContextSettings(context_length=256, running=1, sequences=1, batch_tokens=32))
     weights = load()
     header_free = predicted.weights_bytes - vocabulary_bytes(files.header)
     assert weights.allocated_bytes == pytest.approx(header_free, rel=0.03)

@@ -80,12 +80,11 @@ def main(
     from modelyard.hub import FileRequest, resolve
     from modelyard.protocol.prompts import Sampling
     from modelyard.yard.memory.cache_bytes import is_windowed
-    from modelyard.yard.memory.footprint import predict
+    from modelyard.yard.memory.prediction import ContextSettings, predict
 
     files, sequences = resolve(FileRequest(model)), running + kept
     flash_attn = False if attention == "unfused" else None
-    predicted = predict(
-        files,
+    settings = ContextSettings(
         context_length=context or None,
         running=running,
         sequences=sequences,
@@ -93,6 +92,7 @@ def main(
         kv_type="q8_0" if kv_type == "q8_0" else "f16",
         flash_attn=flash_attn,
     )
+    predicted = predict(files, settings)
     before = _resident()
     engine = load(
         EngineSettings(

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from modelyard.engine.placing import LlamaDevice
 from modelyard.protocol.placement import HOST_NAME, DeviceBytes, PlacedBytes, Placement
 from modelyard.yard.memory.device_pools import pool_of, speed_of
-from modelyard.yard.memory.footprint import Choices, ContextBytes, DeviceShare, Footprint
+from modelyard.yard.memory.footprint import Choices, DeviceShare, Footprint
 from modelyard.yard.memory.layer_placement import LayerPlacement
 from modelyard.yard.memory.placed_footprint import PlacedModel
+from modelyard.yard.memory.prediction import ContextBytes
 from modelyard.yard.memory.token_time import token_seconds
 
 KnownBytes = Callable[[Placement], PlacedBytes | None]

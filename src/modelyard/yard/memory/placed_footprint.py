@@ -111,7 +111,7 @@ def text_model(
     parks: bool = True,
     processor: str = platform.machine(),
 ) -> PlacedModel:
-    """Return a model that generates text; the parameters are those of ``footprint.predict``."""
+    """Return a model that generates text; the parameters are those of ``ContextSettings``."""
     cells = context_cells(header, context_length)
     windows = Windows(sequences, batch_tokens) if parks else None
     return PlacedModel(

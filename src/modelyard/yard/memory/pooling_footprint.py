@@ -10,9 +10,10 @@ from modelyard.engine.settings import DEFAULT_CONTEXT
 from modelyard.hub import GgufHeader, ModelFiles
 from modelyard.system.cores import compute_cores
 from modelyard.yard.memory.cache_bytes import CONTEXT_STEP, KvType, cell_bytes, kv_bytes, state_bytes
-from modelyard.yard.memory.footprint import ContextBytes, Footprint, footprint
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.layer_shapes import layer_count, vocabulary_size
 from modelyard.yard.memory.placed_footprint import PlacedModel, cache_by_layer
+from modelyard.yard.memory.prediction import ContextBytes, footprint
 from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, work_bytes
 from modelyard.yard.memory.step_operations import Step
 
@@ -49,7 +50,7 @@ def predict_embedder(
     flash_attn: bool | None = None,
     processor: str = platform.machine(),
 ) -> Footprint:
-    """Return the memory that the embedding model in ``files`` will take; the parameters are those of ``predict``."""
+    """Return the memory that the embedding model in ``files`` will take; see ``ContextSettings`` for the parameters."""
     pooled = pooled_step(
         files.header,
         context_length=context_length,
@@ -76,7 +77,7 @@ def pooled_step(
     kv_type: KvType = "f16",
     flash_attn: bool | None = None,
 ) -> PooledStep:
-    """Return the steps of an embedding model; the parameters are those of ``predict``.
+    """Return the steps of an embedding model; the parameters are those of ``ContextSettings``.
 
     llama.cpp allocates and touches logits of every token of a step. Decoders also compute them, which takes as much
     again. Encoders have no KV cache.

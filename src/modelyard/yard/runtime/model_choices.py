@@ -15,11 +15,12 @@ from modelyard.hub import POOLED_KINDS, ModelFiles
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.choice_footprints import KnownBytes, PlaceableModel
-from modelyard.yard.memory.footprint import Choices, Footprint, context_parts, footprint
+from modelyard.yard.memory.footprint import Choices, Footprint
 from modelyard.yard.memory.layer_shapes import number_of
 from modelyard.yard.memory.placed_footprint import text_model
 from modelyard.yard.memory.placement_choices import may_use_host_alone, placement_choices
 from modelyard.yard.memory.pooling_footprint import pooled_model, pooled_step
+from modelyard.yard.memory.prediction import ContextSettings, context_parts, footprint
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, footprint_of
 from modelyard.yard.runtime.placements import placement_of
 
@@ -147,8 +148,7 @@ def _text_placeable(
     parks: bool,
 ) -> PlaceableModel:
     runtime = spec.config.runtime
-    context = context_parts(
-        files,
+    settings = ContextSettings(
         context_length=context_length,
         running=running_at_once(spec.config, spec.model),
         sequences=sequences,
@@ -157,6 +157,7 @@ def _text_placeable(
         flash_attn=runtime.flash_attn,
         parks=parks,
     )
+    context = context_parts(files, settings)
     placed = text_model(
         files.header,
         context_length=context_length,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
 
 from modelyard.config import Config, Model, running_at_once
 from modelyard.engine.hosts.trial_task import PROCESS_BYTES, TrialTask, trial_of
@@ -16,9 +15,10 @@ from modelyard.protocol.prompts import Sampling
 from modelyard.system.cores import compute_cores
 from modelyard.system.file_stamp import FileStamp
 from modelyard.yard.memory.cache_bytes import context_cells, is_windowed
-from modelyard.yard.memory.footprint import Footprint, predict
+from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
+from modelyard.yard.memory.prediction import ContextSettings, predict
 from modelyard.yard.runtime.attention import flash_attention
 from modelyard.yard.runtime.placements import placement_of
 
@@ -68,20 +68,21 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
             flash_attn=runtime.flash_attn,
         )
     flash_attn = flash_attention(config, model, files)
-    predict_context = partial(predict, running=running, kv_type=runtime.kv_type, flash_attn=flash_attn)
-    footprint = predict_context(
-        files,
+    context = ContextSettings(
         context_length=model.device.fixed_seq_len,
+        running=running,
         sequences=running + runtime.prefix_cache_n,
         batch_tokens=runtime.batch_tokens,
+        kv_type=runtime.kv_type,
+        flash_attn=flash_attn,
         parks=runtime.prefix_cache_n > 0,
     )
+    footprint = predict(files, context)
     if draft is None:
         return footprint
     cells = context_cells(files.header, model.device.fixed_seq_len)
-    return footprint.drafted_by(
-        predict_context(draft, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
-    )
+    drafting = replace(context, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
+    return footprint.drafted_by(predict(draft, drafting))
 
 
 def draft_settings(settings: EngineSettings, files: SpecFiles) -> EngineSettings | None:
@@ -137,8 +138,7 @@ def trial_bytes(task: TrialTask, files: ModelFiles) -> int:
     if files.kind in POOLED_KINDS:
         return PROCESS_BYTES
     settings = task.settings
-    context = predict(
-        files,
+    context = ContextSettings(
         context_length=settings.context_length,
         running=settings.max_seqs,
         sequences=settings.max_seqs + settings.prefix_slots,
@@ -147,7 +147,7 @@ def trial_bytes(task: TrialTask, files: ModelFiles) -> int:
         flash_attn=settings.flash_attn,
         parks=settings.prefix_slots > 0,
     )
-    return PROCESS_BYTES + context.context_bytes
+    return PROCESS_BYTES + predict(files, context).context_bytes
 
 
 def plan_of(config: Config, model: Model, stores: Stores, fits: Callable[[FilePlan], bool]) -> FilePlan:

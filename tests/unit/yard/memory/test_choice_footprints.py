@@ -13,8 +13,9 @@ from modelyard.hub import ModelFiles
 from modelyard.protocol.placement import ON_HOST, DeviceBytes, PlacedBytes, Placement
 from modelyard.yard.memory.choice_footprints import PlaceableModel
 from modelyard.yard.memory.device_pools import pool_of, speed_of
-from modelyard.yard.memory.footprint import DeviceShare, Footprint, context_parts, footprint
+from modelyard.yard.memory.footprint import DeviceShare, Footprint
 from modelyard.yard.memory.placed_footprint import text_model
+from modelyard.yard.memory.prediction import ContextSettings, context_parts, footprint
 from modelyard.yard.memory.token_time import token_seconds
 from support.sparse_models import write_experts
 
@@ -37,7 +38,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 def placeable(
     files: ModelFiles, *devices: LlamaDevice, known: Mapping[Placement, PlacedBytes] | None = None
 ) -> PlaceableModel:
-    context = context_parts(files, running=8, threads=4, **SIZES)  # type: ignore[arg-type]
+    context = context_parts(files, ContextSettings(running=8, threads=4, **SIZES))  # type: ignore[arg-type]
     return PlaceableModel(
         text_model(files.header, processor="x86_64", **SIZES),  # type: ignore[arg-type]
         footprint(files, context.total, "x86_64"),

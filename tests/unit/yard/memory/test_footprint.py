@@ -16,7 +16,8 @@ from modelyard.yard.memory.cache_bytes import (
     parked_bytes,
     state_bytes,
 )
-from modelyard.yard.memory.footprint import ENGINE_BYTES, PROCESS_BYTES, Footprint, predict, taken_together
+from modelyard.yard.memory.footprint import PROCESS_BYTES, Footprint, taken_together
+from modelyard.yard.memory.prediction import ENGINE_BYTES, ContextSettings, predict
 from modelyard.yard.memory.step_bytes import (
     CANDIDATE_BYTES,
     GRAPHS,
@@ -545,12 +546,8 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
     model = header(*attention(), big, recurrent, layers=2, tokens=20_000, merges=10, wkv__head_size=8, file_size=1400)
     predicted = predict(
         files(tmp_path / "m", model, 1400),
-        context_length=300,
-        running=2,
-        sequences=5,
-        batch_tokens=32,
+        ContextSettings(context_length=300, running=2, sequences=5, batch_tokens=32, threads=2),
         processor=X86,
-        threads=2,
     )
     # What precedes the tensors does not stay.
     assert predicted.weights_bytes == (700 + 300) + vocabulary_bytes(model)
@@ -575,7 +572,10 @@ def test_models_on_the_same_file_have_the_same_weights_whatever_link_leads_to_it
     (tmp_path / "copy").write_bytes(b"weights")
     (tmp_path / "link.gguf").symlink_to(tmp_path / "blob")
     blob, link, copy = (
-        predict(files(tmp_path / name, header()), context_length=tokens, running=1, sequences=1, batch_tokens=32)
+        predict(
+            files(tmp_path / name, header()),
+            ContextSettings(context_length=tokens, running=1, sequences=1, batch_tokens=32),
+        )
         for name, tokens in (("blob", 256), ("link.gguf", 1024), ("copy", 256))
     )
     assert blob.weights_key == link.weights_key != copy.weights_key
@@ -595,7 +595,7 @@ def test_models_that_share_only_some_of_their_shards_do_not_share_weights(tmp_pa
     def key(*names):
         paths = tuple(tmp_path / name for name in names)
         model = ModelFiles(paths, header(), 1, "shards", "F16")
-        return predict(model, context_length=1, running=1, sequences=1, batch_tokens=1).weights_key
+        return predict(model, ContextSettings(context_length=1, running=1, sequences=1, batch_tokens=1)).weights_key
 
     assert key("1", "2") == key("1", "2")
     assert len({key("1", "2"), key("1", "3"), key("1"), key("2", "1")}) == 4
@@ -605,7 +605,8 @@ def test_idle_prefixes_may_take_a_quarter_of_the_cache_beside_it(tmp_path):
     model = header(*attention(), layers=1)
     with_them, without = (
         predict(
-            files(tmp_path / "m", model), context_length=512, running=1, sequences=1, batch_tokens=32, parks=parks
+            files(tmp_path / "m", model),
+            ContextSettings(context_length=512, running=1, sequences=1, batch_tokens=32, parks=parks),
         ).context_bytes
         for parks in (True, False)
     )
