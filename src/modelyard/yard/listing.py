@@ -116,8 +116,8 @@ class ModelListing:
         residency_name = self._directory.residency_names[model.id]
         controller, caller = self._controller, self._directory.caller()
         state, profile = controller.state.models[residency_name], controller.profiles.get(residency_name)
-        modalities = self._factory.modalities(residency_name)
-        facts, memory = self._factory.facts(residency_name), memory_of(controller.state, residency_name)
+        modalities = self._factory.known.modalities(residency_name)
+        facts, memory = self._factory.known.facts(residency_name), memory_of(controller.state, residency_name)
         estimate = self._survey.estimates.get(residency_name)
         predicted_bytes = None if model.is_remote else memory.predicted_bytes
         if predicted_bytes is None and estimate is not None:
@@ -127,7 +127,7 @@ class ModelListing:
         return ModelStatus(
             id=model.id,
             aliases=tuple(alias for alias in model.names if alias != model.id),
-            kind=self._factory.kind(residency_name),
+            kind=self._factory.known.kind(residency_name),
             status=STATUS[state.load_state],
             is_default=model.id == self._directory.router.default,
             created=self._created,
@@ -153,7 +153,7 @@ class ModelListing:
             can_fill=profile.can_fill if profile and not is_remote else None,
             leaves_in_s=leaves_in_s(state, time.monotonic()),
             reason=None if state.failure is None else caller.visible_reason(state.failure),
-            warnings=self._factory.warnings(residency_name),
+            warnings=self._factory.known.warnings(residency_name),
             predicted_bytes=predicted_bytes,
             resident_bytes=memory.resident_bytes,
             shared_bytes=memory.shared_bytes,
@@ -181,7 +181,7 @@ class ModelListing:
         )
 
     def _layer_count(self, residency_name: ResidencyName) -> int | None:
-        facts = self._factory.facts(residency_name)
+        facts = self._factory.known.facts(residency_name)
         return facts.layer_count if facts else None
 
     def _progress(self, residency_name: ResidencyName, *, is_loading: bool) -> Progress | None:

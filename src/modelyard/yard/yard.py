@@ -152,7 +152,7 @@ class Yard:
             for model, residency_name in self.directory.residency_names.items()
             if not self.directory.is_remote(model)
         }
-        unread = [name for name in ids if self.factory.facts(name) is None]
+        unread = [name for name in ids if self.factory.known.facts(name) is None]
         return {ids[name]: problem for name, problem in (await self._survey.look_into(unread)).items()}
 
     async def close(self, timeout_s: float = 30.0) -> None:

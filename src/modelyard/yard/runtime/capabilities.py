@@ -45,15 +45,15 @@ class Capabilities:
 
     async def kind_of(self, model: str) -> Kind | None:
         """Return the kind of a model; None where reading its files takes too long."""
-        if self._factory.kind(model) is None:
+        if self._factory.known.kind(model) is None:
             await self._wait_for_files(model)
-        return self._factory.kind(model)
+        return self._factory.known.kind(model)
 
     async def modalities(self, model: str) -> Modalities | None:
         """Return what a model takes beside text; None where reading its files takes too long."""
-        if self._factory.modalities(model) is None:
+        if self._factory.known.modalities(model) is None:
             await self._wait_for_files(model)
-        return self._factory.modalities(model)
+        return self._factory.known.modalities(model)
 
     async def _wait_for_files(self, model: str) -> None:
         """Have the files of a model read, and wait for that for at most READ_TIMEOUT_S."""

@@ -20,8 +20,6 @@ from modelyard.errors import ConfigError, ConfigProblem, RepositoryUnavailable, 
 from modelyard.hub import (
     POOLED_KINDS,
     FileRequest,
-    Kind,
-    Modalities,
     ModelFiles,
     Progress,
     Stores,
@@ -36,9 +34,9 @@ from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.runtime.context_sizes import with_sizes
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.fitting import context_range, placing
-from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, ModelOutgrown
 from modelyard.yard.runtime.isolation import Host
+from modelyard.yard.runtime.known_models import KnownModels
 from modelyard.yard.runtime.model_checks import misplaced, side_by_side
 from modelyard.yard.runtime.model_choices import choices_of, draft_placement
 from modelyard.yard.runtime.model_files import ModelFileProvider
@@ -81,6 +79,7 @@ class EngineFactory:
         files: finds and prepares their files.
         fitter: what was chosen for them where their configuration leaves it open.
         remotes: those of them that other servers have, of which there are no files.
+        known: what the files of models tell of them.
         budget_bytes: memory of the host that all models may take together.
         device_budgets: the same of each device, by its pool.
         devices: all devices of the machine, as they were last listed; () without accelerators. Set before ``check``.
@@ -119,10 +118,7 @@ class EngineFactory:
         self._planned: dict[str, set[Placement]] = {}
         # How often, in a row, files were replaced between sizing and load.
         self._replaced: dict[str, int] = {}
-        self._kinds: dict[str, Kind] = {}
-        self._modalities: dict[str, Modalities] = {}
-        self._warnings: dict[str, tuple[str, ...]] = {}
-        self._facts: dict[str, HeaderFacts] = {}
+        self.known = KnownModels(lambda: self.specs)
 
     async def check(self, names: list[str]) -> dict[str, Choices]:
         """Return the footprints of all ``names``, in each placement that they may have.
@@ -159,29 +155,6 @@ class EngineFactory:
         spec = self.specs.get(model)
         return spec is not None and spec.model.is_remote
 
-    def kind(self, model: str) -> Kind | None:
-        """Return what the model does; None until its files were read, unless it is configured."""
-        spec = self.specs.get(model)
-        match None if spec is None else spec.model.kind:
-            case "text" | "embedding" | "rerank" | "multimodal" as configured:
-                return configured
-        return self._kinds.get(model)
-
-    def modalities(self, model: str) -> Modalities | None:
-        """Return what the model takes beside text; None until its files were read, unless its kind is configured."""
-        spec = self.specs.get(model)
-        if spec is not None and spec.model.kind in ("text", "embedding", "rerank"):
-            return Modalities()
-        return self._modalities.get(model)
-
-    def warnings(self, model: str) -> tuple[str, ...]:
-        """Return what the model cannot do here although its makers promise it; () until its files were read."""
-        return self._warnings.get(model, ())
-
-    def facts(self, model: str) -> HeaderFacts | None:
-        """Return what the header of the model's file tells of it; None until its files were read."""
-        return self._facts.get(model)
-
     async def size(self, model: str) -> Choices:
         """Return the memory that the model will take, in each placement that it may have.
 
@@ -217,7 +190,7 @@ class EngineFactory:
             files = await self._files(self.specs[model], partial(self.files.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self._note(model, files)
+        self.known.note(model, files.model)
 
     async def estimate(self, model: str, *, is_offline: bool = False) -> Choices:
         """Return about what the model will take, also where its files are not on this machine. Prepares nothing.
@@ -241,7 +214,7 @@ class EngineFactory:
         except UnusableModel as unusable:
             raise (unusable if is_offline else self._without_path(model, unusable)) from unusable
         await self.fitter.estimate_context(model, files)
-        self._note(model, files)
+        self.known.note(model, files.model)
         return await asyncio.to_thread(self._choices, self.specs.get(model, spec), files)
 
     async def make(self, model: str, publish: Publish, placement: Placement, cells: int = 0) -> EngineHandle:
@@ -265,7 +238,7 @@ class EngineFactory:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         await self._check_sized(model, files)
-        self._note(model, files)
+        self.known.note(model, files.model)
         settings = self._placed(await asyncio.to_thread(engine_settings, spec, files), spec, files, placement)
         if self._dry_loads is not None and self.devices and (placement.devices or settings.draft_placement.devices):
             await self._plan(model, files, settings, self._dry_loads)
@@ -351,10 +324,7 @@ class EngineFactory:
         self._choices_of.pop(model, None)
         self._planned.pop(model, None)
         self._replaced.pop(model, None)
-        self._kinds.pop(model, None)
-        self._modalities.pop(model, None)
-        self._warnings.pop(model, None)
-        self._facts.pop(model, None)
+        self.known.discard(model)
 
     def close(self) -> None:
         """End the processes that held engines. All engines must have ended."""
@@ -366,12 +336,6 @@ class EngineFactory:
     def _end_reading(self, model: str) -> None:
         if (reading := self._reading.pop(model, None)) is not None:
             reading.end()
-
-    def _note(self, model: str, files: SpecFiles) -> None:
-        self._kinds[model], self._modalities[model] = files.model.kind, files.model.modalities
-        self._warnings[model] = files.model.warnings
-        if (spec := self.specs.get(model)) is not None:
-            self._facts[model] = header_facts(files.model, spec.model)
 
     async def _size(self, name: str) -> Choices:
         spec, before, has_other_memory = self.specs[name], self._sized.get(name), name in self.outdated()
@@ -390,7 +354,7 @@ class EngineFactory:
         return await self._files(self.specs[name], self.files.offline().estimate)
 
     async def _size_of(self, spec: ModelSpec, name: str, files: SpecFiles) -> Choices:
-        self._note(name, files)
+        self.known.note(name, files.model)
         self._planned.pop(name, None)
         if name in self.specs:
             self._sized_for[name] = DeviceMemory.of(self.devices, self.device_budgets)

@@ -1,0 +1,61 @@
+"""What is known of models by their configuration and their files: their kind, what they take, and their headers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from modelyard.hub import Kind, Modalities, ModelFiles
+from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
+from modelyard.yard.runtime.model_spec import ModelSpec
+
+
+class KnownModels:
+    """What is known of models. They are named as in the residency.
+
+    Args:
+        specs: returns the models that are configured.
+    """
+
+    def __init__(self, specs: Callable[[], Mapping[str, ModelSpec]]) -> None:
+        self._specs = specs
+        self._kinds: dict[str, Kind] = {}
+        self._modalities: dict[str, Modalities] = {}
+        self._warnings: dict[str, tuple[str, ...]] = {}
+        self._facts: dict[str, HeaderFacts] = {}
+
+    def kind(self, model: str) -> Kind | None:
+        """Return what the model does; None until its files were read, unless it is configured."""
+        spec = self._specs().get(model)
+        match None if spec is None else spec.model.kind:
+            case "text" | "embedding" | "rerank" | "multimodal" as configured:
+                return configured
+        return self._kinds.get(model)
+
+    def modalities(self, model: str) -> Modalities | None:
+        """Return what the model takes beside text; None until its files were read, unless its kind is configured."""
+        spec = self._specs().get(model)
+        if spec is not None and spec.model.kind in ("text", "embedding", "rerank"):
+            return Modalities()
+        return self._modalities.get(model)
+
+    def warnings(self, model: str) -> tuple[str, ...]:
+        """Return what the model cannot do here although its makers promise it; () until its files were read."""
+        return self._warnings.get(model, ())
+
+    def facts(self, model: str) -> HeaderFacts | None:
+        """Return what the header of the model's file tells of it; None until its files were read."""
+        return self._facts.get(model)
+
+    def note(self, model: str, files: ModelFiles) -> None:
+        """Keep what the files of a model tell of it."""
+        self._kinds[model], self._modalities[model] = files.kind, files.modalities
+        self._warnings[model] = files.warnings
+        if (spec := self._specs().get(model)) is not None:
+            self._facts[model] = header_facts(files, spec.model)
+
+    def discard(self, model: str) -> None:
+        """Drop what the files of a model told of it."""
+        self._kinds.pop(model, None)
+        self._modalities.pop(model, None)
+        self._warnings.pop(model, None)
+        self._facts.pop(model, None)
