@@ -66,8 +66,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 
 
 def activities(server: RunningServer, model: str) -> list[Any]:
-    hosts = server.yard.factory._hosts
-    assert hosts is not None
+    hosts = server.yard.factory._hosts.hosts()
     return [activity for activity in hosts._journal.table.records() if activity.name.endswith(model)]
 
 

@@ -147,8 +147,7 @@ def chat(server: RunningServer, content: str, on_piece: Callable[[], None] = lam
 
 
 def pid_of(server: RunningServer, model: str) -> int | None:
-    hosts = server.yard.factory._hosts
-    assert hosts is not None
+    hosts = server.yard.factory._hosts.hosts()
     pids = {activity.pid for activity in hosts._journal.table.records() if activity.name.endswith(model)}
     assert os.getpid() not in pids
     return pids.pop() if pids else None
@@ -260,8 +259,7 @@ def test_all_streams_end_complete_where_the_process_of_an_engine_runs_out_of_mem
 def test_streams_of_an_engine_that_hangs_in_a_step_go_on_with_the_next_one(
     server: RunningServer, undisturbed: Undisturbed, pool: ThreadPoolExecutor
 ) -> None:
-    hosts = server.yard.factory._hosts
-    assert hosts is not None
+    hosts = server.yard.factory._hosts.hosts()
     pieces = threading.Semaphore(0)
     answers = {prompt: pool.submit(complete, server, prompt, pieces.release) for prompt in COUNTED}
     other = pool.submit(complete, server, COUNTED[0], model=OTHER, tokens=OTHER_TOKENS)
@@ -336,8 +334,7 @@ def test_a_request_that_ends_its_engine_each_time_is_refused_and_others_go_on(
 
     def kill() -> None:
         """End the process whenever it computes that request."""
-        hosts = server.yard.factory._hosts
-        assert hosts is not None
+        hosts = server.yard.factory._hosts.hosts()
         while not done.wait(0.001):
             mine = [
                 r

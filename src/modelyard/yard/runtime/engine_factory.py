@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
-from modelyard.config import effective_cpu, isolation_of
 from modelyard.engine.hosts.trial_task import TrialTask
-from modelyard.engine.loading.read_ahead import ReadAhead
 from modelyard.engine.placing import LlamaDevice, accelerators
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import ConfigError, ConfigProblem, RepositoryUnavailable, UnusableModel
@@ -33,7 +30,9 @@ from modelyard.yard.memory.fit_context import ContextRange
 from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.runtime.context_sizes import with_sizes
 from modelyard.yard.runtime.dry_loads import DryLoads
+from modelyard.yard.runtime.files_ahead import FilesAhead
 from modelyard.yard.runtime.fitting import context_range, placing
+from modelyard.yard.runtime.hosts_on_demand import HostsOnDemand
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelFilesReplaced, ModelOutgrown
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.known_models import KnownModels
@@ -50,14 +49,11 @@ from modelyard.yard.runtime.model_spec import (
     file_request,
     trial_tasks,
 )
-from modelyard.yard.runtime.placements import may_be_remote, may_use_devices, placement_of
+from modelyard.yard.runtime.placements import may_use_devices, placement_of
 from modelyard.yard.runtime.remote_models import NO_MEMORY, RemoteModels
 from modelyard.yard.runtime.sized_for import DeviceMemory
 from modelyard.yard.runtime.trial_footprints import with_trials
 from modelyard.yard.runtime.trials import Trials
-
-if TYPE_CHECKING:
-    from modelyard.yard.runtime.engine_hosts import EngineHosts
 
 MAX_REPLACED_IN_ROW: Final = 3
 """How often a load sizes its model again because files were replaced: one that is being written differs each time."""
@@ -93,7 +89,6 @@ class EngineFactory:
         auto_host: Host = "thread",
         dry_loads: DryLoads | None = None,
     ) -> None:
-        self._auto_host = auto_host
         self.specs: dict[str, ModelSpec] = {}
         self.files = ModelFileProvider(stores or Stores())
         self.remotes = RemoteModels()
@@ -103,16 +98,15 @@ class EngineFactory:
         self.known_devices: tuple[LlamaDevice, ...] = ()
         self.fitter = ModelFitter(lambda: self.specs, self.files, self._range, lambda: self.budgets, self._read_quietly)
         self._make_handle = make_engine
+        self._hosts = HostsOnDemand(auto_host, lambda: self.specs)
+        self._reading = FilesAhead()
         # Scripted engines have no files to try.
         self._trials = Trials() if make_engine is None else None
         self._dry_loads = dry_loads or (DryLoads() if make_engine is None else None)
-        self._hosts: EngineHosts | None = None
-        self._making_hosts = threading.Lock()
         # Files that were sized, kept until the load: a header with 262,144 tokens takes 0.2 s to read.
         self._checked: dict[str, SpecFiles] = {}
         self._sized: dict[str, tuple[FileStamp, ...]] = {}
         self._sized_for: dict[str, DeviceMemory] = {}
-        self._reading: dict[str, ReadAhead] = {}
         self._choices_of: dict[str, Choices] = {}
         # Placements in which the choices of a model are known to follow llama.cpp's plan.
         self._planned: dict[str, set[Placement]] = {}
@@ -230,7 +224,7 @@ class EngineFactory:
         spec = self.specs[model]
         if spec.model.is_remote:
             return await self.remotes.make(model, spec, publish)
-        self._end_reading(model)
+        self._reading.end(model)
         try:
             files = self._checked.pop(model, None)
             if files is None:
@@ -244,15 +238,14 @@ class EngineFactory:
             await self._plan(model, files, settings, self._dry_loads)
         if self._trials is not None and spec.config.runtime.trial:
             # Beside streams fewer threads are done sooner than many that wait for each other.
-            is_beside = self._hosts is not None and self._hosts.are_computing
-            cores = max(1, compute_cores() // 2) if is_beside else None
+            cores = max(1, compute_cores() // 2) if self._hosts.are_computing else None
             for task, _ in trial_tasks(files, settings):
                 await self._try(model, self._trials, replace(task, cores=cores))
         settings = replace(settings, first_cells=cells or None)
         if self._make_handle is not None:
             return self._make_handle(settings, publish)
         is_isolated = await asyncio.to_thread(self._isolates, spec, files.model.paths)
-        return self._engine_hosts().engine(settings, publish, is_isolated=is_isolated)
+        return self._hosts.hosts().engine(settings, publish, is_isolated=is_isolated)
 
     async def _check_sized(self, model: str, files: SpecFiles) -> None:
         """Refuse files that are not those that were sized, or that changed since their headers were read."""
@@ -308,13 +301,12 @@ class EngineFactory:
 
     def read_ahead(self, model: str) -> None:
         """Begin to read the files of a model, unless those of another one are being read. Returns at once."""
-        if self._make_handle is not None or any(reading.goes_on for reading in self._reading.values()):
-            return
-        self._reading[model] = ReadAhead([stamp.path for stamp in self._sized.get(model, ())])
+        if self._make_handle is None:
+            self._reading.begin(model, [stamp.path for stamp in self._sized.get(model, ())])
 
     def discard(self, model: str) -> None:
         """Drop everything that is known of a model."""
-        self._end_reading(model)
+        self._reading.end(model)
         self.fitter.discard(model)
         self.remotes.discard(model)
         self.specs.pop(model, None)
@@ -328,14 +320,8 @@ class EngineFactory:
 
     def close(self) -> None:
         """End the processes that held engines. All engines must have ended."""
-        for model in list(self._reading):
-            self._end_reading(model)
-        if self._hosts is not None:
-            self._hosts.close()
-
-    def _end_reading(self, model: str) -> None:
-        if (reading := self._reading.pop(model, None)) is not None:
-            reading.end()
+        self._reading.close()
+        self._hosts.close()
 
     async def _size(self, name: str) -> Choices:
         spec, before, has_other_memory = self.specs[name], self._sized.get(name), name in self.outdated()
@@ -367,7 +353,7 @@ class EngineFactory:
         # On another thread, because it takes ten milliseconds or more, which would delay streams.
         choices = await asyncio.to_thread(lambda: with_sizes(spec, files, self._choices(spec, files)))
         if await asyncio.to_thread(self._isolates, spec, files.model.paths):
-            self._engine_hosts().prepare_process()
+            self._hosts.hosts().prepare_process()
             choices = tuple(each.in_process() for each in choices)
         if self._trials is None or not spec.config.runtime.trial:
             return choices
@@ -442,28 +428,5 @@ class EngineFactory:
         return UnusableModel(text.replace(f"{source.parent}{os.sep}", "") if source.is_absolute() else text)
 
     def _isolates(self, spec: ModelSpec, paths: Sequence[Path]) -> bool:
-        """Whether the engine of a model gets a process of its own."""
-        if self._make_handle is not None:
-            return False
-        isolation, is_tried = isolation_of(spec.config, spec.model), spec.config.runtime.trial
-        try:
-            return self._engine_hosts().isolates(
-                paths,
-                isolation,
-                is_tried=is_tried,
-                offloads=not effective_cpu(spec.config.models),
-                may_be_remote=may_be_remote(placement_of(spec.config, spec.model), self.known_devices),
-            )
-        except OSError as error:
-            raise UnusableModel(f"{Path(error.filename).name} cannot be read: {error.strerror}.") from error
-
-    def _engine_hosts(self) -> EngineHosts:
-        # Imported here: it loads llama.cpp, which a scripted yard and the command line's --help do without.
-        from modelyard.yard.runtime.engine_hosts import EngineHosts
-
-        with self._making_hosts:
-            if self._hosts is None:
-                isolations = [isolation_of(spec.config, spec.model) for spec in self.specs.values()]
-                expects_processes = self._auto_host == "process" and any(each != "thread" for each in isolations)
-                self._hosts = EngineHosts(self._auto_host, expects_processes=expects_processes)
-            return self._hosts
+        """Whether the engine of a model gets a process of its own. Scripted engines never do."""
+        return self._make_handle is None and self._hosts.isolates(spec, paths, self.known_devices)
