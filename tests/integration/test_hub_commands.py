@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +24,7 @@ from modelyard.cli import main
 from modelyard.hub import ConvertedModels, Downloads, FileRequest, Hub, Stores, resolve
 from support.gguf_writer import U32, tiny_model
 from support.hub import LoopbackHub, serving_hub
+from support.odd_server import free_port, http_answer, odd_server
 
 WAIT_S = 60.0
 TOKEN = "hf_of_this_test"
@@ -389,6 +391,22 @@ def test_a_search_shows_repositories_with_their_quantisations_and_what_fits(shel
     said = shell.out("search", "tiny", "--limit", "2")
     assert "modelyard run org/tiny-GGUF" in said
     assert shell.out("search", "nobody-has-this") == "The hub has no model in GGUF for 'nobody-has-this'.\n"
+
+
+def test_a_search_without_a_network_ends_at_its_first_attempt(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with free_port() as port:
+        monkeypatch.setattr("modelyard.yard.from_config.Hub", partial(Hub, endpoint=f"http://127.0.0.1:{port}"))
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it tries again"))
+        done = shell.run("search", "tiny")
+    assert (done.returncode, done.stdout) == (4, "")
+    assert done.stderr.startswith(f"error: http://127.0.0.1:{port} cannot be searched: ")
+    assert "Retrying" not in done.stderr
+
+
+def test_what_is_no_hub_answers_no_search(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    with odd_server(http_answer("200 OK", "text/html", "<title>Log in</title>")) as url:
+        monkeypatch.setattr("modelyard.yard.from_config.Hub", partial(Hub, endpoint=url))
+        assert "answers a search with no list of models" in shell.run("search", "tiny").stderr
 
 
 def test_one_quantisation_of_a_repository_is_deleted_and_the_other_stays(shell: Shell, hub: LoopbackHub) -> None:

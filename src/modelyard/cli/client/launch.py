@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -15,8 +15,12 @@ from modelyard.cli.client.completion import complete_model
 from modelyard.cli.client.find import model_in
 from modelyard.cli.client.launching import CLIENTS, Launch, Target
 from modelyard.cli.client.options import KeyFileOption, UrlOption
+from modelyard.cli.messages import print_note
 from modelyard.cli.usage import UsageError
 from modelyard.errors import ModelNotFound, ModelyardError
+
+MIN_CONTEXT: Final = 32_768
+"""Tokens below which a coding agent does not get far: its instructions and tools alone are 10,000 to 25,000."""
 
 _NAMES = ", ".join(CLIENTS)
 
@@ -61,7 +65,12 @@ def launch(
     """
     if (known := CLIENTS.get(client)) is None:
         raise UsageError(f"{client} is not a program that launch knows. Known: {_NAMES}.")
-    target = _target(model, url, key_file=key_file)
+    target, context_length = _target(model, url, key_file=key_file)
+    if context_length is not None and context_length < MIN_CONTEXT:
+        print_note(
+            f"The context of {target.model} has {context_length:,} tokens. {known.what} needs about {MIN_CONTEXT:,} "
+            f"for its instructions, tools and files: serve a model that was trained on as many, with --ctx {MIN_CONTEXT}."
+        )
     how, more = known.launch(target), tuple(arguments or ())
     if only_print:
         typer.echo(how.as_shell(target, more))
@@ -72,8 +81,8 @@ def launch(
     _replace_by(program, how, more)
 
 
-def _target(model: str | None, url: str | None, *, key_file: KeyFileOption) -> Target:
-    """Return the server and the model that the program is to use.
+def _target(model: str | None, url: str | None, *, key_file: KeyFileOption) -> tuple[Target, int | None]:
+    """Return the server and the model that the program is to use, and the length of its context in tokens, if known.
 
     Raises:
         ModelNotFound: the server has no such model, or none at all.
@@ -85,7 +94,8 @@ def _target(model: str | None, url: str | None, *, key_file: KeyFileOption) -> T
     found = model_in(server.models, model)
     if found is None:
         raise ModelNotFound(model or "default", ())
-    return Target(server.address.url, found, server.address.key)
+    (context_length,) = (each.get("context_length") for each in server.models if each["id"] == found)
+    return Target(server.address.url, found, server.address.key), context_length
 
 
 def _replace_by(program: str, how: Launch, arguments: tuple[str, ...]) -> None:

@@ -26,6 +26,7 @@ LISTING_TIMEOUT_S: Final = 15.0
 DOWNLOADS_AT_ONCE: Final = 4
 _POLL_S: Final = 0.2
 _BLOCK_BYTES: Final = 2**20
+_SEARCH_S: Final = 15.0
 
 
 class Hub:
@@ -85,19 +86,32 @@ class Hub:
         Raises:
             RepositoryUnavailable: the hub cannot be asked.
         """
-        from huggingface_hub import HfApi
+        from huggingface_hub import get_session, get_token
+        from huggingface_hub.constants import ENDPOINT
 
         if self._is_offline:
             raise RepositoryUnavailable("offline", "The hub is searched online only. Unset HF_HUB_OFFLINE.")
+        hub = self._endpoint or ENDPOINT
+        token = self._token if isinstance(self._token, str) else None if self._token is False else get_token()
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        wanted: dict[str, str | int] = {"search": words, "filter": "gguf", "sort": "downloads", "limit": limit}
         try:
-            api = HfApi(endpoint=self._endpoint, token=self._token)
-            found = list(api.list_models(search=words, filter="gguf", sort="downloads", limit=limit))
+            # HfApi.list_models would try again for half a minute, and print each attempt.
+            answer = get_session().get(f"{hub}/api/models", params=wanted, headers=headers, timeout=_SEARCH_S)
+            answer.raise_for_status()
         except Exception as failure:
             problem = _explain(HubId(words), failure, self._endpoint)
             if problem is None:
                 raise
+            if problem.why == "unreachable":
+                problem = RepositoryUnavailable(
+                    problem.why, f"{hub} cannot be searched: {failure}. Check the network and the proxy settings."
+                )
             raise problem from failure
-        return [(model.id, model.downloads or 0) for model in found]
+        try:
+            return [(str(model["id"]), int(model.get("downloads") or 0)) for model in answer.json()]
+        except (AttributeError, KeyError, TypeError, ValueError) as failure:
+            raise RepositoryUnavailable("unreachable", f"{hub} answers a search with no list of models.") from failure
 
     def fetch(self, listing: Listing, names: Sequence[str], on_progress: OnProgress) -> Path:
         """Download files of a repository that are not on this machine yet, and return their folder.

@@ -108,3 +108,16 @@ def test_the_program_takes_the_place_of_the_command(
     assert (path, command[1:]) == (str(program), ["--continue"])
     assert environment["ANTHROPIC_BASE_URL"] == TARGET.url
     assert "ANTHROPIC_API_KEY" not in environment
+
+
+@pytest.mark.parametrize(("length", "is_noted"), [(8192, True), (launch_module.MIN_CONTEXT, False), (None, False)])
+def test_a_context_that_is_too_short_for_agents_is_noted(
+    monkeypatch: pytest.MonkeyPatch, length: int | None, is_noted: bool
+) -> None:
+    state = {"models": [{"id": "small", **({} if length is None else {"context_length": length})}]}
+    chosen = ChosenServer(ServerAddress(TARGET.url, None), state)
+    monkeypatch.setattr(launch_module, "choose_server", lambda *_, **__: chosen)
+    done = run("claude", "--print")
+    assert done.exit_code == 0
+    assert done.stdout.endswith(" claude\n")
+    assert ("--ctx 32768" in done.stderr) is is_noted
