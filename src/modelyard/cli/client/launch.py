@@ -69,7 +69,7 @@ def launch(
     if context_length is not None and context_length < MIN_CONTEXT:
         print_note(
             f"The context of {target.model} has {context_length:,} tokens. {known.what} needs about {MIN_CONTEXT:,} "
-            f"for its instructions, tools and files: serve a model that was trained on as many, with --ctx {MIN_CONTEXT}."
+            f"for its instructions, tools and files: serve a model trained on as many, with --ctx {MIN_CONTEXT}."
         )
     how, more = known.launch(target), tuple(arguments or ())
     if only_print:
