@@ -14,6 +14,7 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from modelyard.formats.gguf import constants as gguf
+from modelyard.formats.gguf.adapter_checks import check_adapter_header
 from modelyard.formats.gguf.parse import MAX_LAYERS, Fail, Pairs
 from modelyard.formats.gguf.projector_checks import check_projector
 from modelyard.formats.gguf.values import GgufArray, GgufTensor
@@ -57,7 +58,8 @@ _SECTIONED_ROPE: Final = frozenset({"qwen2vl", "qwen3vl", "qwen3vlmoe", "qwen35"
 def check_loadable(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
     """Refuse a file on which llama.cpp would abort the process.
 
-    Adapters, and shards other than the first, have no description of a model, and are checked in part only.
+    Shards other than the first have no description of a model, and are checked in part only; so are adapters, of which
+    ``adapter_checks.check_adapter`` checks the rest beside their base model.
 
     Raises:
         UnusableModel: through ``fail``.
@@ -67,6 +69,8 @@ def check_loadable(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
         fail(f"'split.no' is {number}, but there are only {count} shards ('split.count')")
     if header.is_projector:
         check_projector(header, pairs, fail)
+    if header.role == "adapter":
+        check_adapter_header(header, pairs, fail)
     if header.role != "model":
         return
     for tensor in header.tensors:
