@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from modelyard.engine.kv.adapter_set import NO_ADAPTERS, AdapterSet
 from modelyard.engine.kv.cache import KvCache, RestoreCheckpoint, SaveCheckpoint, ShareCells, TrimCells
 from modelyard.engine.kv.checkpoints import Checkpoint, CheckpointStore
 from modelyard.engine.kv.sequence import Sequence
@@ -79,9 +80,11 @@ class Llama:
         self.failed: list[int] = []
         self.lengths: dict[int, int] = {}
 
-    def submit(self, prompt: list[int], answer: int = 3, priority: int = 0) -> Sequence:
+    def submit(
+        self, prompt: list[int], answer: int = 3, priority: int = 0, adapters: AdapterSet = NO_ADAPTERS
+    ) -> Sequence:
         number = SequenceId(len(self.answers))
-        return self.add(Sequence(number, number, prompt, priority), answer)
+        return self.add(Sequence(number, number, prompt, priority, adapters=adapters), answer)
 
     def add(self, sequence: Sequence, answer: int = 3) -> Sequence:
         self.answers[sequence.id] = answer
@@ -133,6 +136,8 @@ class Llama:
                     assert length <= len(self.accepted[source])
                     assert self.whole_from[source] <= length or not self.can_trim
                     self.whole_from[target] = self.whole_from[source]
+                    salts = {self.scheduler.cache.slots[each].salt for each in (source, target)}
+                    assert len(salts) == 1, "state crossed from one set of adapters to another"
                     self.accepted[target] = self.accepted[source][:length]
                     self.states[target] = length if self.can_trim else self.states[source]
                 case SaveCheckpoint(slot, tokens, salt):
@@ -206,6 +211,7 @@ class Llama:
     def check(self, feeds: list[ScheduledChunk], decoding: list[Sequence]) -> None:
         scheduler = self.scheduler
         assert len({feed.sequence.id for feed in feeds}) == len(feeds)
+        assert len({feed.sequence.adapters for feed in feeds}) <= 1, "a step has one set of adapters"
         assert sum(len(feed.tokens) for feed in feeds) <= BATCH
         fed_decoding = [feed for feed in feeds if feed.sequence in decoding]
         if fed_decoding:

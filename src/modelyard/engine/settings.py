@@ -8,6 +8,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Literal
 
+from modelyard.protocol.adapters import AdapterFile
 from modelyard.protocol.placement import ANYWHERE, Placement
 from modelyard.protocol.prompts import Sampling
 from modelyard.system.file_stamp import FileStamp
@@ -125,6 +126,7 @@ class EngineSettings:
         projector: the GGUF file that turns images or sound into embeddings for the model; None: it takes neither.
         audio_encoder: name of the encoder of sound in that file; "" where it has none.
         files: stamps of all of its files when they were inspected; () where nothing watches them.
+        adapters: LoRA adapters that requests may use, checked against the model.
     """
 
     name: str
@@ -156,6 +158,7 @@ class EngineSettings:
     projector: Path | None = None
     audio_encoder: str = ""
     files: tuple[FileStamp, ...] = ()
+    adapters: tuple[AdapterFile, ...] = ()
 
     @property
     def step_tokens(self) -> int:

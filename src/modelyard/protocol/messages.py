@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from modelyard.protocol.requests import Cancel, Embed, Rank, RefuseGrowth, Resize, SetShare, Stop, Submit, Tokenize
+from modelyard.protocol.requests import (
+    Cancel,
+    Embed,
+    Rank,
+    RefuseGrowth,
+    Resize,
+    SetAdapters,
+    SetShare,
+    Stop,
+    Submit,
+    Tokenize,
+)
 from modelyard.protocol.values import SequenceId
 
 if TYPE_CHECKING:
@@ -38,4 +49,4 @@ class Restore:
 
 Request = Submit | Embed | Rank | Tokenize | Resume
 
-Message = Request | Cancel | Restore | SetShare | Resize | RefuseGrowth | Stop
+Message = Request | Cancel | Restore | SetAdapters | SetShare | Resize | RefuseGrowth | Stop

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from modelyard.errors import ModelyardError
+from modelyard.protocol.adapters import AdapterFile, AdapterUse
 from modelyard.protocol.forwarding import HERE, Forwarding
 from modelyard.protocol.prompts import Chat, Prompt, Sampling, Text, Tokens
 from modelyard.protocol.values import SequenceId
@@ -45,6 +46,7 @@ class Submit:
         max_predict_s: how long an answer that has more than one line may take, from its first token; None: no limit.
         reports_progress: whether a ``PromptProgress`` is published for each part of the prompt that is computed.
         forwarding: what goes along with it where another server has the model.
+        adapters: what the model is computed with beside its weights.
     """
 
     sequence: SequenceId
@@ -76,6 +78,7 @@ class Submit:
     max_predict_s: float | None = None
     reports_progress: bool = False
     forwarding: Forwarding = HERE
+    adapters: tuple[AdapterUse, ...] = ()
 
     @property
     def scores_prompt(self) -> bool:
@@ -154,6 +157,16 @@ class SetShare:
 
     weight: float
     priority: int
+
+
+@dataclass(frozen=True, slots=True)
+class SetAdapters:
+    """Hold these adapters from now on, between two steps. Sequences that use others go on with them.
+
+    Streams wait while a new one is read. One that llama.cpp cannot load is left out, and requests for it are refused.
+    """
+
+    adapters: tuple[AdapterFile, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from modelyard.engine.llama import DrySampler, Model
 from modelyard.engine.loading.load import LoadedModel
 from modelyard.engine.messages import Compiled, PromptRead
 from modelyard.engine.scheduling.engine_table import EngineRecord
-from modelyard.errors import ContextLengthExceeded, ContextNotPermitted, InvalidRequest, ModelyardError
+from modelyard.errors import ContextLengthExceeded, ContextNotPermitted, EngineError, InvalidRequest, ModelyardError
 from modelyard.protocol.prompts import Chat, Sampling, media_of
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.suspended import SuspendedSequence
@@ -147,6 +147,7 @@ class Admission:
         self._prompts, self._defaults = loaded.prompts, loaded.sampling
         self._chat_format: ChatFormat | None = loaded.chat_format
         self._builder = SequenceBuilder(loaded, prompt_lookup=prompt_lookup)
+        self._adapters = loaded.adapters
         self._send = send
         self._arrivals = 0
         self._pending: dict[SequenceId, _Reading | _Compiling] = {}
@@ -192,6 +193,11 @@ class Admission:
         if not isinstance(running, RunningSequence):
             self._start_reading(state.request, state)
             return None
+        if not self._adapters.holds(running.tokens.adapters):
+            names = ", ".join(use.name for use in state.request.adapters)
+            raise EngineError(
+                self._name, f"its adapter was unloaded or replaced while a request was suspended: {names}"
+            )
         # The context may be shorter than that in which it began.
         running.output.max_tokens = min(running.output.max_tokens, self._length - len(state.prompt))
         if running.constraint is not None:

@@ -12,6 +12,7 @@ from modelyard.engine.guidance import Constraint, GrammarCompiler, prepare
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.sequence import Sequence as TokenSequence
 from modelyard.engine.llama import Batch, Context, OpenMpTeam
+from modelyard.engine.loading.adapters import LoadedAdapters
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.engine_table import EngineRecord
@@ -31,6 +32,7 @@ class StepComputer:
         batch: for the tokens of a step.
         cost: learns how long steps take.
         vision: encodes images; None for a model that takes none.
+        adapters: that sequences use.
         grammars: has the thread that computes which tokens come next, beside the model.
         device, share: what the engines share, and the share of this one.
         record: shows what is computed.
@@ -45,12 +47,14 @@ class StepComputer:
         batch: Batch,
         cost: StepCost,
         vision: Vision | None,
+        adapters: LoadedAdapters,
         grammars: GrammarCompiler,
         device: Device,
         share: DeviceShare,
         record: EngineRecord,
     ) -> None:
         self._context, self._batch, self._cost, self._vision = context, batch, cost, vision
+        self._adapters = adapters
         self._grammars, self._device, self._share, self._record = grammars, device, share, record
         self._tuner = ThreadTuner()
         self.team = OpenMpTeam()
@@ -58,7 +62,8 @@ class StepComputer:
     def compute(self, chunks: Sequence[ScheduledChunk], constraints: Mapping[SequenceId, Constraint]) -> int:
         """Run the model on the tokens of a step; return what ``Context.decode`` returns.
 
-        Meanwhile the ``constraints`` compute which tokens may come next.
+        Meanwhile the ``constraints`` compute which tokens may come next. All sequences of the step have the same
+        adapters.
         """
         length = 0
         for chunk in chunks:
@@ -71,10 +76,12 @@ class StepComputer:
         with self._device.step(self._share):
             self._use_threads(self._context, self._tuner.threads(self._device.threads(self._share), length))
             self._record.begin_step([chunk.sequence.id for chunk in chunks], length)
+            are_others = self._use_adapters(chunks[0])
             began = time.perf_counter()
             outcome = self._context.decode(self._batch, length)
             took_s = time.perf_counter() - began
-        if outcome == Context.DECODED:
+        # With other adapters than before, a step takes longer once.
+        if outcome == Context.DECODED and not are_others:
             self._cost.observe(length, took_s)
             self._tuner.observe(took_s)
         return outcome
@@ -92,8 +99,13 @@ class StepComputer:
             self._use_threads(self._context, self._device.threads(self._share))
             self._record.begin_step([sequence.id], len(chunk.tokens))
             embeddings = self._vision.embeddings(image)
+            self._use_adapters(chunk)
             position = sequence.position_at(chunk.position)
             return self._context.decode_embeddings(embeddings, position, sequence.slot.index)
+
+    def _use_adapters(self, chunk: ScheduledChunk) -> bool:
+        """Compute with the adapters of a chunk from now on; whether these are others than before."""
+        return self._context.use_adapters(self._adapters.loaded(chunk.sequence.adapters))
 
     def _use_threads(self, context: Context, threads: int) -> None:
         context.use_threads(threads)

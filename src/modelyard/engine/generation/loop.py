@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -36,7 +36,8 @@ from modelyard.engine.scheduling.fair_share import Device
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.scheduling.step_cost import StepCost
 from modelyard.engine.settings import PARKED_PART, PREFILL_BESIDE_DECODE, EngineSettings
-from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation
+from modelyard.errors import EngineError, ModelyardError, UnsupportedOperation, UnusableModel
+from modelyard.protocol.adapters import AdapterFile
 from modelyard.protocol.events import (
     Accepted,
     Cancelled,
@@ -54,6 +55,7 @@ from modelyard.protocol.requests import (
     Rank,
     RefuseGrowth,
     Resize,
+    SetAdapters,
     SetShare,
     Stop,
     Submit,
@@ -82,6 +84,7 @@ class GenerationLoop:
         self._keep, self._keep_bytes = settings.kv_keep, settings.kv_keep_bytes
         self._tokenizers = loaded.tokenizers
         self._identity = loaded.identity
+        self._adapters = loaded.adapters
         self._inbox = inbox
         cost = StepCost()
         checkpoints = None
@@ -130,6 +133,7 @@ class GenerationLoop:
             Batch(settings.batch_tokens),
             cost,
             loaded.vision,
+            loaded.adapters,
             self._admission.grammars,
             device,
             self._share,
@@ -295,12 +299,8 @@ class GenerationLoop:
                     self._resume(state, alone=alone)
                 case Restore(kept):
                     self._restore(kept)
-                case SetShare(weight, priority):
-                    self._device.set_share(self._share, weight, priority)
-                case Resize():
-                    self._resize(message)
-                case RefuseGrowth(error):
-                    self._refuse_growth(error)
+                case SetShare() | SetAdapters() | Resize() | RefuseGrowth():
+                    self._adjust(message)
                 case PromptRead(sequence):
                     self._attempt(sequence, partial(self._admission.read, message))
                     self._tokenize_worker.finish(message)
@@ -308,6 +308,18 @@ class GenerationLoop:
                     self._attempt(sequence, partial(self._admission.compiled, message))
                 case Stop():
                     return message
+
+    def _adjust(self, message: SetShare | SetAdapters | Resize | RefuseGrowth) -> None:
+        """Change how the engine serves; its sequences go on."""
+        match message:
+            case SetShare(weight, priority):
+                self._device.set_share(self._share, weight, priority)
+            case SetAdapters(files):
+                self._set_adapters(files)
+            case Resize():
+                self._resize(message)
+            case RefuseGrowth(error):  # pragma: no branch (mypy knows that it is the last one)
+                self._refuse_growth(error)
 
     def _stalled_poll_s(self) -> float:
         return HOLD_S if self._scheduler.spares_prefixes else STALLED_POLL_S
@@ -369,6 +381,19 @@ class GenerationLoop:
         self._record.doing = "idle"
         # At once: others may wait for the memory.
         self._outbox.flush()
+
+    def _set_adapters(self, files: Sequence[AdapterFile]) -> None:
+        # Publish pending events before slow work.
+        self._outbox.flush()
+        self._record.doing = "loading"
+        try:
+            self._adapters.hold(files)
+        except UnusableModel as unusable:
+            logger.error("%s: its adapters stay as they were: %s", self._name, unusable)
+        # llama.cpp compares adapters by their addresses, which may be those of others once these are freed.
+        self._context.use_adapters(())
+        self._adapters.free_unused(each.tokens.adapters for each in self._active.by_id.values())
+        self._record.doing = "idle"
 
     def _refuse_growth(self, error: ModelyardError) -> None:
         for sequence in self._elastic.misfits():

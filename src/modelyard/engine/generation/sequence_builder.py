@@ -86,6 +86,7 @@ class SequenceBuilder:
         self._model, self._length = loaded.model, loaded.context.length
         self._defaults, self._chat_format = loaded.sampling, loaded.chat_format
         self._drafts, self._prompt_lookup = loaded.drafter is not None, prompt_lookup
+        self._adapters = loaded.adapters
 
     def build(
         self, ready: ReadyRequest, arrival: int, constraint: Constraint | None, dry: DrySampler | None
@@ -97,7 +98,11 @@ class SequenceBuilder:
             arrival: its place in the order of arrival.
             constraint: its grammar; None: it has none.
             dry: its DRY sampler; None: it has none.
+
+        Raises:
+            ModelNotFound: an adapter that it uses was unloaded.
         """
+        adapters = self._adapters.find(ready.request.adapters)
         request, resumed, prompt = ready.request, ready.resumed, ready.prompt
         tokens = [token for token in prompt.tokens if token >= 0] if prompt.images else prompt.tokens
         output = self._output(request, prompt)
@@ -107,7 +112,7 @@ class SequenceBuilder:
             constraint.tokens_left = output.max_tokens - len(ready.answer)
             sampler = ConstrainedSampler(sampler, constraint)
         sequence = Sequence(
-            request.sequence, arrival, prompt.tokens, request.priority, prompt.images, request.cache_salt
+            request.sequence, arrival, prompt.tokens, request.priority, prompt.images, request.cache_salt, adapters
         )
         sequence.scores_prompt = request.scores_prompt and not ready.answer
         running = RunningSequence(

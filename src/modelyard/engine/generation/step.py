@@ -124,7 +124,7 @@ class StepRunner:
             self._offload.prepare_step(self._scheduler.admissible)
             self._record.doing = "idle"
         if self._drafter is not None and self._scheduler.only_decodes and self._scheduler.alone is None:
-            self._computer.draft(self._drafter, self._scheduler.running)
+            self._computer.draft(self._drafter, self._scheduler.begin_turn())
         chunks = self._scheduler.schedule()
         if self._scheduler.started:
             for each in self._scheduler.started:

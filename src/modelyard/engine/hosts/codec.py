@@ -30,6 +30,7 @@ _MODULES: Final = frozenset(
         "engine.hosts.protocol",
         "engine.settings",
         "errors",
+        "protocol.adapters",
         "protocol.events",
         "protocol.forwarding",
         "protocol.kv_snapshot",

@@ -116,6 +116,7 @@ def trial_of(
             draft=(),
             projector=None,
             files=(),
+            adapters=(),
         ),
         vocabulary_size=vocabulary_size,
         repacks=is_small,

@@ -6,6 +6,7 @@ import collections.abc
 from bisect import insort
 from typing import Protocol
 
+from modelyard.engine.kv.adapter_set import NO_ADAPTERS, AdapterSet, adapter_salt
 from modelyard.engine.kv.cache import Slot
 from modelyard.engine.kv.checkpoints import MIN_CHECKPOINT_DISTANCE
 from modelyard.engine.kv.placeholders import ImageSpan, ImageSpans, text_run
@@ -30,12 +31,14 @@ class Sequence:
         credit: time that drafts have saved it, less what they may still cost it; see ``speculative.policy``.
         is_alone: whether the next token is computed without draft tokens.
         images: the image spans among the tokens.
-        salt: salt of the request; see ``Submit.cache_salt``.
+        adapters: what it is computed with beside the weights.
+        salt: made of that of the request and of the adapters: KV state is reused between equal salts only.
         scores_prompt: whether logits are computed for all tokens of the prompt, so that none comes from the cache.
     """
 
     __slots__ = (
         "_skipped",
+        "adapters",
         "arrival",
         "cached_tokens",
         "checkpoints_at",
@@ -62,6 +65,7 @@ class Sequence:
         priority: int = 0,
         images: ImageSpans | None = None,
         salt: str = "",
+        adapters: AdapterSet = NO_ADAPTERS,
     ) -> None:
         self.id = sequence
         self.arrival = arrival
@@ -77,7 +81,8 @@ class Sequence:
         self.was_sought = False
         self.is_alone = False
         self.images = images or {}
-        self.salt = salt
+        self.adapters = adapters
+        self.salt = adapter_salt(salt, adapters)
         self.scores_prompt = False
         # End of each image span, and the difference between its tokens and its positions.
         self._skipped = tuple(

@@ -4,6 +4,7 @@ Every object here belongs to the thread that made it. llama.cpp ends the process
 n_batch, a sequence number out of range), so callers check before they call; cheap checks are made here.
 """
 
+from modelyard.engine.llama.adapter import Adapter
 from modelyard.engine.llama.backends import backends, missing_backends
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
@@ -20,6 +21,7 @@ from modelyard.engine.llama.weights import Weights
 
 __all__ = [
     "POOLINGS",
+    "Adapter",
     "Batch",
     "Context",
     "DrySampler",

@@ -6,11 +6,13 @@ Hot path: ``Context.decode`` and ``Context.logits`` run once a step.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from typing import Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from modelyard.engine.llama.adapter import Adapter
 from modelyard.engine.llama.batch import Batch, EmbeddingBatch
 from modelyard.engine.llama.context_limits import context_limits
 from modelyard.engine.llama.context_params import KvType, context_params, create_context
@@ -113,6 +115,7 @@ class Context:
             self.spared_bytes = created.last_bytes * (limits.cells - created.last_cells) // created.last_cells
         self.device_bytes = created.device_bytes
         self._memory = lib.llama_get_memory(self.pointer)
+        self._adapters: Sequence[tuple[Adapter, float]] = ()
         self._logits: npt.NDArray[np.float32] = np.empty((0, self._vocab_size), np.float32)
         self._logits_address = 0
         self.cells = min(int(lib.llama_n_ctx(self.pointer)), self.length)
@@ -159,9 +162,24 @@ class Context:
 
         Returns when the device has finished.
         """
-        outcome = int(lib.llama_decode(self.pointer, batch.of_length(length)))
-        lib.llama_synchronize(self.pointer)
+        with self._model.adapter_lock.computing():
+            outcome = int(lib.llama_decode(self.pointer, batch.of_length(length)))
+            lib.llama_synchronize(self.pointer)
         return outcome
+
+    def use_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> bool:
+        """Compute with ``adapters``, each with a scale, from the next call on; whether these are others than before.
+
+        The first computation with others takes longer: llama.cpp plans its graphs and buffers again.
+        """
+        if adapters == self._adapters:
+            return False
+        count = len(adapters)
+        pointers = (lib.llama_adapter_lora_p_ctypes * count)(*(adapter.pointer for adapter, _ in adapters))
+        scales = (ctypes.c_float * count)(*(scale for _, scale in adapters))
+        lib.llama_set_adapters_lora(self.pointer, pointers, count, scales)
+        self._adapters = adapters
+        return True
 
     def decode_embeddings(self, embeddings: SpanEmbeddings, position: int, slot: int) -> int:
         """Run the model on an image span in ``slot``, its first token at ``position``; returns what ``decode`` returns.
@@ -179,7 +197,8 @@ class Context:
             for start in range(0, len(values), self._batch_tokens):
                 part = slice(start, start + self._batch_tokens)
                 batch = EmbeddingBatch(values[part], positions[:, part], slot)
-                outcome = int(lib.llama_decode(self.pointer, batch.struct))
+                with self._model.adapter_lock.computing():
+                    outcome = int(lib.llama_decode(self.pointer, batch.struct))
                 if outcome != self.DECODED:
                     return outcome
         finally:

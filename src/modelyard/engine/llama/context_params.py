@@ -85,7 +85,8 @@ def create_context(model: Model, params: Any, length: int) -> CreatedContext:
         UnusableModel: llama.cpp cannot make it, most often for lack of memory.
     """
     log.clear()
-    pointer = lib.llama_init_from_model(model.pointer, params)
+    with model.adapter_lock.computing():
+        pointer = lib.llama_init_from_model(model.pointer, params)
     if not pointer:
         raise load_failure(f"llama.cpp cannot make a context of {length} tokens", model.placement)
     # Not "compute": it is reserved for the logits of every token of a step, and mostly never touched.

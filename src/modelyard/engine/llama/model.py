@@ -71,6 +71,7 @@ class Model:
 
     def __init__(self, weights: Weights, tokenize_elsewhere: TokenizeElsewhere | None = None) -> None:
         self.pointer = weights.pointer
+        self.adapter_lock = weights.adapter_lock
         self._tokenize_elsewhere = tokenize_elsewhere
         self._vocab = lib.llama_model_get_vocab(self.pointer)
         self._pieces: dict[int, bytes] = {}

@@ -74,6 +74,7 @@ class PooledContext:
         self.slots = slots
         self.step_tokens = step_tokens
         self._threads = threads
+        self._adapter_lock = model.adapter_lock
         self.dimensions = model.scores if pooling == "rank" else model.dimensions
         self._memory = lib.llama_get_memory(self.pointer)
         self._compute = lib.llama_encode if model.is_encoder_with_memory else lib.llama_decode
@@ -121,7 +122,8 @@ class PooledContext:
 
     def _step(self, length: int, ended: Sequence[int], vectors: npt.NDArray[np.float32]) -> None:
         """Compute ``length`` tokens, and store the vectors of the slots whose last token is among them."""
-        outcome = int(self._compute(self.pointer, self._batch.of_length(length)))
+        with self._adapter_lock.computing():
+            outcome = int(self._compute(self.pointer, self._batch.of_length(length)))
         if outcome:
             raise RuntimeError(f"llama.cpp could not embed {length} tokens ({outcome}): {reason()}")
         lib.llama_synchronize(self.pointer)

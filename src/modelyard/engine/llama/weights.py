@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from modelyard.engine.llama.adapter_lock import AdapterLock
 from modelyard.engine.llama.copy_memory import CopyMemory
 from modelyard.engine.llama.devices import has_amx_kernels
 from modelyard.engine.llama.file_pages import FilePages
@@ -38,6 +39,7 @@ class Weights:
             tensors, all of these files counts, and stays resident.
         device_bytes: the same by device.
         mapped_bytes: those of ``allocated_bytes`` that are pages of files, which ``rest`` gives back.
+        adapter_lock: held where contexts compute, and where adapters change.
 
     Raises:
         UnusableModel: llama.cpp cannot load it; the message has llama.cpp's reason.
@@ -93,6 +95,7 @@ class Weights:
         if not self.pointer:
             raise load_failure(f"llama.cpp cannot load {paths[0].name}", placement)
         self.placement = placement
+        self.adapter_lock = AdapterLock()
         self.allocated_bytes = buffer_bytes(log.buffers, "model")
         self.device_bytes = allocated_by_device(log.buffers, placement)
         self.mapped_bytes = 0

@@ -19,6 +19,7 @@ from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import Context, Model, resolve_here, version
+from modelyard.engine.loading.adapters import LoadedAdapters
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.settings import (
@@ -79,6 +80,7 @@ class LoadedModel:
     draft: LoadedDraft | None
     vision: Vision | None
     tokenizers: TokenizerProcesses
+    adapters: LoadedAdapters
 
     @property
     def drafter(self) -> DraftModel | None:
@@ -97,6 +99,7 @@ class LoadedModel:
         if self.draft is not None:
             self.draft.free()
         self.context.free()
+        self.adapters.free()
         self.pool.release(self.key)
 
 
@@ -109,6 +112,7 @@ class _Allocated:
     context: Context
     draft: LoadedDraft | None
     vision: Vision | None
+    adapters: LoadedAdapters
 
     @property
     def device_bytes(self) -> PlacedBytes:
@@ -118,9 +122,10 @@ class _Allocated:
 
     @property
     def context_bytes(self) -> int:
-        """Bytes of the contexts and of the projector."""
+        """Bytes of the contexts, of the projector and of the adapters."""
         draft_bytes = self.draft.drafter.context.allocated_bytes if self.draft else 0
-        return self.context.allocated_bytes + draft_bytes + (self.vision.size_bytes if self.vision else 0)
+        projector_bytes = self.vision.size_bytes if self.vision else 0
+        return self.context.allocated_bytes + draft_bytes + projector_bytes + self.adapters.allocated_bytes
 
 
 def load(
@@ -153,8 +158,11 @@ def load(
         tokenizers = TokenizerProcesses(settings.name, key.paths, stamps=key.stamps)
         model = Model(weights, tokenizers.tokenize)
         context = text_context(settings, model)
+        adapters = LoadedAdapters(settings.name, model)
         with ExitStack() as undo:
+            undo.callback(adapters.free)
             undo.callback(context.free)
+            adapters.hold(settings.adapters)
             draft = vision = None
             if settings.draft:
                 draft = _draft(settings, pool, model, context, on_progress)
@@ -163,7 +171,7 @@ def load(
                 vision = _vision(settings, settings.projector, placement, model, on_progress)
                 undo.callback(vision.free)
             check_unchanged(settings.files)
-            allocated = _Allocated(key, model, context, draft, vision)
+            allocated = _Allocated(key, model, context, draft, vision, adapters)
             loaded = _equip(settings, pool, templates or TemplateProcesses(), allocated, tokenizers)
             undo.pop_all()
     except BaseException:
@@ -286,6 +294,7 @@ def _equip(
         draft=allocated.draft,
         vision=allocated.vision,
         tokenizers=tokenizers,
+        adapters=allocated.adapters,
     )
 
 

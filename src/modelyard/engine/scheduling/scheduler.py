@@ -6,6 +6,9 @@ tokens and is computed again later. The oldest is never preempted, so there is a
 
 An image is computed whole, in a step of its own: llama.cpp takes tokens or embeddings, not both. While other sequences
 decode, every other step is theirs.
+
+All sequences of a step use the same adapters. Where there are several sets of adapters, they take turns, and the others
+keep their slots meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +23,7 @@ from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import SlotPlacement, place
 from modelyard.engine.kv.prefix_tree import common_prefix
 from modelyard.engine.kv.sequence import Sequence
+from modelyard.engine.scheduling.adapter_turns import AdapterTurns
 from modelyard.engine.scheduling.chunk import ScheduledChunk
 from modelyard.engine.scheduling.drafts import Drafts
 from modelyard.engine.scheduling.step_budget import StepBudget
@@ -69,6 +73,7 @@ class Scheduler:
         self.alone: Sequence | None = None
         # Whether new sequences wait rather than have idle prefixes evicted.
         self.spares_prefixes = False
+        self._turns = AdapterTurns()
         self._is_stalled = False
         self._was_undone = False
         self._was_image = False
@@ -158,8 +163,38 @@ class Scheduler:
                 return chunks
             self.preempt(max(running, key=_eviction_key))
 
+    def begin_turn(self, *, has_head: bool = True) -> list[Sequence]:
+        """Settle which adapters the next step is for; return the running sequences that use them.
+
+        Args:
+            has_head: whether the first waiting sequence may have the turn, to be admitted.
+        """
+        sets = {sequence.adapters for sequence in self.running}
+        if self.waiting and (has_head or not sets) and len(self.running) < self._max_running:
+            sets.add(self.waiting[0].adapters)
+        if sets:
+            self._turns.begin(sets)
+        return self._in_turn
+
+    @property
+    def _in_turn(self) -> list[Sequence]:
+        """The running sequences with the adapters of the step."""
+        return [sequence for sequence in self.running if sequence.adapters == self._turns.current]
+
     def _schedule(self) -> list[ScheduledChunk]:
-        is_their_turn = self._was_image and any(sequence.pending == 1 for sequence in self.running)
+        has_head = True
+        while True:
+            self.begin_turn(has_head=has_head)
+            chunks = self._schedule_turn()
+            if chunks or not self.running:
+                self._turns.charge(self.cost.seconds(sum(len(chunk.tokens) for chunk in chunks)) if chunks else 0.0)
+                return chunks
+            # There is no room yet for the first waiting sequence, the only one with these adapters.
+            has_head = False
+
+    def _schedule_turn(self) -> list[ScheduledChunk]:
+        """Return a step of the sequences whose turn it is; [] where none of them runs, and none can be admitted."""
+        is_their_turn = self._was_image and any(sequence.pending == 1 for sequence in self._in_turn)
         self._was_image = False
         while True:
             if not is_their_turn and (chunk := self._schedule_image()):
@@ -172,7 +207,7 @@ class Scheduler:
                 self._admit(chunks, step)
                 if chunks and not step.prompt_tokens:
                     self.drafts.add(chunks)
-            if chunks or not self.running:
+            if chunks or not self._in_turn:
                 self._was_undone = False
                 return chunks
             if chunk := self._schedule_image():
@@ -180,9 +215,11 @@ class Scheduler:
             self.preempt_youngest()
 
     def _budget(self, decoding: int) -> StepBudget:
+        # Streams with other adapters wait for the step, too.
+        others = any(sequence.pending == 1 for sequence in self.running) if not decoding else False
         return StepBudget(
             self.cost,
-            decoding,
+            max(decoding, int(others)),
             batch_tokens=self._batch_tokens,
             prefill_beside_decode=self._prefill_beside_decode,
             # A step asks for no more logits than there are slots, and each running sequence may need one.
@@ -209,14 +246,14 @@ class Scheduler:
 
     def _decode(self) -> list[ScheduledChunk]:
         while True:
-            decoding = [sequence for sequence in self.running if sequence.pending == 1]
+            decoding = [sequence for sequence in self._in_turn if sequence.pending == 1]
             if self.cache.make_room(len(decoding)):
                 return [self._take_chunk(sequence, 1) for sequence in decoding]
             self.preempt_youngest()
 
     def _schedule_image(self) -> ScheduledChunk | None:
         """Schedule the next image of the first sequence that has reached one, where the cache has room for it."""
-        for sequence in self.running:
+        for sequence in self._in_turn:
             image = sequence.next_image
             if image is not None and self.cache.make_room(image.length):
                 self._was_image = True
@@ -224,7 +261,7 @@ class Scheduler:
         return None
 
     def _prefill(self, chunks: list[ScheduledChunk], step: StepBudget) -> None:
-        for sequence in self.running:
+        for sequence in self._in_turn:
             # A sequence that decodes in this step has nothing pending.
             if not sequence.pending or sequence.next_image:
                 continue
@@ -239,6 +276,8 @@ class Scheduler:
     def _admit(self, chunks: list[ScheduledChunk], step: StepBudget) -> None:
         while self.waiting and step.budget and len(self.running) < self._max_running:
             head = self.waiting[0]
+            if head.adapters != self._turns.current:
+                return
             # A prompt that is scored is computed from its first token.
             sought = head.tokens[:1] if head.scores_prompt else head.tokens
             checkpoints = self.cache.checkpoints
