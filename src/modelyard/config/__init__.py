@@ -1,5 +1,6 @@
 """The configuration of a server, read from a TOML file or the command line, and checked before anything starts."""
 
+from modelyard.config.adapter import Adapter
 from modelyard.config.base import Scope
 from modelyard.config.effective import default_model, effective_cpu, isolation_of, running_at_once
 from modelyard.config.hosts import is_loopback
@@ -32,6 +33,7 @@ __all__ = [
     "ISQ_NAMES",
     "QUANT_NAMES",
     "AccessKey",
+    "Adapter",
     "Command",
     "Config",
     "Device",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from modelyard.config import device_rules, mcp_rules, remote_rules, rules, weight_rules
+from modelyard.config import adapter_rules, device_rules, mcp_rules, remote_rules, rules, weight_rules
 from modelyard.config.model import Model, list_apart
 from modelyard.config.problems import MAX_ADVISED, schema_problems
 from modelyard.config.schema import Config
@@ -99,6 +99,8 @@ def rule_problems(
         *rules.too_many_sequences(config.runtime),
         *rules.unfit_batch(config.runtime),
         *rules.unfit_batch_size(config.runtime, models),
+        *adapter_rules.repeated_adapters(models),
+        *adapter_rules.clashing_aliases(models),
         *rules.kv_type_without_flash(config.runtime),
         *rules.processes_on_windows(config.runtime, models, sys.platform),
         *device_rules.repeated_budgets(config.memory),

@@ -14,7 +14,7 @@ from modelyard.config.schema import Config
 _WITHOUT_ENGINE = frozenset(
     {
         *("alias", "aliases", "load", "pinned", "idle_unload_seconds", "priority", "weight", "model_id", "mcp"),
-        *("remote", "system"),
+        *("remote", "system", "adapters"),
     }
 )
 

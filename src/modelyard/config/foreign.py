@@ -18,7 +18,7 @@ FOREIGN: Final[Mapping[tuple[str, ...], str]] = {
     ("models", "tokenizer"): "Remove it: the tokenizer is the model's own.",
     ("models", "arch"): "Remove it: the model's files say it.",
     ("models", "jinja_explicit"): "Write chat_template.",
-    ("models", "adapter"): "Adapters are not supported: merge them into the weights.",
+    ("models", "adapter"): "Write [[models.adapters]] with name and path, a table for each adapter.",
     ("runtime", "max_num_batched_tokens"): "Write batch_tokens.",
     ("runtime", "no_kv_cache"): "Remove it: there is no generation without a KV cache.",
     ("runtime", "mtp"): "Remove it: draft in [[models]] names a smaller model that drafts tokens.",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, Strict, StringConstraints, ValidationInfo, field_validator
 
+from modelyard.config.adapter import SEPARATOR, Adapter
 from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
@@ -35,6 +36,9 @@ from modelyard.config.remote_addresses import REMOTE_WORDING, read_addresses
 from modelyard.config.tensor_overrides import OVERRIDES_WORDING, read_tensor_overrides
 
 _INT32_MAX = MAX_CONTEXT
+
+MAX_ADAPTERS: Final = 256
+"""Maximum number of adapters of one model."""
 
 # The upper bounds that OpenAI's API does not have keep a value finite as a 32-bit float and inside a 32-bit integer.
 Temperature = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
@@ -354,6 +358,9 @@ class Model(Table):
     device: Device = Field(default=Device(), description="Where the model runs and how long its context is.")
     multimodal: Multimodal = Field(default=Multimodal(), description="Limits of images and sound.")
     sampling: Sampling = Field(default=Sampling(), description="Sampling defaults of the model.")
+    adapters: _List[Adapter] = Field(
+        default=(), max_length=MAX_ADAPTERS, description="LoRA adapters that are served beside the model."
+    )
 
     _reference: ModelReference = PrivateAttr()
     _short_id: str = PrivateAttr()
@@ -404,6 +411,10 @@ class Model(Table):
     def list_as(self, short_id: str) -> None:
         """List the model under another id than its reference's, where that is another model's; an alias prevails."""
         self._short_id = short_id
+
+    def adapter_id(self, adapter: Adapter) -> str:
+        """Return the id under which the model with one of its adapters is listed."""
+        return f"{self.id}{SEPARATOR}{adapter.name}"
 
     @property
     def names(self) -> tuple[str, ...]:

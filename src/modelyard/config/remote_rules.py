@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _OF_LOCAL_MODELS: Final = (
     *("dtype", "chat_template", "tool_format", "reasoning_format", "pinned", "idle_unload_seconds", "weight"),
-    *("isolation", "draft", "quantization", "format", "device"),
+    *("isolation", "draft", "quantization", "format", "device", "adapters"),
 )
 """Keys that say something of files, memory or engines, of which a remote model has none here."""
 

@@ -33,7 +33,7 @@ def _walk(schema: type[Table], path: TablePath) -> Iterator[tuple[TablePath, typ
 TABLES: Final[Mapping[TablePath, type[Table]]] = MappingProxyType(dict(_walk(Config, ())))
 
 
-LISTS: Final = frozenset({("models",), ("server", "keys"), ("mcp", "servers")})
+LISTS: Final = frozenset({("models",), ("models", "adapters"), ("server", "keys"), ("mcp", "servers")})
 """The tables of which a file may hold several."""
 
 

@@ -195,6 +195,12 @@ class ModelBuilder(McpBuildable):
         self._table["draft"] = draft
         return self
 
+    def with_adapter(self, name: str, path: str | Path, scale: float = 1.0) -> Self:
+        """Serve the model with a LoRA adapter, too, as ``<id of the model>::<name>``."""
+        adapter = {"name": name, "path": str(path), "scale": scale}
+        self._table["adapters"] = [*self._table.get("adapters", ()), adapter]
+        return self
+
     def table(self, alias: str | None = None) -> dict[str, Any]:
         """Return the description as a ``[[models]]`` table; ``alias`` becomes its id if it is not None."""
         return self._table if alias is None else {**self._table, "alias": alias}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 from modelyard.config import Config, Model
+from modelyard.errors import InvalidRequest
+from modelyard.protocol.adapters import AdapterUse
 from modelyard.yard.from_config import router
 from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.requests.model_names import ResidencyName
@@ -18,6 +20,7 @@ class ModelDirectory:
         started_config: the one that the process was started with.
         router: from the names in requests to the ids of models.
         followers: are called with each configuration that takes the place of another.
+        applied_scales: by the id of a model: scales of its adapters that requests get which name none of them.
         residency_names: from the id of a configured model to the name of its present version in the residency.
     """
 
@@ -25,6 +28,7 @@ class ModelDirectory:
         self.config = self.started_config = config
         self.router = router(config)
         self._remote = _remote_ids(config)
+        self.applied_scales: dict[str, Mapping[str, float]] = {}
         self.followers: list[Callable[[Config], None]] = []
         self.residency_names = {model.id: ResidencyName(model.id) for model in config.models}
         self._systems = _systems(config)
@@ -44,6 +48,36 @@ class ModelDirectory:
         """
         model = self.router.route(name)
         return next(entry for entry in self.config.models if entry.id == model)
+
+    def adapters_of(
+        self, name: str | None, model: str, chosen: Sequence[tuple[int, float]] | None
+    ) -> tuple[AdapterUse, ...]:
+        """Return the adapters that a request uses.
+
+        Args:
+            name: of the model in the request.
+            model: its id.
+            chosen: numbers of its adapters, in the order of the configuration, with scales; None: as the name says.
+
+        Raises:
+            InvalidRequest: there is no adapter of such a number.
+        """
+        if chosen is None and (named := self.router.adapters_of(name)):
+            return named
+        scales = self.applied_scales.get(model)
+        if chosen is None and not scales:
+            return ()
+        adapters = next(entry for entry in self.config.models if entry.id == model).adapters
+        if chosen is None:
+            return tuple(
+                AdapterUse(each.name, scales[each.name]) for each in adapters if scales and each.name in scales
+            )
+        if (wrong := next((number for number, _ in chosen if not 0 <= number < len(adapters)), None)) is not None:
+            raise InvalidRequest(
+                f"lora: '{model}' has no adapter {wrong}: it has {len(adapters)}, which GET /lora-adapters lists.",
+                "lora",
+            )
+        return tuple(AdapterUse(adapters[number].name, scale) for number, scale in chosen)
 
     def system_of(self, model: str) -> str | None:
         """Return the system message of a model, by id, for conversations that have none; None without one."""

@@ -19,6 +19,7 @@ from modelyard.yard.from_config import memory_budget, stores_of
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.fit_context import fit_alone
+from modelyard.yard.runtime.adapter_files import find_adapters
 from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from modelyard.yard.runtime.device_estimate import DeviceEstimate, estimate_devices
 from modelyard.yard.runtime.fitting import context_range, placing, with_chosen_context, with_model
@@ -126,7 +127,7 @@ def _estimated(spec: ModelSpec, budgets: Mapping[str, int], found: Sequence[Llam
     plan = plan_of(config, model, stores, fits)
     # Once, because it reads headers over the network.
     estimated = estimate_files(plan, stores)
-    files = SpecFiles(estimated, None)
+    files = SpecFiles(estimated, None, find_adapters(model, estimated))
     place = placing(spec, lambda fitted: choices_of(fitted, files, found), is_isolated=lambda: False)
     context = fit_alone(context_range(model, estimated, place), budgets)
     spec = with_model(spec, with_chosen_context(model, context))

@@ -50,4 +50,5 @@ def model_policy(config: Config, model: Model) -> ModelPolicy:
 
 def router(config: Config) -> Router:
     """Return the router from the names of the models to their ids."""
-    return Router({model.id: model.names for model in config.models}, default_model(config))
+    adapters = {model.id: model.adapters for model in config.models if model.adapters}
+    return Router({model.id: model.names for model in config.models}, default_model(config), adapters)

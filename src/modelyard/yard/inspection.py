@@ -27,6 +27,7 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.placed_footprint import text_model
 from modelyard.yard.memory.pools import taken_bytes
 from modelyard.yard.memory.token_time import token_seconds
+from modelyard.yard.runtime.adapter_files import find_adapters
 from modelyard.yard.runtime.attention import flash_attention
 from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from modelyard.yard.runtime.fitting import (
@@ -285,10 +286,12 @@ class _Planner:
         files = estimate_files(plan, self._stores)
         if self._specs[name].model.quantization.quant == "auto":
             self._set_quant(name, FittedQuant(plan.request.quant, files.quantization, "the best that fits by itself"))
+        adapters = find_adapters(self._specs[name].model, files)
         draft = draft_of(self._specs[name])
         if draft is None:
-            return SpecFiles(files, None)
-        return SpecFiles(files, estimate_files(self._plan(replace(self._specs[name], model=draft)), self._stores))
+            return SpecFiles(files, None, adapters)
+        draft_files = estimate_files(self._plan(replace(self._specs[name], model=draft)), self._stores)
+        return SpecFiles(files, draft_files, adapters)
 
     def _plan(self, spec: ModelSpec) -> FilePlan:
         def fits(plan: FilePlan) -> bool:

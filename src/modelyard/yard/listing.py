@@ -19,6 +19,7 @@ from modelyard.yard.stats.device_memory import device_bytes
 from modelyard.yard.stats.placement_text import placement_of_model
 from modelyard.yard.stats.status import (
     STATUS,
+    AdapterStatus,
     ModelStatus,
     Plan,
     context_allocated,
@@ -177,7 +178,27 @@ class ModelListing:
             license=facts.license if facts else "",
             addresses=self._factory.remotes.status(residency_name),
             is_remote=is_remote,
+            adapters=self._adapters(model),
             progress=self._progress(residency_name, is_loading=STATUS[state.load_state] == "reloading"),
+        )
+
+    def _adapters(self, model: Model) -> tuple[AdapterStatus, ...]:
+        sizes = {
+            file.name: file.size_bytes
+            for file in self._factory.known.adapters(self._directory.residency_names[model.id]).files
+        }
+        applied = self._directory.applied_scales.get(model.id, {})
+        return tuple(
+            AdapterStatus(
+                model.adapter_id(adapter),
+                adapter.name,
+                adapter.scale,
+                applied.get(adapter.name, 0.0),
+                adapter.path.name,
+                adapter.alias,
+                sizes.get(adapter.name),
+            )
+            for adapter in model.adapters
         )
 
     def _layer_count(self, residency_name: ResidencyName) -> int | None:

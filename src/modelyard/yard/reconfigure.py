@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
@@ -24,9 +24,11 @@ from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.events import BudgetChanged, ModelAdded, ModelRetired, ModelRetuned, Sized
 from modelyard.yard.residency.eviction import Fit
 from modelyard.yard.residency.state import LoadState, ModelState, Residency
+from modelyard.yard.runtime.adapter_files import AdapterFiles
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.device_watch import DeviceWatch
 from modelyard.yard.runtime.engine_factory import EngineFactory
+from modelyard.yard.runtime.model_checks import side_by_side
 from modelyard.yard.runtime.model_spec import ModelSpec
 
 logger = logging.getLogger(__name__)
@@ -112,6 +114,7 @@ async def reconfigure(
     unsized = {fresh[model] for model in changes.added if models[model].origin != "configured"}
     try:
         footprints = await factory.check([name for name in fresh.values() if name not in unsized])
+        adapters = await _changed_adapters(changes, directory, factory, config)
     except BaseException:
         _undo(factory, fresh.values(), budget, devices)
         raise
@@ -140,10 +143,8 @@ async def reconfigure(
         if name not in unsized:
             controller.feed(Sized(name, footprints[name][0], footprints[name][1:]))
     for model in changes.retuned:
-        name = directory.residency_names[model]
-        factory.specs[name] = factory.fitter.retuned(name, ModelSpec(config, models[model]))
-        controller.feed(ModelRetuned(name, model_policy(config, models[model])))
-        controller.set_share(name, models[model].weight, models[model].priority)
+        _retune(directory.residency_names[model], ModelSpec(config, models[model]), factory, controller)
+    _replace_adapters(adapters, directory, factory, controller)
     # No request is routed to the new engines yet, so a load that fails affects none.
     beside = [model for model in changes.changed if how[model] == "loads the new one first"]
     outcomes = await asyncio.gather(*(controller.reload(fresh[model]) for model in beside), return_exceptions=True)
@@ -161,6 +162,43 @@ async def reconfigure(
     afterwards += [model for model in changes.added if models[model].load == "startup"]
     await asyncio.gather(*(controller.reload(fresh[model]) for model in afterwards), return_exceptions=True)
     return Reconfiguration(changes, how, failed)
+
+
+def _retune(name: ResidencyName, spec: ModelSpec, factory: EngineFactory, controller: LifecycleController) -> None:
+    """Serve a model with other settings that its engine does not depend on."""
+    factory.specs[name] = factory.fitter.retuned(name, spec)
+    controller.feed(ModelRetuned(name, model_policy(spec.config, spec.model)))
+    controller.set_share(name, spec.model.weight, spec.model.priority)
+
+
+def _replace_adapters(
+    adapters: Mapping[str, AdapterFiles | None],
+    directory: ModelDirectory,
+    factory: EngineFactory,
+    controller: LifecycleController,
+) -> None:
+    """Give models that keep their engine other adapters."""
+    for model, files in adapters.items():
+        name = directory.residency_names[model]
+        controller.set_adapters(name, files, factory.replace_adapters(name, files))
+
+
+async def _changed_adapters(
+    changes: ConfigDiff, directory: ModelDirectory, factory: EngineFactory, config: Config
+) -> dict[str, AdapterFiles | None]:
+    """Return the adapters of models that keep their engine and get others; None where files are not known yet.
+
+    Raises:
+        UnusableModels: some of them are missing, damaged, or for another model.
+    """
+    models = {model.id: model for model in config.models}
+    ids = {model: model for model, keys in changes.retuned.items() if "adapters" in keys}
+
+    async def find(model: str) -> AdapterFiles | None:
+        name = directory.residency_names[model]
+        return await factory.find_adapters(name, ModelSpec(config, models[model]))
+
+    return await side_by_side(ids, find)
 
 
 def _with_tuned_back(changes: ConfigDiff, directory: ModelDirectory, state: Residency, config: Config) -> ConfigDiff:

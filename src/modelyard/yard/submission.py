@@ -45,7 +45,8 @@ class RequestSubmitter:
     def submit(self, request: Request) -> Iterator[TokenStream]:
         """Queue a request for text; see ``Yard.submit``."""
         model = self._directory.router.route(request.model)
-        with self._submit_round(model, self._directory.residency_names[model], request) as (_, generation):
+        submitted = self._submit_round(model, self._directory.residency_names[model], request, name=request.model)
+        with submitted as (_, generation):
             yield generation
 
     @contextmanager
@@ -57,7 +58,7 @@ class RequestSubmitter:
         limits = current_caller().limits
         with nullcontext() if limits is None else limits.answer() as reserve:
             rounds = Rounds(
-                partial(self._submit_round, model, residency_name, leaves_hold=True, reserve=reserve),
+                partial(self._submit_round, model, residency_name, name=name, leaves_hold=True, reserve=reserve),
                 partial(self._controller.release_hold, residency_name),
             )
             try:
@@ -72,6 +73,7 @@ class RequestSubmitter:
         residency_name: ResidencyName,
         request: Request,
         *,
+        name: str | None,
         leaves_hold: bool = False,
         continues: RequestId | None = None,
         reserve: Reserve | None = None,
@@ -82,6 +84,7 @@ class RequestSubmitter:
             model: id of the model.
             residency_name: its name in the residency.
             request: the request.
+            name: of the model, as it was asked for.
             leaves_hold, continues: see ``LifecycleController.submit``.
             reserve: reserves what it takes of the limits of its caller; None: it is an answer by itself.
 
@@ -89,6 +92,7 @@ class RequestSubmitter:
             ModelUnloaded: the model was removed between two rounds.
             ContextLengthExceeded: the prompt is far too long.
             RemoteLoop: another server has the model, and the request came from there.
+            InvalidRequest: it asks for an adapter that does not exist.
         """
         caller = current_caller()
         caller.check_answer(request.max_tokens)
@@ -99,6 +103,7 @@ class RequestSubmitter:
         refuse_plain_excess(request.prompt, None if profile is None else profile.context_length)
         wait, priority = self._wait_options(residency_name, request.wait_options, caller)
         forwarding = self._forwarding(model, caller)
+        adapters = self._directory.adapters_of(name, model, request.lora)
 
         def make_message(sequence: SequenceId) -> Submit:
             return replace(
@@ -107,6 +112,7 @@ class RequestSubmitter:
                 cache_salt=caller.cache_salt,
                 max_context=caller.max_context,
                 max_answer=caller.max_tokens,
+                adapters=adapters,
             )
 
         account = self._reserve(model, residency_name, caller, make_message, reserve)

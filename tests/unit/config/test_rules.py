@@ -12,6 +12,7 @@ from modelyard.config import (
     isolation_of,
     running_at_once,
 )
+from modelyard.config import adapter_rules as adapter_rules_module
 from modelyard.config import rules as rules_module
 from modelyard.config import weight_rules as weight_rules_module
 from modelyard.config.schema import Runtime
@@ -28,6 +29,7 @@ class Sentences:
 
 
 rules, weight_rules = Sentences(rules_module), Sentences(weight_rules_module)
+adapter_rules = Sentences(adapter_rules_module)
 
 
 def numbered(*models):
@@ -340,3 +342,20 @@ def test_a_batch_size_obeys_the_bounds_of_max_seqs():
     )
     (tokens,) = rules.unfit_batch_size(Runtime(max_seqs=8, batch_tokens=32), numbered(sized(33)))
     assert "max_batch_size (33) may be at most batch_tokens (32)" in tokens
+
+
+def adapting(*adapters):
+    return {**SMOL, "adapters": [{"path": "/no/such.gguf", **adapter} for adapter in adapters]}
+
+
+def test_two_models_may_have_adapters_of_one_name_and_a_model_may_not():
+    assert adapter_rules.repeated_adapters(numbered(adapting({"name": "a"}), {**GEMMA, "adapters": []})) == []
+    (problem,) = adapter_rules.repeated_adapters(numbered(adapting({"name": "a"}, {"name": "a"})))
+    assert "the name 'a' belongs to more than one adapter of [[models]] 1 ('org/smol')" in problem
+
+
+def test_an_alias_of_an_adapter_is_no_other_name():
+    (problem,) = adapter_rules.clashing_aliases(numbered(adapting({"name": "a", "alias": "g"}), GEMMA))
+    assert "the alias 'g' is the name of another model" in problem
+    twice = numbered(adapting({"name": "a", "alias": "x"}, {"name": "b", "alias": "x"}))
+    assert len(adapter_rules.clashing_aliases(twice)) == 1

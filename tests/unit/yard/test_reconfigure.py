@@ -10,12 +10,14 @@ from typing import Any
 import pytest
 
 from modelyard.config import Config, validate_config
+from modelyard.errors import ConfigError
 from modelyard.protocol.prompts import Text
-from modelyard.protocol.requests import SetShare
+from modelyard.protocol.requests import SetAdapters, SetShare
 from modelyard.yard import yard as yard_module
 from modelyard.yard.requests.requests import Request, WaitOptions
 from modelyard.yard.yard import Yard
-from support.gguf_writer import tiny_model, write
+from support.adapters import adapter_pairs, matrices
+from support.gguf_writer import gguf, tiny_model, write
 from support.scripted_engines import ScriptedEngines
 
 GIB = 2**30
@@ -122,4 +124,38 @@ async def test_the_time_that_a_request_asked_for_outlives_another_priority(
         await generation.text()
     yard.retune("a", priority=7)
     assert yard.model("a").unloads_after_s == 90.0
+    await yard.close()
+
+
+def adapter(folder: Path, name: str, width: int = 32) -> dict[str, Any]:
+    tensors = matrices("blk.0.attn_q.weight", (width, 32), 4)
+    write(folder / f"{name}.gguf", gguf(adapter_pairs(), tensors))
+    return {"name": name, "path": f"{name}.gguf"}
+
+
+async def test_other_adapters_replace_no_engine(tmp_path: Path, engines: ScriptedEngines) -> None:
+    one, two = adapter(tmp_path, "one"), adapter(tmp_path, "two")
+    yard = Yard(config(tmp_path, {"adapters": [one]}), engines.make_handle)
+    await yard.start()
+    before = yard.model("a").predicted_bytes
+    assert [each.id for each in yard.model("a").adapters] == ["a::one"]
+    done = await yard.reconfigure(config(tmp_path, {"adapters": [one, two]}))
+    assert dict(done.diff.retuned) == {"a": ("adapters",)}
+    (engine,) = engines.of("a")
+    (told,) = await asyncio.to_thread(engine.heard, SetAdapters)
+    assert isinstance(told, SetAdapters)
+    assert [each.name for each in told.adapters] == ["one", "two"]
+    assert before is not None
+    assert (yard.model("a").predicted_bytes or 0) - before == sum(each.size_bytes for each in told.adapters[1:])
+    await yard.reconfigure(config(tmp_path))
+    assert yard.model("a").adapters == ()
+    await yard.close()
+
+
+async def test_an_adapter_of_another_model_changes_nothing(tmp_path: Path, engines: ScriptedEngines) -> None:
+    yard = Yard(config(tmp_path), engines.make_handle)
+    await yard.start()
+    with pytest.raises(ConfigError, match=r"Its adapter 'wide': wide\.gguf: The matrices .* do not fit"):
+        await yard.reconfigure(config(tmp_path, {"adapters": [adapter(tmp_path, "wide", width=64)]}))
+    assert yard.model("a").adapters == ()
     await yard.close()

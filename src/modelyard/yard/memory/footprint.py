@@ -154,6 +154,10 @@ class Footprint:
         """Return the footprint with at least ``bytes_`` beside the weights."""
         return self._with_context_bytes(lambda size: max(size, bytes_))
 
+    def with_added(self, bytes_: int) -> Footprint:
+        """Return the footprint with ``bytes_`` more beside the weights, or less where it is negative."""
+        return self._with_context_bytes(lambda size: size + bytes_)
+
     def corrected(
         self, weights_bytes: int, context_bytes: int, devices: Mapping[str, DeviceBytes] = _NO_BYTES
     ) -> Footprint:

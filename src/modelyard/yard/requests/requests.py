@@ -29,6 +29,8 @@ class Request:
         max_tokens: bound of the answer; None: as many as the context holds.
         wait_options: how it waits for its model.
         wants_ids: whether the reader of the answer gets its token ids, too.
+        lora: numbers of the model's adapters with their scales, as llama.cpp's field of that name; None: those that
+            ``model`` names.
         prompt, sampling, min_tokens, stop, stop_tokens, includes_stop, shows_special, ignore_eos, response_format,
             grammar, logprobs, sampled_logprobs, echoes, prediction, reasoning_budget, prompt_logprobs,
             max_prompt_tokens, allowed_tokens, bad_words, max_predict_s, reports_progress: see
@@ -60,6 +62,7 @@ class Request:
     bad_words: tuple[str, ...] = ()
     max_predict_s: float | None = None
     reports_progress: bool = False
+    lora: tuple[tuple[int, float], ...] | None = None
 
     def message(self, sequence: SequenceId, priority: int) -> Submit:
         """Return the message for the engine. ``priority`` is the request's, which defaults to its model's."""

@@ -273,6 +273,14 @@ class ModelRetuned:
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptersChanged:
+    """The adapters of a model have changed, by which it takes ``added_bytes`` more beside its weights, or less."""
+
+    model: str
+    added_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class ModelRetired:
     """The model gets no further requests: it is removed once its present ones are served."""
 
@@ -315,5 +323,5 @@ EngineReport = (
     | FilesReplaced
     | Outgrown
 )
-ModelEvent = RequestEvent | EngineReport | Outdated | ModelRetuned | ModelRetired
+ModelEvent = RequestEvent | EngineReport | Outdated | ModelRetuned | AdaptersChanged | ModelRetired
 ResidencyEvent = ModelEvent | ModelAdded | BudgetChanged | DeviceBudgetsChanged | Tick | CloseAsked

@@ -16,6 +16,7 @@ from modelyard.yard.residency.changed_files import refreshed, replaced, written_
 from modelyard.yard.residency.contexts import resized, want_context
 from modelyard.yard.residency.deaths import begin_to_die, die, outlived
 from modelyard.yard.residency.events import (
+    AdaptersChanged,
     BudgetChanged,
     CloseAsked,
     DeviceBudgetsChanged,
@@ -100,6 +101,11 @@ def _apply_model_event(builder: StateBuilder, model: ModelState, event: ModelEve
             is_same = policy.idle_unload_s == model.policy.idle_unload_s
             idle_unload_s = model.idle_unload_s if is_same else policy.idle_unload_s
             builder.set_model(name, model._replace(policy=policy, idle_unload_s=idle_unload_s))
+        case AdaptersChanged(name, added_bytes):
+            if model.footprint is not None:
+                choices = tuple(each.with_added(added_bytes) for each in model.choices)
+                footprint = model.footprint.with_added(added_bytes)
+                builder.set_model(name, model._replace(footprint=footprint, choices=choices))
         case ModelRetired(name):
             policy = replace(model.policy, is_pinned=False)
             builder.set_model(name, model._replace(policy=policy, is_retired=True))

@@ -45,7 +45,7 @@ def with_sizes(spec: ModelSpec, files: SpecFiles, choices: Choices) -> Choices:
     )
     if is_fixed:
         return choices
-    # The context of a draft model keeps its size.
+    # The context of a draft model keeps its size, and adapters theirs.
     alone = SpecFiles(files.model, None)
     taken = {
         size: choices_of(with_model(spec, with_context(spec.model, size)), alone)[0].context_bytes

@@ -26,7 +26,7 @@ from modelyard.protocol.events import (
     Stopped,
 )
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.requests import Embed, Rank, RefuseGrowth, Resize, SetShare, Stop, Submit, Tokenize
+from modelyard.protocol.requests import Embed, Rank, RefuseGrowth, Resize, SetAdapters, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.values import EngineStats, SequenceId
 from modelyard.system.owner_shares import may_take
 from modelyard.yard import residency
@@ -41,6 +41,7 @@ from modelyard.yard.residency import effects, events
 from modelyard.yard.residency.failures import may_fall_back
 from modelyard.yard.residency.state import LoadState, Residency
 from modelyard.yard.residency.waiting import RequestId, UnloadMode
+from modelyard.yard.runtime.adapter_files import AdapterFiles
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
 from modelyard.yard.runtime.inflight import InflightRequests, RunningAnswer
 from modelyard.yard.runtime.interfaces import EngineSource
@@ -202,6 +203,13 @@ class LifecycleController:
         engine = self._engines.engines.get(model)
         if engine is not None:
             engine.send(SetShare(weight, priority))
+
+    def set_adapters(self, model: str, adapters: AdapterFiles | None, added_bytes: int) -> None:
+        """Give ``model`` other adapters, by which it takes ``added_bytes`` more; None: it has no engine."""
+        self.feed(events.AdaptersChanged(model, added_bytes))
+        engine = self._engines.engines.get(model)
+        if engine is not None and adapters is not None:
+            engine.send(SetAdapters(adapters.files))
 
     def unload(self, model: str, mode: UnloadMode) -> asyncio.Future[None]:
         """Free ``model``; the future is done when its memory is free.

@@ -28,6 +28,7 @@ from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.fit_context import ContextRange
 from modelyard.yard.memory.footprint import Choices
+from modelyard.yard.runtime.adapter_files import NO_ADAPTERS, AdapterFiles, find_adapters
 from modelyard.yard.runtime.context_sizes import with_sizes
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.files_ahead import FilesAhead
@@ -184,7 +185,7 @@ class EngineFactory:
             files = await self._files(self.specs[model], partial(self.files.get, model))
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
-        self.known.note(model, files.model)
+        self.known.note(model, files)
 
     async def estimate(self, model: str, *, is_offline: bool = False) -> Choices:
         """Return about what the model will take, also where its files are not on this machine. Prepares nothing.
@@ -208,7 +209,7 @@ class EngineFactory:
         except UnusableModel as unusable:
             raise (unusable if is_offline else self._without_path(model, unusable)) from unusable
         await self.fitter.estimate_context(model, files)
-        self.known.note(model, files.model)
+        self.known.note(model, files)
         return await asyncio.to_thread(self._choices, self.specs.get(model, spec), files)
 
     async def make(self, model: str, publish: Publish, placement: Placement, cells: int = 0) -> EngineHandle:
@@ -232,7 +233,7 @@ class EngineFactory:
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         await self._check_sized(model, files)
-        self.known.note(model, files.model)
+        self.known.note(model, files)
         settings = self._placed(await asyncio.to_thread(engine_settings, spec, files), spec, files, placement)
         if self._dry_loads is not None and self.devices and (placement.devices or settings.draft_placement.devices):
             await self._plan(model, files, settings, self._dry_loads)
@@ -299,6 +300,29 @@ class EngineFactory:
             self._checked[model], self._choices_of[model] = files, planned
             raise ModelOutgrown(after)
 
+    async def find_adapters(self, model: str, spec: ModelSpec) -> AdapterFiles | None:
+        """Return the adapters that ``spec`` gives a model; None where its own files are not on this machine.
+
+        Raises:
+            UnusableModel: one of them is missing, damaged, or for another model.
+        """
+        try:
+            return (await self._files(spec, self.files.offline().estimate)).adapters
+        except RepositoryUnavailable:
+            return None
+        except UnusableModel as unusable:
+            raise self._without_path(model, unusable) from unusable
+
+    def replace_adapters(self, model: str, adapters: AdapterFiles | None) -> int:
+        """Note the adapters that a model has from now on, None: not known; return how many bytes it takes more."""
+        # What was read of its files has the adapters of before.
+        self._checked.pop(model, None)
+        self._sized.pop(model, None)
+        batch = self.specs[model].config.runtime.batch_tokens
+        before, after = self.known.adapters(model), adapters or NO_ADAPTERS
+        self.known.note_adapters(model, after)
+        return after.size_bytes(batch) - before.size_bytes(batch)
+
     def read_ahead(self, model: str) -> None:
         """Begin to read the files of a model, unless those of another one are being read. Returns at once."""
         if self._make_handle is None:
@@ -340,7 +364,7 @@ class EngineFactory:
         return await self._files(self.specs[name], self.files.offline().estimate)
 
     async def _size_of(self, spec: ModelSpec, name: str, files: SpecFiles) -> Choices:
-        self.known.note(name, files.model)
+        self.known.note(name, files)
         self._planned.pop(name, None)
         if name in self.specs:
             self._sized_for[name] = DeviceMemory.of(self.devices, self.device_budgets)
@@ -404,9 +428,10 @@ class EngineFactory:
             return bool(arranged({"": self._choices(spec, SpecFiles(files, None))}, self.budgets))
 
         files = await find(file_request(spec.config, spec.model), fits)
+        adapters = await asyncio.to_thread(find_adapters, spec.model, files)
         draft = draft_of(spec)
         if draft is None:
-            return SpecFiles(files, None)
+            return SpecFiles(files, None, adapters)
         if files.kind in POOLED_KINDS:
             raise UnusableModel(
                 f"It generates no text, so that nothing can be drafted for it. Remove draft = '{draft.id}'."
@@ -415,7 +440,7 @@ class EngineFactory:
             draft_files = await find(file_request(spec.config, draft), fits)
             if draft_files.kind in POOLED_KINDS:
                 raise UnusableModel("It generates no text.")
-            return SpecFiles(files, draft_files)
+            return SpecFiles(files, draft_files, adapters)
         except UnusableModel as unusable:
             shown = str(unusable).replace(draft.source, Path(draft.source).name)
             raise UnusableModel(f"Its draft model '{draft.id}': {shown}") from unusable

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from modelyard.hub import Kind, Modalities, ModelFiles
+from modelyard.hub import Kind, Modalities
+from modelyard.yard.runtime.adapter_files import NO_ADAPTERS, AdapterFiles
 from modelyard.yard.runtime.header_facts import HeaderFacts, header_facts
-from modelyard.yard.runtime.model_spec import ModelSpec
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles
 
 
 class KnownModels:
@@ -22,6 +23,7 @@ class KnownModels:
         self._modalities: dict[str, Modalities] = {}
         self._warnings: dict[str, tuple[str, ...]] = {}
         self._facts: dict[str, HeaderFacts] = {}
+        self._adapters: dict[str, AdapterFiles] = {}
 
     def kind(self, model: str) -> Kind | None:
         """Return what the model does; None until its files were read, unless it is configured."""
@@ -46,12 +48,21 @@ class KnownModels:
         """Return what the header of the model's file tells of it; None until its files were read."""
         return self._facts.get(model)
 
-    def note(self, model: str, files: ModelFiles) -> None:
+    def adapters(self, model: str) -> AdapterFiles:
+        """Return the adapters of the model; none until its files were read."""
+        return self._adapters.get(model, NO_ADAPTERS)
+
+    def note(self, model: str, files: SpecFiles) -> None:
         """Keep what the files of a model tell of it."""
-        self._kinds[model], self._modalities[model] = files.kind, files.modalities
-        self._warnings[model] = files.warnings
+        self._kinds[model], self._modalities[model] = files.model.kind, files.model.modalities
+        self._warnings[model] = files.model.warnings
+        self._adapters[model] = files.adapters
         if (spec := self._specs().get(model)) is not None:
-            self._facts[model] = header_facts(files, spec.model)
+            self._facts[model] = header_facts(files.model, spec.model)
+
+    def note_adapters(self, model: str, adapters: AdapterFiles) -> None:
+        """Keep the adapters that a model has from now on."""
+        self._adapters[model] = adapters
 
     def discard(self, model: str) -> None:
         """Drop what the files of a model told of it."""
@@ -59,3 +70,4 @@ class KnownModels:
         self._modalities.pop(model, None)
         self._warnings.pop(model, None)
         self._facts.pop(model, None)
+        self._adapters.pop(model, None)

@@ -38,6 +38,8 @@ def choices_of(
 ) -> Choices:
     """Return the footprints of a model in all placements that it may have, the fastest first.
 
+    What adapters take counts for the host.
+
     Without accelerators, and where the header does not have all tensors (a first shard that the others are not beside),
     the only placement is the configured one, and all that the model takes counts for the host. Reads the headers of
     further shards where there are accelerators.
@@ -54,6 +56,20 @@ def choices_of(
     Raises:
         UnusableModel: it is put on a device that does not exist, or a shard cannot be read.
     """
+    choices = _without_adapters(spec, files, devices, known, known_of_draft, are_gone=are_gone)
+    added = files.adapters.size_bytes(spec.config.runtime.batch_tokens)
+    return tuple(each.with_added(added) for each in choices) if added else choices
+
+
+def _without_adapters(
+    spec: ModelSpec,
+    files: SpecFiles,
+    devices: Sequence[LlamaDevice],
+    known: KnownBytes,
+    known_of_draft: KnownBytes,
+    *,
+    are_gone: bool,
+) -> Choices:
     configured = placement_of(spec.config, spec.model)
     alone = _alone(spec, files, configured)
     if not accelerators(devices) and not are_gone:

@@ -19,6 +19,7 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.pooling_footprint import predict_embedder
 from modelyard.yard.memory.prediction import ContextSettings, predict
+from modelyard.yard.runtime.adapter_files import NO_ADAPTERS, AdapterFiles
 from modelyard.yard.runtime.attention import flash_attention
 from modelyard.yard.runtime.placements import placement_of
 
@@ -33,10 +34,11 @@ class ModelSpec:
 
 @dataclass(frozen=True, slots=True)
 class SpecFiles:
-    """The files of a model, and those of its draft model."""
+    """The files of a model, those of its draft model, and those of its adapters."""
 
     model: ModelFiles
     draft: ModelFiles | None
+    adapters: AdapterFiles = NO_ADAPTERS
 
     @property
     def all(self) -> tuple[ModelFiles, ...]:
@@ -46,6 +48,11 @@ class SpecFiles:
     @property
     def stamps(self) -> tuple[FileStamp, ...]:
         """The stamps of all files as they were when their headers were read."""
+        return (*self.of_weights, *self.adapters.stamps)
+
+    @property
+    def of_weights(self) -> tuple[FileStamp, ...]:
+        """The stamps of all files but those of adapters, which nothing reads once they are loaded."""
         return self.model.stamps if self.draft is None else (*self.model.stamps, *self.draft.stamps)
 
 
@@ -109,6 +116,7 @@ def draft_settings(settings: EngineSettings, files: SpecFiles) -> EngineSettings
         draft=(),
         projector=None,
         files=files.draft.stamps,
+        adapters=(),
     )
 
 
@@ -211,5 +219,6 @@ def engine_settings(spec: ModelSpec, files: SpecFiles) -> EngineSettings:
         kv_dir=config.memory.kv_folder,
         projector=files.model.projector,
         audio_encoder=files.model.modalities.audio_encoder,
-        files=files.stamps,
+        files=files.of_weights,
+        adapters=files.adapters.files,
     )

@@ -41,6 +41,29 @@ STATUS: dict[LoadState, Status] = {
 
 
 @dataclass(frozen=True, slots=True)
+class AdapterStatus:
+    """An adapter of a model, as listings show it.
+
+    Attributes:
+        id: of the model with the adapter.
+        name: its name.
+        scale: its configured scale.
+        applied_scale: scale for requests that name no adapter; 0: they are computed without it.
+        file: name of its file, without the folder.
+        alias: another name of the model with it.
+        size_bytes: size of its matrices; None until its file was read.
+    """
+
+    id: str
+    name: str
+    scale: float
+    applied_scale: float
+    file: str
+    alias: str | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ModelStatus:
     """The status of a model, as listings show it.
 
@@ -91,6 +114,7 @@ class ModelStatus:
         parameter_count: number of its weights; None until its files were read.
         sampling: its sampling defaults, as far as it has own ones; None until its files were read.
         license: name of its license; "" where its header has none, or was not read.
+        adapters: its LoRA adapters.
         addresses: the servers that have it, where other servers have it; () for models of this machine.
         is_remote: whether other servers have it.
     """
@@ -140,6 +164,7 @@ class ModelStatus:
     is_retuned: bool = False
     addresses: tuple[AddressStatus, ...] = ()
     is_remote: bool = False
+    adapters: tuple[AdapterStatus, ...] = ()
 
 
 class ModelMemory(NamedTuple):

@@ -1,0 +1,100 @@
+"""Adapters that requests load and unload, and their scales, until the configuration is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from modelyard.config import Adapter, Config, Model
+from modelyard.errors import ConfigError, InsufficientMemory, InvalidRequest, ModelNotFound, UnusableModel
+from modelyard.formats.gguf.read import read_header
+from modelyard.yard.residency.eviction import Fit, plan_without_eviction
+from modelyard.yard.residency.room import footprint_of
+from modelyard.yard.yard import Yard
+
+
+async def load_adapter(yard: Yard, base: str | None, adapter: Adapter, *, replaces: bool = False) -> str:
+    """Serve a model with one more adapter; return the id of the model with it.
+
+    Args:
+        yard: the models.
+        base: id or alias of the model; None: the default.
+        adapter: the adapter.
+        replaces: whether one of the same name is replaced.
+
+    Raises:
+        ModelNotFound, ModelRequired: there is no such model.
+        InvalidRequest: the model has an adapter of that name, or the file does not fit the model.
+        InsufficientMemory: the model is loaded, and there is no memory for it.
+    """
+    model = yard.configured(base)
+    if not replaces and any(other.name == adapter.name for other in model.adapters):
+        raise InvalidRequest(
+            f"'{model.id}' has an adapter '{adapter.name}' already. Unload it first, or set load_inplace.", "lora_name"
+        )
+    _check_room(yard, model, adapter.path)
+    others = tuple(other for other in model.adapters if other.name != adapter.name)
+    try:
+        await yard.revise(_with_adapters(model.id, (*others, adapter)))
+    except ConfigError as error:
+        # Clients must not read paths of the server.
+        raise InvalidRequest(str(error).replace(str(adapter.path), adapter.path.name), "lora_path") from error
+    return yard.configured(model.id).adapter_id(adapter)
+
+
+async def unload_adapter(yard: Yard, name: str, base: str | None) -> None:
+    """Drop an adapter. Answers that use it go on, and later requests for it are refused.
+
+    Args:
+        yard: the models.
+        name: of the adapter, or of the model with it.
+        base: id or alias of the model; None: that of the only model with such an adapter.
+
+    Raises:
+        ModelNotFound: there is no such adapter.
+    """
+    full = name if base is None else f"{yard.configured(base).id}::{name}"
+    model = yard.configured(full)
+    uses = yard.directory.router.adapters_of(full)
+    if len(uses) != 1:
+        raise ModelNotFound(full, [model.adapter_id(adapter) for adapter in model.adapters])
+    left = tuple(adapter for adapter in model.adapters if adapter.name != uses[0].name)
+    await yard.revise(_with_adapters(model.id, left))
+
+
+def apply_scales(yard: Yard, base: str | None, scales: Sequence[tuple[int, float]]) -> None:
+    """Have requests that name no adapter use these, by their numbers with scales; all others have a scale of 0.
+
+    Raises:
+        ModelNotFound, ModelRequired: there is no such model.
+        InvalidRequest: it has no adapter of such a number.
+    """
+    model = yard.configured(base)
+    uses = yard.directory.adapters_of(None, model.id, scales)
+    yard.directory.applied_scales[model.id] = {use.name: use.scale for use in uses if use.scale}
+
+
+def _check_room(yard: Yard, model: Model, path: Path) -> None:
+    """Refuse an adapter of a loaded model that there is no memory for: nothing is unloaded for it."""
+    state = yard.controller.state
+    name = yard.directory.residency_names[model.id]
+    if not state.models[name].is_resident:
+        return
+    try:
+        size_bytes = read_header(path).size_bytes
+    except UnusableModel as unusable:
+        raise InvalidRequest(str(unusable).replace(str(path), path.name), "lora_path") from unusable
+    needed = footprint_of(state.models[name]).with_added(size_bytes)
+    if plan_without_eviction(state, name, needed).fit is not Fit.FITS:
+        raise InsufficientMemory(model.id, needed.total_bytes, state.budget_bytes, ())
+
+
+def _with_adapters(model_id: str, adapters: tuple[Adapter, ...]) -> Callable[[Config], Config]:
+    def change(config: Config) -> Config:
+        models = (
+            model.model_copy(update={"adapters": adapters}) if model.id == model_id else model
+            for model in config.models
+        )
+        return config.model_copy(update={"models": tuple(models)})
+
+    return change

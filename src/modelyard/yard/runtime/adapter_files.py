@@ -1,0 +1,99 @@
+"""The files of a model's adapters, checked against the model."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from modelyard.errors import UnusableModel
+from modelyard.formats.gguf.adapter_checks import check_adapter
+from modelyard.formats.gguf.read import read_header
+from modelyard.hub import POOLED_KINDS
+from modelyard.protocol.adapters import AdapterFile
+from modelyard.system.file_digest import contents_digest, samples_digest
+from modelyard.system.file_stamp import FileStamp, stamps_of
+
+if TYPE_CHECKING:
+    from modelyard.config import Adapter, Model
+    from modelyard.formats.gguf.header import GgufHeader
+    from modelyard.hub import ModelFiles
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterFiles:
+    """The adapters of a model.
+
+    Attributes:
+        files: the adapters.
+        width: rows of the largest matrix that they add to, of which a step has one number for each token.
+    """
+
+    files: tuple[AdapterFile, ...] = ()
+    width: int = 0
+
+    @property
+    def stamps(self) -> tuple[FileStamp, ...]:
+        """The stamps of their files, as they were before they were read."""
+        return tuple(file.stamp for file in self.files if file.stamp is not None)
+
+    def size_bytes(self, batch_tokens: int) -> int:
+        """Return what they take beside the model: their matrices, and what they add to the buffers of a step.
+
+        Args:
+            batch_tokens: limit of tokens in a step.
+        """
+        # What is added to a matrix, before and after it is scaled, as 32-bit floats.
+        return sum(file.size_bytes for file in self.files) + 2 * 4 * self.width * batch_tokens
+
+
+NO_ADAPTERS = AdapterFiles()
+
+
+def find_adapters(model: Model, files: ModelFiles) -> AdapterFiles:
+    """Return the files of a model's adapters.
+
+    They are checked against the headers of the model, as far as these are known. Reads each file in part.
+
+    Raises:
+        UnusableModel: one of them is missing, damaged, or for another model.
+    """
+    if not model.adapters:
+        return NO_ADAPTERS
+    if files.kind in POOLED_KINDS:
+        raise UnusableModel("It generates no text, and adapters work with models that do. Remove its adapters.")
+    base = _headers(files)
+    found, width = [], 0
+    for adapter in model.adapters:
+        try:
+            (stamp,) = stamps_of([adapter.path])
+            header = read_header(adapter.path)
+            if base:
+                check_adapter(adapter.path, header, base)
+            found.append(_file(adapter, header.size_bytes, stamp))
+        except OSError as error:
+            raise _unusable(adapter, f"{adapter.path}: It cannot be read: {error.strerror}.") from error
+        except UnusableModel as unusable:
+            raise _unusable(adapter, str(unusable)) from unusable
+        width = max([width, *(tensor.shape[1] for tensor in header.tensors if len(tensor.shape) > 1)])
+    return AdapterFiles(tuple(found), width)
+
+
+def _headers(files: ModelFiles) -> list[GgufHeader]:
+    """Return the headers of all files of a model; [] where they are yet to be downloaded or converted."""
+    if len(files.paths) == 1:
+        # What is yet to be converted has no tensors of llama.cpp's names.
+        is_known = any(tensor.name == "token_embd.weight" for tensor in files.header.tensors)
+        return [files.header] if is_known else []
+    return [read_header(path) for path in files.paths] if all(path.is_file() for path in files.paths) else []
+
+
+def _file(adapter: Adapter, size_bytes: int, stamp: FileStamp) -> AdapterFile:
+    contents = f"{contents_digest([adapter.path])} {samples_digest([adapter.path])}"
+    digest = hashlib.blake2b(contents.encode(), digest_size=16).hexdigest()
+    return AdapterFile(adapter.name, adapter.path, digest, size_bytes, stamp)
+
+
+def _unusable(adapter: Adapter, why: str) -> UnusableModel:
+    # Clients read this: only the name of the file, and no folder of the server.
+    return UnusableModel(f"Its adapter '{adapter.name}': {why.replace(str(adapter.path), adapter.path.name)}")
