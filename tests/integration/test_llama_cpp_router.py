@@ -29,7 +29,6 @@ def test_the_router_s_events_begin_with_the_status_of_every_model(server: Runnin
     [
         ("DELETE", "/models?model=smollm2", {}),
         ("POST", "/props", {}),
-        ("POST", "/lora-adapters", {}),
         ("POST", "/slots/0?action=save", {}),
         ("POST", "/api/push", {"model": "smollm2"}),
         ("DELETE", "/api/delete", {"model": "smollm2"}),

@@ -18,6 +18,7 @@ from modelyard.api.agent import routes as agent_routes
 from modelyard.api.agent import servers as agent_servers
 from modelyard.api.anthropic import routes as anthropic
 from modelyard.api.errors import rendering
+from modelyard.api.llama_cpp import adapters as llama_cpp_adapters
 from modelyard.api.llama_cpp import completion, embedding, model_events, properties, tokenize
 from modelyard.api.llama_cpp import models as llama_cpp_models
 from modelyard.api.mcp import routes as mcp
@@ -33,7 +34,7 @@ from modelyard.api.middleware.short_paths import ShortPaths
 from modelyard.api.middleware.telemetry import Telemetry
 from modelyard.api.ollama import model_management
 from modelyard.api.ollama import routes as ollama
-from modelyard.api.openai import chat, completions, embeddings, models, unserved
+from modelyard.api.openai import adapters, chat, completions, embeddings, models, unserved
 from modelyard.api.openai.audio import routes as audio
 from modelyard.api.openai.responses import compaction, conversations
 from modelyard.api.openai.responses import routes as responses
@@ -76,6 +77,8 @@ _ROUTERS: Final = (
     tokenize.router,
     embedding.router,
     properties.router,
+    llama_cpp_adapters.router,
+    adapters.router,
     ollama.router,
     ollama.json_router,
     model_management.router,

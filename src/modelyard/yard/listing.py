@@ -183,10 +183,8 @@ class ModelListing:
         )
 
     def _adapters(self, model: Model) -> tuple[AdapterStatus, ...]:
-        sizes = {
-            file.name: file.size_bytes
-            for file in self._factory.known.adapters(self._directory.residency_names[model.id]).files
-        }
+        files = self._factory.known.adapters(self._directory.residency_names[model.id]).files
+        sizes = {file.name: file.size_bytes for file in files}
         applied = self._directory.applied_scales.get(model.id, {})
         return tuple(
             AdapterStatus(

@@ -1,4 +1,4 @@
-"""GET /props, /slots and /lora-adapters of llama.cpp's server. They load no model.
+"""GET /props and /slots of llama.cpp's server. They load no model.
 
 Source: llama.cpp, tools/server/README.md.
 """
@@ -81,14 +81,7 @@ async def slots(http: HttpRequest, model: str | None = None, fail_on_no_slot: st
     return Response(orjson.dumps(found), media_type="application/json")
 
 
-@router.get("/lora-adapters")
-async def adapters() -> Response:
-    """The LoRA adapters, of which there are none."""
-    return Response(b"[]", media_type="application/json")
-
-
 @router.post("/props", include_in_schema=False, response_model=None)
-@router.post("/lora-adapters", include_in_schema=False, response_model=None)
 @router.post("/slots/{slot}", include_in_schema=False, response_model=None)
 @needs("admin", all_models=True)
 async def refuse(http: HttpRequest) -> NoReturn:

@@ -20,7 +20,6 @@ from modelyard.api.openai.schema import (
     WITHOUT_EFFECT,
     GenerationFields,
     choices_of,
-    refuse_unsupported,
 )
 from modelyard.api.serving.bounded_items import Labels
 from modelyard.config.model import Seed
@@ -29,9 +28,6 @@ from modelyard.yard.requests.requests import Request
 
 MAX_PROBABILITIES: Final = 128
 MAX_FILES: Final = 1024
-
-# Unsupported fields -> their values without an effect.
-_HARMLESS: Final[Mapping[str, tuple[Any, ...]]] = {"lora": ([],)}
 
 # Fields that steer how llama.cpp computes or reports an answer, not what is in it -> their values without an effect.
 _NEUTRAL: Final[Mapping[str, tuple[Any, ...]]] = {
@@ -50,7 +46,7 @@ _AnyPrompt = Annotated[
 class NativeFields(GenerationFields, AnswerFormatFields):
     """The fields that /completion and /infill share."""
 
-    known_extras: ClassVar = WITHOUT_EFFECT.union(_HARMLESS, _NEUTRAL)
+    known_extras: ClassVar = WITHOUT_EFFECT.union(_NEUTRAL)
 
     n_predict: TokenLimit | None = Field(
         default=None,
@@ -98,7 +94,6 @@ class NativeFields(GenerationFields, AnswerFormatFields):
         Raises:
             InvalidRequest: a field asks for something that is not supported.
         """
-        refuse_unsupported(self, _HARMLESS)
         requests = []
         for prompt in prompts:
             request = replace(

@@ -47,5 +47,5 @@ def generation_settings(request: Request, defaults: Sampling, *, n_predict: int,
         "stream": is_stream,
         "n_probs": request.logprobs or 0,
         "samplers": list(SAMPLER_ORDER if sampling.samplers is None else sampling.samplers),
-        "lora": [],
+        "lora": [{"id": number, "scale": scale} for number, scale in request.lora or ()],
     }

@@ -15,15 +15,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.agent.agent import Agent
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
-from modelyard.api.openapi.answers_server import RemoteAddress
+from modelyard.api.openapi.answers_server import AdapterObject, RemoteAddress
 from modelyard.api.services import Services
 from modelyard.api.serving.event_stream import EventStream
 from modelyard.api.serving.ignored_fields import report_ignored
+from modelyard.config.adapter import SEPARATOR
 from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.remote.engine import AddressStatus
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.waiting import UnloadMode
-from modelyard.yard.stats.status import STATUS, Eviction, ModelStatus, Plan
+from modelyard.yard.stats.status import STATUS, AdapterStatus, Eviction, ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.yard import Yard
 
@@ -92,9 +93,39 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "restarts": model.restarts or None,
         "last_death": model.last_death,
         "default": model.is_default or None,
+        "adapters": [adapter_fields(adapter) for adapter in model.adapters] or None,
         "remote": [remote_address(address) for address in model.addresses] or None,
         "warnings": list(model.warnings) or None,
         "error": model.reason,
+    }
+    return {key: value for key, value in fields.items() if value is not None}
+
+
+def adapter_fields(adapter: AdapterStatus) -> AdapterObject:
+    """Return an adapter as its model shows it."""
+    described: AdapterObject = {"id": adapter.id, "name": adapter.name, "scale": adapter.scale}
+    if adapter.applied_scale:
+        described["applied_scale"] = adapter.applied_scale
+    if adapter.size_bytes is not None:
+        described["size_bytes"] = adapter.size_bytes
+    return described
+
+
+def adapter_model(model: ModelStatus, adapter: AdapterStatus) -> dict[str, Any]:
+    """Return a model with one of its adapters as a model of its own, with vLLM's and mistral.rs's fields."""
+    fields = {
+        "id": adapter.id,
+        "object": "model",
+        "created": model.created,
+        "owned_by": "local",
+        "status": model.status,
+        "kind": model.kind,
+        "capabilities": capabilities(model),
+        "aliases": [] if adapter.alias is None else [adapter.alias],
+        "context_length": model.context_length,
+        "root": adapter.name,
+        "parent": model.id,
+        "scale": adapter.scale,
     }
     return {key: value for key, value in fields.items() if value is not None}
 
@@ -134,8 +165,25 @@ def listed_model(services: Services, model: ModelStatus) -> dict[str, Any]:
 
 
 def model_list(services: Services) -> dict[str, Any]:
-    """Return all models that the caller may see, in OpenAI's shape."""
-    return {"object": "list", "data": [listed_model(services, model) for model in services.yard.models()]}
+    """Return all models that the caller may see, in OpenAI's shape; behind each those with its adapters."""
+    listed = []
+    for model in services.yard.models():
+        listed += [listed_model(services, model), *(adapter_model(model, adapter) for adapter in model.adapters)]
+    return {"object": "list", "data": listed}
+
+
+def named_model(services: Services, name: str) -> dict[str, Any]:
+    """Return the model ``name``, an id or alias, which may be that of a model with an adapter.
+
+    Raises:
+        ModelNotFound: no model has that name.
+    """
+    model = services.yard.model(name)
+    if name not in (model.id, *model.aliases):
+        for adapter in model.adapters:
+            if name in (adapter.id, adapter.alias) or name.rpartition(SEPARATOR)[2] == adapter.name:
+                return adapter_model(model, adapter)
+    return listed_model(services, model)
 
 
 def known_status(yard: Yard, name: str) -> dict[str, Any]:
@@ -254,9 +302,7 @@ async def watch_models(http: HttpRequest) -> Response:
 @router.get("/v1/models/{model_id:path}")
 async def retrieve_model(model_id: str, http: HttpRequest) -> dict[str, Any]:
     """One model, by id or alias."""
-    services = Services.of(http)
-    model = services.yard.model(model_id)
-    return listed_model(services, model)
+    return named_model(Services.of(http), model_id)
 
 
 @router.post("/v1/models/unload")

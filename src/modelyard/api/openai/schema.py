@@ -22,6 +22,7 @@ from modelyard.api.openai.conversation import (
     ContinueFinalMessage,
     chosen_continuation,
 )
+from modelyard.api.openai.lora_field import MAX_ADAPTERS, LoraScale
 from modelyard.api.openai.reasoning_fields import ReasoningFields
 from modelyard.api.openai.sampling import MAX_STOP_LENGTH, MAX_STOPS, MAX_TOKENS, SamplingFields, Stop, TokenLimit
 from modelyard.api.openai.tools import (
@@ -123,6 +124,10 @@ class GenerationFields(SamplingFields):
     return_progress: bool | None = Field(
         default=None, description="Whether a stream has `prompt_progress` while the prompt is computed."
     )
+    lora: Annotated[list[LoraScale], Field(max_length=MAX_ADAPTERS, fail_fast=True)] | None = Field(
+        default=None,
+        description="The adapters of the model that the answer is computed with, in place of those that `model` names.",
+    )
 
     def without_effect(self) -> Iterator[str]:
         """Yield the fields whose values ask for something that does not happen."""
@@ -180,6 +185,7 @@ class GenerationFields(SamplingFields):
             max_prompt_tokens=self._max_prompt_tokens,
             max_predict_s=limit_ms / 1000 if limit_ms > 0 else None,
             reports_progress=bool(self.return_progress and self.stream),
+            lora=None if self.lora is None else tuple((each.id, each.scale) for each in self.lora),
         )
 
     @property
@@ -241,7 +247,6 @@ _HARMLESS: dict[str, tuple[Any, ...]] = {
     "adapter": (),
     "length_penalty": (1,),
     "logits_processors": ([],),
-    "lora": ([],),
     "truncate_sequence": (False,),
     "use_beam_search": (False,),
 }

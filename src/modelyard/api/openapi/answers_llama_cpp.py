@@ -190,5 +190,15 @@ class Slots(RootModel[list[Slot]]):
     """The answers that a model computes at the same time."""
 
 
-class Adapters(RootModel[list[dict[str, Any]]]):
-    """LoRA adapters: always an empty list."""
+class AdapterEntry(TypedDict):
+    """A LoRA adapter; ``scale`` is that of requests which name no adapter."""
+
+    id: int
+    path: str
+    scale: float
+    task_name: str
+    prompt_prefix: str
+
+
+class Adapters(RootModel[list[AdapterEntry]]):
+    """The LoRA adapters of a model."""

@@ -17,6 +17,16 @@ class RemoteAddress(TypedDict):
     retry_in_seconds: NotRequired[float]
 
 
+class AdapterObject(TypedDict):
+    """A LoRA adapter of a model; ``id`` is that of the model with it."""
+
+    id: str
+    name: str
+    scale: float
+    applied_scale: NotRequired[float]
+    size_bytes: NotRequired[int]
+
+
 class ModelObject(TypedDict):
     """A model; unknown fields are left out."""
 
@@ -52,6 +62,10 @@ class ModelObject(TypedDict):
     last_death: NotRequired[str]
     warnings: NotRequired[list[str]]
     default: NotRequired[bool]
+    adapters: NotRequired[list[AdapterObject]]
+    root: NotRequired[str]
+    parent: NotRequired[str]
+    scale: NotRequired[float]
     remote: NotRequired[list[RemoteAddress]]
     tools_available: NotRequired[bool]
     mcp_tools_count: NotRequired[int]
