@@ -12,9 +12,10 @@ from modelyard.formats.gguf.read import read_header
 from modelyard.protocol.adapters import AdapterFile, AdapterUse
 from modelyard.protocol.events import Failed
 from modelyard.protocol.messages import Resume
+from modelyard.protocol.prompts import Tokens
 from modelyard.protocol.requests import SetAdapters, Stop
 from modelyard.protocol.values import SequenceId
-from support.adapters import write_adapter
+from support.adapters import write_adapter, write_drawn_model
 from support.engine_driver import Driven, engine
 
 PROMPT = "Tell me about the sea and the ships on it."
@@ -118,3 +119,21 @@ def test_a_suspended_answer_goes_on_with_its_adapter(
     adapted.send(Resume(state))
     assert adapted.finished(501).usage.completion_tokens == 40
     assert agree(adapted, 500, 501)
+
+
+@pytest.mark.parametrize("scale", [1.0, 0.4])
+def test_an_adapter_computes_what_weights_do_into_which_it_is_merged(tmp_path: Path, scale: float) -> None:
+    base = write_drawn_model(tmp_path / "base.gguf")
+    adapter = write_adapter(tmp_path / "adapter.gguf", base, strength=0.3, targets=("attn_q", "attn_v", "ffn_down"))
+    merged = write_drawn_model(tmp_path / "merged.gguf", adapter, scale)
+    file = AdapterFile("a", adapter, "aa", read_header(adapter).size_bytes)
+    prompt, said = Tokens((1, 260, 261, 262, 263, 260)), []
+    for path, uses in ((base, ()), (base, (AdapterUse("a", scale),)), (merged, ())):
+        driven = engine(path, adapters=(file,) if path == base else (), context_length=64, max_seqs=1)
+        driven.answer(prompt, max_tokens=1, logprobs=5, adapters=uses)
+        ((first, *_),) = [driven.logprobs[SequenceId(0)]]
+        said.append(dict(first.top))
+        driven.stopped(Stop())
+    alone, adapted_, merged_ = said
+    assert adapted_ == pytest.approx(merged_, abs=1e-3)
+    assert alone != pytest.approx(merged_, abs=1e-1)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from modelyard.formats.gguf.read import read_header
-from support.gguf_writer import F32, STR, Pairs, Tensor, gguf
+from support.gguf_writer import F32, STR, Pairs, Tensor, gguf, model_pairs, model_tensors
 
 TARGETS = ("attn_q", "attn_v", "ffn_down")
 
@@ -44,3 +44,41 @@ def write_adapter(
     numbers = drawn.normal(0.0, (strength / rank**0.5) ** 0.5, size // 4).astype("<f4")
     path.write_bytes(written[: len(written) - size] + numbers.tobytes())
     return path
+
+
+def write_drawn_model(path: Path, merged: Path | None = None, scale: float = 1.0, seed: int = 11) -> Path:
+    """A tiny model with drawn weights in F32, into whose weights the adapter ``merged`` is merged as ``peft`` does it.
+
+    Source: peft, src/peft/tuners/lora/layer.py, get_delta_weight: B A, times alpha / rank.
+    """
+    tensors, drawn = model_tensors(), np.random.default_rng(seed)
+    added = {} if merged is None else _products(merged, scale)
+    written = gguf(model_pairs(), tensors)
+    data = b""
+    for tensor in tensors:
+        rows = drawn.normal(0.0, 0.3, tuple(reversed(tensor.shape))).astype("<f4")
+        weights = np.ones_like(rows) if tensor.name.endswith("_norm.weight") else rows
+        data += (weights + added.get(tensor.name, np.float32(0))).astype("<f4").tobytes()
+    path.write_bytes(written[: len(written) - len(data)] + data)
+    return path
+
+
+def _products(path: Path, scale: float) -> dict[str, np.ndarray]:
+    """What an adapter adds to each tensor: [rows, columns]."""
+    header = read_header(path)
+    raw = path.read_bytes()
+    start = len(raw) - sum(tensor.size_bytes for tensor in header.tensors)
+    numbers = {
+        tensor.name: np.frombuffer(raw, "<f4", tensor.size_bytes // 4, start + tensor.offset).reshape(
+            tensor.shape[::-1]
+        )
+        for tensor in header.tensors
+    }
+    alpha = header.metadata["adapter.lora.alpha"]
+    assert isinstance(alpha, float)
+    added = {}
+    for name, a in numbers.items():
+        if name.endswith(".lora_a"):
+            b = numbers[f"{name.removesuffix('a')}b"]
+            added[name.removesuffix(".lora_a")] = scale * alpha / len(a) * (b @ a)
+    return added
