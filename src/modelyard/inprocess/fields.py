@@ -83,6 +83,7 @@ class ChatFields(TypedDict, total=False):
     truncate_prompt_tokens: int | None
     t_max_predict_ms: int | None
     return_progress: bool | None
+    lora: Sequence[Mapping[str, Any]] | None
     messages: str | Sequence[Any]
     tools: Sequence[Mapping[str, Any] | Callable[..., Any] | FunctionTool] | None
     tool_choice: str | Mapping[str, Any] | Callable[..., Any] | FunctionTool | None
@@ -165,6 +166,7 @@ class CompletionFields(TypedDict, total=False):
     truncate_prompt_tokens: int | None
     t_max_predict_ms: int | None
     return_progress: bool | None
+    lora: Sequence[Mapping[str, Any]] | None
     prompt: str | Sequence[Any]
     suffix: str | None
     echo: bool | None

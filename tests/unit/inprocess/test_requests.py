@@ -149,8 +149,8 @@ def test_an_invalid_chat_is_refused_with_the_field_and_its_value(
 
 
 def test_a_field_of_another_server_is_refused_with_its_own_reason() -> None:
-    with pytest.raises(InvalidRequest, match="'lora' is not supported"):
-        chat("Hi", lora=[1]).checked()
+    with pytest.raises(InvalidRequest, match="'adapter' is not supported"):
+        chat("Hi", adapter="a").checked()
 
 
 def test_a_part_without_effect_is_warned_of() -> None:

@@ -356,7 +356,6 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/props"): Operation("llama.cpp", llama_cpp.ServerProperties, fails=(400, 404)),
         ("get", "/slots"): Operation("llama.cpp", llama_cpp.Slots, fails=(400, 404, 503)),
         ("get", "/lora-adapters"): Operation("llama.cpp", llama_cpp.Adapters, fails=(400, 404)),
-        ("post", "/lora-adapters"): Operation("llama.cpp", llama_cpp.RouterDone, fails=(404,)),
         ("get", "/models/sse"): Operation("llama.cpp", stream=Stream(EVENTS, _ROUTER_EVENTS)),
         ("get", "/models"): Operation("llama.cpp", llama_cpp.RouterModels),
         ("post", "/models"): Operation(
@@ -370,10 +369,16 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
             "llama.cpp", llama_cpp.RouterDone, {"model": "smollm2"}, fails=(404, 503)
         ),
         ("post", "/v1/load_lora_adapter"): Operation(
-            "Models", text="Success: LoRA adapter 'sql' added successfully.", fails=(404, 507)
+            "Models",
+            example={"base_model_name": "smollm2", "lora_name": "sql", "lora_path": "/models/sql.gguf"},
+            text="Success: LoRA adapter 'sql' added successfully.",
+            fails=(404, 507),
         ),
         ("post", "/v1/unload_lora_adapter"): Operation(
-            "Models", text="Success: LoRA adapter 'sql' removed successfully.", fails=(404,)
+            "Models",
+            example={"lora_name": "sql"},
+            text="Success: LoRA adapter 'sql' removed successfully.",
+            fails=(404,),
         ),
         ("get", "/v1/models/history"): Operation("Models", activity.ModelHistoryList, fails=(400,)),
         ("get", "/v1/models/events"): Operation("Models", stream=Stream(EVENTS, _MODEL_EVENTS)),
