@@ -10,7 +10,7 @@ from typing import Final
 
 OTHER_FILES: Final[Mapping[str, str]] = {
     "test_compat_gcp.py": "Google's prediction protocol is not served.",
-    "test_lora.py": "An adapter is used by requests that name it, or after POST /lora-adapters, and not from the start.",
+    "test_lora.py": "An adapter is used by requests that name it, and not from the start by all requests.",
     "test_mcp_servers.py": "llama.cpp's own bridge to MCP servers is not served.",
     "test_proxy.py": "llama.cpp's proxy for its web page is not served.",
     "test_router.py": "Models are named in the configuration, and not fetched or started with a router's presets.",

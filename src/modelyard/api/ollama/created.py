@@ -50,8 +50,8 @@ def creation_of(body: CreateRequest, modelfile: Modelfile | None) -> Creation:
     file = modelfile or Modelfile()
     if body.adapters or file.adapter:
         raise UnsupportedOperation(
-            "ADAPTER: a model is created without adapters. Load it beside its model with POST /v1/load_lora_adapter, or "
-            "name it in [[models.adapters]]; then ask for <model>::<adapter>.",
+            "ADAPTER: a model is created without adapters. Load it beside its model with POST /v1/load_lora_adapter or "
+            "name it in [[models.adapters]], and ask for <model>::<adapter>.",
             "adapters",
         )
     if body.messages or file.messages:
