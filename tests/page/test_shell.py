@@ -95,6 +95,10 @@ async def test_a_phone_scrolls_nothing_sideways(visit: Visiting, server: Steered
 async def test_a_chat_fits_a_phone(visit: Visiting, server: Steered) -> None:
     async with visit(server.url, "chat?model=m", is_phone=True) as shown:
         page = shown.page
+        await page.get_by_role("button", name="Models: m").click()
+        await expect(page.get_by_text("Up to 4 answer side by side.")).to_be_in_viewport(ratio=1)
+        await expect(page.get_by_role("button", name="Only this").first).to_be_in_viewport(ratio=1)
+        await page.keyboard.press("Escape")
         await ask(page, "x" * 300)
         code = "```python\n" + "value = " + "1 + " * 80 + "1\n```\n"
         table = "| a | b | c | d |\n| - | - | - | - |\n" + "| " + " | ".join(["long words of a cell " * 3] * 4) + " |\n"

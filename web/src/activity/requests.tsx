@@ -28,7 +28,7 @@ const words = texts.activity.columns;
 
 const COLUMNS: readonly Column<Activity>[] = [
   { key: "time", title: words.time, cell: ({ arrived_at }) => <span class="nowrap">{clock(arrived_at)}</span> },
-  { key: "model", title: words.model, cell: ({ model }) => <span class="wrap-anywhere">{model}</span> },
+  { key: "model", title: words.model, cell: ({ model }) => <span class="model-cell wrap-anywhere">{model}</span> },
   { key: "key", title: words.key, cell: ({ key }) => key ?? <span class="muted">{texts.activity.noKey}</span> },
   { key: "dialect", title: words.dialect, cell: ({ dialect }) => dialect },
   {
