@@ -202,6 +202,13 @@ COMMANDS: Final = (
         ),
     ),
     Command(
+        "tune",
+        "modelyard.cli.tune:tune",
+        "Show what each quantisation of a model takes and gives here.",
+        FILES,
+        examples=("modelyard tune Qwen/Qwen3-4B", "modelyard tune ./checkpoint --profile quality --json"),
+    ),
+    Command(
         "quantize",
         "modelyard.cli.quantize:quantize",
         "Quantise a model into a file.",

@@ -89,10 +89,20 @@ def estimate_models(config: Config) -> list[ModelEstimate]:
         ConfigError: a budget is of a device that does not exist.
         UnusableModel: files are not available, or cannot be served, or a device does not exist.
     """
-    devices, budgets_of_devices = _devices(config)
-    budgets = {HOST_NAME: memory_budget(config, available_bytes()), **budgets_of_devices}
+    devices, budgets = budgeted_devices(config)
     one_by_one = (config.model_copy(update={"models": (model,)}) for model in config.models if not model.is_remote)
     return [_estimated(ModelSpec(each, each.models[0]), budgets, devices) for each in one_by_one]
+
+
+def budgeted_devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict[str, int]]:
+    """Return the devices of the machine, and the budgets of all pools, that of the host among them.
+
+    Raises:
+        ConfigError: a budget is of a device that does not exist.
+        UnusableModel: devices are needed and cannot be listed, or one does not exist.
+    """
+    devices, budgets_of_devices = _devices(config)
+    return devices, {HOST_NAME: memory_budget(config, available_bytes()), **budgets_of_devices}
 
 
 def _devices(config: Config) -> tuple[tuple[LlamaDevice, ...], dict[str, int]]:
