@@ -192,6 +192,11 @@ def test_every_key_reaches_the_configuration(write):
             presence_penalty = -1
             frequency_penalty = 0.5
             seed = 7
+            [[models.adapters]]
+            name = "sql"
+            path = "sql.gguf"
+            scale = 0.5
+            alias = "gemma-sql"
             [[models]]
             model_id = "smol"
             device = { cpu = true }
@@ -237,7 +242,7 @@ def test_every_key_reaches_the_configuration(write):
 
 def _table(config, path):
     for key in path:
-        config = getattr(config, key)[0] if key in ("models", "keys", "servers") else getattr(config, key)
+        config = getattr(config, key)[0] if key in ("models", "adapters", "keys", "servers") else getattr(config, key)
     return config
 
 

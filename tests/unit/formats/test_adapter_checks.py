@@ -74,7 +74,7 @@ def test_an_adapter_whose_matrices_do_not_fit_is_refused(
         ({"general.architecture": (STR, "gemma3")}, "architecture 'gemma3', but its base model has 'llama'"),
         ({"general.type": (STR, "imatrix")}, "'general.type' is 'imatrix'"),
         ({"adapter.type": (STR, "ia3")}, "only LoRA adapters"),
-        ({"adapter.type": (U32, 1)}, "only LoRA adapters"),
+        ({"adapter.type": (U32, 1)}, "type u32, but must be a text"),
         ({"adapter.lora.alpha": (F64, 16.0)}, "type f64, but must be f32"),
         ({"adapter.lora.alpha": (6, float("nan"))}, "must be a number"),
         ({"adapter.alora.invocation_tokens": array(U32, [1, 2])}, "activated LoRA"),

@@ -39,9 +39,8 @@ def check_adapter_header(header: GgufHeader, pairs: Pairs, fail: Fail) -> None:
     Raises:
         UnusableModel: through ``fail``.
     """
-    kind = header.metadata.get(ADAPTER_TYPE)
-    if kind != "lora":
-        fail(f"'{ADAPTER_TYPE}' is {kind!r}, but only LoRA adapters ('lora') can be read")
+    if (kind := pairs.types.get(ADAPTER_TYPE, gguf.STRING)) != gguf.STRING:
+        fail(f"'{ADAPTER_TYPE}' has the type {gguf.value_type_name(kind)}, but must be a text")
     if ALPHA in pairs.types:
         alpha = header.metadata[ALPHA]
         if pairs.types[ALPHA] != gguf.FLOAT32 or not isinstance(alpha, float):
@@ -73,6 +72,8 @@ def check_adapter(path: Path, header: GgufHeader, base: Iterable[GgufHeader]) ->
 
     if header.role != "adapter":
         raise fail(f"This file is no adapter: 'general.type' is '{header.role}'")
+    if (kind := header.metadata.get(ADAPTER_TYPE)) != "lora":
+        raise fail(f"'{ADAPTER_TYPE}' is {kind!r}, but only LoRA adapters ('lora') can be served")
     weights: dict[str, GgufTensor] = {}
     architecture = ""
     for part in base:
