@@ -82,6 +82,13 @@ COMMANDS: Final = (
         examples=("modelyard from-config models.toml", "modelyard from-config -f models.toml --port 8080"),
     ),
     Command(
+        "deploy",
+        "modelyard.cli.deploy:deploy",
+        "Serve models on the nodes of a Ray cluster.",
+        SERVE,
+        examples=("modelyard deploy models.toml", "modelyard deploy -f models.toml --address auto --host 0.0.0.0"),
+    ),
+    Command(
         "ps",
         "modelyard.cli.client.ps:ps",
         "Show the models that are loaded.",

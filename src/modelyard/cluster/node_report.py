@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import nlargest
-from typing import Final
+from typing import Any, Final
 
 from modelyard.yard.residency.choice import plan_load
 from modelyard.yard.residency.eviction import Fit, room_seconds
@@ -30,6 +30,7 @@ class ModelReport:
         waiting: requests in its queue.
         is_resident: whether it is loaded, or a load of it has begun.
         failure: why it cannot be loaded at present; "" where it can.
+        size_bytes: memory that it takes, or would take; 0: its files were not read.
     """
 
     ready_s: float
@@ -37,6 +38,7 @@ class ModelReport:
     waiting: int = 0
     is_resident: bool = True
     failure: str = ""
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +67,24 @@ class NodeReport:
         """Memory that a load takes without an eviction."""
         return max(0, self.budget_bytes - self.used_bytes)
 
+    def fields(self) -> tuple[Any, ...]:
+        """Return the report as plain values, which any connection carries."""
+        models = {
+            name: (each.ready_s, each.running, each.waiting, each.is_resident, each.failure, each.size_bytes)
+            for name, each in self.models.items()
+        }
+        return (
+            *(self.node, self.slots, self.service_s, self.budget_bytes, self.used_bytes),
+            *(models, self.is_draining),
+        )
+
+    @staticmethod
+    def of_fields(fields: Sequence[Any]) -> NodeReport:
+        """Return the report of what ``fields`` returned."""
+        node, slots, service_s, budget_bytes, used_bytes, models, is_draining = fields
+        reports = {str(name): ModelReport(*each) for name, each in models.items()}
+        return NodeReport(node, slots, service_s, budget_bytes, used_bytes, reports, is_draining)
+
 
 def report_of(
     node: str, state: Residency, now: float, slots: int, service_s: float, *, is_draining: bool = False
@@ -82,7 +102,9 @@ def report_of(
     for name, model in state.models.items():
         if model.load_state in (LoadState.LOADED, LoadState.LOADING):
             left_s = 0.0 if model.load_state is LoadState.LOADED else load_seconds(model) - (now - model.load_began)
-            models[model.policy.name] = ModelReport(max(0.0, left_s), len(model.leases), _waiting(model))
+            models[model.policy.name] = ModelReport(
+                max(0.0, left_s), len(model.leases), _waiting(model), size_bytes=_size(model)
+            )
         elif model.footprint is not None or model.failure is not None:
             unloaded.append(name)
     for name in nlargest(MAX_PLANS, unloaded, key=lambda name: state.models[name].last_used):
@@ -103,7 +125,11 @@ def _planned(state: Residency, name: str, now: float) -> ModelReport:
             failure = failure or "it does not fit the memory"
         else:
             load_s += room_seconds(state, plan)
-    return ModelReport(load_s, 0, _waiting(model), is_resident=False, failure=failure)
+    return ModelReport(load_s, 0, _waiting(model), is_resident=False, failure=failure, size_bytes=_size(model))
+
+
+def _size(model: ModelState) -> int:
+    return 0 if model.footprint is None else model.footprint.total_bytes
 
 
 def _waiting(model: ModelState) -> int:

@@ -137,6 +137,7 @@ class _Draft:
         self._free = {node.name: node.budget_bytes for node in self._nodes.values()}
         self._load = dict.fromkeys(self._nodes, 0.0)
         self._homeless = dict.fromkeys(self._nodes, 0)
+        self._placed = dict.fromkeys(self._nodes, 0)
         self._rules, self._loads_left = rules, max_loads
 
     def wanted(self, model: PlannedModel, present: int) -> int:
@@ -221,12 +222,13 @@ class _Draft:
             return None
         if self._rules.placement == "pack":
             return min(fitting, key=lambda name: (self._free[name], name))
-        return min(fitting, key=lambda name: (self._load[name], -self._free[name], name))
+        return min(fitting, key=lambda name: (self._load[name], self._placed[name], -self._free[name], name))
 
     def _suits(self, model: PlannedModel, name: str) -> bool:
         labels = self._nodes[name].labels
         return all(labels.get(key) == value for key, value in model.labels.items())
 
     def _take(self, model: PlannedModel, name: str, replicas: int) -> None:
+        self._placed[name] += 1
         self._free[name] -= model.size_bytes
         self._load[name] += model.demand / max(1, replicas)

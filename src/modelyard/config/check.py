@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
-from modelyard.config import adapter_rules, device_rules, mcp_rules, remote_rules, rules, weight_rules
+from modelyard.config import adapter_rules, cluster_rules, device_rules, mcp_rules, remote_rules, rules, weight_rules
 from modelyard.config.model import Model, list_apart
 from modelyard.config.problems import MAX_ADVISED, schema_problems
 from modelyard.config.schema import Config
@@ -122,6 +122,8 @@ def rule_problems(
         *remote_rules.keys_of_other_models(models),
         *remote_rules.addresses_with_users(models),
         *remote_rules.remote_drafts(models),
+        *cluster_rules.node_counts(config.cluster),
+        *cluster_rules.models_of_nodes(config.cluster, models),
         *_missing_templates(models.items()),
     ]
 

@@ -23,6 +23,7 @@ from pydantic import (
 from modelyard.config.base import Items as _List
 from modelyard.config.base import Table
 from modelyard.config.base import Text as _Text
+from modelyard.config.cluster import Cluster
 from modelyard.config.counts import TOKENS_EXAMPLES, read_tokens
 from modelyard.config.discover import Discover
 from modelyard.config.hub import TOKEN_SOURCE_WORDING, check_sibling, check_token_source
@@ -210,6 +211,9 @@ class Config(Table):
     hub: Hub = Field(default=Hub(), description="Where models come from that are named by a Hugging Face id.")
     discover: Discover = Field(default=Discover(), description="Where further models are looked for.")
     mcp: Mcp = Field(default=Mcp(), description="The tools that models call while they answer.")
+    cluster: Cluster = Field(
+        default=Cluster(), description="How `modelyard deploy` spreads the models over the nodes of a Ray cluster."
+    )
     models: _List[Model] = Field(default=(), description="The models, one table each.")
 
     def model_post_init(self, context: object, /) -> None:  # noqa: ARG002

@@ -23,11 +23,14 @@ class Forwarding:
         hops: ids of the servers that have passed the request on, with that of this one at the end.
         session: as the client named the conversation; "": it did not.
         request_id: of the HTTP request; "": there is none.
+        wait_s, keep_alive_s: how it waits for its model; see ``WaitOptions``.
     """
 
     hops: tuple[str, ...] = ()
     session: str = ""
     request_id: str = ""
+    wait_s: float | None = None
+    keep_alive_s: float | None = None
 
 
 HERE: Final = Forwarding()

@@ -102,7 +102,7 @@ class RequestSubmitter:
         profile = self._controller.profiles.get(residency_name)
         refuse_plain_excess(request.prompt, None if profile is None else profile.context_length)
         wait, priority = self._wait_options(residency_name, request.wait_options, caller)
-        forwarding = self._forwarding(model, caller)
+        forwarding = self._forwarding(model, caller, wait)
         adapters = self._directory.adapters_of(name, model, request.lora)
 
         def make_message(sequence: SequenceId) -> Submit:
@@ -140,7 +140,7 @@ class RequestSubmitter:
         caller = current_caller()
         residency_name = self._directory.residency_names[model]
         wait, priority = self._wait_options(residency_name, wait, caller)
-        forwarding = self._forwarding(model, caller)
+        forwarding = self._forwarding(model, caller, wait)
 
         def limited(sequence: SequenceId) -> OneShot:
             made = make_message(sequence, priority)
@@ -166,7 +166,7 @@ class RequestSubmitter:
             if not result.is_over:
                 self._controller.abandon(number)
 
-    def _forwarding(self, model: ModelId, caller: Caller) -> Forwarding:
+    def _forwarding(self, model: ModelId, caller: Caller, wait: WaitOptions) -> Forwarding:
         """Return what goes along with a request of ``caller`` to ``model``.
 
         Raises:
@@ -177,7 +177,8 @@ class RequestSubmitter:
         if self._server_id in caller.hops or len(caller.hops) >= MAX_HOPS:
             raise RemoteLoop(model, len(caller.hops))
         request_id = "" if caller.origin is None else caller.origin.request_id
-        return Forwarding((*caller.hops, self._server_id), caller.session, request_id)
+        hops = (*caller.hops, self._server_id)
+        return Forwarding(hops, caller.session, request_id, wait.wait_s, wait.keep_alive_s)
 
     def _wait_options(
         self, residency_name: ResidencyName, asked: WaitOptions, caller: Caller

@@ -40,6 +40,7 @@ from modelyard.yard.runtime.inflight import RunningAnswer
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_spec import ModelSpec
 from modelyard.yard.runtime.placements import may_use_devices, placement_of
+from modelyard.yard.runtime.remote_models import RemoteModels
 from modelyard.yard.runtime.startup import load_what_fits, refuse_unfit
 from modelyard.yard.stats.broadcast import Observer
 from modelyard.yard.stats.recorder import Recorder
@@ -72,6 +73,7 @@ class Yard:
         stores: where files come from; None: as the configuration says.
         auto_host: where engines run whose models have no record of deaths, unless the configuration says.
         devices: watches the memory of devices; None: of those of this machine, for real engines.
+        remotes: makes the engines of models that other servers have; None: those that ask over HTTP.
     """
 
     def __init__(
@@ -82,9 +84,10 @@ class Yard:
         stores: Stores | None = None,
         auto_host: Host = "thread",
         devices: DeviceWatch | None = None,
+        remotes: RemoteModels | None = None,
     ) -> None:
         self.directory = ModelDirectory(config)
-        self.factory = EngineFactory(make_engine, stores or stores_of(config), auto_host)
+        self.factory = EngineFactory(make_engine, stores or stores_of(config), auto_host, remotes=remotes)
         # Memory of the machine before any model is loaded.
         self.available_bytes = 0
         # Scripted engines are on no device.

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from modelyard.cluster.node_report import MAX_PLANS, MIN_SERVICE_S, ModelReport, mean_service_s, report_of
+from modelyard.cluster.node_report import MAX_PLANS, MIN_SERVICE_S, ModelReport, NodeReport, mean_service_s, report_of
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
@@ -30,14 +30,18 @@ def model(load_state: LoadState, weights: int = 30, **fields: Any) -> ModelState
 def test_a_loaded_model_is_ready_and_says_what_it_does() -> None:
     state = residency(a=model(LoadState.LOADED, leases={RequestId(1): 0, RequestId(2): 0}))
     report = report_of("n", state, NOW, 32, 2.0)
-    assert report.models == {"a": ModelReport(0.0, running=2)}
+    assert report.models == {"a": ModelReport(0.0, running=2, size_bytes=40)}
     assert (report.budget_bytes, report.free_bytes) == (100, 60)
+    assert NodeReport.of_fields(report.fields()) == report
 
 
 def test_of_a_load_that_runs_the_rest_is_reported() -> None:
     state = residency(a=model(LoadState.LOADING, load_began=NOW - 3), b=model(LoadState.LOADING, load_began=NOW - 9))
     models = report_of("n", state, NOW, 32, 2.0).models
-    assert (models["a"], models["b"]) == (ModelReport(pytest.approx(1.0)), ModelReport(0.0))
+    assert (models["a"], models["b"]) == (
+        ModelReport(pytest.approx(1.0), size_bytes=40),
+        ModelReport(0.0, size_bytes=40),
+    )
 
 
 def test_a_load_costs_what_has_to_go_for_it() -> None:

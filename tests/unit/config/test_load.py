@@ -206,6 +206,15 @@ def test_every_key_reaches_the_configuration(write):
             [discover]
             stores = ["ollama"]
             folders = ["models"]
+            [cluster]
+            min_nodes = 2
+            max_nodes = 3
+            target_queue = 2
+            placement = "pack"
+            replicas = { smol = 2 }
+            labels = { smol = { zone = "b" } }
+            loads_per_hour = 10
+            drain_seconds = "1m"
         """)
     )
     unset = {

@@ -200,7 +200,7 @@ def test_a_key_in_the_wrong_table_says_where_it_belongs(table, key, value, messa
             None,
             "globl",
             "unknown table [globl]. Known here: command, default_model_id, server, runtime, memory, hub, discover, "
-            "mcp, models.",
+            "mcp, cluster, models.",
         ),
         ("models", "devices", "[[models]] 1 ('smol'): unknown table [models.devices]. Did you mean 'device'?"),
     ],

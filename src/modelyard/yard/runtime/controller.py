@@ -8,6 +8,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Sequence
+from dataclasses import replace
 from functools import partial
 
 from modelyard.errors import ModelyardError, QueueFull
@@ -25,8 +26,10 @@ from modelyard.protocol.events import (
     ParkedWeightsLost,
     Stopped,
 )
+from modelyard.protocol.messages import Request, Resume
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.requests import Embed, Rank, RefuseGrowth, Resize, SetAdapters, SetShare, Stop, Submit, Tokenize
+from modelyard.protocol.suspended import SuspendedSequence
 from modelyard.protocol.values import EngineStats, SequenceId
 from modelyard.system.owner_shares import may_take
 from modelyard.yard import residency
@@ -149,6 +152,32 @@ class LifecycleController:
         pending = PendingResult(self.state.models[model].policy.name)
         return self._enqueue(model, make_message, pending, wait_options, owner), pending
 
+    def relay(
+        self,
+        model: str,
+        message: Request,
+        result: TokenStream | PendingResult,
+        wait_options: WaitOptions | None = None,
+    ) -> RequestId:
+        """Queue a request that another yard has taken, or begun: ``result`` gets its events. Return its number.
+
+        Args:
+            model: its name in the residency.
+            message: the request, with the number that it has there.
+            result: what its events are put into.
+            wait_options: how it waits for its model.
+        """
+        goes_on = message.state if isinstance(message, Resume) else None
+        request = message.state.request if isinstance(message, Resume) else message
+        return self._enqueue(
+            model,
+            lambda sequence: replace(request, sequence=sequence),
+            result,
+            wait_options,
+            None,
+            goes_on=goes_on,
+        )
+
     def _enqueue(
         self,
         model: str,
@@ -159,12 +188,16 @@ class LifecycleController:
         *,
         leaves_hold: bool = False,
         continues: RequestId | None = None,
+        goes_on: SuspendedSequence | None = None,
     ) -> RequestId:
         request = self._next_request()
         wait = wait_options or WaitOptions()
         message = make_message(SequenceId(request))
         own, total = self._inflight.held_by(model, owner)
-        self._inflight.add(request, model, message, result, owner, leaves_hold=leaves_hold)
+        if goes_on is not None:
+            assert isinstance(message, Submit), "only texts are suspended"
+            goes_on = replace(goes_on, request=message)
+        self._inflight.add(request, model, message, result, owner, leaves_hold=leaves_hold, suspended=goes_on)
         if (
             owner is not None
             and continues is None
@@ -185,7 +218,7 @@ class LifecycleController:
                 wait.keep_alive_s,
                 content,
                 continues,
-                0 if is_loaded else cells_needed(message),
+                0 if is_loaded else cells_needed(message, goes_on),
             )
         )
         return request

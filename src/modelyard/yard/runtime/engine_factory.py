@@ -70,6 +70,7 @@ class EngineFactory:
         stores: where files come from and where converted ones go.
         auto_host: as in ``Yard``.
         dry_loads: asks llama.cpp what models will take; None: the real one, for real engines.
+        remotes: makes the engines of models that other servers have; None: those that ask over HTTP.
 
     Attributes:
         specs: the models that are known.
@@ -89,10 +90,11 @@ class EngineFactory:
         stores: Stores | None = None,
         auto_host: Host = "thread",
         dry_loads: DryLoads | None = None,
+        remotes: RemoteModels | None = None,
     ) -> None:
         self.specs: dict[str, ModelSpec] = {}
         self.files = ModelFileProvider(stores or Stores())
-        self.remotes = RemoteModels()
+        self.remotes = remotes or RemoteModels()
         self.budget_bytes = 0
         self.device_budgets: Mapping[str, int] = {}
         self.devices: tuple[LlamaDevice, ...] = ()

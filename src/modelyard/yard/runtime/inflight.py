@@ -142,10 +142,13 @@ class InflightRequests:
         owner: Hashable = None,
         *,
         leaves_hold: bool = False,
+        suspended: SuspendedSequence | None = None,
     ) -> None:
-        """Add a request that has arrived, and waits for a lease."""
+        """Add a request that has arrived, and waits for a lease; with ``suspended`` it goes on from there."""
         result.times.arrived = time.monotonic()
-        self.open[request] = InflightRequest(model, submit, result, owner=owner, leaves_hold=leaves_hold)
+        self.open[request] = InflightRequest(
+            model, submit, result, suspended=suspended, owner=owner, leaves_hold=leaves_hold
+        )
         self._held[model][owner] += 1
         self._log.begin(request, _KINDS[type(submit)], result)
 

@@ -1,0 +1,51 @@
+"""``modelyard deploy``: serves the models of a TOML file on a Ray cluster."""
+
+from __future__ import annotations
+
+import tomllib
+from typing import Annotated
+
+import typer
+
+from modelyard.cli.model_names import config_path
+from modelyard.cli.options import ConfigArgument, ConfigOption
+
+
+def deploy(
+    file: ConfigArgument = None,
+    config: ConfigOption = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            "--address",
+            metavar="ADDRESS",
+            help="The Ray cluster: `auto` for the one of this machine, or `ray://host:10001`. [dim]\\[default: a new "
+            "one on this machine, until Ctrl-C][/]",
+        ),
+    ] = None,
+    host: Annotated[
+        str, typer.Option("--host", metavar="ADDRESS", help="Address that Ray Serve listens on, on the head.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", help="Port that Ray Serve listens on.")] = 8000,
+) -> None:
+    """Serve the models of a TOML file on the nodes of a Ray cluster, behind one address.
+
+    Its table ``cluster`` says how many nodes there are, and how models are spread. Deployed again, a changed file is
+    taken over without a failed request.
+    """
+    path = config_path(file, config, command="deploy")
+    from modelyard.config import load_config
+    from modelyard.errors import MissingExtra
+
+    # For its mistakes, with their positions.
+    load_config(path)
+    try:
+        from modelyard.cluster.application import deploy as deploy_application
+        from modelyard.cluster.application import settings_of, wait_for_interrupt
+    except ImportError as missing:
+        raise MissingExtra("modelyard deploy", "ray[serve]", "ray") from missing
+    settings = settings_of(tomllib.loads(path.read_text("utf-8")), path.name, path.parent.absolute())
+    url = deploy_application(settings, address, host, port)
+    typer.echo(f"Serving at {url}")
+    if address is None:
+        wait_for_interrupt()

@@ -1,0 +1,303 @@
+"""The nodes as a front has them: connections, what they report, and where each request is.
+
+A request that a node refuses goes on to the next one. One whose node is lost goes on at another, from the tokens that
+have arrived, as after the death of an engine (``engine/hosts/records.py``): no text is repeated, and none is missing.
+
+Hot path: ``_on_events`` runs once a step of an engine, and its loop once a token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from modelyard.cluster.node_report import NodeReport
+from modelyard.cluster.routing import RoutingTable
+from modelyard.cluster.wire import Wire, WireClosed, connect
+from modelyard.engine.hosts.codec import ForeignValue
+from modelyard.engine.hosts.records import RequestRecords
+from modelyard.errors import EngineError, InvalidRequest, ModelyardError, RemoteUnavailable
+from modelyard.protocol.events import Accepted, Cancelled, Ending, Event, Failed, Publish, Suspended, Token
+from modelyard.protocol.messages import Request, Resume
+from modelyard.protocol.requests import Tokenize
+from modelyard.protocol.values import SequenceId
+from modelyard.remote.bodies import conversation_key
+
+logger = logging.getLogger(__name__)
+
+MAX_MOVES: Final = 3
+"""Nodes that a request may lose before it fails: it may be what they die of."""
+
+RETRY_S: Final = 1
+"""Seconds after which a client may try again where no node takes its request."""
+
+REFUSALS: Final = frozenset(
+    {
+        *("queue_full", "model_loading", "insufficient_memory", "model_load_failed", "shutting_down", "model_unloaded"),
+        *("model_not_found", "model_file_changed", "out_of_memory"),
+    }
+)
+"""Codes of errors that another node may not have."""
+
+
+@dataclass(slots=True)
+class _Sent:
+    """A request that is not over.
+
+    Attributes:
+        model: id of its model.
+        message: what a node was sent, or will be.
+        key: of its conversation.
+        publish: takes its events.
+        records: what it needs to go on elsewhere.
+        node: the node that has it; "" while it is between two.
+        identity: names the weights and settings of the engine there.
+        is_accepted: whether a node has accepted it, so that the client may have a part of the answer.
+        has_begun: whether its present node has begun with it.
+        is_cancelled: whether it was cancelled here.
+        moves: nodes that it has lost.
+        tried: nodes that have refused it.
+    """
+
+    model: str
+    message: Request
+    key: str
+    publish: Publish
+    records: RequestRecords = field(default_factory=RequestRecords)
+    node: str = ""
+    identity: str = ""
+    is_accepted: bool = False
+    has_begun: bool = False
+    is_cancelled: bool = False
+    moves: int = 0
+    tried: set[str] = field(default_factory=set)
+
+
+class FrontNodes:
+    """The nodes that a front reaches. Use it on one event loop.
+
+    Args:
+        secret: shown to nodes.
+    """
+
+    def __init__(self, secret: str) -> None:
+        self.table = RoutingTable()
+        self._secret = secret
+        self._wires: dict[str, Wire] = {}
+        self._links: dict[str, asyncio.Task[None]] = {}
+        self._sent: dict[SequenceId, _Sent] = {}
+        self._asked: dict[int, tuple[str, asyncio.Future[str]]] = {}
+        self._asks = 0
+        self._changed = asyncio.Event()
+
+    # Nodes
+
+    def follow(self, addresses: Mapping[str, tuple[str, int]]) -> None:
+        """Connect to the nodes of ``addresses`` that are not connected. Others stay as long as they answer."""
+        for name, (host, port) in addresses.items():
+            if name not in self._links:
+                task = self._links[name] = asyncio.create_task(self._link(name, host, port), name=f"node {name}")
+                task.add_done_callback(lambda _, name=name: self._links.pop(name, None))  # type: ignore[misc]
+
+    async def until_connected(self, count: int, timeout_s: float) -> bool:
+        """Wait until so many nodes have reported; return whether they have."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while len(self.table.nodes) < count:
+                    self._changed.clear()
+                    await self._changed.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    @property
+    def reports(self) -> list[NodeReport]:
+        """The last report of each connected node."""
+        return [report for name in self.table.nodes if (report := self.table.report(name)) is not None]
+
+    async def close(self) -> None:
+        """Close all connections. Requests that are not over end with an error."""
+        tasks = list(self._links.values())
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+
+    async def ask(self, node: str, what: str, model: str) -> str:
+        """Have a node do something with a model, and return what it answers.
+
+        Raises:
+            RemoteUnavailable: there is no such node, or it is lost meanwhile.
+            ModelyardError: as the node's yard raises it.
+        """
+        wire = self._wires.get(node)
+        if wire is None:
+            known = ", ".join(sorted(self._wires)) or "none"
+            raise RemoteUnavailable(model, f"no node '{node}' is connected; connected: {known}", RETRY_S)
+        self._asks += 1
+        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._asked[self._asks] = node, answer
+        try:
+            wire.send(("ask", self._asks, what, model))
+            return await answer
+        finally:
+            self._asked.pop(self._asks, None)
+
+    async def _link(self, name: str, host: str, port: int) -> None:
+        """Keep a connection to a node until it ends."""
+        try:
+            wire = await connect(host, port, self._secret)
+        except WireClosed as unreachable:
+            logger.warning("The node %s does not answer: %s", name, unreachable)
+            return
+        self._wires[name] = wire
+        try:
+            while True:
+                self._receive(name, await wire.receive())
+        except WireClosed as closed:
+            logger.warning("The node %s is lost: %s", name, closed)
+        finally:
+            del self._wires[name]
+            self.table.remove(name)
+            self._lose(name)
+            await wire.close()
+
+    def _receive(self, node: str, message: Any) -> None:
+        match message:
+            case ("events", list(events), dict(identities)):
+                self._on_events(node, events, identities)
+            case ("report", tuple(fields)):
+                report = NodeReport.of_fields(fields)
+                is_new = node not in self.table.nodes
+                self.table.update(report)
+                if is_new:
+                    logger.info("The node %s has joined", node)
+                    self._changed.set()
+            case ("answer", int(number), error, value):
+                asked = self._asked.get(number)
+                if asked is None or asked[1].done():
+                    return
+                if isinstance(error, ModelyardError):
+                    asked[1].set_exception(error)
+                else:
+                    asked[1].set_result(value)
+
+    # Requests
+
+    def begin(self, model: str, message: Request, publish: Publish) -> None:
+        """Send a request to the node that suits it best."""
+        key = ""
+        if not isinstance(message, Tokenize | Resume):
+            key = conversation_key(message, message.forwarding.session)
+        sent = self._sent[message.sequence] = _Sent(model, message, key, publish)
+        sent.records.add(message)
+        try:
+            is_sent = self._send(sent)
+        except ForeignValue as unsendable:
+            self._end(sent, InvalidRequest(f"The request cannot be sent to a node: {unsendable}."))
+            return
+        if not is_sent:
+            self._end(sent, RemoteUnavailable(model, "no node of the cluster is connected", RETRY_S))
+
+    def cancel(self, sequence: SequenceId) -> None:
+        """End a request. Unknown ones are ignored."""
+        if (sent := self._sent.get(sequence)) is not None:
+            sent.is_cancelled = True
+            self._wires[sent.node].send(("cancel", sequence))
+
+    def is_accepted(self, sequence: SequenceId) -> bool:
+        """Whether a node has accepted a request."""
+        sent = self._sent.get(sequence)
+        return sent is not None and sent.is_accepted
+
+    def take_back(self, sequence: SequenceId) -> None:
+        """End a request without an event that says so."""
+        self.cancel(sequence)
+        self._sent.pop(sequence, None)
+
+    def _send(self, sent: _Sent) -> bool:
+        """Send a request to the best node that has not refused it; return whether there is one."""
+        choice = self.table.choose(sent.model, sent.key, time.monotonic(), sent.tried)
+        if choice is None:
+            return False
+        sent.node, sent.has_begun = choice.node, False
+        self.table.note_sent(choice.node, sent.model, sent.key)
+        message = sent.message
+        request = message.state.request if isinstance(message, Resume) else message
+        wait_s = keep_alive_s = None
+        if not isinstance(request, Tokenize):
+            wait_s, keep_alive_s = request.forwarding.wait_s, request.forwarding.keep_alive_s
+        self._wires[choice.node].send(("request", sent.model, message, wait_s, keep_alive_s))
+        return True
+
+    def _on_events(self, node: str, events: Sequence[Event], identities: Mapping[int, str]) -> None:
+        batches: dict[int, tuple[Publish, list[Event]]] = {}
+        for event in events:
+            sent = self._sent.get(event.sequence)  # type: ignore[union-attr]
+            if sent is None or sent.node != node:
+                continue
+            if isinstance(event, Token):
+                sent.has_begun = True
+            elif isinstance(event, Accepted):
+                sent.is_accepted = sent.has_begun = True
+                sent.identity = identities.get(event.sequence, "")
+            elif isinstance(event, Ending):
+                if self._goes_on(sent, event):
+                    continue
+                del self._sent[event.sequence]
+            sent.records.update((event,))
+            batches.setdefault(id(sent.publish), (sent.publish, []))[1].append(event)
+        for publish, batch in batches.values():
+            publish(batch)
+
+    def _goes_on(self, sent: _Sent, event: Ending) -> bool:
+        """Whether a request goes on at another node although its own has ended it."""
+        if sent.is_cancelled:
+            return False
+        if isinstance(event, Failed) and event.error.code in REFUSALS and not sent.has_begun:
+            seconds = getattr(event.error, "retry_after_s", None)
+            self.table.note_refused(sent.node, sent.model, time.monotonic(), seconds)
+            logger.info("%s refuses a request for %s: %s", sent.node, sent.model, event.error)
+            sent.tried.add(sent.node)
+            return self._send(sent)
+        # A node that is about to leave ends what it still has.
+        is_leaving = isinstance(event, Cancelled) or (isinstance(event, Failed) and event.error.code == "shutting_down")
+        return is_leaving and self._move(sent)
+
+    def _move(self, sent: _Sent) -> bool:
+        """Send a request whose node is lost to another one, to go on there; return whether there is one."""
+        sent.moves += 1
+        if sent.moves > MAX_MOVES:
+            return False
+        last = sent.records.drain(sent.identity)[0]
+        if isinstance(last, Suspended):
+            sent.message = Resume(last.state)
+        sent.records.add(sent.message)
+        sent.tried.add(sent.node)
+        lost, sent.node = sent.node, ""
+        if not self._send(sent):
+            return False
+        logger.info("A request for %s goes on at %s, after %s", sent.model, sent.node, lost)
+        return True
+
+    def _lose(self, node: str) -> None:
+        """Have what a lost node had go on elsewhere."""
+        for sent in [sent for sent in self._sent.values() if sent.node == node]:
+            if sent.is_cancelled:
+                del self._sent[sent.message.sequence]
+                sent.publish([Cancelled(sent.message.sequence)])
+            elif not self._move(sent):
+                self._end(sent, EngineError(sent.model, f"its node {node} is lost, and no other one takes it"))
+        for asked, answer in self._asked.values():
+            if asked == node and not answer.done():
+                answer.set_exception(RemoteUnavailable(node, "the node is lost", RETRY_S))
+
+    def _end(self, sent: _Sent, error: ModelyardError) -> None:
+        del self._sent[sent.message.sequence]
+        # In a later turn of the event loop, as an engine's thread would: the caller may be in the middle of a change.
+        failed = Failed(sent.message.sequence, error)
+        asyncio.get_running_loop().call_soon(sent.publish, [failed])

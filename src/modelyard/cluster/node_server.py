@@ -1,0 +1,267 @@
+"""A node: a yard that answers the requests of fronts, and reports to them what it has and does.
+
+What a front sends and receives are tuples whose first item names them:
+
+    front to node   ("request", model, message, wait_s, keep_alive_s)   ("cancel", sequence)
+                    ("ask", number, what, model)
+    node to front   ("report", fields)   ("events", events, identities)   ("answer", number, error or None, value)
+
+Events are sent together once a turn of the event loop, so that a step of an engine is one frame.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+from modelyard.cluster.node_report import NodeReport, mean_service_s, report_of
+from modelyard.cluster.relays import RelayedResult, RelayedStream
+from modelyard.cluster.wire import GREETING_S, Wire, WireClosed, accept
+from modelyard.errors import InvalidRequest, ModelNotFound, ModelyardError, ShuttingDown
+from modelyard.protocol.events import Accepted, Ending, Failed, SequenceEvent, Token
+from modelyard.protocol.messages import Resume
+from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
+from modelyard.protocol.values import SequenceId
+from modelyard.yard.requests.model_names import ModelId, ResidencyName
+from modelyard.yard.requests.requests import WaitOptions
+from modelyard.yard.residency.waiting import RequestId, UnloadMode
+from modelyard.yard.yard import Yard
+
+logger = logging.getLogger(__name__)
+
+REPORT_S: Final = 0.5
+"""Seconds between two reports."""
+
+
+class NodeServer:
+    """Serves the models of a yard to fronts. Use it on the yard's event loop.
+
+    Args:
+        yard: the models; started.
+        name: the node's name in the cluster.
+        secret: what fronts must know.
+
+    Attributes:
+        is_draining: whether it takes no further requests.
+        service_s: seconds that answers took lately.
+        request_ended: set when a request is over.
+    """
+
+    def __init__(self, yard: Yard, name: str, secret: str) -> None:
+        self.yard, self.name, self._secret = yard, name, secret
+        self._fronts: set[_Front] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._server: asyncio.Server | None = None
+        self.is_draining = False
+        self.service_s = 1.0
+        self.request_ended = asyncio.Event()
+
+    async def start(self, host: str) -> int:
+        """Listen on a free port of ``host``, and return it."""
+        self._server = await asyncio.start_server(self._on_connection, host, 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def report(self) -> NodeReport:
+        """Return what the node reports now."""
+        return report_of(
+            self.name,
+            self.yard.controller.state,
+            time.monotonic(),
+            self.yard.config.runtime.max_seqs,
+            self.service_s,
+            is_draining=self.is_draining,
+        )
+
+    @property
+    def open_requests(self) -> int:
+        """Number of requests that are not over."""
+        return sum(len(front.open) for front in self._fronts)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Take no further requests, and return when those that run are over, at the latest after ``timeout_s``."""
+        self.is_draining = True
+        for front in list(self._fronts):
+            front.report()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._until_idle()
+
+    async def _until_idle(self) -> None:
+        while self.open_requests:
+            self.request_ended.clear()
+            await self.request_ended.wait()
+
+    async def close(self) -> None:
+        """End all connections: what still runs goes on elsewhere, from what its front has received."""
+        if self._server is not None:
+            self._server.close()
+        for front in list(self._fronts):
+            await front.close()
+        # Not cancelled: asyncio logs the tasks of connections that are.
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=2 * GREETING_S)
+
+    async def _on_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            wire = await accept(reader, writer, self._secret)
+        except WireClosed as refused:
+            logger.warning("A connection was refused: %s", refused)
+            return
+        else:
+            await self._serve(wire)
+        finally:
+            self._tasks.discard(task)
+
+    async def _serve(self, wire: Wire) -> None:
+        front = _Front(self, wire)
+        self._fronts.add(front)
+        reporting = asyncio.create_task(front.keep_reporting(), name="report to a front")
+        try:
+            while True:
+                front.receive(await wire.receive())
+        except WireClosed:
+            pass
+        finally:
+            reporting.cancel()
+            front.abandon()
+            self._fronts.discard(front)
+            self.request_ended.set()
+            await wire.close()
+
+
+@dataclass(slots=True)
+class _Open:
+    """A request that is not over: its model's name in the residency, when it began, and its number here."""
+
+    model: ResidencyName
+    began: float
+    request: RequestId
+
+
+class _Front:
+    """One front that is connected.
+
+    Attributes:
+        open: its requests that are not over, by their numbers there.
+    """
+
+    def __init__(self, node: NodeServer, wire: Wire) -> None:
+        self.open: dict[SequenceId, _Open] = {}
+        self._node, self._wire = node, wire
+        self._controller = node.yard.controller
+        # Those that are not sent yet.
+        self._events: list[SequenceEvent] = []
+        self._asks: set[asyncio.Task[None]] = set()
+
+    def receive(self, message: Any) -> None:
+        """Take a message."""
+        match message:
+            case ("request", str(model), request, wait_s, keep_alive_s):
+                self._begin(model, request, wait_s, keep_alive_s)
+            case ("cancel", sequence):
+                if (known := self.open.get(sequence)) is not None:
+                    self._controller.abandon(known.request)
+            case ("ask", int(number), str(what), str(model)):
+                task = asyncio.create_task(self._answer(number, what, model))
+                self._asks.add(task)
+                task.add_done_callback(self._asks.discard)
+            case _:
+                logger.warning("A front sent an unknown message")
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._wire.close()
+
+    def abandon(self) -> None:
+        """End what the front has asked for: it is gone."""
+        for known in list(self.open.values()):
+            self._controller.abandon(known.request)
+        for task in self._asks:
+            task.cancel()
+
+    async def keep_reporting(self) -> None:
+        """Send a report at intervals."""
+        while True:
+            self.report()
+            await asyncio.sleep(REPORT_S)
+
+    def report(self) -> None:
+        """Send a report."""
+        self._wire.send(("report", self._node.report().fields()))
+
+    def _begin(
+        self,
+        model: str,
+        message: Submit | Embed | Rank | Tokenize | Resume,
+        wait_s: float | None,
+        keep_alive_s: float | None,
+    ) -> None:
+        sequence = message.sequence
+        name = self._node.yard.directory.residency_names.get(ModelId(model))
+        if self._node.is_draining or name is None:
+            error: ModelyardError = ShuttingDown() if name is not None else ModelNotFound(model, known=())
+            self._forward(Failed(sequence, error))
+            return
+        result: RelayedStream | RelayedResult
+        if isinstance(message, Submit | Resume):
+            is_resumed = isinstance(message, Resume)
+            result = RelayedStream(ModelId(model), sequence, self._forward, is_resumed=is_resumed)
+        else:
+            result = RelayedResult(ModelId(model), sequence, self._forward)
+        # Before it is submitted, because a refusal comes at once.
+        opened = self.open[sequence] = _Open(name, time.monotonic(), RequestId(0))
+        request = message.state.request if isinstance(message, Resume) else message
+        priority = 0 if isinstance(request, Tokenize) else request.priority
+        wait = WaitOptions(priority, wait_s, keep_alive_s)
+        opened.request = self._controller.relay(name, message, result, wait)
+
+    def _forward(self, event: SequenceEvent) -> None:
+        if not self._events:
+            asyncio.get_running_loop().call_soon(self._send_events)
+        self._events.append(event)
+
+    def _send_events(self) -> None:
+        events, self._events = self._events, []
+        identities: dict[int, str] = {}
+        for event in events:
+            # Nearly all events are tokens.
+            if isinstance(event, Token):
+                continue
+            if isinstance(event, Accepted):
+                identities[event.sequence] = self._identity(event.sequence)
+            elif isinstance(event, Ending):
+                self._end(event.sequence)
+        self._wire.send(("events", events, identities))
+
+    def _identity(self, sequence: SequenceId) -> str:
+        """Return what names the weights and settings of the engine that has a request."""
+        known = self.open.get(sequence)
+        profile = None if known is None else self._controller.profiles.get(known.model)
+        return "" if profile is None else profile.identity
+
+    def _end(self, sequence: SequenceId) -> None:
+        if (known := self.open.pop(sequence, None)) is not None:
+            self._node.request_ended.set()
+            self._node.service_s = mean_service_s(self._node.service_s, [time.monotonic() - known.began])
+
+    async def _answer(self, number: int, what: str, model: str) -> None:
+        yard, value, error = self._node.yard, "", None
+        try:
+            match what.split():
+                case ["unload", mode]:
+                    value = (await yard.unload(model, UnloadMode(mode))).status
+                case ["reload"]:
+                    value = (await yard.reload(model)).status
+                case _:
+                    raise InvalidRequest(f"A node cannot {what} a model.")
+        except ModelyardError as failed:
+            error = failed
+        self._wire.send(("answer", number, error, value))
+        self.report()
