@@ -13,7 +13,7 @@ import platform
 from dataclasses import dataclass
 from typing import Final
 
-from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES
+from modelyard.engine.settings import KEPT_EMBEDDINGS_BYTES, micro_batch
 from modelyard.hub import ModelFiles
 from modelyard.system.cores import compute_cores
 from modelyard.system.file_stamp import FileStamp
@@ -101,7 +101,8 @@ def predict(files: ModelFiles, context: ContextSettings, processor: str = platfo
 def context_parts(files: ModelFiles, context: ContextSettings) -> ContextBytes:
     """Return the memory that a context of the model in ``files`` takes."""
     header, kv_type = files.header, context.kv_type
-    running, sequences, tokens = context.running, context.sequences, context.batch_tokens
+    running, sequences = context.running, context.sequences
+    tokens = micro_batch(context.batch_tokens, context.flash_attn, has_projector=bool(files.projector_bytes))
     threads = compute_cores() if context.threads is None else context.threads
     cells = context_cells(header, context.context_length)
     # A draft model, and an engine without prefixes, keep all cells of all layers.
@@ -125,7 +126,7 @@ def context_parts(files: ModelFiles, context: ContextSettings) -> ContextBytes:
         + output_bytes(header, sequences)
         + sampler_bytes(header, running)
         + graph_bytes(header, tokens)
-        + work_bytes(header, tokens, threads)
+        + work_bytes(header, tokens, threads, cells if context.flash_attn is False else 0)
         + cell_bytes(header, cells)
         + (KEPT_EMBEDDINGS_BYTES if files.projector_bytes else 0),
     )

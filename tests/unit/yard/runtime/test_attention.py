@@ -13,6 +13,7 @@ from modelyard.engine.settings import micro_batch
 from modelyard.formats.gguf.read import read_header
 from modelyard.hub import ModelFiles
 from modelyard.yard.runtime import attention
+from modelyard.yard.runtime.model_spec import footprint_of
 from support.gguf_writer import tiny_model, write
 
 
@@ -63,3 +64,13 @@ def test_scores_are_computed_for_few_tokens_at_once() -> None:
     assert micro_batch(64, False, has_projector=False) == 64
     assert micro_batch(512, False, has_projector=True) == 512
     assert micro_batch(512, None, has_projector=False) == 512
+
+
+def test_what_is_predicted_has_the_scores_of_as_many_tokens_as_are_computed_at_once(narrow: ModelFiles) -> None:
+    def context_bytes(batch_tokens: int, **runtime: Any) -> int:
+        model = {"model_id": "org/tiny", "device": {"cpu": True, "max_seq_len": 4096}}
+        config = validate_config({"models": [model], "runtime": {"batch_tokens": batch_tokens, **runtime}})
+        return footprint_of(config, config.models[0], with_head_of(narrow, 64)).context_bytes
+
+    assert context_bytes(512) == context_bytes(128)
+    assert context_bytes(512, flash_attn=True) > context_bytes(128, flash_attn=True)
