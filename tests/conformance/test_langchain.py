@@ -44,10 +44,12 @@ def chain(server: RunningServer, request: pytest.FixtureRequest) -> Iterator[Cha
 
 
 def test_a_chat_is_answered_whole_and_streamed(chain: ChatOpenAI) -> None:
-    whole = chain.invoke("Name the days of the week.")
+    # So short that no word is a near tie.
+    short = chain.model_copy(update={"max_tokens": 16})
+    whole = short.invoke("Name the days of the week.")
     assert whole.text
-    assert 0 < whole.usage_metadata["output_tokens"] <= 40
-    assert "".join(chunk.text for chunk in chain.stream("Name the days of the week.")) == whole.text
+    assert 0 < whole.usage_metadata["output_tokens"] <= 16
+    assert "".join(chunk.text for chunk in short.stream("Name the days of the week.")) == whole.text
 
 
 def test_an_agent_calls_reads_the_result_and_answers(chain: ChatOpenAI) -> None:

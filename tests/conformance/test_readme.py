@@ -67,8 +67,10 @@ CURLS = [
     (page.name, block)
     for page in (README, *sorted((ROOT / "docs").glob("*.md")))
     for block in blocks(page, "sh")
-    # Images and sound are tested where there are models that take them, and downloads with a hub.
-    if page.name != "adding-models.md" and block.startswith("curl") and not re.search(r"example\.com|@\w+\.wav", block)
+    # Images and sound are tested where there are models that take them, downloads with a hub, and adapters with files.
+    if page.name not in ("adding-models.md", "adapters.md")
+    and block.startswith("curl")
+    and not re.search(r"example\.com|@\w+\.wav", block)
 ]
 
 

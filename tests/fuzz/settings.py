@@ -22,6 +22,7 @@ _SIZES: Final = ("1KiB", "1MiB", "64MiB", "1GiB", "900GiB", 1, 4096, 10**9)
 _SKIPPED: Final = frozenset({
     "chat_template", "kv_dir", "draft", "alias", "aliases", "model_id", "budget", "kv_keep_bytes", "device_layers",
     "load", "idle_unload_seconds", "trial", "dtype", "mcp", "mcp_config", "devices", "tensor_overrides", "tensor_split",
+    "adapters", "remote", "remote_model", "remote_timeout_seconds", "api_key_env",
 })  # fmt: skip
 # Keys that need an accelerator: where there is none, most values are refused.
 _OF_DEVICES: Final = frozenset({"n_gpu_layers", "n_cpu_moe", "split_mode", "main_gpu", "kv_on_host"})

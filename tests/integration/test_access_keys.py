@@ -222,6 +222,8 @@ NEEDED = {
         ("DELETE", "/models"),
         ("POST", "/props"),
         ("POST", "/lora-adapters"),
+        ("POST", "/v1/load_lora_adapter"),
+        ("POST", "/v1/unload_lora_adapter"),
         ("POST", "/slots/{slot}"),
         ("POST", "/api/create"),
         ("POST", "/api/copy"),
