@@ -97,6 +97,8 @@ def recommend(types: Sequence[TunedType], profile: Profile) -> tuple[int | None,
     fitting = [number for number, each in enumerate(types) if each.is_fitting]
     if not fitting:
         return None, "none fits the memory"
+    if len(types) == 1:
+        return 0, "the only type that these files can be had in"
     good = [number for number in fitting if types[number].bits >= LEAST_BITS] or fitting
     speeds = {number: speed for number in good if (speed := types[number].tokens_per_s) is not None}
     if profile == "quality" or not speeds:

@@ -31,6 +31,10 @@ def test_what_does_not_fit_is_not_recommended() -> None:
     assert recommend([large, small], "fast") == (None, "none fits the memory")
 
 
+def test_the_only_type_is_recommended_as_such() -> None:
+    assert recommend([tuned("Q2_K", 3.2, 50)], "balanced") == (0, "the only type that these files can be had in")
+
+
 def test_few_bits_are_recommended_where_nothing_else_fits() -> None:
     assert recommend([tuned("Q4_K", 4.9, None, fits=False), TYPES[3]], "balanced")[0] == 1
 
