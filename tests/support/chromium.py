@@ -117,7 +117,7 @@ class Visit:
         await dialog.dismiss()
 
     async def go(self, place: str) -> None:
-        """Open a place of the page, such as ``chat/new``."""
+        """Open a place of the page, such as ``chat``."""
         await self.page.goto(f"{self.server}/ui/#/{place}")
 
     async def fits(self) -> None:

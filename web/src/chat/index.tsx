@@ -19,11 +19,6 @@ import "./chat.css";
 /** Show what the address names: a conversation, or a new one with a model and a question, which is not sent. */
 async function follow(session: Session, { rest, query }: Route): Promise<void> {
   const [asked, prompt] = [query.getAll("model").filter(Boolean), query.get("prompt")];
-  if (rest === "new") {
-    session.begin(session.shown.value.head);
-    history.replaceState(null, "", "#/chat");
-    return;
-  }
   if (rest) {
     if (await session.show(rest)) return;
     toast(texts.chat.unknownConversation);
@@ -47,10 +42,10 @@ function Chat({ session }: { session: Session }) {
   const { isOver: isDropping, handlers } = useDrop(attach);
 
   useEffect(() => {
-    if (place.page !== "chat") return;
-    setSidebar(false);
-    void follow(session, place);
+    if (place.page === "chat") void follow(session, place);
   }, [session, place]);
+
+  useEffect(() => setSidebar(false), [place, head.id]);
 
   useEffect(() => {
     // A conversation has an address once it has a message.

@@ -15,6 +15,12 @@ import type { ConversationHead } from "./types";
 
 const SEARCHES_AFTER_MS = 150;
 
+/** Begin at once: the address changes later, and a question may have been sent by then. */
+function beginChat(session: Session): void {
+  session.begin(session.shown.value.head);
+  go("chat");
+}
+
 async function exportJson(session: Session, ids: string[], title: string): Promise<void> {
   download(toJson(await session.conversations(ids)), fileName(title, "json"), "application/json");
 }
@@ -65,7 +71,7 @@ function Entry({ session, head }: { session: Session; head: ConversationHead }) 
   async function remove() {
     close();
     await session.remove(head.id);
-    if (isShown) go("chat/new");
+    if (isShown) go("chat");
   }
 
   return (
@@ -130,7 +136,7 @@ export function Sidebar({ session }: { session: Session }) {
   return (
     <nav class="conversations" aria-label={texts.chat.conversations}>
       <div class="row">
-        <Button kind="primary" onPress={() => go("chat/new")}>
+        <Button kind="primary" onPress={() => beginChat(session)}>
           <Icon name="plus" /> {texts.chat.new}
         </Button>
         <Menu
