@@ -156,7 +156,8 @@ def test_a_response_belongs_to_the_key_that_asked_for_it(thinker: RunningServer)
                 look(made.id)
         with pytest.raises(openai.NotFoundError):
             bob.responses.create(model="thinker", input="Go on.", previous_response_id=made.id)
-        assert alice.responses.retrieve(made.id).output_text
+        found = alice.responses.retrieve(made.id)
+        assert (found.id, found.output_text) == (made.id, made.output_text)
 
 
 def test_reasoning_is_an_item_of_its_own(thinker: RunningServer) -> None:
