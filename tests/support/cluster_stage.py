@@ -39,13 +39,14 @@ class Stage:
         async with asyncio.timeout(WAIT_S), self.front.generate(Request(Text(prompt), **fields)) as stream:
             return await stream.text()
 
-    async def until(self, is_reached: Callable[[], bool]) -> None:
-        """Wait until something is so, which the next report may bring."""
-        for _ in range(round(WAIT_S / LOOK_S)):
-            if is_reached():
-                return
-            await asyncio.sleep(LOOK_S)
-        raise AssertionError(f"it was not so within {WAIT_S:.0f} s")
+
+async def until(is_reached: Callable[[], bool]) -> None:
+    """Wait until something is so, which the next report may bring."""
+    for _ in range(round(WAIT_S / LOOK_S)):
+        if is_reached():
+            return
+        await asyncio.sleep(LOOK_S)
+    raise AssertionError(f"it was not so within {WAIT_S:.0f} s")
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from modelyard.cluster.node_report import NodeReport
 from modelyard.cluster.routing import RoutingTable
-from modelyard.cluster.wire import Wire, WireClosed, connect
+from modelyard.cluster.wire import UNANSWERED_S, Wire, WireClosed, connect
 from modelyard.engine.hosts.codec import ForeignValue
 from modelyard.engine.hosts.records import RequestRecords
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, RemoteUnavailable
@@ -82,11 +82,12 @@ class FrontNodes:
 
     Args:
         secret: shown to nodes.
+        silent_s: seconds without a word after which a node is lost; they report all the time.
     """
 
-    def __init__(self, secret: str) -> None:
+    def __init__(self, secret: str, silent_s: float = UNANSWERED_S) -> None:
         self.table = RoutingTable()
-        self._secret = secret
+        self._secret, self._silent_s = secret, silent_s
         self._wires: dict[str, Wire] = {}
         self._links: dict[str, asyncio.Task[None]] = {}
         self._sent: dict[SequenceId, _Sent] = {}
@@ -139,13 +140,14 @@ class FrontNodes:
             known = ", ".join(sorted(self._wires)) or "none"
             raise RemoteUnavailable(model, f"no node '{node}' is connected; connected: {known}", RETRY_S)
         self._asks += 1
+        number = self._asks
         answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._asked[self._asks] = node, answer
+        self._asked[number] = node, answer
         try:
-            wire.send(("ask", self._asks, what, model))
+            wire.send(("ask", number, what, model))
             return await answer
         finally:
-            self._asked.pop(self._asks, None)
+            del self._asked[number]
 
     async def _link(self, name: str, host: str, port: int) -> None:
         """Keep a connection to a node until it ends."""
@@ -155,11 +157,17 @@ class FrontNodes:
             logger.warning("The node %s does not answer: %s", name, unreachable)
             return
         self._wires[name] = wire
+        loop = asyncio.get_running_loop()
         try:
-            while True:
-                self._receive(name, await wire.receive())
+            async with asyncio.timeout(self._silent_s) as silence:
+                while True:
+                    message = await wire.receive()
+                    silence.reschedule(loop.time() + self._silent_s)
+                    self._receive(name, message)
         except WireClosed as closed:
             logger.warning("The node %s is lost: %s", name, closed)
+        except TimeoutError:
+            logger.warning("The node %s is lost: it has sent nothing for %.0f s", name, self._silent_s)
         finally:
             del self._wires[name]
             self.table.remove(name)

@@ -30,6 +30,9 @@ MAX_BLOCKS: Final = 4096
 GREETING_S: Final = 5.0
 """Seconds in which a new connection must be accepted, and have shown the secret."""
 
+UNANSWERED_S: Final = 10.0
+"""Seconds after which an end is gone that answers nothing: a machine without power closes no connections."""
+
 MAX_UNSENT_BYTES: Final = 64 << 20
 """Bytes that wait for an end which does not read, before the connection counts as broken."""
 
@@ -44,8 +47,11 @@ class Wire:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader, self._writer = reader, writer
         # A token is a small frame, which is not to wait for another one.
-        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connection = writer.get_extra_info("socket")
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            # For the end that sends: a node's reports to a front that is gone.
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(1000 * UNANSWERED_S))
 
     def send(self, value: object) -> None:
         """Send a value. What is sent to an end that is gone is lost: ``receive`` reports the end.

@@ -163,7 +163,7 @@ class SetShare:
 class SetAdapters:
     """Hold these adapters from now on, between two steps. Sequences that use others go on with them.
 
-    Streams wait while a new one is read. One that llama.cpp cannot load is left out, and requests for it are refused.
+    Streams wait while a new one is read. Where llama.cpp cannot load one, the adapters stay as they were.
     """
 
     adapters: tuple[AdapterFile, ...]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -32,7 +33,7 @@ async def load_adapter(yard: Yard, base: str | None, adapter: Adapter, *, replac
         raise InvalidRequest(
             f"'{model.id}' has an adapter '{adapter.name}' already. Unload it first, or set load_inplace.", "lora_name"
         )
-    _check_room(yard, model, adapter.path)
+    await _check_room(yard, model, adapter.path)
     others = tuple(other for other in model.adapters if other.name != adapter.name)
     try:
         await yard.revise(_with_adapters(model.id, (*others, adapter)))
@@ -74,16 +75,19 @@ def apply_scales(yard: Yard, base: str | None, scales: Sequence[tuple[int, float
     yard.directory.applied_scales[model.id] = {use.name: use.scale for use in uses if use.scale}
 
 
-def _check_room(yard: Yard, model: Model, path: Path) -> None:
+async def _check_room(yard: Yard, model: Model, path: Path) -> None:
     """Refuse an adapter of a loaded model that there is no memory for: nothing is unloaded for it."""
-    state = yard.controller.state
     name = yard.directory.residency_names[model.id]
-    if not state.models[name].is_resident:
+    if not yard.controller.state.models[name].is_resident:
         return
     try:
-        size_bytes = read_header(path).size_bytes
+        size_bytes = (await asyncio.to_thread(read_header, path)).size_bytes
     except UnusableModel as unusable:
         raise InvalidRequest(str(unusable).replace(str(path), path.name), "lora_path") from unusable
+    state = yard.controller.state
+    # It may have gone while the file was read.
+    if name not in state.models or not state.models[name].is_resident:
+        return
     needed = footprint_of(state.models[name]).with_added(size_bytes)
     if plan_without_eviction(state, name, needed).fit is not Fit.FITS:
         raise InsufficientMemory(model.id, needed.total_bytes, state.budget_bytes, ())

@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.cluster.wire import WireClosed, connect
+from modelyard.cluster.front_nodes import FrontNodes
+from modelyard.cluster.node_report import NodeReport
+from modelyard.cluster.wire import WireClosed, accept, connect
 from modelyard.config import Config, validate_config
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelyardError, RemoteUnavailable
 from modelyard.protocol.prompts import Chat, Text
 from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.requests.requests import Request, TokenizeRequest
 from modelyard.yard.yard import Yard
-from support.cluster_stage import SECRET, WAIT_S, Stage, cluster
+from support.cluster_stage import SECRET, WAIT_S, Stage, cluster, until
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
 
@@ -53,7 +55,7 @@ async def test_a_request_is_answered_by_a_node_and_the_next_one_by_the_same(
 ) -> None:
     async with cluster(config(tmp_path), 3, yards(answering)) as stage:
         first = await stage.text()
-        await stage.until(lambda: len(holders(stage, "m")) == 1)
+        await until(lambda: len(holders(stage, "m")) == 1)
         assert [await stage.text() for _ in range(3)] == [first] * 3
         assert first == f"{holders(stage, 'm')[0]} says hi"
 
@@ -63,7 +65,7 @@ async def test_what_a_node_reports_is_in_the_status_of_the_model(
 ) -> None:
     async with cluster(config(tmp_path), 2, yards(answering)) as stage:
         await stage.text()
-        await stage.until(lambda: len(holders(stage, "m")) == 1)
+        await until(lambda: len(holders(stage, "m")) == 1)
         addresses = stage.front.model("m").addresses
         assert [each.url for each in addresses if each.is_up] == holders(stage, "m")
         assert stage.front.is_ready("m")
@@ -94,7 +96,7 @@ async def test_a_node_that_drains_ends_what_it_has_and_refuses_the_rest(
         node = next(n for n in stage.nodes if n.open_requests)
         engine = silent[stage.nodes.index(node)].started("m")
         draining = asyncio.create_task(node.drain(WAIT_S))
-        await stage.until(lambda: any(report.is_draining for report in stage.front_nodes.reports))
+        await until(lambda: any(report.is_draining for report in stage.front_nodes.reports))
         other = asyncio.create_task(stage.text())
         there = silent[1 - stage.nodes.index(node)]
         elsewhere = await asyncio.to_thread(there.started, "m")
@@ -113,7 +115,7 @@ async def test_a_request_that_is_left_ends_on_its_node(tmp_path: Path, silent: l
         async with asyncio.timeout(WAIT_S), stage.front.generate(Request(Text("Hi"))):
             engine = silent[0].started("m")
         await asyncio.to_thread(engine.heard, Cancel)
-        await stage.until(lambda: not stage.nodes[0].open_requests)
+        await until(lambda: not stage.nodes[0].open_requests)
 
 
 async def test_a_request_that_has_not_begun_begins_elsewhere_when_its_node_is_lost(
@@ -126,7 +128,7 @@ async def test_a_request_that_has_not_begun_begins_elsewhere_when_its_node_is_lo
         # Sent to the node that never loads it, by force of the other one's refusal.
         stage.front_nodes.table.note_refused("n1", "m", asyncio.get_running_loop().time() + 1e6)
         asked = asyncio.create_task(stage.text())
-        await stage.until(lambda: bool(stage.nodes[0].open_requests or asked.done()))
+        await until(lambda: bool(stage.nodes[0].open_requests or asked.done()))
         await stage.nodes[0].close()
         assert await asked == "n1 says hi"
     assert loading[0].end()
@@ -150,16 +152,46 @@ async def test_nodes_load_and_unload_models_when_they_are_asked(
 ) -> None:
     async with cluster(config(tmp_path), 2, yards(answering)) as stage:
         assert await stage.front_nodes.ask("n1", "reload", "m") == "loaded"
-        await stage.until(lambda: holders(stage, "m") == ["n1"])
+        await until(lambda: holders(stage, "m") == ["n1"])
         assert await stage.text() == "n1 says hi"
         assert await stage.front_nodes.ask("n1", "unload drain", "m") == "unloaded"
-        await stage.until(lambda: holders(stage, "m") == [])
+        await until(lambda: holders(stage, "m") == [])
         with pytest.raises(RemoteUnavailable, match="no node 'gone' is connected; connected: n0, n1"):
             await stage.front_nodes.ask("gone", "reload", "m")
         with pytest.raises(InvalidRequest):
             await stage.front_nodes.ask("n0", "polish", "m")
         with pytest.raises(ModelyardError, match="other"):
             await stage.front_nodes.ask("n0", "reload", "other")
+
+
+async def test_two_that_ask_a_node_at_once_are_both_answered(tmp_path: Path, answering: list[ScriptedEngines]) -> None:
+    async with cluster(config(tmp_path, "a", "b"), 1, yards(answering)) as stage, asyncio.timeout(WAIT_S):
+        refused, loaded = await asyncio.gather(
+            stage.front_nodes.ask("n0", "polish", "a"),
+            stage.front_nodes.ask("n0", "reload", "b"),
+            return_exceptions=True,
+        )
+    assert isinstance(refused, InvalidRequest)
+    assert loaded == "loaded"
+
+
+async def test_a_node_that_says_nothing_any_more_is_lost() -> None:
+    ended = asyncio.Event()
+
+    async def report_once(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        wire = await accept(reader, writer, SECRET)
+        wire.send(("report", NodeReport("mute").fields()))
+        await ended.wait()
+        await wire.close()
+
+    server = await asyncio.start_server(report_once, "127.0.0.1", 0)
+    nodes = FrontNodes(SECRET, silent_s=0.2)
+    nodes.follow({"mute": server.sockets[0].getsockname()})
+    assert await nodes.until_connected(1, WAIT_S)
+    await until(lambda: not nodes.reports)
+    ended.set()
+    await nodes.close()
+    server.close()
 
 
 async def test_a_node_answers_nobody_who_does_not_know_the_secret(
