@@ -12,9 +12,9 @@ from modelyard.cli import app
 from modelyard.cli.exit_codes import MODEL
 from modelyard.engine.hosts.speed_trial import SpeedTask, measure_speed
 from modelyard.errors import UnusableModel
-from modelyard.formats.gguf.layer_stand_in import layer_shapes
 from modelyard.formats.gguf.read import read_header
 from modelyard.protocol.placement import ON_HOST
+from modelyard.yard.memory.layer_shapes import stand_in_shapes
 
 
 def test_the_speed_of_a_file_is_measured_on_a_few_layers(weights: dict[str, Path]) -> None:
@@ -46,7 +46,7 @@ def test_what_cannot_be_tuned_says_why(tmp_path: Path) -> None:
 
 
 def test_a_measurement_can_be_ended(weights: dict[str, Path]) -> None:
-    shapes = layer_shapes(read_header(weights["smollm2"]))
+    shapes = stand_in_shapes(read_header(weights["smollm2"]))
     assert shapes is not None
     with pytest.raises(UnusableModel, match="Q4_1 cannot be measured"):
         measure_speed(SpeedTask(shapes, "Q4_1", None, ON_HOST), goes_on=lambda: False)

@@ -34,11 +34,12 @@ def deploy(
     taken over without a failed request.
     """
     path = config_path(file, config, command="deploy")
-    from modelyard.config import load_config
+    from modelyard.cli.greeting import warn_where_open
+    from modelyard.config import load_config, read_keys
     from modelyard.errors import MissingExtra
 
     # For its mistakes, with their positions.
-    load_config(path)
+    loaded = load_config(path)
     try:
         from modelyard.cluster.application import deploy as deploy_application
         from modelyard.cluster.application import settings_of, wait_for_interrupt
@@ -47,5 +48,6 @@ def deploy(
     settings = settings_of(tomllib.loads(path.read_text("utf-8")), path.name, path.parent.absolute())
     url = deploy_application(settings, address, host, port)
     typer.echo(f"Serving at {url}")
+    warn_where_open(host, needs_key=bool(read_keys(loaded)))
     if address is None:
         wait_for_interrupt()

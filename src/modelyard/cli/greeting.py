@@ -85,13 +85,18 @@ def greet(
         console.print("\nThere is no model yet. They are served as soon as they are found.")
     else:
         _print_example(console, urls[0], models, needs_key=needs_key)
+    warn_where_open(host, needs_key=needs_key)
+    console.print("\nCtrl-C stops it.")
+
+
+def warn_where_open(host: str, *, needs_key: bool) -> None:
+    """Warn of a server that the network reaches and that asks for no keys."""
     if not needs_key and not is_loopback(host):
         logger.warning(
             "Any client that reaches this machine can use the models: the server listens on %s, and there are no API "
             "keys. Set api_keys under [server].",
             host,
         )
-    console.print("\nCtrl-C stops it.")
 
 
 def _print_example(console: Console, url: str, models: Sequence[ModelStatus], *, needs_key: bool) -> None:

@@ -104,6 +104,26 @@ def run_reporting(
         return Ended(child.returncode, log.read().decode("utf-8", "replace"), time.monotonic() >= deadline)
 
 
+def run_to_outcome(
+    arguments: Sequence[str], task: bytes, *, wall_s: float, goes_on: Callable[[], bool]
+) -> tuple[Mapping[str, Any], Ended]:
+    """Run a program to its end; return its last report, {} without one, and how it ended.
+
+    Args:
+        arguments, task, wall_s: see ``run_reporting``.
+        goes_on: called ten times a second; if it returns False the program is killed.
+    """
+    outcome: Mapping[str, Any] = {}
+
+    def on_report(facts: dict[str, Any]) -> bool:
+        nonlocal outcome
+        outcome = facts or outcome
+        return goes_on()
+
+    ended = run_reporting(arguments, os.environ, on_report, task, wall_s=wall_s)
+    return outcome, ended
+
+
 def _read_lines(stream: IO[bytes], lines: queue.SimpleQueue[bytes | None]) -> None:
     for line in stream:
         lines.put(line)

@@ -11,7 +11,6 @@ from modelyard.config import Config
 from modelyard.engine.hosts.speed_trial import Speed, SpeedTask
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.constants import TENSOR_TYPES
-from modelyard.formats.gguf.layer_stand_in import layer_shapes
 from modelyard.hub import FilePlan, ModelFiles, Stores, estimate_files, plan_options
 from modelyard.protocol.placement import Placement
 from modelyard.yard.estimate import budgeted_devices
@@ -19,6 +18,7 @@ from modelyard.yard.from_config import stores_of
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.fit_context import fit_alone
 from modelyard.yard.memory.fit_quant import LEAST_BITS
+from modelyard.yard.memory.layer_shapes import stand_in_shapes
 from modelyard.yard.runtime.attention import flash_attention
 from modelyard.yard.runtime.fitting import bits_of, context_range, placing, with_chosen_context, with_model
 from modelyard.yard.runtime.model_choices import choices_of
@@ -175,7 +175,7 @@ def _measured(
     placement: Placement,
     measure: Callable[[SpeedTask], Speed],
 ) -> TunedType:
-    shapes = layer_shapes(files.header)
+    shapes = stand_in_shapes(files.header)
     if shapes is None:
         return replace(entry, problem="its shapes are not known before it is downloaded or converted")
     try:

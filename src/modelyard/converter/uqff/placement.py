@@ -14,6 +14,7 @@ from modelyard.converter.ggml_blocks import encode_rows
 from modelyard.converter.protocol import Refused
 from modelyard.converter.rows import Rows
 from modelyard.converter.uqff.blocks import block_type, blocks
+from modelyard.formats.gguf.constants import NARROW_TYPES
 from modelyard.formats.uqff.reader import UqffLayer
 
 # Nearest GGUF types for layers without blocks in GGUF, or whose rows are not kept whole; others keep their own type.
@@ -23,14 +24,7 @@ _NEAREST: Final = {
     "mxfp4": Type.IQ4_NL, "Q8_1": Type.Q8_0, "Q8_K": Type.Q8_0,
 }  # fmt: skip
 
-# Types that llama.cpp uses if rows are not whole blocks of a type. Source: src/llama-quant.cpp, tensor_type_fallback.
-_FALLBACKS: Final = {
-    Type.Q2_K: Type.IQ4_NL,
-    Type.Q3_K: Type.IQ4_NL,
-    Type.Q4_K: Type.Q5_0,
-    Type.Q5_K: Type.Q5_1,
-    Type.Q6_K: Type.Q8_0,
-}
+_FALLBACKS: Final = {Type[wide]: Type[narrow] for wide, narrow in NARROW_TYPES.items()}
 
 Add = Callable[[str, Any, Type], None]
 """Adds a tensor to the file: its name, contents and type."""

@@ -7,16 +7,15 @@ uses it.
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Final
 
 from modelyard.engine.hosts.last_words import how_it_ended
 from modelyard.engine.settings import EngineSettings
 from modelyard.errors import UnusableModel
 from modelyard.protocol.placement import DeviceBytes, PlacedBytes
-from modelyard.system.reporting_process import run_reporting
+from modelyard.system.reporting_process import run_to_outcome
 
 PROGRAM: Final = ("-m", "modelyard.engine.hosts.dry_load_program")
 
@@ -47,14 +46,7 @@ def run_dry_load(
     Raises:
         UnusableModel: llama.cpp cannot load the model there, the time ran out, or it was ended.
     """
-    outcome: Mapping[str, Any] = {}
-
-    def on_report(facts: dict[str, Any]) -> bool:
-        nonlocal outcome
-        outcome = facts or outcome
-        return goes_on()
-
-    ended = run_reporting(program, os.environ, on_report, pickle.dumps(settings), wall_s=wall_s)
+    outcome, ended = run_to_outcome(program, pickle.dumps(settings), wall_s=wall_s, goes_on=goes_on)
     if "failure" in outcome:
         raise UnusableModel(str(outcome["failure"]))
     if "bytes" in outcome:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from modelyard.engine.hosts.last_words import how_it_ended
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.layer_stand_in import LayerShapes
 from modelyard.protocol.placement import Placement
-from modelyard.system.reporting_process import run_reporting
+from modelyard.system.reporting_process import run_to_outcome
 
 PROGRAM: Final = ("-m", "modelyard.engine.hosts.speed_trial_program")
 WALL_S: Final = 120.0
@@ -71,14 +70,7 @@ def measure_speed(
     Raises:
         UnusableModel: llama.cpp cannot compute it, the time ran out, or it was ended.
     """
-    outcome: Mapping[str, Any] = {}
-
-    def on_report(facts: dict[str, Any]) -> bool:
-        nonlocal outcome
-        outcome = facts or outcome
-        return goes_on()
-
-    ended = run_reporting(program, os.environ, on_report, pickle.dumps(task), wall_s=WALL_S)
+    outcome, ended = run_to_outcome(program, pickle.dumps(task), wall_s=WALL_S, goes_on=goes_on)
     if "failure" in outcome:
         raise UnusableModel(str(outcome["failure"]))
     if "speed" in outcome:

@@ -163,8 +163,13 @@ class Scheduler:
                 return chunks
             self.preempt(max(running, key=_eviction_key))
 
-    def begin_turn(self, *, has_head: bool = True) -> list[Sequence]:
-        """Settle which adapters the next step is for; return the running sequences that use them.
+    def begin_turn(self) -> list[Sequence]:
+        """Settle which adapters the next step is for; return the running sequences that use them."""
+        self._settle_turn(has_head=True)
+        return self._in_turn
+
+    def _settle_turn(self, *, has_head: bool) -> None:
+        """Settle which adapters the next step is for.
 
         Args:
             has_head: whether the first waiting sequence may have the turn, to be admitted.
@@ -174,7 +179,6 @@ class Scheduler:
             sets.add(self.waiting[0].adapters)
         if sets:
             self._turns.begin(sets)
-        return self._in_turn
 
     @property
     def _in_turn(self) -> list[Sequence]:
@@ -184,10 +188,11 @@ class Scheduler:
     def _schedule(self) -> list[ScheduledChunk]:
         has_head = True
         while True:
-            self.begin_turn(has_head=has_head)
+            self._settle_turn(has_head=has_head)
             chunks = self._schedule_turn()
+            if chunks:
+                self._turns.charge(self.cost.seconds(sum(len(chunk.tokens) for chunk in chunks)))
             if chunks or not self.running:
-                self._turns.charge(self.cost.seconds(sum(len(chunk.tokens) for chunk in chunks)) if chunks else 0.0)
                 return chunks
             # There is no room yet for the first waiting sequence, the only one with these adapters.
             has_head = False

@@ -106,3 +106,8 @@ FILE_TYPE_GUESSED: Final = 1024  # LLAMA_FTYPE_GUESSED, a flag over the numbers 
 def value_type_name(number: int) -> str:
     """Return the short name of a value type; "type" and its number if it is unknown."""
     return VALUE_TYPE_NAMES[number] if 0 <= number < len(VALUE_TYPE_NAMES) else f"type {number}"
+
+
+# What llama.cpp quantises to where rows are not whole blocks of a type. Source: src/llama-quant.cpp,
+# tensor_type_fallback.
+NARROW_TYPES: Final = {"Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}

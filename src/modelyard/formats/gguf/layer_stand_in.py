@@ -10,13 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from modelyard.formats.gguf.constants import TENSOR_TYPES
-from modelyard.formats.gguf.header import GgufHeader
-from modelyard.formats.gguf.values import GgufArray
+from modelyard.formats.gguf.constants import NARROW_TYPES, TENSOR_TYPES
 from modelyard.formats.gguf.write import ZeroTensor, write_zeros
 
-# What llama.cpp quantises to where the columns are not whole blocks. Source: src/llama-quant.cpp, tensor_type_fallback.
-_NARROWER: Final = {"Q2_K": "IQ4_NL", "Q3_K": "IQ4_NL", "Q4_K": "Q5_0", "Q5_K": "Q5_1", "Q6_K": "Q8_0"}
 _BLOCKS: Final = {kind.name: kind.block_elements for kind in TENSOR_TYPES.values()}
 
 _CONTEXT: Final = 4096
@@ -47,34 +43,11 @@ class LayerShapes:
     experts_used: int = 0
 
 
-def layer_shapes(header: GgufHeader) -> LayerShapes | None:
-    """Return the shapes of a model; None where the header does not say enough."""
-
-    def number(key: str) -> int:
-        value = header.metadata.get(f"{header.architecture}.{key}")
-        return value if isinstance(value, int) and value > 0 else 0
-
-    tokens = header.metadata.get("tokenizer.ggml.tokens")
-    vocabulary = tokens.length if isinstance(tokens, GgufArray) else number("vocab_size")
-    width, heads, layers = number("embedding_length"), number("attention.head_count"), number("block_count")
-    experts, used = number("expert_count"), number("expert_used_count")
-    hidden = number("expert_feed_forward_length") or number("feed_forward_length")
-    if used and not experts:
-        return None
-    if not (width and heads and layers and hidden and vocabulary):
-        return None
-    head = number("attention.key_length") or width // heads
-    kv_heads = number("attention.head_count_kv") or heads
-    if head % 2 or heads % kv_heads:
-        return None
-    return LayerShapes(layers, width, hidden, heads, kv_heads, head, vocabulary, experts, used)
-
-
 def stand_in_tensors(shapes: LayerShapes, weight_type: str, layers: int) -> list[ZeroTensor]:
     """Return the tensors of a model with so many layers of those shapes, whose weights have that type."""
 
     def weights(name: str, columns: int, *rows: int) -> ZeroTensor:
-        kind = weight_type if columns % _BLOCKS[weight_type] == 0 else _NARROWER.get(weight_type, "F16")
+        kind = weight_type if columns % _BLOCKS[weight_type] == 0 else NARROW_TYPES.get(weight_type, "F16")
         return f"{name}.weight", (columns, *rows), kind if columns % _BLOCKS[kind] == 0 else "F16"
 
     width, inner, kv = shapes.width, shapes.heads * shapes.head, shapes.kv_heads * shapes.head

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final, TypeAlias
 
 from modelyard.formats.gguf.header import GgufArray, GgufHeader
+from modelyard.formats.gguf.layer_stand_in import LayerShapes
 
 _LAYER_TENSOR: Final = re.compile(r"blk\.(\d+)\.(.+)")
 _RECURRENT: Final = ("ssm_", "time_mix_", "shortconv.")
@@ -82,6 +83,22 @@ def key_width(header: GgufHeader) -> int:
     """Return the number of values in a key of one attention head; 0 where there are no heads, or of several widths."""
     heads = number_of(header, "attention.head_count")
     return number_of(header, "attention.key_length") or (number_of(header, "embedding_length") // heads if heads else 0)
+
+
+def stand_in_shapes(header: GgufHeader) -> LayerShapes | None:
+    """Return the shapes by which the speed of a model is measured; None where the header does not say enough."""
+    width, heads, layers = (
+        number_of(header, key) for key in ("embedding_length", "attention.head_count", "block_count")
+    )
+    experts, used = number_of(header, "expert_count"), number_of(header, "expert_used_count")
+    hidden = number_of(header, "expert_feed_forward_length") or number_of(header, "feed_forward_length")
+    vocabulary, head = vocabulary_size(header), key_width(header)
+    kv_heads = number_of(header, "attention.head_count_kv") or heads
+    if not (width and heads and layers and hidden and vocabulary) or bool(used) != bool(experts):
+        return None
+    if head % 2 or heads % kv_heads:
+        return None
+    return LayerShapes(layers, width, hidden, heads, kv_heads, head, vocabulary, experts, used)
 
 
 def vocabulary_size(header: GgufHeader) -> int:

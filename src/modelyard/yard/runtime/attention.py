@@ -25,6 +25,7 @@ def flash_attention(config: Config, model: Model, files: ModelFiles) -> bool | N
         return runtime.flash_attn
     if files.kind in POOLED_KINDS or files.projector_bytes:
         return None
-    if may_use_devices(placement_of(config, model)) and may_have_accelerators():
+    if not 0 < key_width(files.header) <= _NARROW_HEAD:
         return None
-    return False if 0 < key_width(files.header) <= _NARROW_HEAD else None
+    has_devices = may_use_devices(placement_of(config, model)) and may_have_accelerators()
+    return None if has_devices else False
