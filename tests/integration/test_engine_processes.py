@@ -394,26 +394,27 @@ def test_it_ends_with_its_server(smollm2: Path, tmp_path: Path) -> None:
         time.sleep(0.01)
 
 
+# Its first step does not end, so that it is within a step when its process is killed.
 AT_WORK = """
 import sys
 from pathlib import Path
-from queue import SimpleQueue
-from modelyard.protocol.events import Token
+from modelyard.engine.llama import Context
 from modelyard.protocol.requests import Submit
 from modelyard.protocol.values import SequenceId
 from modelyard.protocol.prompts import Text
 from modelyard.engine.settings import EngineSettings
 from modelyard.yard.runtime.engine_hosts import EngineHosts
-events = SimpleQueue()
+def decode(context, batch, length):
+    print("at work", flush=True)
+    sys.stdin.read()
+    return 0
+Context.decode = decode
 hosts = EngineHosts(folder=Path(sys.argv[2]))
 settings = EngineSettings("m", (Path(sys.argv[1]),), "", context_length=8192)
-engine = hosts.engine(settings, lambda batch: [events.put(e) for e in batch], is_isolated=False)
+engine = hosts.engine(settings, lambda batch: None, is_isolated=False)
 engine.start()
 engine.send(Submit(SequenceId(1), Text("Once"), ignore_eos=True))
-while not isinstance(events.get(), Token):
-    pass
-print("at work", flush=True)
-sys.stdin.read()
+engine.join(60)
 """
 
 

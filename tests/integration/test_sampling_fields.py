@@ -182,8 +182,8 @@ def test_a_prompt_is_cut_at_its_beginning(server: RunningServer) -> None:
     assert too_long["text"] == cut["text"]
     echoed = complete(server, prompt="Something else. " + PROMPT, truncate_prompt_tokens=4, echo=True, logprobs=0)
     assert "".join(echoed["logprobs"]["tokens"]) == echoed["text"]
-    assert echoed["text"].endswith(cut["text"])
-    assert PROMPT.endswith(echoed["text"].removesuffix(cut["text"]))
+    # Its logits are computed in other steps, so that its answer may be another one.
+    assert PROMPT.endswith("".join(echoed["logprobs"]["tokens"][:4]))
     whole = complete(server, truncate_prompt_tokens=10_000, echo=True)
     assert whole["text"].startswith(PROMPT)
     assert complete(server, truncate_prompt_tokens=10_000)["text"] == complete(server)["text"]
