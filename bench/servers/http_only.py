@@ -36,6 +36,8 @@ WORD = " word"
 class ScriptedEngine:
     """An EngineHandle. Its thread's processor time is in ``cpu_s``."""
 
+    step_s = STEP_S
+
     def __init__(self, _settings: EngineSettings, publish: Callable[[Sequence[Event]], None]) -> None:
         self.cpu_s = 0.0
         self._publish = publish
@@ -64,7 +66,7 @@ class ScriptedEngine:
             try:
                 message = self._inbox.get(timeout=max(0.0, due - time.monotonic()) if self._left else None)
             except queue.Empty:
-                due = time.monotonic() + STEP_S
+                due = time.monotonic() + self.step_s
                 self._publish(self._step())
                 self.cpu_s = time.thread_time()
                 continue
@@ -81,13 +83,17 @@ class ScriptedEngine:
     def _step(self) -> list[Event]:
         return [event for sequence in list(self._left) for event in self._say(sequence)]
 
+    def text(self) -> str:
+        """Return the text of a token."""
+        return WORD
+
     def _say(self, sequence: SequenceId) -> list[Event]:
         most, said = self._left[sequence]
         self._left[sequence][1] = said = said + 1
         if said < most:
-            return [Token(sequence, WORD)]
+            return [Token(sequence, self.text())]
         del self._left[sequence]
-        return [Token(sequence, WORD), Finished(sequence, "length", Usage(8, said, 0))]
+        return [Token(sequence, self.text()), Finished(sequence, "length", Usage(8, said, 0))]
 
 
 engines: list[ScriptedEngine] = []

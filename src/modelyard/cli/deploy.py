@@ -24,9 +24,9 @@ def deploy(
         ),
     ] = None,
     host: Annotated[
-        str, typer.Option("--host", metavar="ADDRESS", help="Address that Ray Serve listens on, on the head.")
+        str, typer.Option("--host", metavar="ADDRESS", help="Address to listen on, on Ray's head.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", help="Port that Ray Serve listens on.")] = 8000,
+    port: Annotated[int, typer.Option("--port", "-p", metavar="PORT", help="Port to listen on.")] = 8000,
 ) -> None:
     """Serve the models of a TOML file on the nodes of a Ray cluster, behind one address.
 

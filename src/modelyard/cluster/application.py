@@ -1,7 +1,7 @@
 """The application on Ray Serve: a directory of the nodes, a node for each machine, and a front that speaks HTTP.
 
-Serve starts the actors, places and replaces them, adds and removes nodes, and carries HTTP to the front. Requests go
-from the front to nodes over connections of our own (``wire.py``): so the front knows at once when a node is lost, can
+Serve starts the actors, places and replaces them, and adds and removes nodes. The front listens itself. Requests go
+from it to nodes over connections of our own (``wire.py``): so the front knows at once when a node is lost, can
 have its streams go on elsewhere, and no queue but those of the yards holds a request.
 
 This is the only module that imports Ray.
@@ -27,15 +27,14 @@ from ray import serve
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from starlette.types import Receive, Scope, Send
 
-from modelyard.api.app import create_app
+from modelyard.cluster.front_http import FrontHttp
 from modelyard.cluster.front_models import ClusterModels, front_config, node_config, startup_models
 from modelyard.cluster.front_nodes import FrontNodes
 from modelyard.cluster.node_book import NodeBook
 from modelyard.cluster.node_report import NodeReport
 from modelyard.cluster.node_server import NodeServer
-from modelyard.cluster.routes import add_nodes
 from modelyard.cluster.scaling import nodes_wanted
-from modelyard.config import Config, read_keys, validate_config
+from modelyard.config import Config, validate_config
 from modelyard.config.cluster import Cluster
 from modelyard.config.environment import expand
 from modelyard.config.tables import kind_of
@@ -117,7 +116,7 @@ class Node:
         if self._model is not None:
             await self._model.yard.reconfigure(node_config(config))
             return
-        self._model = AsyncModel(node_config(config), partial(Yard, auto_host="process"))
+        self._model = AsyncModel(node_config(config), self.make_yard)
         await self._model.start()
         context = ray.get_runtime_context()
         # Its node's id in Ray, short enough for logs.
@@ -126,6 +125,10 @@ class Node:
         address = host, await self._server.start(host)
         labels = {name: str(value) for name, value in context.get_node_labels().items()}
         self._registering = asyncio.create_task(self._register(self._server, address, labels), name="register")
+
+    def make_yard(self, config: Config) -> Yard:
+        """Return the yard of the node."""
+        return Yard(config, auto_host="process")
 
     def check_health(self) -> None:
         """Return at once: an event loop that answers is healthy, whatever its models do."""
@@ -176,12 +179,12 @@ class Front:
     async def __init__(self, secret: str, directory: Any, _node: Any) -> None:  # type: ignore[misc]
         self._nodes, self._directory = FrontNodes(secret), directory
         self._model: AsyncModel | None = None
-        self._app: FastAPI | None = None
+        self._http: FrontHttp | None = None
         self._following: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Any:
         """Return the application, which exists once Serve has passed the configuration."""
-        return _FrontApp(lambda: self._app)
+        return _FrontApp(lambda: None if self._http is None else self._http.app)
 
     async def reconfigure(self, settings: Mapping[str, Any]) -> None:
         """Serve a configuration, as ``Node.reconfigure``."""
@@ -192,21 +195,23 @@ class Front:
         self._model = AsyncModel(config, partial(Yard, remotes=ClusterModels(self._nodes)))
         await self._model.start()
         self._following = asyncio.create_task(self._follow(), name="follow the nodes")
-        model = self._model
-        self._app = create_app(
-            model.yard,
-            read_keys(config),
-            is_mounted=True,
-            agent=model.agent,
-            mcp_statuses=lambda: model.mcp_servers,
-        )
-        add_nodes(self._app, self._nodes)
+        listen = settings.get("listen")
+        self._http = FrontHttp(self._model, self._nodes, None if listen is None else tuple(listen))
+        await self._http.start()
 
     def check_health(self) -> None:
-        """Return at once, as ``Node.check_health``."""
+        """Return at once, as ``Node.check_health``.
+
+        Raises:
+            RuntimeError: nothing listens any more; Serve replaces the front then.
+        """
+        if self._http is not None and self._http.has_ended:
+            raise RuntimeError("the HTTP server of the front has ended")
 
     async def __del__(self) -> None:
-        """End what still runs. Serve has waited for requests before."""
+        """Let requests end, and end what still runs. Serve calls it before the end."""
+        if self._http is not None:
+            await self._http.close()
         if self._following is not None:
             self._following.cancel()
         if self._model is not None:
@@ -259,12 +264,14 @@ def autoscale(target_queue: float) -> Any:
     return decide
 
 
-def application(settings: Mapping[str, Any], secret: str | None = None) -> Any:
+def application(settings: Mapping[str, Any], secret: str | None = None, node_kind: type[Node] = Node) -> Any:
     """Return the application, to be run by Serve.
 
     Args:
-        settings: see ``settings_of``.
+        settings: see ``settings_of``. With "listen", a host and a port, the front listens there; without, Serve's
+            proxies pass requests on to it.
         secret: what the front shows to nodes; None: a new one.
+        node_kind: class of the nodes.
     """
     config = config_of(settings)
     cluster, secret = config.cluster, secret or secrets.token_hex(32)
@@ -280,7 +287,7 @@ def application(settings: Mapping[str, Any], secret: str | None = None) -> Any:
             )
         }
     node = _deployment(
-        Node,
+        node_kind,
         name="node",
         max_replicas_per_node=1,
         ray_actor_options={"num_cpus": 1},
@@ -309,19 +316,22 @@ def _deployment(kind: type, **options: Any) -> Any:
     return made.options(version=__version__, _internal=True)
 
 
-def deploy(settings: Mapping[str, Any], address: str | None, host: str, port: int) -> str:
+def deploy(settings: Mapping[str, Any], address: str | None, host: str, port: int, node_kind: type[Node] = Node) -> str:
     """Run the application on a Ray cluster, and return its base URL. An application that runs takes the new settings.
 
     Args:
         settings: see ``settings_of``.
         address: of the Ray cluster; None: a new one on this machine, which ends with this process.
-        host, port: where Serve listens for HTTP, if it does not yet.
+        host, port: where the front listens for HTTP, on the head.
+        node_kind: class of the nodes.
     """
     # A new one is for this machine alone, whose other addresses may not lead back to it.
     own: dict[str, Any] = {"_node_ip_address": "127.0.0.1", "include_dashboard": False} if address is None else {}
     ray.init(address=address or "local", log_to_driver=False, configure_logging=False, ignore_reinit_error=True, **own)
-    serve.start(proxy_location="HeadOnly", http_options={"host": host, "port": port})
-    serve.run(application(settings, _secret_of_running()), name=APPLICATION, route_prefix="/")
+    serve.start(proxy_location="Disabled")
+    listening = {**settings, "listen": [host, port]}
+    # Without a route: Serve's proxies, if others have started them, pass nothing on.
+    serve.run(application(listening, _secret_of_running(), node_kind), name=APPLICATION, route_prefix=None)
     return f"http://{host}:{port}"
 
 
@@ -329,6 +339,11 @@ def wait_for_interrupt() -> None:
     """Return once the process is interrupted, after the application has ended."""
     with contextlib.suppress(KeyboardInterrupt):
         threading.Event().wait()
+    shut_down()
+
+
+def shut_down() -> None:
+    """End the application, and the cluster where it is this process's own."""
     serve.shutdown()  # type: ignore[no-untyped-call]
     ray.shutdown()
 
