@@ -121,7 +121,7 @@ def test_a_chat_is_answered_and_the_nodes_are_listed(deployed: Deployed) -> None
     answer = deployed.http.post("/v1/chat/completions", json=body)
     assert answer.status_code == 200
     assert answer.json()["usage"]["completion_tokens"] > 0
-    assert deployed.http.get("/v1/models").json()["data"][0]["remote"]
+    assert deployed.http.get("/v1/models").json()["data"][0]["nodes"]
 
 
 def test_a_changed_file_is_taken_over_under_streams(deployed: Deployed) -> None:

@@ -13,10 +13,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import httpx
+
+from modelyard.api.app import close_app, create_app
 from modelyard.cluster.front_models import ClusterModels, front_config, node_config
 from modelyard.cluster.front_nodes import FrontNodes
 from modelyard.cluster.node_server import NodeServer
 from modelyard.config import Config
+from modelyard.inprocess.http_server.server import HttpServer
+from modelyard.inprocess.listen import listen
 from modelyard.protocol.prompts import Text
 from modelyard.yard.requests.requests import Request
 from modelyard.yard.yard import Yard
@@ -38,6 +43,25 @@ class Stage:
         """Return the answer to a prompt."""
         async with asyncio.timeout(WAIT_S), self.front.generate(Request(Text(prompt), **fields)) as stream:
             return await stream.text()
+
+
+@asynccontextmanager
+async def over_http(stage: Stage) -> AsyncIterator[httpx.AsyncClient]:
+    """Return a context with a client of the front, which serves HTTP on a port of this machine."""
+    app, config = create_app(stage.front), stage.front.config
+    listener = listen("127.0.0.1", 0)
+    url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    server = HttpServer(app, listener, config.server, models=len(config.models), drain_s=5)
+    async with asyncio.timeout(WAIT_S):
+        await server.start()
+    try:
+        async with httpx.AsyncClient(base_url=url, timeout=WAIT_S) as client:
+            yield client
+    finally:
+        server.ask_to_stop()
+        stage.front.dismiss_observers()
+        await server.serving
+        await close_app(app)
 
 
 async def until(is_reached: Callable[[], bool]) -> None:

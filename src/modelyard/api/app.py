@@ -44,7 +44,7 @@ from modelyard.api.openai.responses.store import ResponseStore
 from modelyard.api.openapi.document import openapi_document
 from modelyard.api.openapi.page import page_routes
 from modelyard.api.rerank import routes as rerank
-from modelyard.api.server import activity, config, doctor, health, history, logs, metrics, overview, root
+from modelyard.api.server import activity, config, doctor, health, history, logs, metrics, nodes, overview, root
 from modelyard.api.server.log_ring import LogRing
 from modelyard.api.services import Services
 from modelyard.api.serving.request_memory import RequestMemory, request_memory_bytes
@@ -91,6 +91,7 @@ _ROUTERS: Final = (
     llama_cpp_models.router,
     model_events.router,
     overview.router,
+    nodes.router,
     activity.router,
     logs.router,
     config.router,

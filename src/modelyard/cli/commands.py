@@ -93,7 +93,8 @@ COMMANDS: Final = (
         "modelyard.cli.client.ps:ps",
         "Show the models that are loaded.",
         RUNNING,
-        examples=("modelyard ps", "modelyard ps --json"),
+        examples=("modelyard ps", "modelyard ps --json", "modelyard ps --address http://head:8000"),
+        aliases=("status",),
     ),
     Command(
         "list",

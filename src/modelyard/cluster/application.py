@@ -178,6 +178,7 @@ class Front:
 
     async def __init__(self, secret: str, directory: Any, _node: Any) -> None:  # type: ignore[misc]
         self._nodes, self._directory = FrontNodes(secret), directory
+        self._remotes = ClusterModels(self._nodes)
         self._model: AsyncModel | None = None
         self._http: FrontHttp | None = None
         self._following: asyncio.Task[None] | None = None
@@ -191,12 +192,13 @@ class Front:
         config = front_config(config_of(settings))
         if self._model is not None:
             await self._model.yard.reconfigure(config)
+            self._remotes.nodes.forget_adapters()
             return
-        self._model = AsyncModel(config, partial(Yard, remotes=ClusterModels(self._nodes)))
+        self._model = AsyncModel(config, partial(Yard, remotes=self._remotes))
         await self._model.start()
         self._following = asyncio.create_task(self._follow(), name="follow the nodes")
         listen = settings.get("listen")
-        self._http = FrontHttp(self._model, self._nodes, None if listen is None else tuple(listen))
+        self._http = FrontHttp(self._model, None if listen is None else tuple(listen))
         await self._http.start()
 
     def check_health(self) -> None:

@@ -8,8 +8,6 @@ machine's server.
 from __future__ import annotations
 
 from modelyard.api.app import close_app, create_app
-from modelyard.cluster.front_nodes import FrontNodes
-from modelyard.cluster.routes import add_nodes
 from modelyard.config import read_keys
 from modelyard.inprocess.async_model import AsyncModel
 from modelyard.inprocess.http_server.server import HttpServer
@@ -22,14 +20,13 @@ class FrontHttp:
 
     Args:
         model: the yard of the front, and its tools.
-        nodes: the nodes that it reaches.
         address: host and port to listen on; None: Serve's proxies pass requests on.
 
     Attributes:
         app: the ASGI application.
     """
 
-    def __init__(self, model: AsyncModel, nodes: FrontNodes, address: tuple[str, int] | None) -> None:
+    def __init__(self, model: AsyncModel, address: tuple[str, int] | None) -> None:
         self._config, self._address = model.yard.config, address
         self.app = create_app(
             model.yard,
@@ -39,7 +36,6 @@ class FrontHttp:
             agent=model.agent,
             mcp_statuses=lambda: model.mcp_servers,
         )
-        add_nodes(self.app, nodes)
         self._server: HttpServer | None = None
 
     async def start(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from modelyard.cluster.front_nodes import FrontNodes
+from modelyard.cluster.front_operations import NodeOperations
 from modelyard.config import Config, Model
 from modelyard.errors import ConfigProblem, EngineError
 from modelyard.protocol.events import Cancelled, Ending, Event, Failed, Loaded, Publish, Returned, Stopped, Token
@@ -18,8 +19,9 @@ from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.prompts import Sampling
 from modelyard.protocol.requests import Cancel, Embed, Rank, Stop, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
-from modelyard.remote.engine import AddressStatus, RemoteEngine
+from modelyard.remote.engine import RemoteEngine
 from modelyard.yard.runtime.model_spec import ModelSpec
+from modelyard.yard.runtime.nodes import Nodes
 from modelyard.yard.runtime.remote_models import RemoteModels
 
 IN_CLUSTER: Final = "cluster:"
@@ -62,46 +64,36 @@ class ClusterModels(RemoteModels):
 
     Args:
         nodes: have the models.
+
+    Attributes:
+        nodes: does what the yard asks the nodes for.
     """
+
+    nodes: NodeOperations
 
     def __init__(self, nodes: FrontNodes) -> None:
         super().__init__()
-        self._nodes = nodes
-        # Their ids, by their names in the residency.
-        self._ids: dict[str, str] = {}
+        self._nodes, self.nodes = nodes, NodeOperations(nodes)
 
     async def make(self, name: str, spec: ModelSpec, publish: Publish) -> ClusterEngine | RemoteEngine:  # type: ignore[override]
         """Return an engine of the model, not yet started."""
         if spec.model.remote == (IN_CLUSTER,):
-            self._ids[name] = spec.model.id
             return ClusterEngine(self._nodes, spec.model.id, publish)
         return await super().make(name, spec, publish)
+
+    def nodes_of(self, model: Model, node: str | None = None) -> Nodes | None:
+        """Return the nodes, for a model that they have."""
+        return self.nodes if model.remote == (IN_CLUSTER,) else super().nodes_of(model, node)
 
     def problems(self, models: Iterable[Model]) -> list[ConfigProblem]:
         """Return the problems of models of other servers."""
         return super().problems(model for model in models if model.remote != (IN_CLUSTER,))
-
-    def status(self, name: str) -> tuple[AddressStatus, ...]:
-        """Return what is known of the nodes of a model, or of the addresses of a model of other servers."""
-        if others := super().status(name):
-            return others
-        found = []
-        for report in self._nodes.reports:
-            model = report.models.get(self._ids.get(name, name))
-            if model is not None:
-                found.append(AddressStatus(report.node, model.is_resident, model.running, model.failure, None))
-        return tuple(found)
 
     def unreachable(self, name: str) -> str:
         """Return why nobody answers for a model; "" where somebody does."""
         if super().status(name):
             return super().unreachable(name)
         return "" if self._nodes.reports else "no node of the cluster is connected"
-
-    def discard(self, name: str) -> None:
-        """Drop what is known of a model."""
-        self._ids.pop(name, None)
-        super().discard(name)
 
 
 class ClusterEngine:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -20,7 +20,7 @@ from modelyard.cluster.routing import RoutingTable
 from modelyard.cluster.wire import UNANSWERED_S, Wire, WireClosed, connect
 from modelyard.engine.hosts.codec import ForeignValue
 from modelyard.engine.hosts.records import RequestRecords
-from modelyard.errors import EngineError, InvalidRequest, ModelyardError, RemoteUnavailable
+from modelyard.errors import EngineError, InvalidRequest, ModelyardError, NodeNotFound, RemoteUnavailable
 from modelyard.protocol.events import Accepted, Cancelled, Ending, Event, Failed, Publish, Suspended, Token
 from modelyard.protocol.messages import Request, Resume
 from modelyard.protocol.requests import Tokenize
@@ -82,16 +82,23 @@ class FrontNodes:
 
     Args:
         secret: shown to nodes.
-        silent_s: seconds without a word after which a node is lost; they report all the time.
+        lost_s: seconds without a word after which a node is lost; they report all the time.
+
+    Attributes:
+        table: what is known of the nodes, and where requests go.
+        on_joined: is called with the name of a node that has reported for the first time.
     """
 
-    def __init__(self, secret: str, silent_s: float = UNANSWERED_S) -> None:
+    def __init__(self, secret: str, lost_s: float = UNANSWERED_S) -> None:
         self.table = RoutingTable()
-        self._secret, self._silent_s = secret, silent_s
+        self._secret, self._lost_s = secret, lost_s
         self._wires: dict[str, Wire] = {}
         self._links: dict[str, asyncio.Task[None]] = {}
         self._sent: dict[SequenceId, _Sent] = {}
-        self._asked: dict[int, tuple[str, asyncio.Future[str]]] = {}
+        self._asked: dict[int, tuple[str, asyncio.Future[Any]]] = {}
+        # When each connected node has sent something last.
+        self._heard: dict[str, float] = {}
+        self.on_joined: Callable[[str], None] = lambda _: None
         self._asks = 0
         self._changed = asyncio.Event()
 
@@ -128,23 +135,34 @@ class FrontNodes:
         if tasks:
             await asyncio.wait(tasks)
 
-    async def ask(self, node: str, what: str, model: str) -> str:
-        """Have a node do something with a model, and return what it answers.
+    def check(self, node: str) -> None:
+        """Refuse the name of a node that is not connected.
 
         Raises:
-            RemoteUnavailable: there is no such node, or it is lost meanwhile.
+            NodeNotFound: it is not.
+        """
+        if node not in self._wires:
+            raise NodeNotFound(node, sorted(self._wires))
+
+    def silent_s(self, node: str) -> float:
+        """Return the seconds since a connected node has sent anything."""
+        return time.monotonic() - self._heard.get(node, 0.0)
+
+    async def ask(self, node: str, what: str, *args: Any) -> Any:
+        """Have a node do something, and return what it answers; see ``node_tasks`` for what it can do.
+
+        Raises:
+            NodeNotFound: there is no such node.
+            RemoteUnavailable: it is lost meanwhile.
             ModelyardError: as the node's yard raises it.
         """
-        wire = self._wires.get(node)
-        if wire is None:
-            known = ", ".join(sorted(self._wires)) or "none"
-            raise RemoteUnavailable(model, f"no node '{node}' is connected; connected: {known}", RETRY_S)
+        self.check(node)
         self._asks += 1
         number = self._asks
-        answer: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._asked[number] = node, answer
         try:
-            wire.send(("ask", number, what, model))
+            self._wires[node].send(("ask", number, what, args))
             return await answer
         finally:
             del self._asked[number]
@@ -159,17 +177,19 @@ class FrontNodes:
         self._wires[name] = wire
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.timeout(self._silent_s) as silence:
+            async with asyncio.timeout(self._lost_s) as silence:
                 while True:
                     message = await wire.receive()
-                    silence.reschedule(loop.time() + self._silent_s)
+                    silence.reschedule(loop.time() + self._lost_s)
+                    self._heard[name] = time.monotonic()
                     self._receive(name, message)
         except WireClosed as closed:
             logger.warning("The node %s is lost: %s", name, closed)
         except TimeoutError:
-            logger.warning("The node %s is lost: it has sent nothing for %.0f s", name, self._silent_s)
+            logger.warning("The node %s is lost: it has sent nothing for %.0f s", name, self._lost_s)
         finally:
             del self._wires[name]
+            self._heard.pop(name, None)
             self.table.remove(name)
             self._lose(name)
             await wire.close()
@@ -185,6 +205,7 @@ class FrontNodes:
                 if is_new:
                     logger.info("The node %s has joined", node)
                     self._changed.set()
+                    self.on_joined(node)
             case ("answer", int(number), error, value):
                 asked = self._asked.get(number)
                 if asked is None or asked[1].done():

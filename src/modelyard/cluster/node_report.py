@@ -15,6 +15,9 @@ from modelyard.yard.residency.state import LoadState, ModelState, Residency
 MIN_SERVICE_S: Final = 0.05
 """Seconds that an answer takes at least, as far as routing goes."""
 
+MIN_LEFT_S: Final = 0.05
+"""Seconds that are left of a load at least: 0 is said of a model that is loaded."""
+
 MAX_PLANS: Final = 64
 """Models that are not loaded of which a report has the plan of a load: those that were used last."""
 
@@ -101,10 +104,9 @@ def report_of(
     unloaded: list[str] = []
     for name, model in state.models.items():
         if model.load_state in (LoadState.LOADED, LoadState.LOADING):
-            left_s = 0.0 if model.load_state is LoadState.LOADED else load_seconds(model) - (now - model.load_began)
-            models[model.policy.name] = ModelReport(
-                max(0.0, left_s), len(model.leases), _waiting(model), size_bytes=_size(model)
-            )
+            is_loaded = model.load_state is LoadState.LOADED
+            left_s = 0.0 if is_loaded else max(MIN_LEFT_S, load_seconds(model) - (now - model.load_began))
+            models[model.policy.name] = ModelReport(left_s, len(model.leases), _waiting(model), size_bytes=_size(model))
         elif model.footprint is not None or model.failure is not None:
             unloaded.append(name)
     for name in nlargest(MAX_PLANS, unloaded, key=lambda name: state.models[name].last_used):

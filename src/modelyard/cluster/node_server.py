@@ -3,7 +3,7 @@
 What a front sends and receives are tuples whose first item names them:
 
     front to node   ("request", model, message, wait_s, keep_alive_s)   ("cancel", sequence)
-                    ("ask", number, what, model)
+                    ("ask", number, what, args)
     node to front   ("report", fields)   ("events", events, identities)   ("answer", number, error or None, value)
 
 Events are sent together once a turn of the event loop, so that a step of an engine is one frame.
@@ -14,21 +14,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from modelyard.cluster.node_report import NodeReport, mean_service_s, report_of
+from modelyard.cluster.node_tasks import run_task
 from modelyard.cluster.relays import RelayedResult, RelayedStream
 from modelyard.cluster.wire import GREETING_S, Wire, WireClosed, accept
-from modelyard.errors import InvalidRequest, ModelNotFound, ModelyardError, ShuttingDown
+from modelyard.config.adapter import SEPARATOR
+from modelyard.errors import ModelNotFound, ModelyardError, ShuttingDown
 from modelyard.protocol.events import Accepted, Ending, Failed, SequenceEvent, Token
 from modelyard.protocol.messages import Resume
 from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.model_names import ModelId, ResidencyName
 from modelyard.yard.requests.requests import WaitOptions
-from modelyard.yard.residency.waiting import RequestId, UnloadMode
+from modelyard.yard.residency.waiting import RequestId
 from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
@@ -168,8 +171,8 @@ class _Front:
             case ("cancel", sequence):
                 if (known := self.open.get(sequence)) is not None:
                     self._controller.abandon(known.request)
-            case ("ask", int(number), str(what), str(model)):
-                task = asyncio.create_task(self._answer(number, what, model))
+            case ("ask", int(number), str(what), tuple(args)):
+                task = asyncio.create_task(self._answer(number, what, args))
                 self._asks.add(task)
                 task.add_done_callback(self._asks.discard)
             case _:
@@ -209,6 +212,10 @@ class _Front:
             error: ModelyardError = ShuttingDown() if name is not None else ModelNotFound(model, known=())
             self._forward(Failed(sequence, error))
             return
+        if isinstance(message, Submit) and (unknown := self._unknown_adapter(model, message)):
+            # It was loaded while the cluster ran, and this node has just joined: others have it.
+            self._forward(Failed(sequence, ModelNotFound(f"{model}{SEPARATOR}{unknown}", known=())))
+            return
         result: RelayedStream | RelayedResult
         if isinstance(message, Submit | Resume):
             is_resumed = isinstance(message, Resume)
@@ -221,6 +228,13 @@ class _Front:
         priority = 0 if isinstance(request, Tokenize) else request.priority
         wait = WaitOptions(priority, wait_s, keep_alive_s)
         opened.request = self._controller.relay(name, message, result, wait)
+
+    def _unknown_adapter(self, model: str, message: Submit) -> str:
+        """Return the name of an adapter of a request that the model does not have here; "" for none."""
+        if not message.adapters:
+            return ""
+        known = {adapter.name for adapter in self._node.yard.configured(model).adapters}
+        return next((use.name for use in message.adapters if use.name not in known), "")
 
     def _forward(self, event: SequenceEvent) -> None:
         if not self._events:
@@ -251,17 +265,12 @@ class _Front:
             self._node.request_ended.set()
             self._node.service_s = mean_service_s(self._node.service_s, [time.monotonic() - known.began])
 
-    async def _answer(self, number: int, what: str, model: str) -> None:
-        yard, value, error = self._node.yard, "", None
+    async def _answer(self, number: int, what: str, args: Sequence[Any]) -> None:
+        value, error = None, None
         try:
-            match what.split():
-                case ["unload", mode]:
-                    value = (await yard.unload(model, UnloadMode(mode))).status
-                case ["reload"]:
-                    value = (await yard.reload(model)).status
-                case _:
-                    raise InvalidRequest(f"A node cannot {what} a model.")
+            value = await run_task(self._node.yard, what, args)
         except ModelyardError as failed:
             error = failed
-        self._wire.send(("answer", number, error, value))
+        # First, so that the front knows what has changed once it has the answer.
         self.report()
+        self._wire.send(("answer", number, error, value))

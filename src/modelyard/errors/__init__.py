@@ -25,6 +25,7 @@
     │   ├── OriginNotAllowed        403 origin_not_allowed
     │   └── ModelNotPermitted       403 permission_denied
     ├── ModelNotFound               404 model_not_found
+    ├── NodeNotFound                404 node_not_found: no node of a cluster has that name
     ├── ResponseNotFound            404 response_not_found
     ├── ConversationNotFound        404 conversation_not_found
     ├── ActivityNotFound            404 activity_not_found: no request is known under that id
@@ -116,6 +117,7 @@ from modelyard.errors.model import (
     WrongEventLoop,
 )
 from modelyard.errors.remote import (
+    NodeNotFound,
     NotWithRemote,
     RemoteFailed,
     RemoteLoop,
@@ -205,6 +207,7 @@ __all__ = [
     "ModelUnloaded",
     "ModelyardError",
     "NoFreeSlot",
+    "NodeNotFound",
     "NotModelyard",
     "NotWithRemote",
     "OriginNotAllowed",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from modelyard.errors.base import ModelyardError
 
 
@@ -104,6 +106,29 @@ class RemoteLoop(ModelyardError):
             f"The request for '{self.model}' went through {self.hops} servers and came back, or would go through too "
             "many: they name each other for it. Let one of them have the model itself, or name another in 'remote'."
         )
+
+
+class NodeNotFound(ModelyardError):
+    """No node of that name is connected.
+
+    Args:
+        node: the name.
+        known: the names of the nodes that are connected; empty where there are none, as on one machine.
+    """
+
+    code = "node_not_found"
+    status = 404
+    type = "invalid_request_error"
+    param = "node"
+
+    def __init__(self, node: str, known: Sequence[str] = ()) -> None:
+        super().__init__(node, known)
+        self.node, self.known = node, tuple(known)
+
+    def __str__(self) -> str:
+        if not self.known:
+            return f"There is no node '{self.node}': this server has none. Leave node out."
+        return f"There is no node '{self.node}'. Connected: {', '.join(self.known)}."
 
 
 class NotWithRemote(ModelyardError):

@@ -28,18 +28,15 @@ async def load_adapter(yard: Yard, base: str | None, adapter: Adapter, *, replac
         InvalidRequest: the model has an adapter of that name, or the file does not fit the model.
         InsufficientMemory: the model is loaded, and there is no memory for it.
     """
-    model = yard.configured(base)
-    if not replaces and any(other.name == adapter.name for other in model.adapters):
-        raise InvalidRequest(
-            f"'{model.id}' has an adapter '{adapter.name}' already. Unload it first, or set load_inplace.", "lora_name"
-        )
-    await _check_room(yard, model, adapter.path)
-    others = tuple(other for other in model.adapters if other.name != adapter.name)
-    try:
-        await yard.revise(_with_adapters(model.id, (*others, adapter)))
-    except ConfigError as error:
-        # Clients must not read paths of the server.
-        raise InvalidRequest(str(error).replace(str(adapter.path), adapter.path.name), "lora_path") from error
+    async with yard.adapters_lock:
+        model = yard.configured(base)
+        if not replaces and any(other.name == adapter.name for other in model.adapters):
+            raise InvalidRequest(
+                f"'{model.id}' has an adapter '{adapter.name}' already. Unload it first, or set load_inplace.",
+                "lora_name",
+            )
+        others = tuple(other for other in model.adapters if other.name != adapter.name)
+        await _set_adapters(yard, model, (*others, adapter))
     return yard.configured(model.id).adapter_id(adapter)
 
 
@@ -54,13 +51,33 @@ async def unload_adapter(yard: Yard, name: str, base: str | None) -> None:
     Raises:
         ModelNotFound: there is no such adapter.
     """
-    full = name if base is None else f"{yard.configured(base).id}::{name}"
-    model = yard.configured(full)
-    uses = yard.directory.router.adapters_of(full)
-    if len(uses) != 1:
-        raise ModelNotFound(full, [model.adapter_id(adapter) for adapter in model.adapters])
-    left = tuple(adapter for adapter in model.adapters if adapter.name != uses[0].name)
-    await yard.revise(_with_adapters(model.id, left))
+    async with yard.adapters_lock:
+        full = name if base is None else f"{yard.configured(base).id}::{name}"
+        model = yard.configured(full)
+        uses = yard.directory.router.adapters_of(full)
+        if len(uses) != 1:
+            raise ModelNotFound(full, [model.adapter_id(adapter) for adapter in model.adapters])
+        left = tuple(adapter for adapter in model.adapters if adapter.name != uses[0].name)
+        await _set_adapters(yard, model, left)
+
+
+async def set_adapters(yard: Yard, name: str, adapters: tuple[Adapter, ...]) -> None:
+    """Serve a model with these adapters and no others.
+
+    Args:
+        yard: the models.
+        name: id of the model.
+        adapters: the adapters.
+
+    Raises:
+        ModelNotFound: there is no such model.
+        InvalidRequest: a file does not fit the model.
+        InsufficientMemory: the model is loaded, and there is no memory for them.
+    """
+    async with yard.adapters_lock:
+        model = yard.configured(name)
+        if model.adapters != adapters:
+            await _set_adapters(yard, model, adapters)
 
 
 def apply_scales(yard: Yard, base: str | None, scales: Sequence[tuple[int, float]]) -> None:
@@ -73,6 +90,23 @@ def apply_scales(yard: Yard, base: str | None, scales: Sequence[tuple[int, float
     model = yard.configured(base)
     uses = yard.directory.adapters_of(None, model.id, scales)
     yard.directory.applied_scales[model.id] = {use.name: use.scale for use in uses if use.scale}
+
+
+async def _set_adapters(yard: Yard, model: Model, adapters: tuple[Adapter, ...]) -> None:
+    added = [adapter.path for adapter in adapters if adapter not in model.adapters]
+    if (nodes := yard.factory.remotes.nodes_of(model)) is not None:
+        await nodes.set_adapters(model.id, model.adapters, adapters)
+    else:
+        for path in added:
+            await _check_room(yard, model, path)
+    try:
+        await yard.revise(_with_adapters(model.id, adapters))
+    except ConfigError as error:
+        # Clients must not read paths of the server.
+        shown = str(error)
+        for path in added:
+            shown = shown.replace(str(path), path.name)
+        raise InvalidRequest(shown, "lora_path") from error
 
 
 async def _check_room(yard: Yard, model: Model, path: Path) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 from modelyard.config import Model
-from modelyard.errors import ModelLoadFailed, UnusableModel
+from modelyard.errors import ModelLoadFailed, ModelyardError, UnusableModel
 from modelyard.hub import Progress
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.yard.directory import ModelDirectory
@@ -58,9 +59,9 @@ class ModelListing:
         caller = self._directory.caller()
         return [self._status(model) for model in self._directory.config.models if caller.may_use(model.id)]
 
-    def model(self, name: str) -> ModelStatus:
+    def model(self, name: str, node: str | None = None) -> ModelStatus:
         """Return the status of one model; see ``Yard.model``."""
-        return self._status(self._directory.configured(name))
+        return self._status(self._directory.configured(name), node)
 
     def profile(self, name: str) -> ModelProfile | None:
         """Return what is known of one model since it was loaded; see ``Yard.profile``."""
@@ -93,9 +94,15 @@ class ModelListing:
             return "not loaded"
         return "unloading" if state.has_unload_next else self.stage(model)
 
-    async def plan(self, name: str) -> Plan:
+    async def plan(self, name: str, node: str | None = None) -> Plan:
         """Return what a load of a model would do now; see ``Yard.plan``."""
         model = self._directory.router.route(name)
+        if (nodes := self._factory.remotes.nodes_of(self._directory.configured(model), node)) is not None:
+            try:
+                found = await nodes.plan(model, node)
+            except ModelyardError as error:
+                raise self._directory.caller().visible_error(error) from None
+            return found.visible_to(self._directory.caller())
         residency_name = self._directory.residency_names[model]
         state = self._controller.state
         if state.models[residency_name].footprint is None:
@@ -113,7 +120,17 @@ class ModelListing:
         planned = plan(state._replace(now=time.monotonic()), residency_name, self._layer_count(residency_name))
         return planned.visible_to(self._directory.caller())
 
-    def _status(self, model: Model) -> ModelStatus:
+    def _status(self, model: Model, node: str | None = None) -> ModelStatus:
+        """Return the status of a model, on all nodes or on one where it is on a cluster."""
+        status = self._status_here(model)
+        nodes = self._factory.remotes.nodes_of(model, node)
+        if nodes is None:
+            return status
+        spread = status.on_nodes(nodes.of_model(model.id, node))
+        reason = None if spread.reason is None else self._directory.caller().visible_reason(spread.reason)
+        return replace(spread, reason=reason)
+
+    def _status_here(self, model: Model) -> ModelStatus:
         residency_name = self._directory.residency_names[model.id]
         controller, caller = self._controller, self._directory.caller()
         state, profile = controller.state.models[residency_name], controller.profiles.get(residency_name)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Awaitable
 from typing import Final
 
 from modelyard.errors import ModelLoadFailed, ModelyardError, NotWithRemote, QueueFull, UnusableModel
@@ -13,6 +13,7 @@ from modelyard.yard.residency.waiting import UnloadMode, WaitKind
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
 from modelyard.yard.runtime.model_spec import ModelSpec
+from modelyard.yard.runtime.nodes import Nodes
 
 MAX_WAITING_LOADS: Final = 512
 """Calls that wait for one model to be loaded, beside the requests for it."""
@@ -26,16 +27,22 @@ class ModelOperations:
         self._factory = factory
         self._controller = controller
 
-    async def unload(self, name: str, mode: UnloadMode) -> None:
+    async def unload(self, name: str, mode: UnloadMode, node: str | None = None) -> None:
         """Free a model; see ``Yard.unload``."""
         model = self._directory.router.route(name)
+        if (nodes := self._nodes_of(model, node)) is not None:
+            await self._done(nodes.unload(model, mode, node))
+            return
         if self._directory.is_remote(model):
             raise NotWithRemote(model, "unloaded")
         await self._done(self._controller.unload(self._directory.residency_names[model], mode))
 
-    async def reload(self, name: str) -> None:
+    async def reload(self, name: str, node: str | None = None) -> None:
         """Load a model; see ``Yard.reload``."""
         model = self._directory.router.route(name)
+        if (nodes := self._nodes_of(model, node)) is not None:
+            await self._done(nodes.reload(model, node))
+            return
         residency_name = self._directory.residency_names[model]
         queue = self._controller.state.models[residency_name].queue
         if (waiting := sum(waiter.kind is WaitKind.LOAD for waiter in queue)) >= MAX_WAITING_LOADS:
@@ -71,7 +78,10 @@ class ModelOperations:
         self._controller.feed(ModelRetuned(residency_name, model_policy(spec.config, tuned)))
         self._controller.set_share(residency_name, tuned.weight, tuned.priority)
 
-    async def _done(self, operation: asyncio.Future[None]) -> None:
+    def _nodes_of(self, model: str, node: str | None) -> Nodes | None:
+        return self._factory.remotes.nodes_of(self._directory.configured(model), node)
+
+    async def _done(self, operation: Awaitable[None]) -> None:
         """Wait for an operation; what it fails with is raised as the caller may read it."""
         try:
             await operation

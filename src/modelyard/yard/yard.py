@@ -39,6 +39,7 @@ from modelyard.yard.runtime.engine_factory import EngineFactory, MakeEngine
 from modelyard.yard.runtime.inflight import RunningAnswer
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_spec import ModelSpec
+from modelyard.yard.runtime.nodes import Nodes
 from modelyard.yard.runtime.placements import may_use_devices, placement_of
 from modelyard.yard.runtime.remote_models import RemoteModels
 from modelyard.yard.runtime.startup import load_what_fits, refuse_unfit
@@ -98,6 +99,8 @@ class Yard:
         self._checks = CapabilityChecks(self.directory, self.factory)
         self._started: _Started | None = None
         self._reconfiguring = asyncio.Lock()
+        # Held while the adapters of a model change, because a change is made of the adapters before it.
+        self.adapters_lock = asyncio.Lock()
 
     async def start(self) -> None:
         """Load every model that is loaded at the start, side by side, as far as the memory budget goes.
@@ -290,13 +293,18 @@ class Yard:
         """Return all models that the caller may use, in the order of the configuration."""
         return self._parts.listing.models()
 
-    def model(self, name: str) -> ModelStatus:
+    def model(self, name: str, node: str | None = None) -> ModelStatus:
         """Return one model, by id or alias.
+
+        Args:
+            name: id or alias.
+            node: the node of a cluster whose part is returned; None: all of them together.
 
         Raises:
             ModelNotFound: no model has that name.
+            NodeNotFound: no node of that name is connected.
         """
-        return self._parts.listing.model(name)
+        return self._parts.listing.model(name, node)
 
     def profile(self, name: str) -> ModelProfile | None:
         """Return the properties of one model, by id or alias, that its engine reported; None until it was loaded once.
@@ -347,14 +355,19 @@ class Yard:
         reason = self._parts.listing.unready(self.directory.router.route(name))
         return self.directory.caller().visible_reason(reason)
 
-    async def plan(self, name: str) -> Plan:
+    async def plan(self, name: str, node: str | None = None) -> Plan:
         """Return what a load of a model would do now. Reads the headers of its files at most, and changes nothing.
+
+        Args:
+            name: id or alias.
+            node: the node of a cluster that would load it; None: the one where the load costs least.
 
         Raises:
             ModelNotFound: no model has that name.
+            NodeNotFound: no node of that name is connected.
             ModelLoadFailed: its files are missing or unusable.
         """
-        return await self._parts.listing.plan(name)
+        return await self._parts.listing.plan(name, node)
 
     def metrics(self) -> MetricsSnapshot:
         """Return the numbers of all models."""
@@ -408,34 +421,43 @@ class Yard:
 
     # Operations
 
-    async def unload(self, name: str, mode: UnloadMode = UnloadMode.DRAIN) -> ModelStatus:
+    @property
+    def nodes(self) -> Nodes | None:
+        """The nodes of the cluster whose front this is; None where it is no front."""
+        return self.factory.remotes.nodes
+
+    async def unload(self, name: str, mode: UnloadMode = UnloadMode.DRAIN, node: str | None = None) -> ModelStatus:
         """Free a model; a later request loads it again. Idempotent.
 
         ``mode`` decides what becomes of its running requests: the unload waits for them, or they are suspended until
         the model is loaded again, or they end with an error. Parking waits for them, and leaves the weights in memory.
+        On a cluster ``node`` is the node where it is freed; None: every node.
 
         Raises:
             ModelNotFound: no model has that name.
+            NodeNotFound: no node of that name is connected.
             ModelBusy: its requests did not end in time.
             NotWithRemote: another server has it.
         """
-        await self._parts.operations.unload(name, mode)
-        return self.model(name)
+        await self._parts.operations.unload(name, mode, node)
+        return self.model(name, node)
 
-    async def reload(self, name: str) -> ModelStatus:
+    async def reload(self, name: str, node: str | None = None) -> ModelStatus:
         """Load a model, at once even where its last load failed a moment ago. Idempotent.
 
-        A model that another server has serves always, so nothing is done for it.
+        A model that another server has serves always, so nothing is done for it. On a cluster ``node`` is the node
+        that loads it; None: the one where that costs least, unless a node has it.
 
         Raises:
             ModelNotFound: no model has that name.
+            NodeNotFound: no node of that name is connected.
             ModelLoadFailed: it could not be loaded.
             InsufficientMemory: it does not fit the memory budget.
             ModelLoading: there was no memory for it in time.
             QueueFull: too many calls wait for its load already, including those whose clients have left.
         """
-        await self._parts.operations.reload(name)
-        return self.model(name)
+        await self._parts.operations.reload(name, node)
+        return self.model(name, node)
 
     async def prepare(self, name: str) -> ModelStatus:
         """Download and convert the files of a model, as far as they are not on this machine, without loading it.

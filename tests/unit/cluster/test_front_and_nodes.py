@@ -12,7 +12,7 @@ from modelyard.cluster.front_nodes import FrontNodes
 from modelyard.cluster.node_report import NodeReport
 from modelyard.cluster.wire import WireClosed, accept, connect
 from modelyard.config import Config, validate_config
-from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelyardError, RemoteUnavailable
+from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelyardError, NodeNotFound, RemoteUnavailable
 from modelyard.protocol.prompts import Chat, Text
 from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.requests.requests import Request, TokenizeRequest
@@ -60,14 +60,17 @@ async def test_a_request_is_answered_by_a_node_and_the_next_one_by_the_same(
         assert first == f"{holders(stage, 'm')[0]} says hi"
 
 
-async def test_what_a_node_reports_is_in_the_status_of_the_model(
-    tmp_path: Path, answering: list[ScriptedEngines]
-) -> None:
+async def test_what_nodes_report_is_the_status_of_the_model(tmp_path: Path, answering: list[ScriptedEngines]) -> None:
     async with cluster(config(tmp_path), 2, yards(answering)) as stage:
+        before = stage.front.model("m")
+        assert (before.status, before.resident_bytes) == ("unloaded", 0)
         await stage.text()
         await until(lambda: len(holders(stage, "m")) == 1)
-        addresses = stage.front.model("m").addresses
-        assert [each.url for each in addresses if each.is_up] == holders(stage, "m")
+        model = stage.front.model("m")
+        assert model.nodes is not None
+        assert [name for name, node in model.nodes.items() if node.is_resident] == holders(stage, "m")
+        assert model.status == "loaded"
+        assert model.resident_bytes > 0
         assert stage.front.is_ready("m")
 
 
@@ -124,7 +127,7 @@ async def test_a_request_that_has_not_begun_begins_elsewhere_when_its_node_is_lo
     loading = [ScriptedEngines(loads=False), answering[1]]
     async with cluster(config(tmp_path), 2, yards(loading)) as stage:
         stage.front_nodes.table.set_homes({"m": ("n0",)})
-        await stage.front_nodes.ask("n1", "unload drain", "m")
+        await stage.front_nodes.ask("n1", "unload", "m", "drain")
         # Sent to the node that never loads it, by force of the other one's refusal.
         stage.front_nodes.table.note_refused("n1", "m", asyncio.get_running_loop().time() + 1e6)
         asked = asyncio.create_task(stage.text())
@@ -151,12 +154,12 @@ async def test_nodes_load_and_unload_models_when_they_are_asked(
     tmp_path: Path, answering: list[ScriptedEngines]
 ) -> None:
     async with cluster(config(tmp_path), 2, yards(answering)) as stage:
-        assert await stage.front_nodes.ask("n1", "reload", "m") == "loaded"
-        await until(lambda: holders(stage, "m") == ["n1"])
+        await stage.front_nodes.ask("n1", "reload", "m")
+        assert holders(stage, "m") == ["n1"]
         assert await stage.text() == "n1 says hi"
-        assert await stage.front_nodes.ask("n1", "unload drain", "m") == "unloaded"
-        await until(lambda: holders(stage, "m") == [])
-        with pytest.raises(RemoteUnavailable, match="no node 'gone' is connected; connected: n0, n1"):
+        await stage.front_nodes.ask("n1", "unload", "m", "drain")
+        assert holders(stage, "m") == []
+        with pytest.raises(NodeNotFound, match="Connected: n0, n1"):
             await stage.front_nodes.ask("gone", "reload", "m")
         with pytest.raises(InvalidRequest):
             await stage.front_nodes.ask("n0", "polish", "m")
@@ -172,7 +175,7 @@ async def test_two_that_ask_a_node_at_once_are_both_answered(tmp_path: Path, ans
             return_exceptions=True,
         )
     assert isinstance(refused, InvalidRequest)
-    assert loaded == "loaded"
+    assert loaded is None
 
 
 async def test_a_node_that_says_nothing_any_more_is_lost() -> None:
@@ -185,7 +188,7 @@ async def test_a_node_that_says_nothing_any_more_is_lost() -> None:
         await wire.close()
 
     server = await asyncio.start_server(report_once, "127.0.0.1", 0)
-    nodes = FrontNodes(SECRET, silent_s=0.2)
+    nodes = FrontNodes(SECRET, lost_s=0.2)
     nodes.follow({"mute": server.sockets[0].getsockname()})
     assert await nodes.until_connected(1, WAIT_S)
     await until(lambda: not nodes.reports)

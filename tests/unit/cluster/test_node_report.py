@@ -6,7 +6,15 @@ from typing import Any
 
 import pytest
 
-from modelyard.cluster.node_report import MAX_PLANS, MIN_SERVICE_S, ModelReport, NodeReport, mean_service_s, report_of
+from modelyard.cluster.node_report import (
+    MAX_PLANS,
+    MIN_LEFT_S,
+    MIN_SERVICE_S,
+    ModelReport,
+    NodeReport,
+    mean_service_s,
+    report_of,
+)
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
@@ -35,12 +43,12 @@ def test_a_loaded_model_is_ready_and_says_what_it_does() -> None:
     assert NodeReport.of_fields(report.fields()) == report
 
 
-def test_of_a_load_that_runs_the_rest_is_reported() -> None:
+def test_of_a_load_that_runs_the_rest_is_reported_and_never_that_it_is_over() -> None:
     state = residency(a=model(LoadState.LOADING, load_began=NOW - 3), b=model(LoadState.LOADING, load_began=NOW - 9))
     models = report_of("n", state, NOW, 32, 2.0).models
     assert (models["a"], models["b"]) == (
         ModelReport(pytest.approx(1.0), size_bytes=40),
-        ModelReport(0.0, size_bytes=40),
+        ModelReport(MIN_LEFT_S, size_bytes=40),
     )
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.agent.agent import Agent
 from modelyard.api.middleware.authorization import needs
 from modelyard.api.openai.schema import MAX_NAME_LENGTH
-from modelyard.api.openapi.answers_server import AdapterObject, RemoteAddress
+from modelyard.api.openapi.answers_server import AdapterObject, NodeModel, RemoteAddress
 from modelyard.api.services import Services
 from modelyard.api.serving.event_stream import EventStream
 from modelyard.api.serving.ignored_fields import report_ignored
@@ -24,9 +24,12 @@ from modelyard.config.key_rules import MAX_PRIORITY
 from modelyard.remote.engine import AddressStatus
 from modelyard.yard.requests.context import current_caller
 from modelyard.yard.residency.waiting import UnloadMode
+from modelyard.yard.stats.nodes import ModelOnNode
 from modelyard.yard.stats.status import STATUS, AdapterStatus, Eviction, ModelStatus, Plan
 from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.yard import Yard
+
+MAX_NODE_LENGTH: Final = 256
 
 
 class ModelName(BaseModel):
@@ -37,7 +40,19 @@ class ModelName(BaseModel):
     model_id: str = Field(min_length=1, max_length=MAX_NAME_LENGTH, description="Id or alias of a model.")
 
 
-class Unload(ModelName):
+class OnNode(ModelName):
+    """The body of requests about a model, which is on one node of a cluster or on several."""
+
+    node: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_NODE_LENGTH,
+        description="On a cluster: name of the node that is meant, as `GET /v1/nodes` has it. Unset: every node that "
+        "has the model; for a load, and its plan, the node where that costs least.",
+    )
+
+
+class Unload(OnNode):
     """The body of ``POST /v1/models/unload``."""
 
     mode: Annotated[UnloadMode, Field(strict=False)] = Field(
@@ -95,6 +110,7 @@ def model_object(model: ModelStatus) -> dict[str, Any]:
         "default": model.is_default or None,
         "adapters": [adapter_fields(adapter) for adapter in model.adapters] or None,
         "remote": [remote_address(address) for address in model.addresses] or None,
+        "nodes": None if model.nodes is None else node_models(model.nodes),
         "warnings": list(model.warnings) or None,
         "error": model.reason,
     }
@@ -128,6 +144,24 @@ def adapter_model(model: ModelStatus, adapter: AdapterStatus) -> dict[str, Any]:
         "scale": adapter.scale,
     }
     return {key: value for key, value in fields.items() if value is not None}
+
+
+def node_models(nodes: Mapping[str, ModelOnNode]) -> dict[str, NodeModel]:
+    """Return a model on each of the nodes that have it or had it."""
+    return {name: node_model(model) for name, model in nodes.items()}
+
+
+def node_model(model: ModelOnNode) -> NodeModel:
+    """Return a model as it is on one node."""
+    shown: NodeModel = {
+        "status": STATUS[model.load_state],
+        "running": model.running,
+        "waiting": model.waiting,
+        "resident_bytes": model.resident_bytes,
+    }
+    if model.failure:
+        shown["error"] = current_caller().visible_reason(model.failure)
+    return shown
 
 
 def remote_address(address: AddressStatus) -> RemoteAddress:
@@ -186,13 +220,14 @@ def named_model(services: Services, name: str) -> dict[str, Any]:
     return listed_model(services, model)
 
 
-def known_status(yard: Yard, name: str) -> dict[str, Any]:
+def known_status(yard: Yard, name: str, node: str | None = None) -> dict[str, Any]:
     """Return the status of the model ``name``, an id or alias, with the memory that it takes as far as it is known.
 
     Raises:
         ModelNotFound: no model has that name.
+        NodeNotFound: no node of that name is connected.
     """
-    model = yard.model(name)
+    model = yard.model(name, node)
     known = {field: size for field, size in memory_fields(model).items() if size is not None}
     return {**status_object(name, model), **known}
 
@@ -215,8 +250,12 @@ def capabilities(model: ModelStatus) -> list[str] | None:
 
 def status_object(name: str, model: ModelStatus) -> dict[str, Any]:
     """Return mistral.rs's ModelStatusResponse: the requested ``name``, and the status of its model."""
-    answer = {"model_id": name, "status": model.status}
-    return answer if model.reason is None else {**answer, "error": model.reason}
+    answer: dict[str, Any] = {"model_id": name, "status": model.status}
+    if model.reason is not None:
+        answer["error"] = model.reason
+    if model.nodes is not None:
+        answer["nodes"] = node_models(model.nodes)
+    return answer
 
 
 def memory_fields(model: ModelStatus) -> dict[str, int | None]:
@@ -228,6 +267,7 @@ def plan_object(plan: Plan) -> dict[str, Any]:
     """Return what a load of the model would do; fields about devices are left out on a machine without any."""
     fields = {
         "model_id": plan.model,
+        "node": plan.node or None,
         "outcome": plan.outcome,
         "needed_bytes": plan.needed_bytes,
         "free_bytes": plan.free_bytes,
@@ -310,15 +350,15 @@ async def retrieve_model(model_id: str, http: HttpRequest) -> dict[str, Any]:
 async def unload_model(body: Unload, http: HttpRequest) -> dict[str, Any]:
     """Free a model's memory. Idempotent."""
     report_ignored(http.scope, body)
-    return status_object(body.model_id, await Services.of(http).yard.unload(body.model_id, body.mode))
+    return status_object(body.model_id, await Services.of(http).yard.unload(body.model_id, body.mode, body.node))
 
 
 @router.post("/v1/models/reload")
 @needs("admin")
-async def reload_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+async def reload_model(body: OnNode, http: HttpRequest) -> dict[str, Any]:
     """Load a model. Idempotent."""
     report_ignored(http.scope, body)
-    return status_object(body.model_id, await Services.of(http).yard.reload(body.model_id))
+    return status_object(body.model_id, await Services.of(http).yard.reload(body.model_id, body.node))
 
 
 @router.post("/v1/models/prepare")
@@ -343,15 +383,15 @@ async def retune_model(body: Retune, http: HttpRequest) -> dict[str, Any]:
 
 @router.post("/v1/models/status")
 @needs("read")
-async def model_status(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+async def model_status(body: OnNode, http: HttpRequest) -> dict[str, Any]:
     """The status of a model."""
     report_ignored(http.scope, body)
-    return known_status(Services.of(http).yard, body.model_id)
+    return known_status(Services.of(http).yard, body.model_id, body.node)
 
 
 @router.post("/v1/models/plan")
 @needs("read")
-async def plan_load(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+async def plan_load(body: OnNode, http: HttpRequest) -> dict[str, Any]:
     """What a load of the model would do now. It changes nothing."""
     report_ignored(http.scope, body)
-    return plan_object(await Services.of(http).yard.plan(body.model_id))
+    return plan_object(await Services.of(http).yard.plan(body.model_id, body.node))

@@ -17,6 +17,41 @@ class RemoteAddress(TypedDict):
     retry_in_seconds: NotRequired[float]
 
 
+class NodeModel(TypedDict):
+    """A model on one node of a cluster."""
+
+    status: Literal["loaded", "unloaded", "reloading"]
+    running: int
+    waiting: int
+    resident_bytes: int
+    error: NotRequired[str]
+
+
+class NodeMemory(TypedDict):
+    """The memory of all models of a node together."""
+
+    budget_bytes: int
+    used_bytes: int
+    free_bytes: int
+
+
+class NodeObject(TypedDict):
+    """A node of a cluster."""
+
+    id: str
+    object: Literal["node"]
+    status: Literal["up", "draining", "silent"]
+    memory: NodeMemory
+    models: dict[str, NodeModel]
+
+
+class NodeList(TypedDict):
+    """The nodes of a cluster; none where one machine serves."""
+
+    object: Literal["list"]
+    data: list[NodeObject]
+
+
 class AdapterObject(TypedDict):
     """A LoRA adapter of a model; ``id`` is that of the model with it."""
 
@@ -67,6 +102,7 @@ class ModelObject(TypedDict):
     parent: NotRequired[str]
     scale: NotRequired[float]
     remote: NotRequired[list[RemoteAddress]]
+    nodes: NotRequired[dict[str, NodeModel]]
     tools_available: NotRequired[bool]
     mcp_tools_count: NotRequired[int]
     mcp_servers_connected: NotRequired[int]
@@ -179,6 +215,7 @@ class ModelStatusAnswer(TypedDict):
     error: NotRequired[str]
     resident_bytes: NotRequired[int]
     predicted_bytes: NotRequired[int]
+    nodes: NotRequired[dict[str, NodeModel]]
 
 
 class RetunedModel(ModelStatusAnswer):
@@ -209,6 +246,7 @@ class LoadPlan(TypedDict):
     """What a load would do."""
 
     model_id: str
+    node: NotRequired[str]
     outcome: str
     needed_bytes: int
     free_bytes: int

@@ -400,6 +400,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
             "Tools", agent.ResolvedApproval, {"decision": "approve"}, fails=(404,)
         ),
         ("get", "/v1/server"): Operation("Server", server.ServerObject),
+        ("get", "/v1/nodes"): Operation("Server", server.NodeList),
         ("get", "/v1/activity"): Operation("Server", activity.ActivityList, fails=(400, 404)),
         ("get", "/v1/activity/events"): Operation("Server", stream=Stream(EVENTS, _ACTIVITY_EVENTS), fails=(400, 503)),
         ("get", "/v1/activity/{activity_id}"): Operation("Server", activity.ActivityDetail, fails=(404,)),

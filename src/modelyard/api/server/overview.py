@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, get_args
 
 import orjson
@@ -20,6 +21,7 @@ from modelyard.system import hardware
 from modelyard.version import __version__
 from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.stats.device_memory import DeviceUse
+from modelyard.yard.stats.nodes import NodeStatus
 from modelyard.yard.stats.snapshot import MetricsSnapshot, ModelMetrics
 from modelyard.yard.stats.status import ModelStatus
 
@@ -76,6 +78,12 @@ def server_object(
     }
 
 
+def _of_nodes(snapshot: MetricsSnapshot, nodes: Sequence[NodeStatus]) -> MetricsSnapshot:
+    """Return ``snapshot`` with the memory of all nodes together."""
+    budget_bytes, used_bytes = sum(node.budget_bytes for node in nodes), sum(node.used_bytes for node in nodes)
+    return replace(snapshot, budget_bytes=budget_bytes, used_bytes=used_bytes, kept_bytes=0, devices={})
+
+
 def device_object(use: DeviceUse, description: str | None) -> dict[str, int | str]:
     """Return the memory of a device that models may take, and that they take."""
     memory = {"budget_bytes": use.budget_bytes, "used_bytes": use.used_bytes, "free_bytes": use.free_bytes}
@@ -87,12 +95,10 @@ def running_model(
 ) -> dict[str, Any]:
     """Return a model as ``GET /v1/models`` has it, with what it does at the moment; unknown fields are left out."""
     uses_cpu = model.device.cpu or not has_accelerator or status.placement == HOST_NAME
-    fields = {
+    fields: dict[str, Any] = {
         "state": status.load_state.value,
-        "running": 0 if numbers is None else numbers.running,
-        "waiting": 0 if numbers is None else numbers.waiting,
+        **_requests(status, numbers),
         "priority": status.priority,
-        "resident_bytes": 0 if numbers is None else numbers.resident_bytes,
         "idle_seconds": None if status.idle_s is None else round(status.idle_s, 1),
         "unloads_after_seconds": status.unloads_after_s,
         "unloads_in_seconds": None if status.leaves_in_s is None else round(status.leaves_in_s, 1),
@@ -101,6 +107,20 @@ def running_model(
         "source": model.source if sees_sources else None,
     }
     return model_object(status) | {key: value for key, value in fields.items() if value is not None}
+
+
+def _requests(status: ModelStatus, numbers: ModelMetrics | None) -> dict[str, int]:
+    """Return the requests and the memory of a model: on a cluster as its nodes report them."""
+    if status.nodes is not None:
+        on_nodes = status.nodes.values()
+        return {
+            "running": sum(node.running for node in on_nodes),
+            "waiting": sum(node.waiting for node in on_nodes),
+            "resident_bytes": status.resident_bytes,
+        }
+    if numbers is None:
+        return {"running": 0, "waiting": 0, "resident_bytes": 0}
+    return {"running": numbers.running, "waiting": numbers.waiting, "resident_bytes": numbers.resident_bytes}
 
 
 router = APIRouter()
@@ -115,5 +135,9 @@ async def describe_server(http: HttpRequest) -> Response:
     models = [(status, configured[status.id]) for status in yard.models()]
     key = RequestContext.of(http.scope).key
     name = None if key is None else key.name
-    found = server_object(models, yard.metrics(), caller, name, yard.device_descriptions())
+    snapshot = yard.metrics()
+    if yard.nodes is not None:
+        # A front has no models in its own memory.
+        snapshot = _of_nodes(snapshot, yard.nodes.status())
+    found = server_object(models, snapshot, caller, name, yard.device_descriptions())
     return Response(orjson.dumps(found), media_type="application/json")

@@ -45,6 +45,18 @@ _ANSWERS: Final[Mapping[str, Any]] = {
             type(None),
         ),
     },
+    "/v1/nodes": {
+        "data": [
+            {
+                "id": str,
+                "status": str,
+                "memory": {"used_bytes": int, "budget_bytes": int},
+                "models": {
+                    "*": {"status": str, "running": int, "waiting": int, "resident_bytes": int, "error": str | None}
+                },
+            }
+        ]
+    },
     "/v1/models/plan": {
         "outcome": str,
         "needed_bytes": int,

@@ -15,6 +15,7 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
+        "--address",
         metavar="URL",
         help="Address of the server: host, host:port, :port or a URL. "
         "[dim]\\[default: MODELYARD_HOST, else the server that runs on this machine][/]",

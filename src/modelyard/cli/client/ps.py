@@ -9,6 +9,7 @@ import typer
 
 from modelyard.cli.client.choose import choose_server
 from modelyard.cli.client.model_words import context, place, requests, state, unloads
+from modelyard.cli.client.nodes import nodes_of, print_nodes
 from modelyard.cli.client.options import JsonOption, KeyFileOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json, print_rows
 from modelyard.cli.messages import print_note
@@ -16,13 +17,22 @@ from modelyard.system.quantities import count_text
 
 
 def ps(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOption = False) -> None:
-    """Show the models that are loaded or parked, are being loaded, or have requests waiting."""
+    """Show the models that are loaded or parked, are being loaded, or have requests waiting.
+
+    Of a cluster, show each node with its models.
+    """
     server = choose_server(url, key_file, only_looks=True)
     models = [model for model in server.models if is_active(model)]
+    nodes = nodes_of(server.address, server.models)
     if as_json:
-        print_json({**server.state, "url": server.address.url, "models": models})
+        print_json({**server.state, "url": server.address.url, "models": models, **({"nodes": nodes} if nodes else {})})
         return
-    if models:
+    if nodes is not None:
+        if nodes:
+            print_nodes(nodes)
+        else:
+            print_note("No node of the cluster is connected.")
+    elif models:
         headings = ("Model", "State", "Memory", "Predicted", "Requests", "Context", "Device", "Idle", "Unloads")
         print_rows(
             headings, map(_row, models), right=("Memory", "Predicted", "Context", "Idle"), spare=("Device", "Predicted")
@@ -30,7 +40,7 @@ def ps(url: UrlOption = None, key_file: KeyFileOption = None, as_json: JsonOptio
     else:
         others = count_text(len(server.models), "model")
         print_note(f"No model is loaded. The server has {others}: modelyard list")
-    if (total := server.state.get("memory")) is not None and models:
+    if (total := server.state.get("memory")) is not None and (models or nodes):
         typer.echo("\n" + "\n".join(_totals(total)), err=True)
 
 

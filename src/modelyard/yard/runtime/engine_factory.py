@@ -308,6 +308,8 @@ class EngineFactory:
         Raises:
             UnusableModel: one of them is missing, damaged, or for another model.
         """
+        if spec.model.is_remote:
+            return None
         try:
             return (await self._files(spec, self.files.offline().estimate)).adapters
         except RepositoryUnavailable:

@@ -7,13 +7,14 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from modelyard.config import Model
-from modelyard.errors import ConfigProblem
+from modelyard.errors import ConfigProblem, NodeNotFound
 from modelyard.protocol.events import Publish
 from modelyard.protocol.prompts import Sampling
 from modelyard.remote.engine import AddressStatus, RemoteEngine, remote_engine
 from modelyard.remote.settings import RemoteSettings
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.runtime.model_spec import ModelSpec
+from modelyard.yard.runtime.nodes import Nodes
 
 NO_MEMORY: Final = Footprint("", 0, 0)
 """What a model takes of this machine that another server has."""
@@ -24,7 +25,12 @@ class RemoteModels:
 
     Args:
         environment: has the API keys; None: that of the process.
+
+    Attributes:
+        nodes: the nodes of a cluster, which have models beside other servers; None: there is no cluster.
     """
+
+    nodes: Nodes | None = None
 
     def __init__(self, environment: Mapping[str, str] | None = None) -> None:
         self._environment = os.environ if environment is None else environment
@@ -34,6 +40,17 @@ class RemoteModels:
         """Return an engine of the model, not yet started."""
         engine = self._engines[name] = await remote_engine(self.settings(spec.model), publish)
         return engine
+
+    def nodes_of(self, model: Model, node: str | None = None) -> Nodes | None:
+        """Return the nodes that have a model; None where other servers or this machine have it.
+
+        Raises:
+            NodeNotFound: a node is named, and the model is on none.
+        """
+        del model
+        if node is not None:
+            raise NodeNotFound(node)
+        return None
 
     def settings(self, model: Model) -> RemoteSettings:
         """Return which servers have a model, and how they are asked."""

@@ -22,6 +22,7 @@ from modelyard.yard.residency.room import footprint_of
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 from modelyard.yard.residency.waiting import WaitKind
 from modelyard.yard.stats.device_memory import device_uses, of_devices
+from modelyard.yard.stats.nodes import ModelOnNode, state_on_nodes
 from modelyard.yard.stats.placement_text import text_beside_devices
 
 Status = Literal["loaded", "unloaded", "reloading"]
@@ -117,6 +118,7 @@ class ModelStatus:
         adapters: its LoRA adapters.
         addresses: the servers that have it, where other servers have it; () for models of this machine.
         is_remote: whether other servers have it.
+        nodes: the nodes that have it or had it, by their names, where it is on a cluster; None where it is not.
     """
 
     id: str
@@ -165,6 +167,23 @@ class ModelStatus:
     addresses: tuple[AddressStatus, ...] = ()
     is_remote: bool = False
     adapters: tuple[AdapterStatus, ...] = ()
+    nodes: Mapping[str, ModelOnNode] | None = None
+
+    def on_nodes(self, nodes: Mapping[str, ModelOnNode]) -> ModelStatus:
+        """Return the status of the model as it is on ``nodes``, in place of one of this machine."""
+        load_state = state_on_nodes(nodes)
+        failures = [node.failure for node in nodes.values() if node.failure]
+        return replace(
+            self,
+            nodes=nodes,
+            is_remote=False,
+            load_state=load_state,
+            status=STATUS[load_state],
+            reason=failures[0] if load_state is LoadState.FAILED and failures else None,
+            resident_bytes=sum(node.resident_bytes for node in nodes.values()),
+            predicted_bytes=max((node.size_bytes for node in nodes.values()), default=0) or None,
+            load_s=None,
+        )
 
 
 class ModelMemory(NamedTuple):
@@ -252,6 +271,7 @@ class Plan:
         devices: what it needs of each device, by its name.
         placement: where it would be put, or is, in words; "" on a machine without devices.
         tokens_per_s: tokens that one request is expected to get there in a second; None: not known.
+        node: the node that it would be loaded on; "" on one machine.
     """
 
     model: str
@@ -264,6 +284,7 @@ class Plan:
     devices: Mapping[str, PoolPlan] = field(default_factory=dict)
     placement: str = ""
     tokens_per_s: float | None = None
+    node: str = ""
 
     def visible_to(self, caller: Caller) -> Plan:
         """Return the plan as ``caller`` may see it: models that are hidden from it are one entry, without a name."""

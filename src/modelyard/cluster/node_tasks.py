@@ -1,0 +1,58 @@
+"""What a front may ask a node to do, by name:
+
+    unload(model, mode)   reload(model)   plan(model)   adapters(model, adapters)
+
+Arguments and answers are plain values, which any connection carries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from modelyard.config import Adapter
+from modelyard.errors import InvalidRequest
+from modelyard.yard.adapters import set_adapters
+from modelyard.yard.residency.waiting import UnloadMode
+from modelyard.yard.stats.status import Eviction, Plan, PoolPlan
+from modelyard.yard.yard import Yard
+
+
+async def run_task(yard: Yard, what: str, args: Sequence[Any]) -> Any:
+    """Do what a front asks for, and return the answer.
+
+    Raises:
+        InvalidRequest: a node cannot do that.
+        ModelyardError: as the yard raises it.
+    """
+    match what, *args:
+        case ["unload", str(model), str(mode)]:
+            await yard.unload(model, UnloadMode(mode))
+        case ["reload", str(model)]:
+            await yard.reload(model)
+        case ["plan", str(model)]:
+            return asdict(await yard.plan(model))
+        case ["adapters", str(model), tuple(adapters)]:
+            await set_adapters(yard, model, tuple(map(_adapter, adapters)))
+        case _:
+            raise InvalidRequest(f"A node cannot {what} a model.")
+    return None
+
+
+def plan_of(fields: dict[str, Any], node: str) -> Plan:
+    """Return the plan of what a node answers to "plan"."""
+    evicts = tuple(Eviction(**each) for each in fields["evicts"])
+    devices = {name: PoolPlan(**each) for name, each in fields["devices"].items()}
+    return Plan(**{**fields, "evicts": evicts, "devices": devices, "node": node})
+
+
+def adapter_fields(adapter: Adapter) -> tuple[str, str, float, str | None]:
+    """Return an adapter as the task "adapters" takes it. Its file is one of the node."""
+    return adapter.name, str(adapter.path), adapter.scale, adapter.alias
+
+
+def _adapter(fields: Sequence[Any]) -> Adapter:
+    name, path, scale, alias = fields
+    return Adapter(name=name, path=Path(path), scale=scale, alias=alias)
