@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from conftest import two_models
 from modelyard.api.middleware.server_timing import PHASES, trace_phases
-from modelyard.api.server.metrics import METRICS
+from modelyard.api.server.metric_specs import METRICS
 from modelyard.config import Server
 from modelyard.protocol.requests import Submit
 from modelyard.yard.requests.timings import RequestTimings

@@ -179,7 +179,7 @@ def create_app(
     if server.ui:
         routers.append(page_router(page))
     if not server.disable_metrics:
-        app.state.metrics_registry = metrics.metrics_registry(yard, http_metrics, agent.counters)
+        app.state.http_metrics = http_metrics
         routers.append(metrics.router)
     # Routes are added one by one: a request to an included router would search its routes twice.
     app.router.routes.extend(_authorized(route) for router in routers for route in router.routes)

@@ -15,6 +15,7 @@ from modelyard.config import Adapter
 from modelyard.errors import InvalidRequest, ModelyardError, NodeNotFound, RemoteUnavailable
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.residency.waiting import UnloadMode
+from modelyard.yard.stats.node_metrics import NodeScrape
 from modelyard.yard.stats.nodes import ModelOnNode, NodeState, NodeStatus
 from modelyard.yard.stats.status import Plan
 
@@ -22,6 +23,9 @@ logger = logging.getLogger(__name__)
 
 SILENT_S: Final = 3.0
 """Seconds without a word, six reports long, after which a node is shown as silent."""
+
+METRICS_S: Final = 2.0
+"""Seconds in which a node answers a scrape, or is left out of it: Prometheus waits for ten."""
 
 LOST: Final = (RemoteUnavailable, NodeNotFound)
 """What is raised for a node that has gone since it was chosen."""
@@ -128,6 +132,22 @@ class NodeOperations:
             elif isinstance(outcome, BaseException):
                 raise outcome
         return failed
+
+    # Metrics
+
+    async def metrics(self) -> NodeScrape:
+        """Return the metrics of all nodes that answer in time."""
+        tasks = {
+            report.node: asyncio.create_task(self._nodes.ask(report.node, "metrics")) for report in self._nodes.reports
+        }
+        try:
+            if tasks:
+                await asyncio.wait(tasks.values(), timeout=METRICS_S)
+            found = {node: task.result() for node, task in tasks.items() if task.done() and not task.exception()}
+        finally:
+            for task in tasks.values():
+                task.cancel()
+        return NodeScrape(found, len(tasks) - len(found))
 
     # Adapters
 

@@ -1,6 +1,6 @@
 """What a front may ask a node to do, by name:
 
-    unload(model, mode)   reload(model)   plan(model)   adapters(model, adapters)
+    unload(model, mode)   reload(model)   plan(model)   adapters(model, adapters)   metrics()
 
 Arguments and answers are plain values, which any connection carries.
 """
@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from modelyard.api.server.metrics import node_families
 from modelyard.config import Adapter
 from modelyard.errors import InvalidRequest
 from modelyard.yard.adapters import set_adapters
@@ -34,6 +35,8 @@ async def run_task(yard: Yard, what: str, args: Sequence[Any]) -> Any:
             await yard.reload(model)
         case ["plan", str(model)]:
             return asdict(await yard.plan(model))
+        case ["metrics"]:
+            return node_families(yard)
         case ["adapters", str(model), tuple(adapters)]:
             await set_adapters(yard, model, tuple(map(_adapter, adapters)))
         case _:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from modelyard.config import Adapter
 from modelyard.yard.residency.waiting import UnloadMode
+from modelyard.yard.stats.node_metrics import NodeScrape
 from modelyard.yard.stats.nodes import ModelOnNode, NodeStatus
 from modelyard.yard.stats.status import Plan
 
@@ -43,6 +44,9 @@ class Nodes(Protocol):
         Raises:
             ModelyardError: as the yard of the node raises it.
         """
+
+    async def metrics(self) -> NodeScrape:
+        """Return the metrics of all nodes that answer within seconds."""
 
     async def set_adapters(self, model: str, before: Sequence[Adapter], adapters: Sequence[Adapter]) -> None:
         """Have all nodes serve a model with ``adapters`` in place of those of ``before``; also those that join later.
