@@ -107,11 +107,11 @@ def test_sixteen_streams_on_two_models_that_fit_one_at_a_time_all_complete(crowd
 def test_a_stream_that_gives_way_to_another_model_goes_on_where_it_was(smol_is_loaded: RunningServer) -> None:
     server = smol_is_loaded
     # For longer than a busy model stays.
-    undisturbed = completion(server, model=SMOL, max_tokens=300)["choices"][0]["text"]
+    undisturbed = completion(server, model=SMOL, max_tokens=200)["choices"][0]["text"]
     renew(server)
     loads = loads_of(server)
     with ThreadPoolExecutor(2) as pool:
-        stream = pool.submit(streamed, server, model=SMOL, max_tokens=300)
+        stream = pool.submit(streamed, server, model=SMOL, max_tokens=200)
         while not server.read(lambda: server.yard.controller.state.models[SMOL].leases):
             time.sleep(0.01)
         assert completion(server, model=GEMMA, max_tokens=5)["usage"]["completion_tokens"] == 5
@@ -126,10 +126,10 @@ def test_an_unload_that_suspends_pauses_streams_until_the_reload(
 ) -> None:
     server = smol_is_loaded
     how = {} if seed is None else {"seed": seed, "temperature": 0.9}
-    undisturbed = completion(server, model=SMOL, max_tokens=100, **how)["choices"][0]["text"]
+    undisturbed = completion(server, model=SMOL, max_tokens=60, **how)["choices"][0]["text"]
     renew(server)
     with ThreadPoolExecutor(1) as pool:
-        stream = pool.submit(streamed, server, model=SMOL, max_tokens=100, **how)
+        stream = pool.submit(streamed, server, model=SMOL, max_tokens=60, **how)
         while not server.read(lambda: server.yard.controller.state.models[SMOL].leases):
             time.sleep(0.01)
         unloaded = server.post("/v1/models/unload", {"model_id": SMOL, "mode": "suspend"})

@@ -18,8 +18,8 @@ from modelyard.protocol.values import SequenceId
 from support.engine_driver import GREEDY, WORDS, Driven, Steps, engine, long_prompt
 
 # A list that goes round: what follows was said before, and is so certain that it does not depend on which kernels the
-# processor has. The first choice is at least 3.1 ahead of the second; with all the words it would be 0.4.
-ROUND = "\n".join(f"Day {number % 5}: {WORDS[number % 5]}" for number in range(1, 45))
+# processor has. The first choice is at least 1.6 ahead of the second; with all the words it would be 0.4.
+ROUND = "\n".join(f"Day {number % 5}: {WORDS[number % 5]}" for number in range(1, 31))
 LENGTH = 48
 
 
