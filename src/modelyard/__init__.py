@@ -44,17 +44,16 @@ if TYPE_CHECKING:
     from modelyard.inprocess.application import create_app
     from modelyard.inprocess.async_model import AsyncModel
     from modelyard.inprocess.builders import (
-        ConfigFile,
         EmbeddingModelBuilder,
         GgufModelBuilder,
         IsqType,
         ModelBuilder,
         MultimodalModelBuilder,
-        MultiModelBuilder,
         TextModelBuilder,
-        from_config,
     )
+    from modelyard.inprocess.config_file import ConfigFile, from_config
     from modelyard.inprocess.model import Model
+    from modelyard.inprocess.multi_model_builder import MultiModelBuilder
     from modelyard.inprocess.progress import LoadProgress
     from modelyard.inprocess.serve import Server, serve, serve_async, start_server
     from modelyard.inprocess.streams import AsyncChatStream, AsyncCompletionStream, ChatStream, CompletionStream

@@ -10,8 +10,8 @@ import pytest
 from modelyard import GgufModelBuilder, ModelBuilder, MultimodalModelBuilder, MultiModelBuilder, TextModelBuilder
 from modelyard.config.tables import keys
 from modelyard.errors import ConfigError
+from modelyard.inprocess.buildable import Buildable
 from modelyard.inprocess.builder_words import METHODS
-from modelyard.inprocess.builders import Buildable
 
 
 def model() -> TextModelBuilder:
