@@ -80,7 +80,7 @@ class Stage:
     def assert_nothing_is_left(self):
         controller = self.controller
         assert controller._inflight.open == {}
-        assert controller._callers == {}
+        assert controller._callers.waiting == {}
         assert controller._engines.is_empty
         assert not controller._events
         for model in controller.state.models.values():

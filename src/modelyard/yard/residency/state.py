@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from modelyard.protocol.placement import HOST_NAME
 from modelyard.yard.memory.footprint import Footprint, taken_together
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
 from modelyard.yard.residency.waiting import MOVE, Growth, Hold, RequestId, Resizing, Waiter, WaitKind
 
@@ -264,6 +265,11 @@ class Residency(NamedTuple):
         """Return the state in which all ``models`` are unloaded."""
         states = {name: ModelState(each, idle_unload_s=each.idle_unload_s) for name, each in models.items()}
         return cls(states, budget_bytes, device_budgets, policy or WaitPolicy())
+
+    def display_name(self, model: str) -> ModelId:
+        """Return the id of ``model`` as users know it; the model may have been removed with its last event."""
+        state = self.models.get(model)
+        return ModelId(model) if state is None else state.policy.name
 
     def resident(self) -> list[str]:
         """Return the models that take memory, in a stable order."""

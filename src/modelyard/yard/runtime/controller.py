@@ -7,52 +7,38 @@ import logging
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
-from modelyard.errors import ModelyardError, QueueFull
+from modelyard.errors import QueueFull
 from modelyard.hub.sources.listing import Progress
-from modelyard.protocol.events import (
-    ContextResized,
-    ContextWanted,
-    Died,
-    Dying,
-    Event,
-    FileWrittenOver,
-    Loaded,
-    LoadFailed,
-    LoadProgress,
-    ParkedWeightsLost,
-    Stopped,
-)
+from modelyard.protocol.events import Event
 from modelyard.protocol.messages import Request, Resume
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.requests import Embed, Rank, RefuseGrowth, Resize, SetAdapters, SetShare, Stop, Submit, Tokenize
 from modelyard.protocol.suspended import SuspendedSequence
-from modelyard.protocol.values import EngineStats, SequenceId
+from modelyard.protocol.values import SequenceId
 from modelyard.system.owner_shares import may_take
 from modelyard.yard import residency
-from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.requests.content import content_of
-from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.requests import WaitOptions
 from modelyard.yard.requests.token_estimate import cells_needed
 from modelyard.yard.requests.token_stream import TokenStream
 from modelyard.yard.residency import effects, events
-from modelyard.yard.residency.failures import may_fall_back
 from modelyard.yard.residency.state import LoadState, Residency
 from modelyard.yard.residency.waiting import RequestId, UnloadMode
 from modelyard.yard.runtime.adapter_files import AdapterFiles
+from modelyard.yard.runtime.engine_reports import EngineReports
 from modelyard.yard.runtime.engine_supervisor import EngineSupervisor
 from modelyard.yard.runtime.inflight import InflightRequests, RunningAnswer
 from modelyard.yard.runtime.interfaces import EngineSource
+from modelyard.yard.runtime.operation_callers import OperationCallers
 from modelyard.yard.stats import log_lines
 from modelyard.yard.stats.counters import Counters
 from modelyard.yard.stats.log_lines import is_waiting
 from modelyard.yard.stats.recorder import Recorder
-from modelyard.yard.stats.status import after_death
 from modelyard.yard.stats.status_broadcaster import StatusBroadcaster
 
 logger = logging.getLogger(__name__)
@@ -86,8 +72,6 @@ class LifecycleController:
         refresh_devices: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         self.state = state._replace(now=time.monotonic())
-        self.profiles: dict[str, ModelProfile] = {}
-        self.load_progress: dict[str, float] = {}
         self.watch = StatusBroadcaster()
         self.recorder = Recorder()
         self.counters = Counters()
@@ -95,11 +79,16 @@ class LifecycleController:
         self._on_removed = on_removed
         self._loop = asyncio.get_running_loop()
         self._refresh_devices = refresh_devices
-        self._engines = EngineSupervisor(factory, self._receive, self._on_engine_event, self._devices_of)
+        self._engines = EngineSupervisor(factory, self._receive, self._conclude, self._devices_of)
         self._inflight = InflightRequests(
             self.counters, self.feed, lambda: self.state.is_closing, self.recorder.requests
         )
-        self._callers: dict[RequestId, asyncio.Future[None]] = {}
+        self._reports = EngineReports(
+            self._engines, self._inflight, self.counters, self.watch, lambda: self.state, self.feed
+        )
+        self.profiles: Mapping[str, ModelProfile] = self._reports.profiles
+        self.load_progress: Mapping[str, float] = self._reports.load_progress
+        self._callers = OperationCallers()
         self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
         # Models of which the log says that they wait for memory.
@@ -203,10 +192,10 @@ class LifecycleController:
             and continues is None
             and not may_take(own, total, self.state.models[model].policy.max_requests)
         ):
-            self._inflight.reject(request, QueueFull(self._display_name(model), own, of_key=True))
+            self._inflight.reject(request, QueueFull(self.state.display_name(model), own, of_key=True))
             return request
         # The digest is computed only while some content is refused, because it takes time for long prompts.
-        content = content_of(self._display_name(model), message) if self.state.poison else ""
+        content = content_of(self.state.display_name(model), message) if self.state.poison else ""
         # A long conversation takes milliseconds to count, and the engine of a loaded model asks for what it needs.
         is_loaded = self.state.models[model].load_state is LoadState.LOADED
         self.feed(
@@ -277,16 +266,9 @@ class LifecycleController:
 
     def _request_operation(self, event: Callable[[RequestId], events.ResidencyEvent]) -> asyncio.Future[None]:
         request = self._next_request()
-        caller = self._callers[request] = self._loop.create_future()
-        caller.add_done_callback(lambda done: self._dismiss(request, done))
+        caller = self._callers.add(request)
         self.feed(event(request))
         return caller
-
-    def _dismiss(self, request: RequestId, caller: asyncio.Future[None]) -> None:
-        self._callers.pop(request, None)
-        if not caller.cancelled():
-            # Marks the exception as retrieved: asyncio warns about one whose caller has gone.
-            caller.exception()
 
     def _next_request(self) -> RequestId:
         self._requests += 1
@@ -340,67 +322,49 @@ class LifecycleController:
         match effect:
             case effects.Grant(model, request, alone):
                 engine, fingerprint = self._engines.engines[model], self.profiles[model].fingerprint
-                self.counters[self._display_name(model)].retried_alone += alone
+                self.counters[self.state.display_name(model)].retried_alone += alone
                 self._inflight.grant(request, engine, self.state.models[model], fingerprint, alone=alone)
             case effects.Reject(_, request, error):
-                self._reject(request, error)
+                self._inflight.reject(request, error)
+                self._callers.fail(request, error)
             case effects.Blame(model, request, error):
-                logger.warning("Request %s of %s is to blame: %s", request, self._display_name(model), error)
-                self.counters[self._display_name(model)].blamed += 1
+                logger.warning("Request %s of %s is to blame: %s", request, self.state.display_name(model), error)
+                self.counters[self.state.display_name(model)].blamed += 1
                 self._inflight.reject(request, error)
             case effects.Abort(_, request, error):
                 self._inflight.reject(request, error)
             case effects.Complete(_, request):
-                caller = self._callers.get(request)
-                if caller is not None and not caller.done():
-                    caller.set_result(None)
+                self._callers.complete(request)
             case effects.ComputeFootprint(model):
                 self._engines.size(model)
             case effects.StartLoad(model, placement, cells):
-                self.load_progress[model] = 0.0
-                self.counters[self._display_name(model)].predicted_bytes = self._predicted_bytes(model)
+                self._reports.load_progress[model] = 0.0
+                footprint = self.state.models[model].footprint
+                predicted_bytes = None if footprint is None else footprint.total_bytes
+                self.counters[self.state.display_name(model)].predicted_bytes = predicted_bytes
                 logger.info("%s", log_lines.loading(self.state, model))
                 self._engines.load(model, placement, cells)
             case effects.Resize(model, sizes, keep_bytes):
-                logger.debug("The context of %s is to have %s cells", self._display_name(model), sizes)
+                logger.debug("The context of %s is to have %s cells", self.state.display_name(model), sizes)
                 self._engines.engines[model].send(Resize(sizes, keep_bytes))
             case effects.RefuseGrowth(model, error):
-                logger.warning("The context of %s cannot grow: %s", self._display_name(model), error)
+                logger.warning("The context of %s cannot grow: %s", self.state.display_name(model), error)
                 self._engines.engines[model].send(RefuseGrowth(error))
             case effects.Free(model, suspends, keep_bytes, _, keeps_weights, reason):
                 logger.info("%s", log_lines.freeing(self.state, effect))
-                self.counters[self._display_name(model)].unloads[reason] += 1
+                self.counters[self.state.display_name(model)].unloads[reason] += 1
                 self._engines.free(model, Stop(suspends, keep_bytes, keeps_weights, discard=reason == "changed"))
             case effects.DiscardKept(model):
                 self._engines.discard_kept(model)
                 self._inflight.discard_kv_of(model)
             case effects.Remove(model):
-                self.profiles.pop(model, None)
-                self.load_progress.pop(model, None)
+                self._reports.discard(model)
                 if self._on_removed is not None:
                     self._on_removed(model)
 
-    def _reject(self, request: RequestId, error: ModelyardError) -> None:
-        self._inflight.reject(request, error)
-        caller = self._callers.get(request)
-        if caller is not None and not caller.done():
-            caller.set_exception(error)
-
-    def _on_engine_event(self, event: events.ResidencyEvent) -> None:
-        """Count and feed the outcome for a model that the supervisor reports."""
-        if isinstance(event, events.EngineLoadFailed):
-            self.counters[self._display_name(event.model)].loads["failed"] += 1
-        elif isinstance(event, events.EngineDied):
-            self._count_death(event.model)
-        if isinstance(event, events.EngineLoadFailed) and self._falls_back(event):
-            logger.warning("%s", log_lines.fell_back(self.state, event.model, event.reason))
-        self.feed(event)
-        if isinstance(event, events.EngineLoadFailed) and self._has_failed(event.model):
-            logger.error("%s", log_lines.failed(self.state, event.model, event.reason))
-        if isinstance(event, events.EngineDied) and event.model in self.state.models:
-            model = self.state.models[event.model]
-            what = after_death(self.state, model)
-            logger.warning("The engine of %s died (%s): %s", model.policy.name, event.reason, what)
+    def _conclude(self, event: events.ResidencyEvent) -> None:
+        """Take the outcome for a model that the supervisor reports."""
+        self._reports.conclude(event)
         self._note_freed()
 
     def _devices_of(self, model: str) -> Callable[[], Awaitable[bool]] | None:
@@ -413,14 +377,6 @@ class LifecycleController:
     async def _are_gone(self, pools: set[str], refresh: Callable[[], Awaitable[None]]) -> bool:
         await refresh()
         return not pools <= self.state.device_budgets.keys()
-
-    def _count_death(self, model: str) -> None:
-        state, counters = self.state.models.get(model), self.counters[self._display_name(model)]
-        counters.deaths += 1
-        if state is not None and state.load_state is LoadState.LOADING:
-            counters.loads["failed"] += 1
-        elif state is not None and state.was_serving:
-            counters.unloads["died"] += 1
 
     def preparing(self, model: str, progress: Progress) -> None:
         """Report the progress of preparing the files of ``model``. May be called on any thread."""
@@ -435,102 +391,9 @@ class LifecycleController:
         if model in self.state.models:
             self.watch.prepared(self.state.models[model])
 
-    # Events from engines
-
     def _receive(self, model: str, batch: Sequence[Event]) -> None:
-        now = time.monotonic()
-        for event in self._inflight.receive(self._display_name(model), batch, now):
-            match event:
-                case EngineStats():
-                    self.counters[self._display_name(model)].record_stats(event)
-                case LoadProgress(fraction):
-                    self.load_progress[model] = fraction
-                    self.watch.progress(self._display_name(model), fraction)
-                case Loaded(profile):
-                    self._engines.loaded(model)
-                    self.profiles[model] = profile
-                    took_s = now - self.state.models[model].load_began
-                    self.counters[self._display_name(model)].record_load(took_s)
-                    self.feed(events.EngineLoaded(model, self._measured(model, profile), profile.is_isolated))
-                    if model in self.state.models:
-                        logger.info("%s", log_lines.loaded(self.state, model, took_s))
-                case ContextWanted(needed, desired):
-                    self.feed(events.GrowthWanted(model, needed, desired))
-                case ContextResized(cells, failure):
-                    self.feed(events.EngineResized(model, cells, failure))
-                case LoadFailed(reason, lacks_device_memory):
-                    self._discard_engine(model)
-                    self._engines.conclude(events.EngineLoadFailed(model, reason, lacks_device_memory))
-                case Dying(reason, active):
-                    self._on_dying(model, reason, active)
-                case Died(reason):
-                    if self.state.models[model].load_state is LoadState.LOADED:
-                        # Without EngineDying first, waiting requests would be granted the engine that is gone.
-                        self._on_dying(model, reason, ())
-                    self._discard_engine(model, reason)
-                    self._engines.conclude(events.EngineDied(model, reason))
-                case Stopped(kept, parked):
-                    self._discard_engine(model)
-                    self._engines.hold(model, kept, parked)
-                case FileWrittenOver(file):
-                    logger.warning(
-                        "%s: the file %s was written over while it was served. The model is unloaded, its running "
-                        "requests end, and the next request loads the file as it is then. Put new files in the place "
-                        "of old ones with mv.",
-                        self._display_name(model),
-                        file,
-                    )
-                    self.feed(events.FilesWrittenOver(model, file))
-                case ParkedWeightsLost(reason):
-                    logger.warning("The parked weights of %s are lost: %s", self._display_name(model), reason)
-                    self._engines.lose_weights(model, reason)
+        self._reports.receive(model, batch)
         self._note_freed()
-
-    def _on_dying(self, model: str, reason: str, active: Sequence[SequenceId]) -> None:
-        """Note that the engine of ``model`` no longer serves, and was computing ``active`` when it failed."""
-        open_ = {sequence: self._inflight.open.get(RequestId(sequence)) for sequence in active}
-        contents = tuple(
-            (RequestId(sequence), content_of(self._display_name(model), inflight.submit))
-            for sequence, inflight in open_.items()
-            if inflight is not None
-        )
-        self.feed(events.EngineDying(model, reason, contents))
-
-    def _measured(self, model: str, profile: ModelProfile) -> Footprint | None:
-        state = self.state.models[model]
-        if state.footprint is None:
-            return None
-        # Devices that share the host's memory have a share in no footprint.
-        pools = {share.pool for each in (state.footprint, *state.choices) for share in each.devices}
-        measured = state.footprint.measured(
-            profile.weights_bytes, profile.context_bytes, dict(profile.device_bytes), pools
-        )
-        return measured.mapping(profile.mapped_bytes)
-
-    def _display_name(self, model: str) -> ModelId:
-        """Return the id of ``model`` as users know it; the model may have been removed with its last event."""
-        state = self.state.models.get(model)
-        return ModelId(model) if state is None else state.policy.name
-
-    def _predicted_bytes(self, model: str) -> int | None:
-        footprint = self.state.models[model].footprint
-        return None if footprint is None else footprint.total_bytes
-
-    def _has_failed(self, model: str) -> bool:
-        state = self.state.models.get(model)
-        return state is not None and state.load_state is LoadState.FAILED
-
-    def _falls_back(self, failed: events.EngineLoadFailed) -> bool:
-        model = self.state.models.get(failed.model)
-        return failed.lacks_device_memory and model is not None and may_fall_back(model)
-
-    def _discard_engine(self, model: str, reason: str = "it was stopped") -> None:
-        self._inflight.lose(self._engines.engines[model], reason)
-        self.counters[self._display_name(model)].engine_stats = None
-        # Last: losing the requests may end a drain, and so free the model. Without an engine that would be done at
-        # once, and the next load would begin before the residency knows how this engine ended.
-        if not self._engines.detach(model):
-            logger.warning("The thread of %s's engine goes on after its last event", model)
 
     def _note_freed(self) -> None:
         if self.state.is_closing and self._engines.is_empty:

@@ -300,7 +300,7 @@ async def test_an_unload_whose_caller_was_cancelled_still_happens(stage_of):
     await turn()
     unload.cancel()
     await asyncio.gather(unload, return_exceptions=True)
-    assert stage.controller._callers == {}
+    assert stage.controller._callers.waiting == {}
     assert stage.model().has_unload_next
     engine.finish()
     await soon(running.text())
