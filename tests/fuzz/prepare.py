@@ -46,7 +46,7 @@ def prepare(mapping: Mapping[str, Any]) -> Prepared:
     """
     config = validate_config(mapping)
     factory = EngineFactory(_capture)
-    factory.budget_bytes = BUDGET_BYTES
+    factory.memory.budget_bytes = BUDGET_BYTES
     factory.specs[_NAME] = ModelSpec(config, config.models[0])
     return asyncio.run(_prepare(factory))
 

@@ -202,7 +202,7 @@ def test_a_server_that_stops_ends_the_streams_of_events(tmp_path: Path) -> None:
             assert any("notifications/subscriptions/acknowledged" in line for line in lines)
             # One observer serves all streams, so that the count of both is the count of streams.
             assert server.read(lambda: transport_of(server).spare_streams) == 1
-            assert server.read(lambda: server.yard.dismiss_observers(for_good=False)) == 1
+            assert server.read(lambda: server.yard.monitor.dismiss_observers(for_good=False)) == 1
             ended += list(events.iter_lines())
             assert any('"result"' in line for line in lines)
         assert server.read(lambda: transport_of(server).spare_streams) <= 0

@@ -94,7 +94,7 @@ def what_is_left(server: RunningServer) -> dict[str, Any]:
     def look() -> dict[str, Any]:
         controller = server.yard.controller
         states = controller.state.models.values()
-        census = server.yard.metrics()
+        census = server.yard.monitor.metrics()
         vitals = [model.counters.engine_stats for model in census.models if model.counters.engine_stats is not None]
         left = {
             "streams": len(controller._inflight.open),

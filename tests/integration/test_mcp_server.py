@@ -113,9 +113,9 @@ def test_a_disconnect_in_the_middle_ends_the_sequence(server: RunningServer) -> 
         with client.stream("POST", "/mcp", json=call, headers=session) as answer:
             lines = answer.iter_lines()
             assert any("notifications/progress" in line for line in lines)
-            assert server.read(lambda: len(server.yard.running())) == 1
+            assert server.read(lambda: len(server.yard.monitor.running())) == 1
         server.settle()
-        assert server.read(lambda: len(server.yard.running())) == 0
+        assert server.read(lambda: len(server.yard.monitor.running())) == 0
 
 
 @asynccontextmanager

@@ -84,8 +84,8 @@ async def placed(
     )
     factory = EngineFactory(None, stores_of(config))
     factory.specs = {model.id: ModelSpec(config, model) for model in config.models}
-    factory.devices = factory.known_devices = await asyncio.to_thread(list_devices)
-    factory.budget_bytes = HOST_BYTES
+    factory.memory.devices = factory.memory.known_devices = await asyncio.to_thread(list_devices)
+    factory.memory.budget_bytes = HOST_BYTES
     policies = {model.id: model_policy(config, model) for model in config.models}
     controller = LifecycleController(Residency.of(policies, HOST_BYTES, device_budgets=budgets), factory)
     try:

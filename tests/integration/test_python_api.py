@@ -63,14 +63,14 @@ def resident_bytes() -> int:
 
 def in_use(model: Model) -> int:
     """Requests that are running or waiting."""
-    census = model.thread.call_sync(lambda twin: twin.yard.metrics())
+    census = model.thread.call_sync(lambda twin: twin.yard.monitor.metrics())
     return sum(each.waiting + each.running for each in census.models)
 
 
 async def all_ended(model: AsyncModel) -> None:
     """Wait until all requests are over; their ends change the residency, but nobody is told of that."""
     async with asyncio.timeout(WAIT_S):
-        while any(each.waiting + each.running for each in model.yard.metrics().models):  # noqa: ASYNC110
+        while any(each.waiting + each.running for each in model.yard.monitor.metrics().models):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 

@@ -198,7 +198,7 @@ def test_a_client_that_leaves_ends_the_answer_on_the_other_server(server: Runnin
             next(lines)
     front.settle()
     server.settle()
-    assert server.read(server.yard.running) == []
+    assert server.read(server.yard.monitor.running) == []
 
 
 def test_servers_that_name_each_other_do_not_pass_a_request_round() -> None:

@@ -59,7 +59,7 @@ async def over_http(stage: Stage) -> AsyncIterator[httpx.AsyncClient]:
             yield client
     finally:
         server.ask_to_stop()
-        stage.front.dismiss_observers()
+        stage.front.monitor.dismiss_observers()
         await server.serving
         await close_app(app)
 

@@ -100,7 +100,7 @@ async def run(yard: Yard, asked: AgentRequest, agent: Agent) -> AsyncGenerator[A
     """
     chat = asked.request.prompt
     assert isinstance(chat, Chat)
-    await yard.check(asked.request.model, "text")
+    await yard.checks.check_task(asked.request.model, "text")
     caller = current_caller()
     asked = replace(asked, request=bounded(asked.request, caller.max_tokens))
     model = yard.configured(asked.request.model).id

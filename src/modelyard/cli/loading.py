@@ -113,7 +113,7 @@ async def follow_loads(yard: Yard, console: Console, drawing: AbstractContextMan
     """Show the progress of all loads from now on, until the yard dismisses its observers."""
     bars, lines, steps = LoadBars(console), StepLines(), dict[str, Step]()
     try:
-        with yard.observer() as observer, drawing:
+        with yard.monitor.observer() as observer, drawing:
             async for change in observer:
                 if change.load_state in _COMING:
                     steps[change.model] = Step(change.step or "loading", change.progress or 0.0)

@@ -265,7 +265,7 @@ async def _survey(yard: Yard, known: Collection[str]) -> None:
 
 
 def _greet(console: Console, config: Config, yard: Yard, listener: socket.socket, keys: Sequence[AccessKey]) -> None:
-    metrics = yard.metrics()
+    metrics = yard.monitor.metrics()
     memory = MemoryUse(metrics.used_bytes, metrics.budget_bytes, total_bytes(), metrics.devices)
     greet(console, config, yard.models(), memory, listener.getsockname()[1], needs_key=bool(keys))
 
@@ -274,16 +274,16 @@ async def _drain(model: AsyncModel, server: HttpServer, stop: Stop, log: ServerL
     """Accept no connections any more, and let running requests end, for a while."""
     server.ask_to_stop()
     # Those who follow the log or the models end at once: nothing waits for them.
-    followers = mcp.spare_streams + model.yard.dismiss_observers() + log.ring.follower_count
+    followers = mcp.spare_streams + model.yard.monitor.dismiss_observers() + log.ring.follower_count
     requests = max(0, server.open_requests - followers)
     is_terminal = log.console.is_terminal
-    logger.info("%s", stop_line(model.yard.running(), requests, DRAIN_S, is_terminal=is_terminal))
+    logger.info("%s", stop_line(model.yard.monitor.running(), requests, DRAIN_S, is_terminal=is_terminal))
     # After that line, which is the last one that they read.
     log.ring.dismiss()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(DRAIN_S):
             await finishes_before(stop.forced, server.serving)
-    if not server.serving.done() and (line := forced_line(model.yard.running(), server.open_requests)):
+    if not server.serving.done() and (line := forced_line(model.yard.monitor.running(), server.open_requests)):
         stop.has_cut = stop.forced.is_set()
         logger.warning("%s", line)
 

@@ -77,7 +77,7 @@ class AsyncModel(AsyncRequests):
         self._mcp = McpClients(config)
         self._yard.directory.followers.append(self._mcp.reconfigure)
         self._toolbox = ModelToolbox(tools, (self._mcp,), config.mcp.max_result)
-        super().__init__(self._yard, ProgressDisplay(progress, self._yard.load_progress), self._toolbox)
+        super().__init__(self._yard, ProgressDisplay(progress, self._yard.monitor.load_progress), self._toolbox)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._pid = os.getpid()
         self._is_closed = False
@@ -122,7 +122,7 @@ class AsyncModel(AsyncRequests):
 
     def load_progress(self) -> dict[str, Progress]:
         """Progress of each model whose files are being prepared, or whose load has started. Works during ``start``."""
-        return self._yard.load_progress()
+        return self._yard.monitor.load_progress()
 
     async def aclose(self, timeout_s: float = CLOSE_S) -> None:
         """End running requests with an error, and free every model. Idempotent.
@@ -342,7 +342,7 @@ class AsyncModel(AsyncRequests):
             self._toolbox.program = program
             try:
                 await self._display.during(yard.reconfigure(extended, keeps_tuned=True))
-                if reason := yard.failed().get(table.id):
+                if reason := yard.health.failed().get(table.id):
                     raise ModelLoadFailed(table.id, reason)
                 if table.load == "startup":
                     await self._display.during(yard.reload(table.id))

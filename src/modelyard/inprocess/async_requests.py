@@ -325,4 +325,4 @@ class AsyncRequests(ABC):
     async def _waiting(self, work: Awaitable[_T], model: str) -> _T:
         """Wait for ``work``, and show how ``model``, by id, loads until it serves."""
         yard = self.yard
-        return await self._display.during(work, lambda: not yard.stage(model))
+        return await self._display.during(work, lambda: not yard.health.stage(model))

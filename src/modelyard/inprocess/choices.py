@@ -61,7 +61,7 @@ async def chunk_fields(
     Raises:
         ModelyardError: as ``Yard.generate``, also in the middle of the answer.
     """
-    await yard.check(requests[0].model, "text")
+    await yard.checks.check_task(requests[0].model, "text")
     with ExitStack() as submitted:
         generations = [submitted.enter_context(yard.submit(request)) for request in requests]
         await accepting(_accepted(generations))

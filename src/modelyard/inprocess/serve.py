@@ -159,7 +159,7 @@ async def _serve(
         finally:
             http.ask_to_stop()
             with contextlib.suppress(Closed):
-                model.yard.dismiss_observers(for_good=False)
+                model.yard.monitor.dismiss_observers(for_good=False)
             try:
                 await http.serving
             finally:

@@ -96,7 +96,7 @@ class PullSteps:
         while not pull.task.done():
             await asyncio.wait((pull.task,), timeout=_POLL_S)
             name = self._yard.directory.residency_names.get(pull.model.id)
-            progress = None if name is None else self._yard.load_progress().get(name)
+            progress = None if name is None else self._yard.monitor.load_progress().get(name)
             if progress is not None:
                 done = round(progress.fraction * pull.total_bytes)
                 return PullProgress(progress.step, done, pull.total_bytes)

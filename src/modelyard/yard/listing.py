@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 from modelyard.config import Model
@@ -27,7 +26,6 @@ from modelyard.yard.stats.status import (
     leaves_in_s,
     memory_of,
     plan,
-    stage,
 )
 from modelyard.yard.survey import FileSurvey
 
@@ -66,33 +64,6 @@ class ModelListing:
     def profile(self, name: str) -> ModelProfile | None:
         """Return what is known of one model since it was loaded; see ``Yard.profile``."""
         return self._controller.profiles.get(self._directory.residency_names[self._directory.configured(name).id])
-
-    def failures(self) -> Iterator[tuple[str, str]]:
-        """Yield the id and the reason of each model that failed and was not loaded since, for any caller."""
-        for model in self._directory.config.models:
-            failure = self._controller.state.models[self._directory.residency_names[model.id]].failure
-            if failure is not None:
-                yield model.id, failure
-
-    def stage(self, model: str) -> str:
-        """Return what requests for a model wait for; see ``Yard.stage``."""
-        residency_name = self._directory.residency_names.get(model, ResidencyName(model))
-        if residency_name not in self._controller.state.models:
-            return ""
-        if (preparing := self._factory.files.progress.get(residency_name)) is not None:
-            return f"{preparing.step} {preparing.fraction:.0%}"
-        return stage(self._controller.state, residency_name, self._controller.load_progress.get(residency_name, 0.0))
-
-    def unready(self, model: str) -> str:
-        """Return why a model, by id, would not begin a request at once; "" where it would. For any caller."""
-        state = self._controller.state.models[self._directory.residency_names[model]]
-        if state.failure is not None:
-            return state.failure
-        if problem := self._factory.remotes.unreachable(self._directory.residency_names[model]):
-            return problem
-        if state.load_state in (LoadState.UNLOADED, LoadState.PARKED) and state.first is None:
-            return "not loaded"
-        return "unloading" if state.has_unload_next else self.stage(model)
 
     async def plan(self, name: str, node: str | None = None) -> Plan:
         """Return what a load of a model would do now; see ``Yard.plan``."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Literal
@@ -16,6 +16,7 @@ from typing import Literal
 from modelyard.config import Config
 from modelyard.config.diff import ConfigDiff, diff
 from modelyard.errors import ModelyardError
+from modelyard.yard.devices import YardDevices
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, model_policy
 from modelyard.yard.memory.footprint import Choices
@@ -71,13 +72,61 @@ class Reconfiguration:
         return "; ".join(parts) or "nothing has changed"
 
 
-async def reconfigure(
+class Reconfigurer:
+    """Replaces the configuration of a yard that serves, one change at a time.
+
+    Args:
+        directory, factory, controller, devices: of the yard.
+        available_bytes: memory of the machine before any model was loaded.
+    """
+
+    def __init__(
+        self,
+        directory: ModelDirectory,
+        factory: EngineFactory,
+        controller: LifecycleController,
+        devices: YardDevices,
+        available_bytes: int,
+    ) -> None:
+        self._directory = directory
+        self._factory = factory
+        self._controller = controller
+        self._devices = devices
+        self._available_bytes = available_bytes
+        self._changing = asyncio.Lock()
+
+    async def reconfigure(
+        self, change: Callable[[Config], Config], *, dry_run: bool, keeps_tuned: bool
+    ) -> Reconfiguration:
+        """Serve what ``change`` returns for the configuration in force; see ``Yard.reconfigure`` and ``Yard.revise``.
+
+        Raises:
+            ConfigError, InsufficientMemory: a file of a new or changed model is missing or unusable, or it does not
+                fit; nothing has changed.
+        """
+        async with self._changing:
+            config = change(self._directory.config)
+            await self._devices.list(config)
+            self._devices.follow(self._controller)
+            return await _reconfigure(
+                self._directory,
+                self._factory,
+                self._controller,
+                config,
+                self._available_bytes,
+                self._devices.watch,
+                dry_run=dry_run,
+                keeps_tuned=keeps_tuned,
+            )
+
+
+async def _reconfigure(
     directory: ModelDirectory,
     factory: EngineFactory,
     controller: LifecycleController,
     config: Config,
     available_bytes: int,
-    devices: DeviceWatch | None = None,
+    devices: DeviceWatch | None,
     *,
     dry_run: bool,
     keeps_tuned: bool,
@@ -93,15 +142,14 @@ async def reconfigure(
         keeps_tuned: whether what ``Yard.retune`` has changed stays.
 
     Raises:
-        ConfigError, InsufficientMemory: a file of a new or changed model is missing or unusable, or it does not fit;
-            nothing has changed.
+        ConfigError, InsufficientMemory: as ``Reconfigurer.reconfigure``.
     """
     changes = diff(directory.config, config, directory.started_config)
-    budget = factory.budget_bytes
+    budget = factory.memory.budget_bytes
     if "budget" in changes.memory:
-        factory.budget_bytes = memory_budget(config, available_bytes)
+        factory.memory.budget_bytes = memory_budget(config, available_bytes)
     if devices is not None:
-        factory.device_budgets = devices.budgets_with(config.memory.devices)
+        factory.memory.device_budgets = devices.budgets_with(config.memory.devices)
     refitted = _refitted(changes, directory, factory, config)
     models = {model.id: model for model in config.models}
     fresh = {model: _unused_name(factory, model) for model in (*changes.added, *changes.changed, *refitted)}
@@ -126,7 +174,9 @@ async def reconfigure(
             retuned = {other: keys for other, keys in changes.retuned.items() if other != model}
             changes = replace(changes, changed=changed, retuned=retuned)
     changes = changes if keeps_tuned else _with_tuned_back(changes, directory, controller.state, config)
-    state = controller.state._replace(budget_bytes=factory.budget_bytes, device_budgets=factory.device_budgets)
+    state = controller.state._replace(
+        budget_bytes=factory.memory.budget_bytes, device_budgets=factory.memory.device_budgets
+    )
     names = directory.residency_names
     how = {model: _how(state, names[model], fresh[model], footprints[fresh[model]]) for model in changes.changed}
     if dry_run:
@@ -134,9 +184,9 @@ async def reconfigure(
         return Reconfiguration(changes, how, {})
 
     if "budget" in changes.memory:
-        controller.feed(BudgetChanged(factory.budget_bytes))
+        controller.feed(BudgetChanged(factory.memory.budget_bytes))
     if devices is not None:
-        factory.device_budgets = devices.configure(config.memory.devices)
+        factory.memory.device_budgets = devices.configure(config.memory.devices)
     for name in fresh.values():
         spec = factory.specs[name]
         controller.feed(ModelAdded(name, model_policy(config, spec.model)))
@@ -269,6 +319,6 @@ def _undo(factory: EngineFactory, fresh: Iterable[ResidencyName], budget: int, d
     """Drop new versions of models, and the budgets that they were sized with."""
     for name in fresh:
         factory.discard(name)
-    factory.budget_bytes = budget
+    factory.memory.budget_bytes = budget
     if devices is not None:
-        factory.device_budgets = devices.budgets
+        factory.memory.device_budgets = devices.budgets

@@ -19,7 +19,7 @@ from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.requests.model_names import ModelId, ResidencyName
 from modelyard.yard.requests.one_shot import PendingResult
 from modelyard.yard.requests.plain_excess import refuse_plain_excess
-from modelyard.yard.requests.requests import Request, WaitOptions
+from modelyard.yard.requests.requests import Request, TokenizeRequest, WaitOptions
 from modelyard.yard.requests.system_message import with_system
 from modelyard.yard.requests.token_estimate import UNCOUNTED, estimate
 from modelyard.yard.requests.token_stream import TokenStream
@@ -125,19 +125,21 @@ class RequestSubmitter:
 
     @contextmanager
     def submit_one_shot(
-        self, model: ModelId, make_message: Callable[[SequenceId, int], OneShot], wait: WaitOptions
+        self, name: str | None, make_message: Callable[[SequenceId, int], OneShot], wait: WaitOptions
     ) -> Iterator[PendingResult]:
         """Queue a request that is answered at once; leaving the context early cancels it.
 
         Args:
-            model: its id.
+            name: id or alias of its model; None means the default.
             make_message: makes the message for the engine, from the number and the priority of the request.
             wait: how the request asks to wait for its model.
 
         Raises:
+            ModelNotFound, ModelRequired: there is no such model.
             RemoteLoop: another server has the model, and the request came from there.
         """
         caller = current_caller()
+        model = self._directory.router.route(name)
         residency_name = self._directory.residency_names[model]
         wait, priority = self._wait_options(residency_name, wait, caller)
         forwarding = self._forwarding(model, caller, wait)
@@ -152,6 +154,16 @@ class RequestSubmitter:
         number, pending = self._controller.submit_one_shot(residency_name, limited, wait, caller.place_owner)
         with self._until_left(caller, account, number, pending):
             yield pending
+
+    def tokenization(self, request: TokenizeRequest) -> AbstractContextManager[PendingResult]:
+        """Queue a request for tokens; see ``Yard.tokenize``."""
+        system = self._directory.system_of(self._directory.router.route(request.model))
+        request = replace(request, prompt=with_system(request.prompt, system))
+
+        def make_message(sequence: SequenceId, _priority: int) -> Tokenize:
+            return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
+
+        return self.submit_one_shot(request.model, make_message, request.wait_options)
 
     @contextmanager
     def _until_left(

@@ -3,55 +3,43 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from modelyard.config import Config, Model
 from modelyard.engine.hosts.device_list import may_have_accelerators
-from modelyard.hub import Modalities, Progress, Stores
+from modelyard.hub import Stores
 from modelyard.protocol.model_info import ModelProfile
-from modelyard.protocol.requests import Tokenize
-from modelyard.protocol.values import SequenceId
 from modelyard.system.malloc import share_one_heap
 from modelyard.system.memory import available_bytes
 from modelyard.yard.capability_checks import CapabilityChecks
+from modelyard.yard.devices import YardDevices
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, model_policy, stores_of
+from modelyard.yard.health import Health
 from modelyard.yard.listing import ModelListing
+from modelyard.yard.monitor import Monitor
 from modelyard.yard.operations import ModelOperations
-from modelyard.yard.reconfigure import Reconfiguration, reconfigure
-from modelyard.yard.requests.context import current_caller
+from modelyard.yard.reconfigure import Reconfiguration, Reconfigurer
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
-from modelyard.yard.requests.system_message import with_system
 from modelyard.yard.requests.token_stream import TokenStream
-from modelyard.yard.residency.events import DeviceBudgetsChanged, Outdated
 from modelyard.yard.residency.policy import WaitPolicy
 from modelyard.yard.residency.state import Residency
 from modelyard.yard.residency.waiting import UnloadMode
-from modelyard.yard.runtime.capabilities import Task
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.device_watch import DeviceWatch
 from modelyard.yard.runtime.engine_factory import EngineFactory, MakeEngine
-from modelyard.yard.runtime.inflight import RunningAnswer
 from modelyard.yard.runtime.isolation import Host
 from modelyard.yard.runtime.model_spec import ModelSpec
 from modelyard.yard.runtime.nodes import Nodes
-from modelyard.yard.runtime.placements import may_use_devices, placement_of
 from modelyard.yard.runtime.remote_models import RemoteModels
 from modelyard.yard.runtime.startup import load_what_fits, refuse_unfit
-from modelyard.yard.stats.broadcast import Observer
-from modelyard.yard.stats.recorder import Recorder
-from modelyard.yard.stats.snapshot import MetricsSnapshot, metrics_snapshot
 from modelyard.yard.stats.status import ModelStatus, Plan
-from modelyard.yard.stats.status_broadcaster import StatusChange
 from modelyard.yard.submission import RequestSubmitter, Rounds
 from modelyard.yard.survey import FileSurvey
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +49,10 @@ class _Started:
     controller: LifecycleController
     requests: RequestSubmitter
     listing: ModelListing
+    checks: CapabilityChecks
+    health: Health
     operations: ModelOperations
+    reconfigurer: Reconfigurer
 
 
 class Yard:
@@ -75,6 +66,11 @@ class Yard:
         auto_host: where engines run whose models have no record of deaths, unless the configuration says.
         devices: watches the memory of devices; None: of those of this machine, for real engines.
         remotes: makes the engines of models that other servers have; None: those that ask over HTTP.
+
+    Attributes:
+        directory: the names of the models, and the configuration in force.
+        factory: sizes the models and makes their engines.
+        monitor: what operators see.
     """
 
     def __init__(
@@ -89,16 +85,16 @@ class Yard:
     ) -> None:
         self.directory = ModelDirectory(config)
         self.factory = EngineFactory(make_engine, stores or stores_of(config), auto_host, remotes=remotes)
-        # Memory of the machine before any model is loaded.
-        self.available_bytes = 0
         # Scripted engines are on no device.
-        self._devices = devices or (DeviceWatch() if make_engine is None and may_have_accelerators() else None)
+        watch = devices or (DeviceWatch() if make_engine is None and may_have_accelerators() else None)
+        self._devices = YardDevices(watch, self.factory)
         self._policy = policy or WaitPolicy()
         self._created = int(time.time())
-        self._survey = FileSurvey(self.factory)
-        self._checks = CapabilityChecks(self.directory, self.factory)
+        self._survey = FileSurvey(self.directory, self.factory)
         self._started: _Started | None = None
-        self._reconfiguring = asyncio.Lock()
+        self.monitor = Monitor(
+            lambda: None if self._started is None else self._started.controller, self.factory, self._devices
+        )
         # Held while the adapters of a model change, because a change is made of the adapters before it.
         self.adapters_lock = asyncio.Lock()
 
@@ -113,34 +109,35 @@ class Yard:
         try:
             await self._start()
         except BaseException:
-            if self._devices is not None:
-                await self._devices.close()
+            await self._devices.close()
             raise
 
     async def _start(self) -> None:
         share_one_heap()
         self.factory.specs = {model.id: ModelSpec(self.config, model) for model in self.config.models}
         startup = [model.id for model in self.config.models if model.load == "startup"]
-        self.available_bytes = available_bytes()
-        budget = self.factory.budget_bytes = memory_budget(self.config, self.available_bytes)
-        await self._list_devices(self.config)
-        device_budgets = {} if self._devices is None else self._devices.configure(self.config.memory.devices)
-        self.factory.device_budgets = device_budgets
+        machine_bytes = available_bytes()
+        budget = self.factory.memory.budget_bytes = memory_budget(self.config, machine_bytes)
+        await self._devices.list(self.config)
+        device_budgets = self._devices.apply_budgets(self.config)
         footprints = await self.factory.check(startup)
         policies = {model.id: model_policy(self.config, model) for model in self.config.models}
         state = Residency.of(policies, budget, self._policy, device_budgets)
         refuse_unfit(state, footprints)
-        refresh = None if self._devices is None else self._devices.refresh
-        controller = LifecycleController(state, self.factory, self.factory.discard, refresh)
+        controller = LifecycleController(state, self.factory, self.factory.discard, self._devices.refresh)
         controller.recorder.requests.keeps_texts = self.config.server.record_texts
+        listing = ModelListing(self.directory, self.factory, controller, self._survey, self._created)
         self._started = _Started(
             controller,
             RequestSubmitter(self.directory, controller),
-            ModelListing(self.directory, self.factory, controller, self._survey, self._created),
+            listing,
+            CapabilityChecks(self.directory, self.factory, listing),
+            Health(self.directory, self.factory, controller),
             ModelOperations(self.directory, self.factory, controller),
+            Reconfigurer(self.directory, self.factory, controller, self._devices, machine_bytes),
         )
         self.factory.files.on_progress = controller.preparing
-        self._follow_devices(controller)
+        self._devices.follow(controller)
         outcomes = await asyncio.gather(*load_what_fits(controller, footprints), return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, BaseException):
@@ -153,19 +150,12 @@ class Yard:
         Returns:
             The ids of models that cannot be served as they are configured, with the reason.
         """
-        ids = {
-            residency_name: model
-            for model, residency_name in self.directory.residency_names.items()
-            if not self.directory.is_remote(model)
-        }
-        unread = [name for name in ids if self.factory.known.facts(name) is None]
-        return {ids[name]: problem for name, problem in (await self._survey.look_into(unread)).items()}
+        return await self._survey.look_into_unread()
 
     async def close(self, timeout_s: float = 30.0) -> None:
         """End all requests, free every model, refuse what comes. What is not free in time is freed with the process."""
-        if self._devices is not None:
-            # First, because nothing is decided by what they have any more, and a model may wait for a reading.
-            await self._devices.close()
+        # First, because nothing is decided by what they have any more, and a model may wait for a reading.
+        await self._devices.close()
         if self._started is not None:
             await self._started.controller.close(timeout_s)
         self.factory.close()
@@ -187,7 +177,7 @@ class Yard:
             InvalidRequest: the prompt, or a setting, does not suit it.
             UnsupportedOperation: it is an embedding model.
         """
-        await self.check(request.model, "text")
+        await self.checks.check_task(request.model, "text")
         with self.submit(request) as generation:
             await generation.accepted()
             yield generation
@@ -222,9 +212,8 @@ class Yard:
             InvalidRequest: an input is empty, too long, or holds a token that the model does not know.
             UnsupportedOperation: it is no embedding model.
         """
-        await self.check(request.model, "embedding")
-        model = self.directory.router.route(request.model)
-        with self._parts.requests.submit_one_shot(model, request.message, request.wait_options) as pending:
+        await self.checks.check_task(request.model, "embedding")
+        with self._parts.requests.submit_one_shot(request.model, request.message, request.wait_options) as pending:
             return await pending.embedded()
 
     async def rank(self, request: RankRequest) -> Ranking:
@@ -235,9 +224,8 @@ class Yard:
             InvalidRequest: a document, with the query, is too long.
             UnsupportedOperation: it is no reranker.
         """
-        await self.check(request.model, "rerank")
-        model = self.directory.router.route(request.model)
-        with self._parts.requests.submit_one_shot(model, request.message, request.wait_options) as pending:
+        await self.checks.check_task(request.model, "rerank")
+        with self._parts.requests.submit_one_shot(request.model, request.message, request.wait_options) as pending:
             return await pending.ranked()
 
     async def tokenize(self, request: TokenizeRequest) -> Tokenization:
@@ -248,44 +236,8 @@ class Yard:
             InvalidRequest: it is too long, or the model's template refuses it.
             UnsupportedOperation: it is a chat, and the model has no template for one.
         """
-        model = self.directory.router.route(request.model)
-        request = replace(request, prompt=with_system(request.prompt, self.directory.system_of(model)))
-
-        def make_message(sequence: SequenceId, _priority: int) -> Tokenize:
-            return replace(request.message(sequence), cache_salt=current_caller().cache_salt)
-
-        with self._parts.requests.submit_one_shot(model, make_message, request.wait_options) as pending:
+        with self._parts.requests.tokenization(request) as pending:
             return await pending.tokenized()
-
-    async def check(self, name: str | None, wanted: Task) -> None:
-        """Refuse what a model cannot do before anything is done for it.
-
-        Args:
-            name: id or alias of the model; None means the default.
-            wanted: the task that it is asked for.
-
-        Raises:
-            ModelNotFound, ModelRequired: there is no such model.
-            UnsupportedOperation: it does something else.
-        """
-        await self._checks.check_task(name, wanted)
-
-    async def check_modalities(self, name: str | None, *, image: str | None, sound: str | None) -> Modalities | None:
-        """Refuse images and sound that a model does not take, before anything is done for it.
-
-        Args:
-            name: id or alias of the model; None means the default.
-            image, sound: the request's field with the first image, and with the first audio clip; None: there is none.
-
-        Returns:
-            What the model takes; None where its files were not read yet, and reading them takes long. Its engine then
-            refuses what it does not take.
-
-        Raises:
-            ModelNotFound, ModelRequired: there is no such model.
-            TakesNoImages, TakesNoSound: it does not take what there is.
-        """
-        return await self._checks.check_modalities(self._parts.listing, name, image=image, sound=sound)
 
     # Models and their status
 
@@ -322,39 +274,6 @@ class Yard:
         """
         return self.directory.configured(name)
 
-    def stage(self, model: str) -> str:
-        """Return what requests for ``model``, by id, wait for at the moment; "" where it serves."""
-        return self._parts.listing.stage(model)
-
-    def failed(self) -> dict[str, str]:
-        """Return the models, of those the caller may use, that failed and were not loaded since, with the reason."""
-        caller = self.directory.caller()
-        failures = self._parts.listing.failures()
-        return {name: caller.visible_reason(why) for name, why in failures if caller.may_use(name)}
-
-    @property
-    def is_sound(self) -> bool:
-        """Whether no engine and no load has failed, independent of the caller."""
-        return not any(self._parts.listing.failures())
-
-    def is_known(self, name: str) -> bool:
-        """Whether the caller may know of a model of that name, if there is one."""
-        return self.directory.is_known(name)
-
-    def is_ready(self, name: str) -> bool:
-        """Whether a model of that name exists and would begin a request at once, independent of the caller."""
-        model = self.directory.router.resolve(name)
-        return model is not None and not self._parts.listing.unready(model)
-
-    def unready(self, name: str) -> str:
-        """Return why a model, by id or alias, would not begin a request at once; "" where it would. Changes nothing.
-
-        Raises:
-            ModelNotFound: no model has that name.
-        """
-        reason = self._parts.listing.unready(self.directory.router.route(name))
-        return self.directory.caller().visible_reason(reason)
-
     async def plan(self, name: str, node: str | None = None) -> Plan:
         """Return what a load of a model would do now. Reads the headers of its files at most, and changes nothing.
 
@@ -369,55 +288,10 @@ class Yard:
         """
         return await self._parts.listing.plan(name, node)
 
-    def metrics(self) -> MetricsSnapshot:
-        """Return the numbers of all models."""
-        return metrics_snapshot(self.controller.state, self.controller.counters)
-
-    def device_descriptions(self) -> dict[str, str]:
-        """Return what the devices are, such as the names of the products, by their names; nothing without devices."""
-        return {} if self._devices is None else {device.name: device.description for device in self._devices.found}
-
-    def load_progress(self) -> dict[str, Progress]:
-        """Return the progress of every model whose files are being prepared, or whose load has begun."""
-        loads = {} if self._started is None else self._started.controller.load_progress
-        loading = {name: Progress("loading", fraction) for name, fraction in loads.items()}
-        return loading | self.factory.files.progress
-
-    def running(self) -> list[RunningAnswer]:
-        """Return the requests that are not over, independent of the caller."""
-        return [] if self._started is None else self._started.controller.running()
-
-    def observer(self) -> AbstractContextManager[Observer[StatusChange]]:
-        """Return a context with an observer of all changes of load state and of load progress.
-
-        Raises:
-            TooManyConnections: there are as many observers as there may be.
-        """
-        return self.controller.watch.observer()
-
-    def ending(self, end: Callable[[], object]) -> AbstractContextManager[None]:
-        """Return a context in which ``end``, of another reader, is called when the observers of the yard are ended."""
-        return self.controller.watch.ending(end)
-
-    @property
-    def recorder(self) -> Recorder:
-        """What happened to requests and models, independent of the caller."""
-        return self.controller.recorder
-
     @property
     def closing(self) -> asyncio.Event:
         """Set once the yard closes."""
         return self.controller.closing
-
-    def dismiss_observers(self, *, for_good: bool = True) -> int:
-        """End all observers: they would read for ever, and a server that stops waits for its readers.
-
-        Return their number.
-
-        Args:
-            for_good: whether later observers end at once, too, as nothing more happens.
-        """
-        return self.controller.watch.close() if for_good else self.controller.watch.dismiss()
 
     # Operations
 
@@ -501,8 +375,7 @@ class Yard:
             ConfigError: files of new or changed models are missing or unusable, or there is no such device; nothing was
                 changed.
         """
-        async with self._reconfiguring:
-            return await self._reconfigure(config, dry_run=dry_run, keeps_tuned=keeps_tuned)
+        return await self._parts.reconfigurer.reconfigure(lambda _: config, dry_run=dry_run, keeps_tuned=keeps_tuned)
 
     async def revise(self, change: Callable[[Config], Config]) -> Reconfiguration:
         """Serve what ``change`` returns for the configuration in force: see ``reconfigure``.
@@ -513,55 +386,24 @@ class Yard:
         Raises:
             ConfigError: as ``reconfigure``, and what ``change`` raises.
         """
-        async with self._reconfiguring:
-            return await self._reconfigure(change(self.config), dry_run=False, keeps_tuned=True)
-
-    async def _reconfigure(self, config: Config, *, dry_run: bool, keeps_tuned: bool) -> Reconfiguration:
-        await self._list_devices(config)
-        self._follow_devices(self.controller)
-        return await reconfigure(
-            self.directory,
-            self.factory,
-            self.controller,
-            config,
-            self.available_bytes,
-            self._devices,
-            dry_run=dry_run,
-            keeps_tuned=keeps_tuned,
-        )
+        return await self._parts.reconfigurer.reconfigure(change, dry_run=False, keeps_tuned=True)
 
     # Parts
-
-    async def _list_devices(self, config: Config) -> None:
-        """List the devices if a configuration may use them, and they were not listed before.
-
-        Raises:
-            ConfigError: it has a budget of a device that does not exist.
-        """
-        devices, may_use = self._devices, _may_use_devices(config)
-        if devices is not None and may_use and not devices.is_listed:
-            self.factory.devices = self.factory.known_devices = await devices.list()
-        if devices is not None and devices.found:
-            devices.check(config.memory.devices)
-        elif config.memory.devices:
-            logger.warning("The budgets in [memory.devices] have no effect: models use no devices here")
-
-    def _follow_devices(self, controller: LifecycleController) -> None:
-        if (devices := self._devices) is None:
-            return
-
-        def feed(changed: DeviceBudgetsChanged) -> None:
-            self.factory.devices, self.factory.device_budgets = devices.found, devices.budgets
-            controller.feed(changed)
-            for name in self.factory.outdated():
-                controller.feed(Outdated(name))
-
-        devices.follow(lambda: controller.state, feed)
 
     @property
     def config(self) -> Config:
         """The configuration in force."""
         return self.directory.config
+
+    @property
+    def checks(self) -> CapabilityChecks:
+        """Refuses what models cannot do before anything is done for a request."""
+        return self._parts.checks
+
+    @property
+    def health(self) -> Health:
+        """Whether models serve."""
+        return self._parts.health
 
     @property
     def controller(self) -> LifecycleController:
@@ -577,8 +419,3 @@ class Yard:
         if self._started is None:
             raise RuntimeError("The yard is not started: call start() first")
         return self._started
-
-
-def _may_use_devices(config: Config) -> bool:
-    """Whether any model of this machine may be on an accelerator."""
-    return any(may_use_devices(placement_of(config, model)) for model in config.models if not model.is_remote)

@@ -249,7 +249,7 @@ async def test_the_router_of_llama_cpp_downloads_and_deletes(server: ChangingSer
     assert response.json() == {"success": True}
     assert server.ids == ["own", f"{REPO}:Q8_0"]
     async with asyncio.timeout(WAIT_S):
-        with server.yard.observer() as observer:
+        with server.yard.monitor.observer() as observer:
             async for change in observer:
                 if change.step == "downloading":
                     break

@@ -71,7 +71,7 @@ async def test_what_nodes_report_is_the_status_of_the_model(tmp_path: Path, answ
         assert [name for name, node in model.nodes.items() if node.is_resident] == holders(stage, "m")
         assert model.status == "loaded"
         assert model.resident_bytes > 0
-        assert stage.front.is_ready("m")
+        assert stage.front.health.is_ready("m")
 
 
 async def test_a_refused_prompt_is_refused_in_the_nodes_words_and_not_tried_elsewhere(
@@ -141,7 +141,7 @@ async def test_without_any_node_requests_are_refused_at_once(tmp_path: Path) -> 
     async with cluster(config(tmp_path), 0) as stage:
         with pytest.raises(RemoteUnavailable, match="no node of the cluster is connected"):
             await stage.text()
-        assert stage.front.unready("m") == "no node of the cluster is connected"
+        assert stage.front.health.unready("m") == "no node of the cluster is connected"
 
 
 async def test_tokens_are_counted_by_a_node(tmp_path: Path, answering: list[ScriptedEngines]) -> None:

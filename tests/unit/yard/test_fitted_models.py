@@ -307,8 +307,8 @@ def on_a_card(
     """What makes engines on a machine with one card."""
     factory = EngineFactory(engines.make_handle, dry_loads=plans)
     factory.specs = {model.id: ModelSpec(given, model) for model in given.models}
-    factory.devices = (LlamaDevice("GPU0", "a card", "gpu", card_bytes, card_bytes, "CUDA"),)
-    factory.budget_bytes, factory.device_budgets = host_bytes, {"GPU0": card_bytes}
+    factory.memory.devices = (LlamaDevice("GPU0", "a card", "gpu", card_bytes, card_bytes, "CUDA"),)
+    factory.memory.budget_bytes, factory.memory.device_budgets = host_bytes, {"GPU0": card_bytes}
     return factory
 
 
@@ -341,11 +341,11 @@ async def test_the_weights_of_a_draft_model_count_when_types_are_chosen(
     factory = EngineFactory(engines.make_handle)
     factory.specs = {model.id: ModelSpec(given, model) for model in given.models}
     # There is room for the two models in their best types, and not for what drafts for them.
-    factory.budget_bytes = taken_bytes(drafted)["host"] - 1
+    factory.memory.budget_bytes = taken_bytes(drafted)["host"] - 1
     sized = await factory.check(["a", "b"])
     factory.close()
     assert [factory.fitter.quants[name].label for name in ("a", "b")] == ["Q8_0", "Q6_K"]
-    assert taken_bytes(choices[0] for choices in sized.values())["host"] <= factory.budget_bytes
+    assert taken_bytes(choices[0] for choices in sized.values())["host"] <= factory.memory.budget_bytes
 
 
 async def test_a_model_without_any_type_is_named(tmp_path: Path, engines: ScriptedEngines) -> None:
@@ -363,7 +363,7 @@ async def test_a_context_fits_the_device_that_its_model_is_put_on(tmp_path: Path
     async def length_with(budget_bytes: int) -> int:
         given = config(tmp_path, AUTO)
         factory = on_a_card(given, engines, 2**30, 2**40)
-        factory.device_budgets = {"GPU0": budget_bytes}
+        factory.memory.device_budgets = {"GPU0": budget_bytes}
         await factory.check(["a"])
         chosen = factory.fitter.contexts["a"]
         factory.close()

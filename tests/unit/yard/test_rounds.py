@@ -63,7 +63,7 @@ async def test_a_model_stays_between_rounds_and_goes_after_the_last(yard: Yard, 
             assert yard.model("a").status == "loaded"
     assert holds(yard) == 0
     assert len(engines.of("a")) == 1
-    assert not yard.is_ready("a")
+    assert not yard.health.is_ready("a")
 
 
 async def test_a_round_that_is_left_early_leaves_no_hold(yard: Yard) -> None:

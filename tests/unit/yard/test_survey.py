@@ -8,6 +8,7 @@ from typing import Any
 from modelyard.config import validate_config
 from modelyard.hub import Stores
 from modelyard.hub.sources.huggingface import Hub
+from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.memory.footprint import Choices, Footprint
 from modelyard.yard.survey import FileSurvey
 from modelyard.yard.yard import Yard
@@ -27,7 +28,8 @@ async def test_a_model_that_is_removed_meanwhile_is_not_looked_into() -> None:
             return (Footprint(name, 1, 1),)
 
     factory: Any = Factory()
-    assert await FileSurvey(factory).look_into(("a", "b", "c")) == {}
+    directory = ModelDirectory(validate_config({"models": [{"model_id": "a.gguf"}]}, source="test"))
+    assert await FileSurvey(directory, factory).look_into(("a", "b", "c")) == {}
     assert looked == ["a", "b"]
 
 

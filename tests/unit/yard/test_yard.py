@@ -23,7 +23,7 @@ from modelyard.protocol.requests import Cancel
 from modelyard.system.file_stamp import FileStamp, first_changed
 from modelyard.yard.requests.requests import EmbeddingRequest, Request
 from modelyard.yard.residency.state import LoadState
-from modelyard.yard.runtime import engine_factory
+from modelyard.yard.runtime import sized_files
 from modelyard.yard.yard import Yard
 from support.gguf_writer import U32, tiny_encoder, tiny_model, write
 from support.scripted_engines import ScriptedEngines
@@ -115,10 +115,10 @@ async def test_a_file_that_never_comes_to_rest_is_refused(
         looks.append(stamps[0].path)
         return stamps[0].path
 
-    monkeypatch.setattr(engine_factory, "first_changed", changed)
+    monkeypatch.setattr(sized_files, "first_changed", changed)
     with pytest.raises(ModelLoadFailed, match=r"tiny\.gguf changes while it is looked into\. Try again when it is"):
         await text(yard)
-    assert len(looks) == engine_factory.MAX_REPLACED_IN_ROW + 1
+    assert len(looks) == sized_files.MAX_REPLACED_IN_ROW + 1
     await yard.close()
 
 
@@ -230,7 +230,7 @@ async def test_a_yard_that_was_not_started_says_so(tmp_path: Path, engines: Scri
     yard = Yard(config(tmp_path, tiny("a")), engines.make_handle)
     with pytest.raises(RuntimeError, match="start"):
         yard.models()
-    assert yard.load_progress() == {}
+    assert yard.monitor.load_progress() == {}
     await yard.close()
 
 
@@ -249,7 +249,7 @@ async def test_after_its_files_are_prepared_a_model_is_in_the_state_it_was_in(
     async with asyncio.timeout(WAIT_S):
         yard = Yard(config(tmp_path, tiny("a"), tiny("ab", load="on-demand")), engines.make_handle)
         await yard.start()
-        with yard.observer() as observer:
+        with yard.monitor.observer() as observer:
             await yard.prepare("a")
             await yard.prepare("ab")
             await yard.close()

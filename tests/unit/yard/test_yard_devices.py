@@ -46,7 +46,7 @@ async def test_devices_have_budgets_from_the_start_on(tmp_path: Path, engines: S
     yard, reader = yard_of(config(tmp_path, CUDA1="50%"), engines, (CPU, FIRST, SECOND))
     await yard.start()
     assert yard.controller.state.device_budgets == {"CUDA0": 20 * GIB - RESERVE, "CUDA1": 12 * GIB}
-    assert yard.factory.devices == (CPU, FIRST, SECOND)
+    assert yard.factory.memory.devices == (CPU, FIRST, SECOND)
     async with asyncio.timeout(WAIT_S):
         await yard.close()
     assert reader.is_closed
@@ -89,12 +89,12 @@ async def test_contexts_fit_the_budgets_of_the_configuration_that_they_are_chose
     assert engines.of("a")[-1].settings.context_length == 131_072
     dry = await yard.reconfigure(given("30MB"), dry_run=True)
     assert dry.diff.changed == {"a": ("memory.devices",)}
-    assert yard.factory.device_budgets == {"CUDA0": 20 * GIB}
+    assert yard.factory.memory.device_budgets == {"CUDA0": 20 * GIB}
     await yard.reconfigure(given("30MB"))
     length = engines.of("a")[-1].settings.context_length
     assert length is not None
     assert 4096 <= length < 131_072
-    assert yard.factory.device_budgets == {"CUDA0": 30_000_000}
+    assert yard.factory.memory.device_budgets == {"CUDA0": 30_000_000}
     await yard.close()
 
 
@@ -206,7 +206,7 @@ async def test_devices_that_no_model_uses_are_not_asked_for(
     with caplog.at_level(logging.WARNING):
         await yard.start()
     assert reader.count == 0
-    assert yard.factory.devices == ()
+    assert yard.factory.memory.devices == ()
     assert "[memory.devices] have no effect" in caplog.text
     await yard.reconfigure(config(tmp_path, CUDA0="5GiB"))
     assert yard.controller.state.device_budgets == {"CUDA0": 5 * GIB}
@@ -222,7 +222,7 @@ async def test_a_device_that_is_lost_is_no_choice_any_more(tmp_path: Path, engin
     async with asyncio.timeout(WAIT_S):
         await watch.refresh()
     assert set(yard.controller.state.device_budgets) == {"CUDA0"}
-    assert yard.factory.devices == (CPU, FIRST)
+    assert yard.factory.memory.devices == (CPU, FIRST)
     await yard.close()
 
 
@@ -246,5 +246,5 @@ async def test_scripted_engines_are_on_no_devices(tmp_path: Path, engines: Scrip
     yard = Yard(config(tmp_path), engines.make_handle)
     await yard.start()
     assert yard.controller.state.device_budgets == {}
-    assert yard.factory.devices == ()
+    assert yard.factory.memory.devices == ()
     await yard.close()

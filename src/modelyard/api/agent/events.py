@@ -31,7 +31,7 @@ def approval_event_stream(
 
     @contextmanager
     def observed() -> Iterator[Observer[ApprovalChange]]:
-        with approvals.observer() as observer, yard.ending(observer.end):
+        with approvals.observer() as observer, yard.monitor.ending(observer.end):
             yield observer
 
     def opening() -> bytes:

@@ -105,7 +105,7 @@ async def list_approvals(
     waiting = asyncio.create_task(approvals.wait_for_some(owner, wait, sees_all=sees_all))
     try:
         # A server that stops waits for none of its readers.
-        with services.yard.ending(waiting.cancel):
+        with services.yard.monitor.ending(waiting.cancel):
             await asyncio.wait((waiting,))
     finally:
         waiting.cancel()

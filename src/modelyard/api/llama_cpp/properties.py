@@ -74,7 +74,7 @@ async def slots(http: HttpRequest, model: str | None = None, fail_on_no_slot: st
     yard = Services.of(http).yard
     configured = yard.configured(model)
     count = running_at_once(yard.config, configured)
-    running = sum(metrics.running for metrics in yard.metrics().models if metrics.model == configured.id)
+    running = sum(metrics.running for metrics in yard.monitor.metrics().models if metrics.model == configured.id)
     if fail_on_no_slot not in (None, "0", "false") and running >= count:
         raise NoFreeSlot(configured.id, running)
     found = slot_objects(yard.model(configured.id).context_length, count, running)

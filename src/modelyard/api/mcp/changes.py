@@ -57,7 +57,7 @@ class ModelChanges:
 
     async def _follow(self) -> None:
         try:
-            with self._yard.observer() as observer:
+            with self._yard.monitor.observer() as observer:
                 async for change in observer:
                     for listener in tuple(self._listeners):
                         listener(change)

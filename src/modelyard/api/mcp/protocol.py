@@ -232,7 +232,7 @@ class McpServer(Server[Any]):
 
     def _is_seen(self, uri: str) -> bool:
         name = name_in(uri)
-        return name is not None and self._services.yard.is_known(name)
+        return name is not None and self._services.yard.directory.is_known(name)
 
     def _announced(self, uri: str) -> str:
         """Return the address under which changes of the model at ``uri`` are announced: with its id, not an alias."""

@@ -143,7 +143,7 @@ class MediaLoader:
         configured = self._yard.configured(model)
         images = [reference for reference in references if isinstance(reference, ImageReference)]
         clips = [reference for reference in references if not isinstance(reference, ImageReference)]
-        modalities = await self._yard.check_modalities(
+        modalities = await self._yard.checks.check_modalities(
             configured.id, image=images[0].param if images else None, sound=clips[0].param if clips else None
         )
         limits = configured.multimodal

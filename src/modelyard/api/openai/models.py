@@ -317,7 +317,7 @@ def model_event_stream(
         yard: the models.
         status_frame, change_frame: return the event of a status, and of a change.
     """
-    return EventStream(yard.observer, lambda: b"".join(map(status_frame, yard.models())), change_frame)
+    return EventStream(yard.monitor.observer, lambda: b"".join(map(status_frame, yard.models())), change_frame)
 
 
 router = APIRouter()

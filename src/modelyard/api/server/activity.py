@@ -72,12 +72,12 @@ async def recorded_texts(yard: Yard, logged: LoggedRequest) -> dict[str, str | N
 
     The prompt is kept as token ids, which its model turns into text: where that is not loaded, the prompt is None.
     """
-    if not yard.recorder.requests.keeps_texts:
+    if not yard.monitor.recorder.requests.keeps_texts:
         return {}
     transcript, prompt = logged.transcript, None
     if transcript is None:
         return {"prompt": None, "answer": None}
-    if transcript.prompt and yard.is_ready(logged.model):
+    if transcript.prompt and yard.health.is_ready(logged.model):
         request = TokenizeRequest(Tokens(tuple(transcript.prompt)), logged.model, wait_options=WaitOptions(wait_s=0.0))
         # A model that is unloaded at this moment, or was removed.
         with suppress(ModelyardError):
@@ -138,7 +138,7 @@ async def list_activity(
     wanted = None if model is None else yard.model(model).id
     found = (
         logged
-        for logged in yard.recorder.requests
+        for logged in yard.monitor.recorder.requests
         if is_visible(logged) and wanted in (None, logged.model) and state in (None, logged.state)
     )
     listed = {"object": "list", "data": [activity_object(logged) for logged in islice(found, limit)]}
@@ -162,7 +162,7 @@ async def retrieve_activity(activity_id: str, http: HttpRequest) -> Response:
     With `[server] record_texts` it has its prompt as the model read it, and its answer, as far as they are still kept.
     """
     yard = Services.of(http).yard
-    caller, logged = yard.directory.caller(), yard.recorder.requests.find(activity_id)
+    caller, logged = yard.directory.caller(), yard.monitor.recorder.requests.find(activity_id)
     if logged is None or not visible_to(caller)(logged):
         raise ActivityNotFound(activity_id)
     RequestContext.of(http.scope).origin.looks_on = True

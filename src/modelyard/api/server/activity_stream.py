@@ -45,7 +45,7 @@ class ActivityStream(Response):
     ) -> None:
         super().__init__()
         self._yard, self._limit = yard, limit
-        self._changes = _Changes(yard.recorder.requests, is_visible, show)
+        self._changes = _Changes(yard.monitor.recorder.requests, is_visible, show)
 
     async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the client disconnects or the server stops.
@@ -57,7 +57,7 @@ class ActivityStream(Response):
 
     async def _stream(self, send: Send) -> None:
         clock = asyncio.get_running_loop().time
-        with self._yard.recorder.requests.observer() as observer, self._yard.ending(observer.end):
+        with self._yard.monitor.recorder.requests.observer() as observer, self._yard.monitor.ending(observer.end):
             await send({"type": "http.response.start", "status": 200, "headers": EVENT_STREAM})
             await send_body(send, self._changes.snapshot(self._limit))
             sent_at, goes_on = clock(), True

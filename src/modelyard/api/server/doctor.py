@@ -63,7 +63,7 @@ class ServerDoctor:
     async def _examine(self, yard: Yard) -> Examination:
         facts = await asyncio.to_thread(self._collect, yard.config)
         # What models have taken is there for models.
-        available = min(facts.total_bytes, facts.available_bytes + yard.metrics().used_bytes)
+        available = min(facts.total_bytes, facts.available_bytes + yard.monitor.metrics().used_bytes)
         found = check_facts(replace(facts, available_bytes=available))
         kept = tuple(finding for finding in found if finding.name not in _BEFORE_A_START)
         return Examination(time.time(), time.monotonic() + KEPT_S, kept)

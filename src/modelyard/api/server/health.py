@@ -26,10 +26,10 @@ async def health(http: HttpRequest, model: str | None = None) -> Response:
     if model is None:
         return PlainTextResponse("OK")
     yard = Services.of(http).yard
-    if not current_caller().may("read") or not yard.is_known(model):
-        return _answer({"status": "ok" if yard.is_ready(model) else "unavailable"})
+    if not current_caller().may("read") or not yard.directory.is_known(model):
+        return _answer({"status": "ok" if yard.health.is_ready(model) else "unavailable"})
     try:
-        reason = yard.unready(model)
+        reason = yard.health.unready(model)
     except (ModelNotFound, ModelRequired):
         raise ModelNotFound(model, ()) from None
     fields = {"model": model, "status": "unavailable" if reason else "ok", "reason": reason or None}
@@ -49,8 +49,10 @@ async def ready(http: HttpRequest) -> Response:
     A key that may read gets the reasons of the models that it may see.
     """
     yard = Services.of(http).yard
-    status = "ok" if yard.is_sound else "failed"
-    return _answer({"status": status, "failed": yard.failed()} if current_caller().may("read") else {"status": status})
+    status = "ok" if yard.health.is_sound else "failed"
+    return _answer(
+        {"status": status, "failed": yard.health.failed()} if current_caller().may("read") else {"status": status}
+    )
 
 
 def _answer(body: dict[str, Any]) -> Response:

@@ -60,7 +60,7 @@ async def read_history(
     """Which model was in memory when, how much of each pool it took, and why that changed."""
     yard = Services.of(http).yard
     now = time.monotonic()
-    intervals = yard.recorder.history.intervals(now, seconds)
+    intervals = yard.monitor.recorder.history.intervals(now, seconds)
     configured = [model.id for model in yard.config.models]
     found = history_object(intervals, configured, yard.directory.caller(), now)
     return Response(orjson.dumps(found), media_type="application/json")

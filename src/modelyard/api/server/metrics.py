@@ -39,7 +39,7 @@ class YardCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics. Runs on the event loop, which owns everything that they are read from."""
-        snapshot, counts, nodes = self._yard.metrics(), None, self._yard.nodes
+        snapshot, counts, nodes = self._yard.monitor.metrics(), None, self._yard.nodes
         if nodes is not None:
             # Models of the nodes, and memory, would count twice in a sum.
             ids = {model.id for model in self._yard.config.models if self._yard.factory.remotes.nodes_of(model)}

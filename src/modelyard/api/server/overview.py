@@ -135,9 +135,9 @@ async def describe_server(http: HttpRequest) -> Response:
     models = [(status, configured[status.id]) for status in yard.models()]
     key = RequestContext.of(http.scope).key
     name = None if key is None else key.name
-    snapshot = yard.metrics()
+    snapshot = yard.monitor.metrics()
     if yard.nodes is not None:
         # A front has no models in its own memory.
         snapshot = _of_nodes(snapshot, yard.nodes.status())
-    found = server_object(models, snapshot, caller, name, yard.device_descriptions())
+    found = server_object(models, snapshot, caller, name, yard.monitor.device_descriptions())
     return Response(orjson.dumps(found), media_type="application/json")

@@ -118,7 +118,7 @@ async def whole_answer(
         ModelyardError: as ``Yard.generate``.
     """
     choices, finished = [], []
-    await yard.check(requests[0].request.model, "text")
+    await yard.checks.check_task(requests[0].request.model, "text")
     with ExitStack() as submitted:
         streams = [submitted.enter_context(yard.submit(choice.request)) for choice in requests]
         await _accepted(streams)
@@ -147,7 +147,7 @@ class _StreamResponse(_GeneratedResponse):
     """
 
     async def _respond(self, _scope: Scope, _receive: Receive, send: Send) -> None:
-        await self._yard.check(self._requests[0].request.model, "text")
+        await self._yard.checks.check_task(self._requests[0].request.model, "text")
         with ExitStack() as submitted:
             generations = [submitted.enter_context(self._yard.submit(choice.request)) for choice in self._requests]
             first = generations[0]
@@ -284,7 +284,7 @@ class _Comments:
 
 def comment_text(yard: Yard, model: str, quiet_s: float) -> str | None:
     """Return the comment of a stream that waits for ``model`` and has made none for ``quiet_s``; None: not yet one."""
-    if stage := yard.stage(model):
+    if stage := yard.health.stage(model):
         return f"{model}: {stage}"
     return "keep-alive" if quiet_s >= KEEP_ALIVE_S else None
 

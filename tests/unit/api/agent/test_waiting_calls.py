@@ -34,14 +34,14 @@ async def test_they_do_not_hold_up_the_stop(server: ScriptedServer) -> None:
     services: Services = server.app.state.services
     asked = asyncio.create_task(waiting(server))
     async with asyncio.timeout(WAIT_S):
-        while not services.yard.dismiss_observers(for_good=False):  # noqa: ASYNC110 (nothing announces it)
+        while not services.yard.monitor.dismiss_observers(for_good=False):  # noqa: ASYNC110 (nothing announces it)
             await asyncio.sleep(0.01)
     assert await asked == []
 
 
 async def test_after_it_they_return_the_calls_that_wait_already(server: ScriptedServer) -> None:
     services: Services = server.app.state.services
-    services.yard.dismiss_observers()
+    services.yard.monitor.dismiss_observers()
     assert await waiting(server) == []
     server.answers = [[call("calc_guarded")], ["Then not."]]
     with services.agent.approvals.observer() as changes:

@@ -135,7 +135,7 @@ async def test_the_events_begin_with_a_snapshot_and_go_on_with_changes(server: S
         changed = json.loads(data.removeprefix("data: "))
         assert (changed["key"], changed["id"]) == ("alice", (await activity(server, "alice"))[0]["id"])
         # A server that stops waits for none of its readers.
-        services.yard.dismiss_observers()
+        services.yard.monitor.dismiss_observers()
         await following
 
 
@@ -160,7 +160,7 @@ async def test_a_key_for_other_models_sees_nothing_of_this_one(tmp_path: Path) -
 async def test_texts_are_recorded_only_where_that_is_switched_on(server: ScriptedServer) -> None:
     services: Services = server.app.state.services
     await chat(server, "alice")
-    services.yard.recorder.requests.keeps_texts = True
+    services.yard.monitor.recorder.requests.keeps_texts = True
     await chat(server, "alice", stream=True)
     recorded, earlier = await activity(server, "alice")
     found = (await server.client.get(f"/v1/activity/{recorded['id']}", **as_key("alice"))).json()
@@ -170,5 +170,5 @@ async def test_texts_are_recorded_only_where_that_is_switched_on(server: Scripte
     # Who looks is not among those to be seen.
     assert len(await activity(server, "alice")) == 2
     assert (await server.client.get(f"/v1/activity/{recorded['id']}", **as_key("bob"))).status_code == 404
-    services.yard.recorder.requests.keeps_texts = False
+    services.yard.monitor.recorder.requests.keeps_texts = False
     assert "answer" not in (await server.client.get(f"/v1/activity/{recorded['id']}", **as_key("alice"))).json()

@@ -99,7 +99,7 @@ async def test_an_examination_that_failed_is_tried_again(yard: Yard) -> None:
 async def test_what_the_server_itself_takes_is_no_problem(yard: Yard) -> None:
     # Its models have taken the memory, and it listens at its port.
     full = replace(WELL, available_bytes=0, address_problem="address already in use")
-    used = yard.metrics().used_bytes
+    used = yard.monitor.metrics().used_bytes
     assert used > 0
     found = {each.name: each for each in (await ServerDoctor(Collecting(full)).examine(yard)).findings}
     assert "port" not in found

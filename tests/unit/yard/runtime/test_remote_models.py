@@ -48,6 +48,6 @@ async def test_a_server_starts_while_the_other_one_is_down() -> None:
     try:
         (model,) = yard.models()
         assert (model.status, model.is_remote, model.predicted_bytes) == ("loaded", True, None)
-        assert yard.metrics().used_bytes == 0
+        assert yard.monitor.metrics().used_bytes == 0
     finally:
         await yard.close()

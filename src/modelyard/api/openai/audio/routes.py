@@ -40,8 +40,8 @@ async def create_translation(body: TranslationBody, http: HttpRequest) -> Respon
 
 async def _speech(body: SpeechBody, task: Task, http: HttpRequest, *, stream: bool) -> Response:
     services = Services.of(http)
-    await services.yard.check(body.model, "text")
-    modalities = await services.yard.check_modalities(body.model, image=None, sound="model")
+    await services.yard.checks.check_task(body.model, "text")
+    modalities = await services.yard.checks.check_modalities(body.model, image=None, sound="model")
     request = Request(
         prompt=speech_prompt(task, modalities),
         model=body.model,

@@ -103,7 +103,7 @@ async def _response(body: ResponsesRequest, http: HttpRequest, connections: Asyn
     if body.stream:
         raise InvalidRequest("'background' responses are not streamed. Leave 'stream' out.", "stream")
     encoder.response["model"] = services.yard.model(body.model or "default").id
-    await services.yard.check(request.model, "text")
+    await services.yard.checks.check_task(request.model, "text")
     if asked is None:
         responses.background.start(request, encoder)
     else:
