@@ -73,10 +73,8 @@ class ModelDirectory:
                 AdapterUse(each.name, scales[each.name]) for each in adapters if scales and each.name in scales
             )
         if (wrong := next((number for number, _ in chosen if not 0 <= number < len(adapters)), None)) is not None:
-            raise InvalidRequest(
-                f"lora: '{model}' has no adapter {wrong}: it has {len(adapters)}, which GET /lora-adapters lists.",
-                "lora",
-            )
+            known = f"Its adapters are 0 to {len(adapters) - 1}" if adapters else "It has none"
+            raise InvalidRequest(f"lora: '{model}' has no adapter {wrong}. {known}: see GET /lora-adapters.", "lora")
         return tuple(AdapterUse(adapters[number].name, scale) for number, scale in chosen)
 
     def system_of(self, model: str) -> str | None:
