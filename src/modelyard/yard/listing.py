@@ -35,7 +35,6 @@ class ModelListing:
 
     Args:
         directory, factory, controller, survey: of the yard.
-        created: when the yard was made, in seconds of the epoch.
     """
 
     def __init__(
@@ -44,13 +43,13 @@ class ModelListing:
         factory: EngineFactory,
         controller: LifecycleController,
         survey: FileSurvey,
-        created: int,
     ) -> None:
         self._directory = directory
         self._factory = factory
         self._controller = controller
         self._survey = survey
-        self._created = created
+        # In seconds of the epoch: when the models became available.
+        self._created = int(time.time())
 
     def models(self) -> list[ModelStatus]:
         """Return the status of all models that the caller may use; see ``Yard.models``."""

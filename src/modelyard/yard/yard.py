@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
-from dataclasses import dataclass
 
 from modelyard.config import Config, Model
 from modelyard.engine.hosts.device_list import may_have_accelerators
@@ -19,9 +17,8 @@ from modelyard.yard.devices import YardDevices
 from modelyard.yard.directory import ModelDirectory
 from modelyard.yard.from_config import memory_budget, model_policy, stores_of
 from modelyard.yard.health import Health
-from modelyard.yard.listing import ModelListing
 from modelyard.yard.monitor import Monitor
-from modelyard.yard.operations import ModelOperations
+from modelyard.yard.parts import YardParts, make_parts
 from modelyard.yard.reconfigure import Reconfiguration, Reconfigurer
 from modelyard.yard.requests.one_shot import Embeddings, Ranking, Tokenization
 from modelyard.yard.requests.requests import EmbeddingRequest, RankRequest, Request, TokenizeRequest
@@ -38,21 +35,8 @@ from modelyard.yard.runtime.nodes import Nodes
 from modelyard.yard.runtime.remote_models import RemoteModels
 from modelyard.yard.runtime.startup import load_what_fits, refuse_unfit
 from modelyard.yard.stats.status import ModelStatus, Plan
-from modelyard.yard.submission import RequestSubmitter, Rounds
+from modelyard.yard.submission import Rounds
 from modelyard.yard.survey import FileSurvey
-
-
-@dataclass(frozen=True, slots=True)
-class _Started:
-    """The parts of a yard that need its lifecycle controller, which exists once the yard is started."""
-
-    controller: LifecycleController
-    requests: RequestSubmitter
-    listing: ModelListing
-    checks: CapabilityChecks
-    health: Health
-    operations: ModelOperations
-    reconfigurer: Reconfigurer
 
 
 class Yard:
@@ -71,6 +55,7 @@ class Yard:
         directory: the names of the models, and the configuration in force.
         factory: sizes the models and makes their engines.
         monitor: what operators see.
+        adapters_lock: held while the adapters of a model change, because a change is made of the adapters before it.
     """
 
     def __init__(
@@ -89,13 +74,11 @@ class Yard:
         watch = devices or (DeviceWatch() if make_engine is None and may_have_accelerators() else None)
         self._devices = YardDevices(watch, self.factory)
         self._policy = policy or WaitPolicy()
-        self._created = int(time.time())
         self._survey = FileSurvey(self.directory, self.factory)
-        self._started: _Started | None = None
+        self._started: YardParts | None = None
         self.monitor = Monitor(
             lambda: None if self._started is None else self._started.controller, self.factory, self._devices
         )
-        # Held while the adapters of a model change, because a change is made of the adapters before it.
         self.adapters_lock = asyncio.Lock()
 
     async def start(self) -> None:
@@ -126,16 +109,8 @@ class Yard:
         refuse_unfit(state, footprints)
         controller = LifecycleController(state, self.factory, self.factory.discard, self._devices.refresh)
         controller.recorder.requests.keeps_texts = self.config.server.record_texts
-        listing = ModelListing(self.directory, self.factory, controller, self._survey, self._created)
-        self._started = _Started(
-            controller,
-            RequestSubmitter(self.directory, controller),
-            listing,
-            CapabilityChecks(self.directory, self.factory, listing),
-            Health(self.directory, self.factory, controller),
-            ModelOperations(self.directory, self.factory, controller),
-            Reconfigurer(self.directory, self.factory, controller, self._devices, machine_bytes),
-        )
+        reconfigurer = Reconfigurer(self.directory, self.factory, controller, self._devices, machine_bytes)
+        self._started = make_parts(self.directory, self.factory, controller, self._survey, reconfigurer)
         self.factory.files.on_progress = controller.preparing
         self._devices.follow(controller)
         outcomes = await asyncio.gather(*load_what_fits(controller, footprints), return_exceptions=True)
@@ -415,7 +390,7 @@ class Yard:
         return self._parts.controller
 
     @property
-    def _parts(self) -> _Started:
+    def _parts(self) -> YardParts:
         if self._started is None:
             raise RuntimeError("The yard is not started: call start() first")
         return self._started
