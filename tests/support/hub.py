@@ -231,6 +231,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(data)
 
 
+POLL_S = 0.02
+"""How often the hub looks whether it is to end, which each test waits for."""
+
+
 @contextlib.contextmanager
 def serving_hub() -> Iterator[LoopbackHub]:
     """A hub without repositories, for the length of the context."""
@@ -239,7 +243,7 @@ def serving_hub() -> Iterator[LoopbackHub]:
     server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
-    thread = threading.Thread(target=server.serve_forever, name="hub", daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(POLL_S,), name="hub", daemon=True)
     thread.start()
     try:
         yield hub
