@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from support.adapters import write_adapter
+from support.peft_adapters import write_peft
 from support.server import WAIT_S, RunningServer
 
 PROMPT = {"prompt": "Tell me about the sea.", "temperature": 0, "max_tokens": 12}
@@ -111,3 +113,41 @@ def test_an_adapter_that_cannot_be_loaded_is_refused_and_changes_nothing(
     assert load(adapted, path, base_model_name="nothing").status_code == 404
     assert [model for model in listed(adapted) if "::" in model] == ["smollm2::sea"]
     httpx.get(f"{adapted.url}/health", timeout=WAIT_S).raise_for_status()
+
+
+SMOLLM2 = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 576,
+    "num_hidden_layers": 30,
+    "num_attention_heads": 9,
+    "num_key_value_heads": 3,
+    "vocab_size": 49152,
+}
+
+
+def test_a_folder_as_peft_saves_it_is_converted_and_served(adapted: RunningServer, tmp_path: Path) -> None:
+    shapes = {"self_attn.q_proj": (576, 576), "self_attn.v_proj": (192, 576)}
+    folder = write_peft(tmp_path / "legal", shapes=shapes, rank=8, lora_alpha=32)
+    answer = load(adapted, folder, lora_name="legal")
+    assert answer.status_code == 400
+    message = answer.json()["error"]["message"]
+    assert message.endswith("Put the config.json of the base model into the adapter's folder.")
+    assert str(tmp_path) not in message
+    (folder / "config.json").write_text(json.dumps(SMOLLM2))
+    assert load(adapted, folder, lora_name="legal").status_code == 200
+    assert text(adapted, "smollm2::legal") != text(adapted, "smollm2")
+    assert adapted.get("/lora-adapters?model=smollm2").json()[1]["path"] == "legal"
+    cases = {
+        "architecture 'llama', but its base model has 'gemma3'": load(
+            adapted, folder, lora_name="x", base_model_name="google/gemma3"
+        ),
+        "'peft_type' is 'IA3'": load(adapted, write_peft(tmp_path / "ia3", peft_type="IA3"), lora_name="x"),
+        "it has no adapter_config.json": load(adapted, tmp_path, lora_name="x"),
+    }
+    for reason, refused in cases.items():
+        assert refused.status_code == 400, refused.text
+        message = refused.json()["error"]["message"]
+        assert reason in message
+        assert str(tmp_path) not in message
+    assert adapted.post("/v1/unload_lora_adapter", {"lora_name": "legal"}).status_code == 200

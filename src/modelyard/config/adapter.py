@@ -29,7 +29,10 @@ class Adapter(Table):
         "it, `<id>::<name>+<other>` with several together. The name alone routes to it, too, where no other model has "
         "it."
     )
-    path: Annotated[Path, Strict(False)] = Field(description="GGUF file of the adapter, relative to the TOML file.")
+    path: Annotated[Path, Strict(False)] = Field(
+        description="GGUF file of the adapter, or folder of an adapter of PEFT (`adapter_config.json`, "
+        "`adapter_model.safetensors`), which is converted. Relative to the TOML file."
+    )
     scale: AdapterScale = Field(default=1.0, description="Factor of what the adapter adds to the weights.")
     alias: Text | None = Field(
         default=None, description="Another name that routes to the model with the adapter. It is not listed."

@@ -76,8 +76,8 @@ def open_converter(
     # One tensor is computed at a time, so that more threads would only wait for each other.
     torch.set_num_threads(1)
     known = ModelBase.load_hparams(folder, False)
-    architecture, model_class = _class_of(known, is_projector=is_projector)
-    with torch.inference_mode(), _explained(architecture):
+    architecture, model_class = class_of(known, is_projector=is_projector)
+    with torch.inference_mode(), explained(architecture):
         hparams = with_fixed_settings(known, architecture)
         if not is_projector and declares_head(hparams, model_class):
             names = chain(_tensor_names(folder), more_tensors)
@@ -97,7 +97,7 @@ def open_converter(
 
 
 @contextmanager
-def _explained(architecture: str) -> Iterator[None]:
+def explained(architecture: str) -> Iterator[None]:
     """Turn an exception of llama.cpp's converter into a refusal that names the key or tensor.
 
     Raises:
@@ -113,7 +113,7 @@ def _explained(architecture: str) -> Iterator[None]:
         raise refusal(error, architecture) from error
 
 
-def _class_of(hparams: Mapping[str, Any], *, is_projector: bool) -> tuple[str, Any]:
+def class_of(hparams: Mapping[str, Any], *, is_projector: bool) -> tuple[str, Any]:
     """Return the architecture of a checkpoint, and the converter's class for it or for its projector.
 
     Raises:

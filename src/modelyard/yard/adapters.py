@@ -8,9 +8,9 @@ from pathlib import Path
 
 from modelyard.config import Adapter, Config, Model
 from modelyard.errors import ConfigError, InsufficientMemory, InvalidRequest, ModelNotFound, UnusableModel
-from modelyard.formats.gguf.read import read_header
 from modelyard.yard.residency.eviction import Fit, plan_without_eviction
 from modelyard.yard.residency.room import footprint_of
+from modelyard.yard.runtime.adapter_files import adapter_bytes
 from modelyard.yard.yard import Yard
 
 
@@ -115,7 +115,7 @@ async def _check_room(yard: Yard, model: Model, path: Path) -> None:
     if not yard.controller.state.models[name].is_resident:
         return
     try:
-        size_bytes = (await asyncio.to_thread(read_header, path)).size_bytes
+        size_bytes = await asyncio.to_thread(adapter_bytes, path)
     except UnusableModel as unusable:
         raise InvalidRequest(str(unusable).replace(str(path), path.name), "lora_path") from unusable
     state = yard.controller.state

@@ -137,7 +137,7 @@ def _estimated(spec: ModelSpec, budgets: Mapping[str, int], found: Sequence[Llam
     plan = plan_of(config, model, stores, fits)
     # Once, because it reads headers over the network.
     estimated = estimate_files(plan, stores)
-    files = SpecFiles(estimated, None, find_adapters(model, estimated))
+    files = SpecFiles(estimated, None, find_adapters(model, estimated, stores))
     place = placing(spec, lambda fitted: choices_of(fitted, files, found), is_isolated=lambda: False)
     context = fit_alone(context_range(model, estimated, place), budgets)
     spec = with_model(spec, with_chosen_context(model, context))

@@ -286,7 +286,7 @@ class _Planner:
         files = estimate_files(plan, self._stores)
         if self._specs[name].model.quantization.quant == "auto":
             self._set_quant(name, FittedQuant(plan.request.quant, files.quantization, "the best that fits by itself"))
-        adapters = find_adapters(self._specs[name].model, files)
+        adapters = find_adapters(self._specs[name].model, files, self._stores)
         draft = draft_of(self._specs[name])
         if draft is None:
             return SpecFiles(files, None, adapters)

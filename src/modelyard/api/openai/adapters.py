@@ -41,7 +41,9 @@ class LoadAdapter(AdapterRequest):
 
     lora_name: AdapterName = Field(description="Name of the adapter.")
     lora_path: str = Field(
-        min_length=1, max_length=MAX_PATH_LENGTH, description="Absolute path of its file on the server's machine."
+        min_length=1,
+        max_length=MAX_PATH_LENGTH,
+        description="Absolute path of its GGUF file, or of its folder as PEFT saves it, on the server's machine.",
     )
     load_inplace: bool = Field(default=False, description="Whether an adapter of the same name is replaced.")
     scale: AdapterScale = Field(default=1.0, description="Factor of what the adapter adds to the weights.")

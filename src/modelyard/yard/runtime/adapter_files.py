@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.adapter_checks import check_adapter
 from modelyard.formats.gguf.read import read_header
-from modelyard.hub import POOLED_KINDS
+from modelyard.formats.peft import PeftAdapter, read_peft
+from modelyard.hub import POOLED_KINDS, OnProgress, Stores
+from modelyard.hub.preparation.convert_adapter import convert_adapter, find_converted
 from modelyard.protocol.adapters import AdapterFile
 from modelyard.system.file_digest import contents_digest, samples_digest
 from modelyard.system.file_stamp import FileStamp, stamps_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from modelyard.config import Adapter, Model
     from modelyard.formats.gguf.header import GgufHeader
     from modelyard.hub import ModelFiles
@@ -50,10 +54,19 @@ class AdapterFiles:
 NO_ADAPTERS = AdapterFiles()
 
 
-def find_adapters(model: Model, files: ModelFiles) -> AdapterFiles:
+def find_adapters(
+    model: Model, files: ModelFiles, stores: Stores, on_progress: OnProgress | None = None
+) -> AdapterFiles:
     """Return the files of a model's adapters.
 
     They are checked against the headers of the model, as far as these are known. Reads each file in part.
+
+    Args:
+        model: the model.
+        files: its files.
+        stores: where adapters of PEFT are converted to.
+        on_progress: called while one is converted; returning False cancels that. None: nothing is converted, and what
+            is yet to be is described as it will be.
 
     Raises:
         UnusableModel: one of them is missing, damaged, or for another model.
@@ -66,17 +79,42 @@ def find_adapters(model: Model, files: ModelFiles) -> AdapterFiles:
     found, width = [], 0
     for adapter in model.adapters:
         try:
-            (stamp,) = stamps_of([adapter.path])
-            header = read_header(adapter.path)
+            path = adapter.path
+            if path.is_dir():
+                peft = read_peft(path)
+                made = _converted(peft, model, stores, on_progress)
+                if made is None:
+                    found.append(AdapterFile(adapter.name, path, "", peft.size_bytes))
+                    width = max(width, peft.width)
+                    continue
+                path = made
+            (stamp,) = stamps_of([path])
+            header = read_header(path)
             if base:
-                check_adapter(adapter.path, header, base)
-            found.append(_file(adapter, header.size_bytes, stamp))
+                check_adapter(path, header, base)
+            found.append(_file(adapter, path, header.size_bytes, stamp))
         except OSError as error:
             raise _unusable(adapter, f"{adapter.path}: It cannot be read: {error.strerror}.") from error
         except UnusableModel as unusable:
             raise _unusable(adapter, str(unusable)) from unusable
         width = max([width, *(tensor.shape[1] for tensor in header.tensors if len(tensor.shape) > 1)])
     return AdapterFiles(tuple(found), width)
+
+
+def adapter_bytes(path: Path) -> int:
+    """Return the size of an adapter's matrices as an engine holds them.
+
+    Raises:
+        UnusableModel: it cannot be read.
+    """
+    return read_peft(path).size_bytes if path.is_dir() else read_header(path).size_bytes
+
+
+def _converted(peft: PeftAdapter, model: Model, stores: Stores, on_progress: OnProgress | None) -> Path | None:
+    """Return the GGUF file of an adapter of PEFT; None where it is not converted, and is not to be."""
+    if on_progress is None:
+        return find_converted(peft, model.source, stores)
+    return convert_adapter(peft, model.source, stores, on_progress)
 
 
 def _headers(files: ModelFiles) -> list[GgufHeader]:
@@ -88,10 +126,10 @@ def _headers(files: ModelFiles) -> list[GgufHeader]:
     return [read_header(path) for path in files.paths] if all(path.is_file() for path in files.paths) else []
 
 
-def _file(adapter: Adapter, size_bytes: int, stamp: FileStamp) -> AdapterFile:
-    contents = f"{contents_digest([adapter.path])} {samples_digest([adapter.path])}"
+def _file(adapter: Adapter, path: Path, size_bytes: int, stamp: FileStamp) -> AdapterFile:
+    contents = f"{contents_digest([path])} {samples_digest([path])}"
     digest = hashlib.blake2b(contents.encode(), digest_size=16).hexdigest()
-    return AdapterFile(adapter.name, adapter.path, digest, size_bytes, stamp)
+    return AdapterFile(adapter.name, path, digest, size_bytes, stamp)
 
 
 def _unusable(adapter: Adapter, why: str) -> UnusableModel:

@@ -18,7 +18,7 @@ from modelyard.yard.memory.footprint import Choices
 from modelyard.yard.runtime.adapter_files import NO_ADAPTERS, AdapterFiles
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.files_ahead import FilesAhead
-from modelyard.yard.runtime.find_files import Find, find_files, without_path
+from modelyard.yard.runtime.find_files import find_files, without_path
 from modelyard.yard.runtime.hosts_on_demand import HostsOnDemand
 from modelyard.yard.runtime.interfaces import EngineHandle, ModelOutgrown
 from modelyard.yard.runtime.isolation import Host
@@ -28,7 +28,14 @@ from modelyard.yard.runtime.model_checks import misplaced, side_by_side
 from modelyard.yard.runtime.model_files import ModelFileProvider
 from modelyard.yard.runtime.model_fitter import ModelFitter
 from modelyard.yard.runtime.model_sizer import ModelSizer
-from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_settings, engine_settings, trial_tasks
+from modelyard.yard.runtime.model_spec import (
+    ModelSpec,
+    SpecFiles,
+    draft_settings,
+    engine_settings,
+    file_request,
+    trial_tasks,
+)
 from modelyard.yard.runtime.placements import may_use_devices, placement_of
 from modelyard.yard.runtime.remote_models import NO_MEMORY, RemoteModels
 from modelyard.yard.runtime.sized_files import SizedFiles
@@ -154,7 +161,7 @@ class EngineFactory:
         if self.is_remote(model):
             return
         try:
-            files = await self._files(self.specs[model], partial(self.files.get, model))
+            files = await self._files(self.specs[model], prepared_as=model)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         self.known.note(model, files)
@@ -175,7 +182,7 @@ class EngineFactory:
             return (NO_MEMORY,)
         provider = self.files.offline() if is_offline else self.files
         try:
-            files = await self._files(spec, provider.estimate)
+            files = await self._files(spec, provider)
         except RepositoryUnavailable:
             raise
         except UnusableModel as unusable:
@@ -201,7 +208,7 @@ class EngineFactory:
         try:
             files = self._sized.take(model)
             if files is None:
-                files = await self._files(spec, partial(self.files.get, model))
+                files = await self._files(spec, prepared_as=model)
         except UnusableModel as unusable:
             raise self._without_path(model, unusable) from unusable
         await self._sized.check(model, files)
@@ -268,7 +275,9 @@ class EngineFactory:
         if spec.model.is_remote:
             return None
         try:
-            return (await self._files(spec, self.files.offline().estimate)).adapters
+            request = file_request(spec.config, spec.model)
+            files = await self.files.offline().estimate(request, partial(self._sizer.fits, spec))
+            return await self.files.get_adapters(model, spec.model, files)
         except RepositoryUnavailable:
             return None
         except UnusableModel as unusable:
@@ -313,13 +322,13 @@ class EngineFactory:
         return await self._size_of(self.specs.get(name, spec), name, files)
 
     async def _read(self, name: str) -> SpecFiles:
-        files = await self._files(self.specs[name], partial(self.files.get, name))
+        files = await self._files(self.specs[name], prepared_as=name)
         self._sized.keep(name, files)
         return files
 
     async def _read_quietly(self, name: str) -> SpecFiles:
         """Return the files of a model that are on this machine, without any change of what is known of it."""
-        return await self._files(self.specs[name], self.files.offline().estimate)
+        return await self._files(self.specs[name], self.files.offline())
 
     async def _size_of(self, spec: ModelSpec, name: str, files: SpecFiles) -> Choices:
         self.known.note(name, files)
@@ -330,8 +339,10 @@ class EngineFactory:
         self._choices_of[name] = preferred = self.fitter.with_preferred(name, choices)
         return preferred
 
-    async def _files(self, spec: ModelSpec, find: Find) -> SpecFiles:
-        return await find_files(spec, find, partial(self._sizer.fits, spec))
+    async def _files(
+        self, spec: ModelSpec, provider: ModelFileProvider | None = None, prepared_as: str = ""
+    ) -> SpecFiles:
+        return await find_files(spec, provider or self.files, partial(self._sizer.fits, spec), prepared_as)
 
     def _without_path(self, name: str, unusable: UnusableModel) -> UnusableModel:
         return without_path(self.specs[name].model, unusable)

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
 
 from modelyard.config import Model
 from modelyard.errors import UnusableModel
 from modelyard.hub import POOLED_KINDS, FileRequest, ModelFiles
-from modelyard.yard.runtime.adapter_files import find_adapters
+from modelyard.yard.runtime.model_files import ModelFileProvider
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, file_request
 
-Find: TypeAlias = Callable[[FileRequest, Callable[[ModelFiles], bool]], Awaitable[ModelFiles]]
-"""Returns the files that are requested; of several types, the first that the given function accepts.
 
-Raises:
-    UnusableModel: they are missing or unusable.
-"""
-
-
-async def find_files(spec: ModelSpec, find: Find, fits: Callable[[ModelFiles], bool]) -> SpecFiles:
+async def find_files(
+    spec: ModelSpec, provider: ModelFileProvider, fits: Callable[[ModelFiles], bool], prepared_as: str = ""
+) -> SpecFiles:
     """Return the files of a model, of its draft model and of its adapters.
 
     Args:
         spec: the model.
-        find: finds the files of one model.
+        provider: finds and prepares files.
         fits: whether the model on such files fits the memory by itself. Called on any thread.
+        prepared_as: name of the model whose files are prepared; "": nothing is prepared, and the files are described as
+            they will be.
 
     Raises:
         UnusableModel: some of them are missing or unusable.
     """
-    files = await find(file_request(spec.config, spec.model), fits)
-    adapters = await asyncio.to_thread(find_adapters, spec.model, files)
+
+    async def find(request: FileRequest) -> ModelFiles:
+        return await (provider.get(prepared_as, request, fits) if prepared_as else provider.estimate(request, fits))
+
+    files = await find(file_request(spec.config, spec.model))
+    adapters = await (
+        provider.get_adapters(prepared_as, spec.model, files)
+        if prepared_as
+        else provider.estimate_adapters(spec.model, files)
+    )
     draft = draft_of(spec)
     if draft is None:
         return SpecFiles(files, None, adapters)
@@ -43,7 +46,7 @@ async def find_files(spec: ModelSpec, find: Find, fits: Callable[[ModelFiles], b
             f"It generates no text, so that nothing can be drafted for it. Remove draft = '{draft.id}'."
         )
     try:
-        draft_files = await find(file_request(spec.config, draft), fits)
+        draft_files = await find(file_request(spec.config, draft))
         if draft_files.kind in POOLED_KINDS:
             raise UnusableModel("It generates no text.")
         return SpecFiles(files, draft_files, adapters)

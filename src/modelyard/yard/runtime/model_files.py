@@ -6,12 +6,14 @@ import asyncio
 import threading
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Final, TypeVar
 
+from modelyard.config import Model
 from modelyard.hub import (
     FilePlan,
     FileRequest,
     ModelFiles,
+    OnProgress,
     Progress,
     Stores,
     estimate_files,
@@ -20,9 +22,12 @@ from modelyard.hub import (
     prepare,
 )
 from modelyard.hub.select.model_files import are_current
+from modelyard.yard.runtime.adapter_files import NO_ADAPTERS, AdapterFiles, find_adapters
 
 # Downloads share the network, conversions share the cores and take up to some gigabytes of memory each.
 MAX_CONCURRENT_PREPARATIONS: Final = 2
+
+_Result = TypeVar("_Result")
 
 
 class ModelFileProvider:
@@ -56,22 +61,39 @@ class ModelFileProvider:
         if known is not None and await asyncio.to_thread(are_current, known):
             return known
         async with self._slots:
-            is_cancelled = threading.Event()
-
-            def report(progress: Progress) -> bool:
-                self.report_progress(name, progress)
-                return not is_cancelled.is_set()
-
-            try:
-                files, is_from_hub = await asyncio.to_thread(self._prepare, request, fits, report)
-            except asyncio.CancelledError:
-                is_cancelled.set()
-                raise
-            finally:
-                self.progress.pop(name, None)
+            files, is_from_hub = await self._reported(name, lambda report: self._prepare(request, fits, report))
         if is_from_hub:
             self._known[request] = files
         return files
+
+    async def get_adapters(self, name: str, model: Model, files: ModelFiles) -> AdapterFiles:
+        """Return the files of the adapters of model ``name``, converted where that is needed; see ``find_adapters``.
+
+        Cancelling it ends a conversion. Few seconds long, it waits for no download.
+        """
+        if not model.adapters:
+            return NO_ADAPTERS
+        return await self._reported(name, lambda report: find_adapters(model, files, self._stores, report))
+
+    async def estimate_adapters(self, model: Model, files: ModelFiles) -> AdapterFiles:
+        """Return the files of the adapters of a model as they will be; see ``find_adapters``."""
+        return await asyncio.to_thread(find_adapters, model, files, self._stores) if model.adapters else NO_ADAPTERS
+
+    async def _reported(self, name: str, work: Callable[[OnProgress], _Result]) -> _Result:
+        """Run ``work`` on a thread and return its result; its progress is that of model ``name`` meanwhile."""
+        is_cancelled = threading.Event()
+
+        def report(progress: Progress) -> bool:
+            self.report_progress(name, progress)
+            return not is_cancelled.is_set()
+
+        try:
+            return await asyncio.to_thread(work, report)
+        except asyncio.CancelledError:
+            is_cancelled.set()
+            raise
+        finally:
+            self.progress.pop(name, None)
 
     def report_progress(self, name: str, progress: Progress) -> None:
         """Note the progress of the files of a model. May be called on any thread."""
