@@ -8,6 +8,7 @@ from pathlib import Path
 import ollama
 import pytest
 
+from support.adapters import write_adapter
 from support.changing_server import ChangingServer, changing_server
 from support.gguf_writer import tiny_model
 from support.hub import serving_hub
@@ -53,6 +54,24 @@ async def test_a_file_is_sent_and_becomes_a_model(client: ollama.AsyncClient, tm
     digest = await client.create_blob(file)
     assert (await client.create("sent", files={"sent.gguf": digest})).status == "success"
     assert await names(client) == ["own", "sent"]
+
+
+async def test_an_adapter_is_sent_and_is_part_of_the_created_model(
+    client: ollama.AsyncClient, server: ChangingServer, tmp_path: Path
+) -> None:
+    file = write_adapter(tmp_path / "sea.gguf", tmp_path / "own.gguf")
+    digest = await client.create_blob(file)
+    assert (await client.create("sailor", from_="own", adapters={"sea.gguf": digest})).status == "success"
+    assert await names(client) == ["own", "sailor"]
+    (adapter,) = server.yard.model("sailor").adapters
+    assert (adapter.scale, adapter.applied_scale) == (1.0, 1.0)
+    file.write_bytes(b"GGUF")
+    damaged = await client.create_blob(file)
+    with pytest.raises(ollama.ResponseError, match="Its adapter 'adapter'"):
+        await client.create("other", from_="own", adapters={"sea.gguf": damaged})
+    assert (await client.delete("sailor")).status == "success"
+    assert await names(client) == ["own"]
+    assert list(server.uploads.iterdir()) == []
 
 
 async def test_errors_are_ollamas(client: ollama.AsyncClient) -> None:

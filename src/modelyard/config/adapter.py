@@ -34,6 +34,10 @@ class Adapter(Table):
         "`adapter_model.safetensors`), which is converted. Relative to the TOML file."
     )
     scale: AdapterScale = Field(default=1.0, description="Factor of what the adapter adds to the weights.")
+    applied: bool = Field(
+        default=False,
+        description="Whether requests that name no adapter use it, too, as with llama-server's `--lora`.",
+    )
     alias: Text | None = Field(
         default=None, description="Another name that routes to the model with the adapter. It is not listed."
     )

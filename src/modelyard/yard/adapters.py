@@ -89,7 +89,7 @@ def apply_scales(yard: Yard, base: str | None, scales: Sequence[tuple[int, float
     """
     model = yard.configured(base)
     uses = yard.directory.adapters_of(None, model.id, scales)
-    yard.directory.applied_scales[model.id] = {use.name: use.scale for use in uses if use.scale}
+    yard.directory.set_scales[model.id] = {use.name: use.scale for use in uses if use.scale}
 
 
 async def _set_adapters(yard: Yard, model: Model, adapters: tuple[Adapter, ...]) -> None:

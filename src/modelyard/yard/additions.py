@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from modelyard.config import Config, Model
 from modelyard.config.added import AddedModels, DownloadedFiles, added_model
@@ -23,93 +23,18 @@ from modelyard.errors import (
     UnsupportedOperation,
     UnusableModel,
 )
-from modelyard.hub import Downloads, FilePlan, ModelFiles, Stores, estimate_files
+from modelyard.hub import Downloads, FilePlan, Stores, estimate_files
+from modelyard.hub.sources.adapter_uploads import drop_adapters, keep_adapters
 from modelyard.hub.sources.uploads import Uploads
 from modelyard.yard.from_config import stores_of
+from modelyard.yard.pulls import Pull, PullSteps
+from modelyard.yard.runtime.adapter_files import find_adapters
 from modelyard.yard.runtime.model_spec import plan_of
 from modelyard.yard.yard import Yard
 
 logger = logging.getLogger(__name__)
 
 _Result = TypeVar("_Result")
-
-_POLL_S: Final = 0.25
-
-
-@dataclass(frozen=True, slots=True)
-class PullProgress:
-    """How far a download is.
-
-    Attributes:
-        step: what is done, in the present participle, such as "downloading".
-        done_bytes, total_bytes: of the files that were not on this machine; a conversion counts its parts alone.
-    """
-
-    step: str
-    done_bytes: int
-    total_bytes: int
-
-
-@dataclass
-class _Pull:
-    """A download that runs, and how many wait for it; one that nobody waits for any more is given up.
-
-    Its task is never cancelled: one that was cancelled before it began would not clean up.
-    """
-
-    model: Model
-    total_bytes: int
-    task: asyncio.Task[None]
-    given_up: asyncio.Event
-    watchers: int = 0
-    is_detached: bool = False
-
-
-class PullSteps:
-    """The progress of a download, as an asynchronous iterator that raises what the download fails with.
-
-    It is no generator: closing one that was never read would run nothing, and the download would go on for nobody.
-
-    Args:
-        yard: the models.
-        name: of the model.
-        pull: the download; None: there is nothing to wait for.
-    """
-
-    def __init__(self, yard: Yard, name: str, pull: _Pull | None) -> None:
-        self._yard, self._name, self._pull = yard, name, pull
-        if pull is not None:
-            pull.watchers += 1
-
-    def __aiter__(self) -> PullSteps:
-        return self
-
-    async def __anext__(self) -> PullProgress:
-        """Return how far the download is by now.
-
-        Raises:
-            StopAsyncIteration: it has ended.
-            ModelLoadFailed: it has failed, or was given up.
-        """
-        if (pull := self._pull) is None:
-            raise StopAsyncIteration
-        while not pull.task.done():
-            await asyncio.wait((pull.task,), timeout=_POLL_S)
-            name = self._yard.directory.residency_names.get(pull.model.id)
-            progress = None if name is None else self._yard.monitor.load_progress().get(name)
-            if progress is not None:
-                done = round(progress.fraction * pull.total_bytes)
-                return PullProgress(progress.step, done, pull.total_bytes)
-        pull.task.result()
-        raise StopAsyncIteration
-
-    async def aclose(self) -> None:
-        """Stop reading. Idempotent."""
-        pull, self._pull = self._pull, None
-        if pull is not None:
-            pull.watchers -= 1
-            if pull.watchers == 0 and not pull.is_detached:
-                pull.given_up.set()
 
 
 @dataclass
@@ -127,7 +52,7 @@ class Additions:
     added: AddedModels
     uploads: Uploads = field(default_factory=Uploads)
     stores: Stores | None = None
-    _pulls: dict[str, _Pull] = field(default_factory=dict)
+    _pulls: dict[str, Pull] = field(default_factory=dict)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def pull(self, name: str, *, waits: bool = True) -> PullSteps:
@@ -168,7 +93,14 @@ class Additions:
             known = await asyncio.to_thread(self.added.find, model.id)
             await self._add(_table(model, name), None if known is None else known.download)
 
-    async def create(self, name: str, base: str | Path, changes: Mapping[str, Any], template: str = "") -> None:
+    async def create(
+        self,
+        name: str,
+        base: str | Path,
+        changes: Mapping[str, Any],
+        template: str = "",
+        adapters: Mapping[str, Path] | None = None,
+    ) -> None:
         """Serve a model with other settings than ``base``, or a file; an added model of that name is replaced.
 
         Args:
@@ -176,6 +108,7 @@ class Additions:
             base: a model that is served, or a file of this machine.
             changes: keys of a ``[[models]]`` table; those of inner tables are joined to the base's.
             template: its chat template in Jinja; "": the base's.
+            adapters: files that were sent as its adapters, by their names; its base's are kept, too.
 
         Raises:
             ModelNotFound: there is no model ``base``.
@@ -198,9 +131,17 @@ class Additions:
             if template:
                 path = await self._on_disk(name, partial(self.added.keep_template, name, template))
                 table["chat_template"] = str(path)
+            if adapters:
+                present_ones = table.get("adapters", [])
+                taken = [each["name"] for each in present_ones]
+                kept = await self._on_disk(name, partial(keep_adapters, adapters, self.uploads, taken))
+                table["adapters"] = [*present_ones, *kept]
             try:
                 await self._add(table, download)
+                if present is not None:
+                    await self._drop_adapters(present.model.id, _adapter_paths(present.model))
             except BaseException:
+                await self._drop_adapters(name, [Path(each["path"]) for each in table.get("adapters", ())])
                 if isinstance(base, Path) and not self._uses(added_model({"model_id": str(base)})):
                     await self._on_disk(name, partial(self.uploads.remove, base))
                 raise
@@ -224,6 +165,7 @@ class Additions:
             if known is not None:
                 await self._on_disk(model.id, partial(self.added.remove, known))
             await self.yard.revise(lambda config: _without(config, model.id))
+            await self._drop_adapters(model.id, _adapter_paths(model))
             if not self._uses(model):
                 await self._on_disk(
                     model.id, partial(self._delete_files, model, None if known is None else known.download)
@@ -249,7 +191,7 @@ class Additions:
         if name == RESERVED_NAME or self._is_served(name):
             raise InvalidRequest(f"There is a model '{name}' already. Choose another name, or delete it.", "model")
 
-    async def _begin(self, name: str) -> _Pull:
+    async def _begin(self, name: str) -> Pull:
         """Look the repository up, so that a mistake is an answer of its own, and start the download."""
         reference = parse_model_reference(name, is_there=lambda _: False)
         if reference.kind != "hub":
@@ -276,7 +218,7 @@ class Additions:
         task = asyncio.create_task(self._download(model, table, plan, given_up), name=f"pull {name}")
         # Whoever waits reads how it ends; for the others it is in the log.
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        return _Pull(model, plan.download_bytes, task, given_up)
+        return Pull(model, plan.download_bytes, task, given_up)
 
     def _plan(self, model: Model) -> FilePlan:
         config = self.yard.config
@@ -336,8 +278,12 @@ class Additions:
         # Listings know from then on what it is.
         await self.yard.survey()
 
-    def _check(self, model: Model) -> ModelFiles:
-        return estimate_files(self._plan(model), self.stores or stores_of(self.yard.config))
+    def _check(self, model: Model) -> None:
+        stores = self.stores or stores_of(self.yard.config)
+        find_adapters(model, estimate_files(self._plan(model), stores), stores, lambda _: True)
+
+    async def _drop_adapters(self, name: str, paths: Sequence[Path]) -> None:
+        await self._on_disk(name, partial(drop_adapters, paths, self.yard.config, self.uploads))
 
     def _uses(self, model: Model) -> bool:
         """Whether another model is served from the same files, not counting those that were found on this machine."""
@@ -360,6 +306,10 @@ class Additions:
             return await asyncio.to_thread(work)
         except (OSError, UnusableModel) as error:
             raise ModelLoadFailed(name, f"The server cannot change its files: {error}") from error
+
+
+def _adapter_paths(model: Model) -> list[Path]:
+    return [adapter.path for adapter in model.adapters]
 
 
 def _check_deletable(model: Model) -> None:

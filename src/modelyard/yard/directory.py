@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from modelyard.config import Config, Model
+from modelyard.config import Adapter, Config, Model
 from modelyard.errors import InvalidRequest
 from modelyard.protocol.adapters import AdapterUse
 from modelyard.yard.from_config import router
@@ -20,7 +20,7 @@ class ModelDirectory:
         started_config: the one that the process was started with.
         router: from the names in requests to the ids of models.
         followers: are called with each configuration that takes the place of another.
-        applied_scales: by the id of a model: scales of its adapters that requests get which name none of them.
+        set_scales: by the id of a model: scales of its adapters for requests that name none, where they were set.
         residency_names: from the id of a configured model to the name of its present version in the residency.
     """
 
@@ -28,7 +28,7 @@ class ModelDirectory:
         self.config = self.started_config = config
         self.router = router(config)
         self._remote = _remote_ids(config)
-        self.applied_scales: dict[str, Mapping[str, float]] = {}
+        self.set_scales: dict[str, Mapping[str, float]] = {}
         self.followers: list[Callable[[Config], None]] = []
         self.residency_names = {model.id: ResidencyName(model.id) for model in config.models}
         self._systems = _systems(config)
@@ -64,18 +64,19 @@ class ModelDirectory:
         """
         if chosen is None and (named := self.router.adapters_of(name)):
             return named
-        scales = self.applied_scales.get(model)
-        if chosen is None and not scales:
-            return ()
         adapters = next(entry for entry in self.config.models if entry.id == model).adapters
         if chosen is None:
-            return tuple(
-                AdapterUse(each.name, scales[each.name]) for each in adapters if scales and each.name in scales
-            )
+            scales = self.applied_scales(model, adapters)
+            return tuple(AdapterUse(each.name, scales[each.name]) for each in adapters if each.name in scales)
         if (wrong := next((number for number, _ in chosen if not 0 <= number < len(adapters)), None)) is not None:
             known = f"Its adapters are 0 to {len(adapters) - 1}" if adapters else "It has none"
             raise InvalidRequest(f"lora: '{model}' has no adapter {wrong}. {known}: see GET /lora-adapters.", "lora")
         return tuple(AdapterUse(adapters[number].name, scale) for number, scale in chosen)
+
+    def applied_scales(self, model: str, adapters: Sequence[Adapter]) -> Mapping[str, float]:
+        """Return the scales that the adapters of a model have for requests that name none; others are not used."""
+        configured = {each.name: each.scale for each in adapters if each.applied}
+        return self.set_scales.get(model, configured)
 
     def system_of(self, model: str) -> str | None:
         """Return the system message of a model, by id, for conversations that have none; None without one."""

@@ -172,7 +172,7 @@ class ModelListing:
     def _adapters(self, model: Model) -> tuple[AdapterStatus, ...]:
         files = self._factory.known.adapters(self._directory.residency_names[model.id]).files
         sizes = {file.name: file.size_bytes for file in files}
-        applied = self._directory.applied_scales.get(model.id, {})
+        applied = self._directory.applied_scales(model.id, model.adapters)
         return tuple(
             AdapterStatus(
                 model.adapter_id(adapter),

@@ -12,10 +12,14 @@ from typing import Any
 
 import pytest
 
+from modelyard.formats.peft import PeftAdapter
 from modelyard.hub import Downloads
+from modelyard.yard.runtime import adapter_files
+from support.adapters import write_adapter
 from support.changing_server import ChangingServer, changing_server
 from support.gguf_writer import tiny_model
 from support.hub import LoopbackHub, serving_hub
+from support.peft_adapters import write_peft
 
 WAIT_S = 60.0
 REPO = "org/tiny-GGUF"
@@ -196,7 +200,9 @@ async def test_a_created_model_has_the_parameters_and_the_system_message_of_its_
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ({"from": "own", "adapters": {"a": "sha256:0"}}, "ADAPTER"),
+        ({"modelfile": "FROM own\nADAPTER ./sea.gguf"}, "ADAPTER names a file of the client"),
+        ({"from": "own", "adapters": {"a.bin": f"sha256:{'0' * 64}"}}, "'a.bin' is no adapter"),
+        ({"from": "own", "adapters": {"a.gguf": f"sha256:{'0' * 64}"}}, "was not sent"),
         ({"from": "own", "messages": [{"role": "user", "content": "Hi"}]}, "MESSAGE"),
         ({"from": "own", "quantize": "q4_0"}, "modelyard quantize"),
         ({"from": "own", "template": "{{ .Prompt }}"}, "Jinja"),
@@ -240,6 +246,34 @@ async def test_a_file_that_was_sent_and_is_no_model_is_not_kept(server: Changing
     assert "not a GGUF file" in lines[-1]["error"]
     assert list(server.uploads.iterdir()) == []
     assert server.ids == ["own"]
+
+
+async def test_the_files_of_an_adapter_of_peft_are_put_together_and_deleted_with_the_last_model(
+    server: ChangingServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    converted = write_adapter(tmp_path / "converted.gguf", tmp_path / "own.gguf")
+    seen: list[Path] = []
+
+    def convert(adapter: PeftAdapter, *_: Any) -> Path:
+        seen.append(adapter.folder)
+        return converted
+
+    monkeypatch.setattr(adapter_files, "convert_adapter", convert)
+    folder, sent = write_peft(tmp_path / "adapter"), {}
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        content = (folder / name).read_bytes()
+        sent[name] = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        assert (await server.client.post(f"/api/blobs/{sent[name]}", content=content)).status_code == 201
+    for name in ("one", "two", "one"):
+        lines = await server.lines("/api/create", {"model": name, "from": "own", "adapters": sent})
+        assert lines[-1] == {"status": "success"}
+    assert len(set(seen)) == 1
+    (one,) = (model for model in server.reread().models if model.id == "one")
+    assert [(adapter.name, adapter.path, adapter.applied) for adapter in one.adapters] == [("adapter", seen[0], True)]
+    await server.client.request("DELETE", "/api/delete", json={"model": "one"})
+    assert len(list(server.uploads.iterdir())) == 3
+    await server.client.request("DELETE", "/api/delete", json={"model": "two"})
+    assert list(server.uploads.iterdir()) == []
 
 
 async def test_the_router_of_llama_cpp_downloads_and_deletes(server: ChangingServer, hub: LoopbackHub) -> None:

@@ -196,6 +196,7 @@ def test_every_key_reaches_the_configuration(write):
             name = "sql"
             path = "sql.gguf"
             scale = 0.5
+            applied = true
             alias = "gemma-sql"
             [[models]]
             model_id = "smol"

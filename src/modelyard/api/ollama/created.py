@@ -10,6 +10,7 @@ from typing import Any, Final
 from modelyard.api.ollama.modelfile import Modelfile
 from modelyard.api.ollama.schema import LOADING_OPTIONS, CreateRequest
 from modelyard.errors import InvalidRequest, UnsupportedOperation
+from modelyard.hub.sources.adapter_uploads import check_adapter_names
 from modelyard.hub.sources.ollama_parameters import SAMPLING, context_length, sampling_keys
 
 # Parameters that Ollama's library sets in many models, and that requests set here.
@@ -28,6 +29,7 @@ class Creation:
     Attributes:
         base: name of the model that it begins with; "" where it is made of files.
         files: digests by names of files.
+        adapters: those of its adapters.
         changes: keys of its ``[[models]]`` table.
         template: its chat template, in Jinja; "": the base's.
         ignored: what was given and has no effect, by the names of its fields.
@@ -35,6 +37,7 @@ class Creation:
 
     base: str
     files: Mapping[str, str]
+    adapters: Mapping[str, str]
     changes: Mapping[str, Any]
     template: str
     ignored: tuple[str, ...]
@@ -48,12 +51,14 @@ def creation_of(body: CreateRequest, modelfile: Modelfile | None) -> Creation:
         UnsupportedOperation: it asks for what a model of this server cannot have; the message names the way out.
     """
     file = modelfile or Modelfile()
-    if body.adapters or file.adapter:
+    if file.adapter:
         raise UnsupportedOperation(
-            "ADAPTER: a model is created without adapters. Load it beside its model with POST /v1/load_lora_adapter or "
-            "name it in [[models.adapters]], and ask for <model>::<adapter>.",
+            "ADAPTER names a file of the client. Send it: POST /api/blobs/{digest}, and its digest in adapters, as "
+            "Ollama's own command does.",
             "adapters",
         )
+    adapters = body.adapters or {}
+    check_adapter_names(adapters)
     if body.messages or file.messages:
         raise UnsupportedOperation(
             "MESSAGE: a model has no conversation of its own. Send the messages with each request, or put them into "
@@ -94,7 +99,7 @@ def creation_of(body: CreateRequest, modelfile: Modelfile | None) -> Creation:
     ignored = [f"parameters.{name}" for name in parameters if name not in SAMPLING and name != "num_ctx"]
     if body.license or file.licenses:
         ignored.append("license")
-    return Creation(base, body.files or {}, changes, template, tuple(ignored))
+    return Creation(base, body.files or {}, adapters, changes, template, tuple(ignored))
 
 
 def _read(parameters: Mapping[str, Sequence[str]]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Final, NoReturn, TypeAlias
@@ -27,7 +27,8 @@ from modelyard.api.services import Services
 from modelyard.api.serving.ignored_fields import report_ignored
 from modelyard.api.serving.streaming import while_connected
 from modelyard.errors import InvalidRequest, ModelNotFound, ModelyardError, PermissionDenied, UnsupportedOperation
-from modelyard.yard.additions import Additions, PullSteps
+from modelyard.yard.additions import Additions
+from modelyard.yard.pulls import PullSteps
 
 _LINES: Final = [(b"content-type", b"application/x-ndjson"), (b"cache-control", b"no-store")]
 _TAG: Final = ":latest"
@@ -92,11 +93,12 @@ async def create_model(body: CreateRequest, http: HttpRequest) -> Response:
         raise InvalidRequest("'model' is missing: it names the new model.", "model")
     creation = creation_of(body, parse_modelfile(body.modelfile) if body.modelfile else None)
     base = await _base(additions, creation)
+    adapters = await _sent(additions, creation.adapters, "adapters")
     steps = None
     if isinstance(base, str):
         base = base.removesuffix(_TAG)
         steps = await additions.pull(base)
-    return _answered(_create_lines(additions, name, base, creation, steps), body, steps)
+    return _answered(_create_lines(additions, name, base, adapters, creation, steps), body, steps)
 
 
 @router.post("/push", include_in_schema=False, response_model=None)
@@ -164,15 +166,32 @@ async def _base(additions: Additions, creation: Creation) -> str | Path:
     weights = {name: digest for name, digest in creation.files.items() if name.lower().endswith(".gguf")}
     if len(weights) != 1 or len(creation.files) != 1:
         raise UnsupportedOperation("files: a model is created of one GGUF file. Convert others first.", "files")
-    ((name, digest),) = weights.items()
-    path = await asyncio.to_thread(additions.uploads.find, digest)
-    if path is None:
-        raise InvalidRequest(f"The file '{name}' was not sent: POST /api/blobs/{digest} first.", "files")
+    (path,) = (await _sent(additions, weights, "files")).values()
     return path
 
 
+async def _sent(additions: Additions, digests: Mapping[str, str], field: str) -> dict[str, Path]:
+    """Return the paths of files that were sent, by their names.
+
+    Raises:
+        InvalidRequest: one of them was not sent.
+    """
+    found = {}
+    for name, digest in digests.items():
+        path = await asyncio.to_thread(additions.uploads.find, digest)
+        if path is None:
+            raise InvalidRequest(f"The file '{name}' was not sent: POST /api/blobs/{digest} first.", field)
+        found[name] = path
+    return found
+
+
 async def _create_lines(
-    additions: Additions, name: str, base: str | Path, creation: Creation, steps: PullSteps | None
+    additions: Additions,
+    name: str,
+    base: str | Path,
+    adapters: Mapping[str, Path],
+    creation: Creation,
+    steps: PullSteps | None,
 ) -> _JsonLines:
     if steps is not None:
         async with aclosing(_progress_lines(str(base), steps)) as lines:
@@ -181,7 +200,7 @@ async def _create_lines(
     for field in creation.ignored:
         yield {"status": f"{field} has no effect here"}
     yield {"status": "reading the files"}
-    await additions.create(name, base, creation.changes, creation.template)
+    await additions.create(name, base, creation.changes, creation.template, adapters)
     yield {"status": "success"}
 
 

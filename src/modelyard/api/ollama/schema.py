@@ -349,7 +349,11 @@ class CreateRequest(PullRequest):
         default=None,
         description="In place of `from`: the name of one GGUF file, with the digest that it was sent under.",
     )
-    adapters: dict[str, str] | None = Field(default=None, description="Must be empty: merge adapters into the weights.")
+    adapters: dict[str, str] | None = Field(
+        default=None,
+        description="LoRA adapters that the model always has: names of GGUF files, or `adapter_config.json` and "
+        "`adapter_model.safetensors` as PEFT saves them, with the digests that they were sent under.",
+    )
     template: str = Field(default="", description="A chat template in Jinja; Ollama's own language is refused.")
     license: str | list[str] | None = Field(default=None, description="Its license, which is not kept.")
     system: str = Field(default="", description="A system message for conversations that have none.")
