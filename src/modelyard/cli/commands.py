@@ -86,7 +86,11 @@ COMMANDS: Final = (
         "modelyard.cli.deploy:deploy",
         "Serve models on the nodes of a Ray cluster.",
         SERVE,
-        examples=("modelyard deploy models.toml", "modelyard deploy -f models.toml --address auto --host 0.0.0.0"),
+        examples=(
+            "modelyard deploy models.toml",
+            "modelyard deploy -f models.toml --address auto --host 0.0.0.0",
+            "modelyard deploy models.toml --kuberay --image registry/modelyard-ray:1",
+        ),
     ),
     Command(
         "ps",

@@ -33,7 +33,7 @@ from modelyard.cluster.front_nodes import FrontNodes
 from modelyard.cluster.node_book import NodeBook
 from modelyard.cluster.node_report import NodeReport
 from modelyard.cluster.node_server import NodeServer
-from modelyard.cluster.scaling import nodes_wanted
+from modelyard.cluster.scaling_policy import NodePolicy
 from modelyard.config import Config, validate_config
 from modelyard.config.cluster import Cluster
 from modelyard.config.environment import expand
@@ -254,18 +254,6 @@ class _FrontApp:
         await send({"type": "lifespan.shutdown.complete"})
 
 
-def autoscale(target_queue: float) -> Any:
-    """Return the policy by which Serve adds and removes nodes."""
-
-    def decide(context: Any) -> tuple[int, dict[str, Any]]:
-        metrics = context.aggregated_metrics or {}
-        sums = {name: sum((metrics.get(name) or {}).values()) for name in ("waiting", "running")}
-        present = max(1, context.current_num_replicas)
-        return nodes_wanted(present, sums["waiting"], sums["running"], target_queue), {}
-
-    return decide
-
-
 def application(settings: Mapping[str, Any], secret: str | None = None, node_kind: type[Node] = Node) -> Any:
     """Return the application, to be run by Serve.
 
@@ -275,8 +263,19 @@ def application(settings: Mapping[str, Any], secret: str | None = None, node_kin
         secret: what the front shows to nodes; None: a new one.
         node_kind: class of the nodes.
     """
-    config = config_of(settings)
-    cluster, secret = config.cluster, secret or secrets.token_hex(32)
+    return _application(config_of(settings).cluster, settings, secret or secrets.token_hex(32), node_kind)
+
+
+def declared(args: Mapping[str, Any]) -> Any:
+    """Return the application of a RayService, whose deployments get their settings from its manifest.
+
+    Args:
+        args: with "cluster", the table of that name without what concerns single models.
+    """
+    return _application(Cluster(**args["cluster"]), {}, _secret_of_running(), Node)
+
+
+def _application(cluster: Cluster, settings: Mapping[str, Any], secret: str, node_kind: type[Node]) -> Any:
     directory = _deployment(Directory, name="directory", ray_actor_options=ON_HEAD, user_config=dict(settings)).bind()
     shutdown_s = cluster.drain_seconds + 2 * CLOSE_S
     scaling: dict[str, Any] = {"num_replicas": cluster.min_nodes}
@@ -285,7 +284,10 @@ def application(settings: Mapping[str, Any], secret: str | None = None, node_kin
             "autoscaling_config": AutoscalingConfig(
                 min_replicas=cluster.min_nodes,
                 max_replicas=cluster.max_nodes,
-                policy=AutoscalingPolicy(policy_function=autoscale(cluster.target_queue)),  # type: ignore[no-untyped-call]
+                policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
+                    policy_function=f"{NodePolicy.__module__}:{NodePolicy.__name__}",
+                    policy_kwargs={"target_queue": cluster.target_queue},
+                ),
             )
         }
     node = _deployment(
