@@ -27,6 +27,22 @@ export interface RemoteAddress {
   retry_in_seconds?: number;
 }
 
+/** A model on one node of a cluster. */
+export interface NodeModel {
+  status: "loaded" | "reloading" | "unloaded";
+  running: number;
+  waiting: number;
+  resident_bytes: number;
+  error?: string;
+}
+
+export interface ClusterNode {
+  id: string;
+  status: "up" | "draining" | "silent";
+  memory: { budget_bytes: number; used_bytes: number; free_bytes: number };
+  models: Record<string, NodeModel>;
+}
+
 export interface Model {
   id: string;
   aliases: string[];
@@ -61,6 +77,8 @@ export interface Model {
   warnings?: string[];
   default?: boolean;
   remote?: RemoteAddress[];
+  /** On a cluster: the model on each node that has it, or had it. */
+  nodes?: Record<string, NodeModel>;
   tools_available?: boolean;
   error?: string;
   idle_seconds?: number;
@@ -92,6 +110,7 @@ export interface Evicted {
 
 export interface LoadPlan {
   model_id: string;
+  node?: string;
   outcome: "loaded" | "loading" | "fits" | "evicts" | "waits" | "never";
   needed_bytes: number;
   free_bytes: number;

@@ -28,6 +28,7 @@ export function ModelActions({ model }: { model: Model }) {
 
   // Other servers have the model, so there is nothing to load or unload here.
   const mayManage = may("admin") && !model.remote;
+  const isOnNodes = model.nodes !== undefined;
   const admin: MenuItem[] = isHere
     ? [
         { title: words.park, hint: words.parkHint, onPress: () => unload(model, "park") },
@@ -42,7 +43,7 @@ export function ModelActions({ model }: { model: Model }) {
       ]
     : [
         ...(model.state === "parked" ? [{ title: words.unload, onPress: () => unload(model, "drain") }] : []),
-        { title: words.prepare, hint: words.prepareHint, onPress: () => prepare(model) },
+        ...(isOnNodes ? [] : [{ title: words.prepare, hint: words.prepareHint, onPress: () => prepare(model) }]),
       ];
   const pinning: MenuItem[] = [
     model.pinned
@@ -50,7 +51,7 @@ export function ModelActions({ model }: { model: Model }) {
       : { title: words.pin, hint: words.pinHint, onPress: () => retune(model, { pinned: true }) },
   ];
   const items: MenuItem[] = [
-    ...(mayManage ? [...admin, ...pinning] : []),
+    ...(mayManage ? [...admin, ...(isOnNodes ? [] : pinning)] : []),
     ...(may("admin") ? [{ title: words.setPriority, onPress: () => setPrioritising(true) }] : []),
     ...(may("read") && !isHere ? [{ title: words.showPlan, onPress: async () => setPlan(await readPlan(model)) }] : []),
   ];

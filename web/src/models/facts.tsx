@@ -1,7 +1,8 @@
 import type { ComponentChildren } from "preact";
-import type { Model, RemoteAddress } from "../api/types";
+import type { Model, NodeModel, RemoteAddress } from "../api/types";
 import { texts } from "../texts/en";
 import { bytes, duration } from "../texts/format";
+import { nodeModelText } from "./nodes";
 
 function Servers({ servers }: { servers: RemoteAddress[] }) {
   const words = texts.models.facts;
@@ -11,6 +12,18 @@ function Servers({ servers }: { servers: RemoteAddress[] }) {
         <div key={address ?? number}>
           {address && <span class="mono">{address} </span>}
           {status === "up" ? words.serverUp(running) : words.serverDown(error)}
+        </div>
+      ))}
+    </>
+  );
+}
+
+function Nodes({ nodes }: { nodes: Record<string, NodeModel> }) {
+  return (
+    <>
+      {Object.entries(nodes).map(([name, model]) => (
+        <div key={name}>
+          <span class="mono">{name}</span> {texts.nodes.modelStates[model.status]} {nodeModelText(model)}
         </div>
       ))}
     </>
@@ -27,6 +40,7 @@ export function ModelFacts({ model }: { model: Model }) {
     [words.file, model.size_bytes && bytes(model.size_bytes)],
     [words.placement, [model.placement, model.isolated && texts.models.isolated].filter(Boolean).join(", ")],
     [words.servers, model.remote && <Servers servers={model.remote} />],
+    [words.nodes, model.nodes && <Nodes nodes={model.nodes} />],
     [words.source, model.source && <span class="mono">{model.source}</span>],
     [words.contextReason, model.context_reason],
     [words.loadTime, model.load_seconds && duration(model.load_seconds)],

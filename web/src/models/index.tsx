@@ -8,6 +8,7 @@ import { models, server, serverError } from "../state/server";
 import { texts } from "../texts/en";
 import { MemoryPanel } from "./memory";
 import "./models.css";
+import { NodesPanel } from "./nodes-panel";
 import { ReloadButton } from "./reload";
 import { ModelRow } from "./row";
 import { speeds } from "./speed";
@@ -26,6 +27,7 @@ export function ModelsPage() {
   const histories = history.value?.data ?? [];
   const all = models.value;
   if (!server.value) return <NoServer />;
+  const isCluster = all.some((model) => model.nodes !== undefined);
   return (
     <div class="page">
       <div class="spread">
@@ -37,14 +39,18 @@ export function ModelsPage() {
         </div>
         {may("admin") && <ReloadButton />}
       </div>
-      {server.value.memory && <MemoryPanel memory={server.value.memory} histories={histories} at={shownAt.value} />}
+      {isCluster ? (
+        <NodesPanel />
+      ) : (
+        server.value.memory && <MemoryPanel memory={server.value.memory} histories={histories} at={shownAt.value} />
+      )}
       {all.length === 0 && <p class="panel empty">{texts.models.none}</p>}
       <ul class="panel models">
         {all.map((model) => (
           <ModelRow key={model.id} model={model} speed={modelSpeeds.value.get(model.id) ?? null} />
         ))}
       </ul>
-      {history.value && <TimelinePanel history={history.value} at={shownAt} />}
+      {history.value && !isCluster && <TimelinePanel history={history.value} at={shownAt} />}
     </div>
   );
 }

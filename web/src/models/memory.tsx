@@ -1,3 +1,4 @@
+import type { ComponentChildren } from "preact";
 import type { ModelHistory, YardMemory } from "../api/types";
 import { hueOf } from "../state/hues";
 import { models } from "../state/server";
@@ -24,7 +25,14 @@ export function MemoryPanel({ memory, histories, at }: MemoryPanelProps) {
   );
 }
 
-function PoolBar({ pool, isPast }: { pool: Pool; isPast: boolean }) {
+export interface PoolBarProps {
+  pool: Pool;
+  isPast: boolean;
+  /** Beside the name. */
+  badge?: ComponentChildren;
+}
+
+export function PoolBar({ pool, isPast, badge }: PoolBarProps) {
   const { budgetBytes, usedBytes, segments } = pool;
   const scale = Math.max(budgetBytes, usedBytes, 1);
   // The history has weights that two models share in both of them, so its sum proves nothing.
@@ -35,7 +43,7 @@ function PoolBar({ pool, isPast }: { pool: Pool; isPast: boolean }) {
       <div class="spread small">
         <h2 class="pool-name">
           {pool.name === HOST ? texts.memory.host : pool.name}
-          {pool.description && <span class="muted"> {pool.description}</span>}
+          {pool.description && <span class="muted"> {pool.description}</span>} {badge}
         </h2>
         <span class={isOver ? "over" : "muted"}>
           {budgetBytes === 0 ? texts.memory.gone : used(bytes(usedBytes), bytes(budgetBytes))}

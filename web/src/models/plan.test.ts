@@ -36,3 +36,7 @@ it("leaves out the host where only a device matters", () => {
 it("says what would help a model that never fits", () => {
   expect(planSentences(plan({ outcome: "never" })).at(-1)).toContain("smaller quantisation");
 });
+
+it("says on which node of a cluster it is", () => {
+  expect(planSentences(plan({ node: "n1" })).at(-1)).toBe("That is on the node n1.");
+});

@@ -4,6 +4,10 @@ import { bytes, duration } from "../texts/format";
 
 /** What keeps a model from being loaded, or what its load does, in sentences. Pure. */
 export function planSentences(plan: LoadPlan): string[] {
+  return present(...outcome(plan), plan.node ? texts.plan.node(plan.node) : null);
+}
+
+function outcome(plan: LoadPlan): string[] {
   const words = texts.plan;
   const load = plan.load_seconds > 0 ? words.takes(duration(plan.load_seconds)) : null;
   const needs = needed(plan);

@@ -105,6 +105,7 @@ export const texts = {
       file: "Size of its file",
       placement: "Where it is",
       servers: "Servers",
+      nodes: "Nodes",
       serverUp: (running: number) => (running === 0 ? "idle" : `${running} running`),
       serverDown: (why?: string) => (why ? `does not answer: ${why}` : "does not answer"),
       source: "Source",
@@ -132,6 +133,20 @@ export const texts = {
     neverHelp: "A smaller quantisation, a shorter context (max_seq_len) or a larger [memory] budget would help.",
     evicted: (name: string, size: string, reason: string) => `${name} gives back ${size}: ${reason}.`,
     takes: (time: string) => `A load takes about ${time}.`,
+    node: (name: string) => `That is on the node ${name}.`,
+  },
+  nodes: {
+    title: "Nodes",
+    none: "No node of the cluster is connected.",
+    states: { up: "up", draining: "draining", silent: "silent" },
+    hints: {
+      up: "It takes requests",
+      draining: "It is about to leave, and takes no further requests",
+      silent: "It has reported nothing for seconds",
+    },
+    modelStates: { loaded: "loaded", reloading: "", unloaded: "not loaded" },
+    loading: "is being loaded",
+    fails: (why: string) => `fails: ${why}`,
   },
   memory: {
     title: "Memory",
