@@ -87,6 +87,7 @@ class FrontNodes:
     Attributes:
         table: what is known of the nodes, and where requests go.
         on_joined: is called with the name of a node that has reported for the first time.
+        on_report: is called with each report.
     """
 
     def __init__(self, secret: str, lost_s: float = UNANSWERED_S) -> None:
@@ -99,6 +100,7 @@ class FrontNodes:
         # When each connected node has sent something last.
         self._heard: dict[str, float] = {}
         self.on_joined: Callable[[str], None] = lambda _: None
+        self.on_report: Callable[[NodeReport], None] = lambda _: None
         self._asks = 0
         self._changed = asyncio.Event()
 
@@ -202,6 +204,7 @@ class FrontNodes:
                 report = NodeReport.of_fields(fields)
                 is_new = node not in self.table.nodes
                 self.table.update(report)
+                self.on_report(report)
                 if is_new:
                     logger.info("The node %s has joined", node)
                     self._changed.set()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from modelyard.cluster.front_nodes import REFUSALS, RETRY_S, FrontNodes
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 SILENT_S: Final = 3.0
 """Seconds without a word, six reports long, after which a node is shown as silent."""
 
+FACTS_S: Final = 30.0
+"""Seconds after which a node is asked again what a model is: its settings may have changed."""
+
 METRICS_S: Final = 2.0
 """Seconds in which a node answers a scrape, or is left out of it: Prometheus waits for ten."""
 
@@ -40,10 +44,13 @@ class NodeOperations:
 
     def __init__(self, nodes: FrontNodes) -> None:
         self._nodes = nodes
-        nodes.on_joined = self._on_joined
+        nodes.on_joined, nodes.on_report = self._on_joined, self._on_report
+        # What nodes know of models that they have loaded, and when they were asked for it.
+        self._facts: dict[str, Mapping[str, Any]] = {}
+        self._asked_at: dict[str, float] = {}
         # Of models whose adapters are not as configured: a node that joins has those of the configuration.
         self._adapters: dict[str, tuple[Adapter, ...]] = {}
-        self._joining: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     # What they have
 
@@ -63,6 +70,29 @@ class NodeOperations:
                 known = report.models.get(model)
                 found[report.node] = ModelOnNode(LoadState.UNLOADED) if known is None else model_on_node(known)
         return found
+
+    def facts(self, model: str) -> Mapping[str, Any]:
+        """Return what nodes know of a model since one has loaded it."""
+        return self._facts.get(model, {})
+
+    def _on_report(self, report: NodeReport) -> None:
+        now = time.monotonic()
+        for model, known in report.models.items():
+            is_loaded = known.is_resident and not known.ready_s
+            if is_loaded and now - self._asked_at.get(model, -math.inf) > FACTS_S:
+                self._asked_at[model] = now
+                self._begin(self._read_facts(report.node, model))
+
+    async def _read_facts(self, node: str, model: str) -> None:
+        try:
+            self._facts[model] = await self._nodes.ask(node, "facts", model)
+        except ModelyardError as failed:
+            logger.info("The node %s has not described %s: %s", node, model, failed)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # Loads and unloads
 
@@ -175,9 +205,7 @@ class NodeOperations:
 
     def _on_joined(self, node: str) -> None:
         if self._adapters:
-            task = asyncio.create_task(self._prepare(node), name=f"adapters of {node}")
-            self._joining.add(task)
-            task.add_done_callback(self._joining.discard)
+            self._begin(self._prepare(node))
 
     async def _prepare(self, node: str) -> None:
         for model in list(self._adapters):

@@ -1,6 +1,6 @@
 """What a front may ask a node to do, by name:
 
-    unload(model, mode)   reload(model)   plan(model)   adapters(model, adapters)   metrics()
+    unload(model, mode)   reload(model)   plan(model)   adapters(model, adapters)   facts(model)   metrics()
 
 Arguments and answers are plain values, which any connection carries.
 """
@@ -17,6 +17,7 @@ from modelyard.config import Adapter
 from modelyard.errors import InvalidRequest
 from modelyard.yard.adapters import set_adapters
 from modelyard.yard.residency.waiting import UnloadMode
+from modelyard.yard.stats.cluster_status import MODEL_FACTS
 from modelyard.yard.stats.status import Eviction, Plan, PoolPlan
 from modelyard.yard.yard import Yard
 
@@ -35,6 +36,9 @@ async def run_task(yard: Yard, what: str, args: Sequence[Any]) -> Any:
             await yard.reload(model)
         case ["plan", str(model)]:
             return asdict(await yard.plan(model))
+        case ["facts", str(model)]:
+            status = yard.model(model)
+            return {name: getattr(status, name) for name in MODEL_FACTS}
         case ["metrics"]:
             return node_families(yard)
         case ["adapters", str(model), tuple(adapters)]:

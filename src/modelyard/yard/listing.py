@@ -15,6 +15,7 @@ from modelyard.yard.requests.model_names import ResidencyName
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.runtime.controller import LifecycleController
 from modelyard.yard.runtime.engine_factory import EngineFactory
+from modelyard.yard.stats.cluster_status import status_on_nodes
 from modelyard.yard.stats.device_memory import device_bytes
 from modelyard.yard.stats.placement_text import placement_of_model
 from modelyard.yard.stats.status import (
@@ -96,7 +97,7 @@ class ModelListing:
         nodes = self._factory.remotes.nodes_of(model, node)
         if nodes is None:
             return status
-        spread = status.on_nodes(nodes.of_model(model.id, node))
+        spread = status_on_nodes(status, nodes.of_model(model.id, node), nodes.facts(model.id))
         reason = None if spread.reason is None else self._directory.caller().visible_reason(spread.reason)
         return replace(spread, reason=reason)
 

@@ -19,7 +19,7 @@ from modelyard.cluster.node_report import ModelReport, NodeReport
 from modelyard.config import validate_config
 from modelyard.yard.residency.state import LoadState
 from modelyard.yard.yard import Yard
-from support.cluster_stage import Stage, cluster, over_http
+from support.cluster_stage import Stage, cluster, over_http, until
 from support.gguf_writer import tiny_model, write
 from support.scripted_engines import ScriptedEngines
 
@@ -139,6 +139,18 @@ async def test_the_nodes_and_the_server_show_where_models_are(tmp_path: Path, en
         assert server["memory"]["budget_bytes"] == sum(node["memory"]["budget_bytes"] for node in nodes.values())
         listed = (await client.get("/v1/models")).json()["data"]
         assert places(listed[0])["n1"] == "loaded"
+
+
+async def test_a_model_is_described_as_the_node_knows_it_that_has_loaded_it(
+    tmp_path: Path, engines: list[ScriptedEngines]
+) -> None:
+    async with front(tmp_path, engines, "m") as (stage, client):
+        assert "context_length" not in (await client.get("/v1/models/m")).json()
+        await ask(client, "reload", node="n1")
+        await until(lambda: stage.front.model("m").context_length is not None)
+        there, shown = stage.nodes[1].yard.model("m"), (await client.get("/v1/models/m")).json()
+        assert (shown["context_length"], shown["kind"]) == (there.context_length, there.kind)
+        assert shown["capabilities"]
 
 
 async def test_the_command_line_shows_a_row_for_each_node_and_model(

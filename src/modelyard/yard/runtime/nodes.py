@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from modelyard.config import Adapter
 from modelyard.yard.residency.waiting import UnloadMode
@@ -23,6 +23,9 @@ class Nodes(Protocol):
 
     def of_model(self, model: str, node: str | None = None) -> Mapping[str, ModelOnNode]:
         """Return the nodes that have a model or had it, by name; with ``node`` that one alone."""
+
+    def facts(self, model: str) -> Mapping[str, Any]:
+        """Return the fields ``MODEL_FACTS`` of a model, as a node that has loaded it shows them; {} before."""
 
     async def unload(self, model: str, mode: UnloadMode, node: str | None) -> None:
         """Free a model on ``node``; None: on every node.

@@ -22,7 +22,7 @@ from modelyard.yard.residency.room import footprint_of
 from modelyard.yard.residency.state import NO_FOOTPRINT, LoadState, ModelState, Residency
 from modelyard.yard.residency.waiting import WaitKind
 from modelyard.yard.stats.device_memory import device_uses, of_devices
-from modelyard.yard.stats.nodes import ModelOnNode, state_on_nodes
+from modelyard.yard.stats.nodes import ModelOnNode
 from modelyard.yard.stats.placement_text import text_beside_devices
 
 Status = Literal["loaded", "unloaded", "reloading"]
@@ -168,22 +168,6 @@ class ModelStatus:
     is_remote: bool = False
     adapters: tuple[AdapterStatus, ...] = ()
     nodes: Mapping[str, ModelOnNode] | None = None
-
-    def on_nodes(self, nodes: Mapping[str, ModelOnNode]) -> ModelStatus:
-        """Return the status of the model as it is on ``nodes``, in place of one of this machine."""
-        load_state = state_on_nodes(nodes)
-        failures = [node.failure for node in nodes.values() if node.failure]
-        return replace(
-            self,
-            nodes=nodes,
-            is_remote=False,
-            load_state=load_state,
-            status=STATUS[load_state],
-            reason=failures[0] if load_state is LoadState.FAILED and failures else None,
-            resident_bytes=sum(node.resident_bytes for node in nodes.values()),
-            predicted_bytes=max((node.size_bytes for node in nodes.values()), default=0) or None,
-            load_s=None,
-        )
 
 
 class ModelMemory(NamedTuple):
