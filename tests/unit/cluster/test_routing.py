@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from modelyard.cluster.node_report import ModelReport, NodeReport
-from modelyard.cluster.routing import MAX_COMPARED, MAX_PREFIXES, MAX_REFUSED_S, RoutingTable
+from modelyard.cluster.routing import MAX_COMPARED, MAX_PREFIXES, MAX_REFUSED_S, Choice, RoutingTable
 
 NOW = 100.0
 LOADED = ModelReport(0.0)
@@ -156,3 +156,24 @@ def test_what_is_known_of_a_node_is_its_last_report() -> None:
     assert made.report("a") == report("a", other=LOADED)
     assert made.report("gone") is None
     assert chosen(made) == ("b", "resident")
+
+
+def test_what_a_node_has_refused_or_is_gone_with_is_not_counted_as_sent() -> None:
+    made = table(report("a", m=LOADED), report("b", m=LOADED))
+    first, _ = chosen(made)
+    made.note_sent(first, "m", "")
+    second, _ = chosen(made)
+    assert second != first
+    # It is spared for a moment, and then has as little to do as before.
+    made.note_refused(first, "m", NOW)
+    assert chosen(made)[0] == second
+    assert made.choose("m", "", NOW + MAX_REFUSED_S) == Choice(first, "resident", 0.0)
+
+
+def test_a_node_that_has_left_is_neither_counted_nor_spared() -> None:
+    made = table(report("a", m=LOADED))
+    made.note_sent("gone", "m", "talk")
+    made.note_refused("gone", "m", NOW)
+    assert set(made.nodes) == {"a"}
+    assert chosen(made, key="talk") == ("a", "resident")
+    assert made.report("gone") is None

@@ -5,7 +5,7 @@ A walk costs one comparison of slices for each node on the path of the prompt, h
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -102,11 +102,11 @@ class PrefixTree(Generic[T]):
             stored += ((at, value) for value in node.values)
             child = node.children.get(tokens[at]) if at < len(tokens) else None
             if child is None:
-                return PrefixMatch(stored, at, next(_values(node), None))
+                return PrefixMatch(stored, at, _any_value(node))
             shared = _shared(child.edge, tokens, at)
             at += shared
             if shared < len(child.edge):
-                return PrefixMatch(stored, at, next(_values(child), None))
+                return PrefixMatch(stored, at, _any_value(child))
             node = child
 
 
@@ -115,10 +115,8 @@ def _shared(edge: tuple[int, ...], tokens: Sequence[int], at: int) -> int:
     return common_prefix(edge, tuple(tokens[at : at + len(edge)]))
 
 
-def _values(node: _Node[T]) -> Iterator[T]:
-    """Yield the values of a node and of all below it."""
-    below = [node]
-    while below:
-        node = below.pop()
-        yield from node.values
-        below += node.children.values()
+def _any_value(node: _Node[T]) -> T:
+    """Return a value of a node or of one below it; each leaf has one."""
+    while not node.values:
+        node = next(reversed(node.children.values()))
+    return node.values[0]

@@ -45,15 +45,11 @@ def resized(builder: StateBuilder, model: ModelState, event: EngineResized) -> N
     """Count the context as it is. One that is needed as it is does not shrink before a request ends."""
     if model.resizing is None:
         return
-    present, growth = footprint_of(model).with_cells(event.cells), model.growth
-    if growth is not None and present.with_cells(growth.needed).cells <= present.cells:
-        # It was asked for again meanwhile.
-        growth = None
+    # Growth that is waited for stays: it needs more than was asked of the engine.
     builder.set_model(
         event.model,
         model._replace(
-            footprint=present,
-            growth=growth,
+            footprint=footprint_of(model).with_cells(event.cells),
             promised_bytes=max(0, model.promised_bytes - model.resizing.kept_bytes),
             resizing=None,
             keeps_size=model.resizing.is_needed or event.cells > model.resizing.cells,

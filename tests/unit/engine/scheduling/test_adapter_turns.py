@@ -86,3 +86,13 @@ def test_a_set_that_comes_back_waits_behind_those_that_stayed() -> None:
         assert turns.begin([A] if not turns.current else [A, B]) == expected
         turns.charge(TURN_S)
     assert turns.begin([NO_ADAPTERS, B, BOTH]) == B
+
+
+def test_drafts_are_asked_for_the_sequences_whose_adapters_have_their_turn() -> None:
+    llama = Llama(capacity=256, max_running=2)
+    first, second = llama.submit([1, 2], answer=40, adapters=A), llama.submit([3, 4], answer=40, adapters=B)
+    for _ in range(6):
+        llama.step()
+    turn = llama.scheduler.begin_turn()
+    assert turn in ([first], [second])
+    assert {feed.sequence for feed in llama.step()} == set(turn)

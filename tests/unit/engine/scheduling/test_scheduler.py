@@ -146,6 +146,15 @@ def test_when_the_cache_is_full_the_least_urgent_gives_way_and_does_not_stand_be
     assert llama.finished == [1, 2, 0]
 
 
+def test_what_gave_way_stands_behind_the_more_urgent_and_before_those_of_its_urgency() -> None:
+    llama = Llama(capacity=64, max_running=1)
+    running = llama.submit([1] * 4, answer=9)
+    llama.step()
+    equal, urgent = llama.submit([2] * 4), llama.submit([3] * 4, priority=1)
+    llama.scheduler.preempt(running)
+    assert list(llama.scheduler.waiting) == [urgent, running, equal]
+
+
 def test_a_beginning_that_is_computed_is_not_computed_again() -> None:
     llama = Llama(capacity=64, slots=6)
     system = list(range(20))
@@ -238,6 +247,31 @@ def test_a_long_prompt_beside_streams_makes_steps_only_so_much_longer() -> None:
     assert (decode.sequence, len(decode.tokens)) == (stream, 1)
     # A step of one token takes 10 milliseconds.
     assert 9 + 1 + len(chunk.tokens) == 10 * MAX_STRETCH
+
+
+def test_a_second_long_prompt_beside_streams_gets_its_slot_and_is_computed_from_the_next_step_on() -> None:
+    scheduler = Scheduler(
+        KvCache(800, 4), max_running=3, batch_tokens=512, prefill_beside_decode=64, can_trim=True, cost=cost(overhead=9)
+    )
+    scheduler.add(stream := Sequence(SequenceId(0), 0, [1]))
+    scheduler.schedule()
+    stream.tokens.append(500)
+    first, second = (Sequence(SequenceId(n), n, [n] * 300) for n in (1, 2))
+    scheduler.add(first)
+    scheduler.add(second)
+    assert [chunk.sequence for chunk in scheduler.schedule()] == [stream, first]
+    assert scheduler.running == [stream, first, second]
+
+
+def test_drafts_are_for_steps_in_which_all_decode_and_nobody_waits() -> None:
+    llama = Llama(capacity=64, max_running=1)
+    llama.submit([1, 2], answer=9)
+    assert not llama.scheduler.only_decodes
+    llama.step()
+    llama.step()
+    assert llama.scheduler.only_decodes
+    llama.submit([3, 4])
+    assert not llama.scheduler.only_decodes
 
 
 def test_a_short_prompt_beside_streams_is_computed_at_once() -> None:

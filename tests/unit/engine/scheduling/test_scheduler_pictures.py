@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from modelyard.engine.kv.cache import KvCache, ShareCells, TrimCells
+from modelyard.engine.kv.cache import KvCache, SaveCheckpoint, ShareCells, TrimCells
+from modelyard.engine.kv.checkpoints import CheckpointStore
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.kv.prefix import place
 from modelyard.engine.kv.sequence import Sequence
@@ -143,3 +144,22 @@ def test_what_llama_is_told_is_in_positions() -> None:
     assert cache.operations == [ShareCells(slot.index, other.index, 3), TrimCells(slot.index, 4)]
     placed = sequence(0, [1], shown, [2, 3])
     assert [placed.position_at(index) for index in (0, 1, 7, 8)] == [0, 1, 3, 4]
+
+
+def test_a_checkpoint_within_a_picture_is_left_out_because_that_is_computed_whole() -> None:
+    engine = Scheduler(
+        KvCache(64, 4, has_images=True, checkpoints=CheckpointStore(1000)),
+        max_running=3,
+        batch_tokens=8,
+        prefill_beside_decode=4,
+        can_trim=False,
+        cost=StepCost(),
+    )
+    one = sequence(0, [1, 2, 3], picture(length=6), [5, 6])
+    engine.add(one)
+    assert not engine.save_checkpoints(engine.schedule())
+    one.checkpoints_at = [5, 9]
+    assert engine.save_checkpoints(engine.schedule())
+    saved = [operation.tokens for operation in engine.cache.operations if isinstance(operation, SaveCheckpoint)]
+    assert [len(tokens) for tokens in saved] == [9]
+    assert one.checkpoints_at == []

@@ -6,9 +6,12 @@ import pytest
 
 from modelyard.errors import InsufficientMemory
 from modelyard.yard.memory.footprint import ContextSize, Footprint
+from modelyard.yard.requests.model_names import ModelId
 from modelyard.yard.residency.effects import Effect, Free, Grant, RefuseGrowth, Resize, StartLoad
 from modelyard.yard.residency.events import (
+    AdaptersChanged,
     BudgetChanged,
+    CloseAsked,
     EngineFreed,
     EngineLoaded,
     EngineResized,
@@ -16,7 +19,8 @@ from modelyard.yard.residency.events import (
     RequestArrived,
     RequestEnded,
 )
-from modelyard.yard.residency.state import LoadState
+from modelyard.yard.residency.policy import ModelPolicy
+from modelyard.yard.residency.state import LoadState, ModelState
 from modelyard.yard.residency.waiting import RequestId
 from support.simulation.script import BIG, POLICY, Script
 
@@ -193,3 +197,70 @@ def test_nobody_makes_room_for_a_context_that_is_no_longer_needed() -> None:
     script(GrowthWanted("a", 8, 8))
     script(RequestEnded("a", RequestId(0)))
     assert script.model("a").growth is None
+
+
+def test_only_a_loaded_model_whose_size_is_not_fixed_gets_another_context() -> None:
+    script = Script("fixed", "absent", fit=2.0, footprints={"absent": elastic("absent")})
+    arrive(script, "fixed", 1)
+    script(EngineLoaded("fixed"))
+    before = script.state
+    assert script(GrowthWanted("fixed", 8, 8)) == []
+    assert script(GrowthWanted("absent", 8, 8)) == []
+    assert script.state.models == before.models
+
+
+def test_a_report_of_a_size_that_was_not_asked_for_changes_nothing() -> None:
+    script = yard("a")
+    load(script, "a", 1)
+    before = script.state
+    assert script(EngineResized("a", 8)) == []
+    assert script.state.models == before.models
+
+
+def test_what_is_needed_beyond_a_context_that_is_being_made_is_waited_for_until_it_is_there() -> None:
+    script = yard("a")
+    load(script, "a", 1)
+    assert resizes(script(GrowthWanted("a", 1, 4))) == [("a", (4,))]
+    # The size that is being made is enough.
+    assert script(GrowthWanted("a", 3, 3)) == []
+    assert script.model("a").growth is None
+    assert script(GrowthWanted("a", 8, 8)) == []
+    assert script.model("a").growth is not None
+    assert resizes(script(EngineResized("a", 4))) == [("a", (8,))]
+
+
+def test_a_context_that_would_only_be_of_use_is_not_given_while_somebody_waits_or_all_is_freed() -> None:
+    script = yard("a", "b")
+    load(script, "a", 1)
+    arrive(script, "b", 2, cells=8)
+    assert resizes(script(GrowthWanted("a", 1, 4))) == []
+    closing = yard("a")
+    load(closing, "a", 1)
+    closing(CloseAsked())
+    assert closing(GrowthWanted("a", 1, 4)) == []
+
+
+def test_adapters_count_in_each_size_of_the_context_from_when_they_change() -> None:
+    script = yard("a", fit=2.0)
+    load(script, "a", 1)
+    script(AdaptersChanged("a", 5))
+    assert script.state.used_bytes == 20 + 10 + 5
+    assert resizes(script(GrowthWanted("a", 2, 2))) == [("a", (2,))]
+    script(EngineResized("a", 2))
+    assert script.state.used_bytes == 20 + 20 + 5
+    script(AdaptersChanged("a", -5))
+    assert script.state.used_bytes == 20 + 20
+
+
+def test_adapters_of_a_model_that_was_not_sized_are_counted_when_it_is() -> None:
+    script = Script("a", is_sized=False)
+    assert script(AdaptersChanged("a", 5)) == []
+    assert script.model("a").footprint is None
+
+
+def test_a_model_is_shown_by_its_name_and_one_that_is_gone_by_that_of_the_residency() -> None:
+    state = Script("a").state
+    renamed = ModelPolicy(ModelId("org/model"), 8)
+    state = state._replace(models={"a #2": ModelState(renamed)})
+    assert state.display_name("a #2") == "org/model"
+    assert state.display_name("a #1") == "a #1"
