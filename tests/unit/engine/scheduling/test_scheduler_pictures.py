@@ -148,18 +148,18 @@ def test_what_llama_is_told_is_in_positions() -> None:
 
 def test_a_checkpoint_within_a_picture_is_left_out_because_that_is_computed_whole() -> None:
     engine = Scheduler(
-        KvCache(64, 4, has_images=True, checkpoints=CheckpointStore(1000)),
+        KvCache(400, 4, has_images=True, checkpoints=CheckpointStore(1000)),
         max_running=3,
         batch_tokens=8,
         prefill_beside_decode=4,
         can_trim=False,
         cost=StepCost(),
     )
-    one = sequence(0, [1, 2, 3], picture(length=6), [5, 6])
+    one = sequence(0, [1, 2, 3], picture(length=300), [5, 6])
     engine.add(one)
     assert not engine.save_checkpoints(engine.schedule())
-    one.checkpoints_at = [5, 9]
+    one.checkpoints_at = [5, 303]
     assert engine.save_checkpoints(engine.schedule())
     saved = [operation.tokens for operation in engine.cache.operations if isinstance(operation, SaveCheckpoint)]
-    assert [len(tokens) for tokens in saved] == [9]
+    assert [len(tokens) for tokens in saved] == [303]
     assert one.checkpoints_at == []
