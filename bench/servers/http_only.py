@@ -59,7 +59,11 @@ class ScriptedEngine:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
+    def load(self) -> None:
+        """Load; it takes no time."""
+
     def _run(self) -> None:
+        self.load()
         self._publish([Loaded(ModelProfile(8192, "", 0, "fp_0", can_chat=False))])
         due = time.monotonic()
         while True:
