@@ -26,15 +26,30 @@ with warnings.catch_warnings():
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600), pytest.mark.filterwarnings("default")]
 
-NODES, STREAMS, TOKENS = 2, 3, 48
+NODES, TOKENS = 2, 48
 WAIT_S = 120.0
 OBJECTS = 80 << 20
-# Continued with tokens that nothing else comes near, so that the kernels that compute them do not matter.
-COUNTED = (
-    "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15,",
-    "a b c d e f g a b c d e f g a b c d e f g a b c",
-    "10, 20, 30, 40, 50, 60, 70, 80, 90, 100, 110,",
+# Continued with tokens that nothing else comes near, so that the kernels that compute them do not matter: all other
+# logits are lower by 1.6 and more.
+CYCLES = (
+    "blue three bird noon up moon",
+    "three bird noon up moon red",
+    "two dog night right",
+    "blue three bird noon",
+    "three bird noon up",
+    "green two dog night right sun",
+    "dog night right sun rain blue",
+    "dog night right sun rain",
+    "blue three bird noon up",
+    "red one cat day left",
+    "green two dog night right",
+    "red one cat day left down",
+    "cat day left down",
+    "two dog night right sun rain",
+    "dog night right sun",
+    "two dog night right sun",
 )
+PROMPTS = tuple(" ".join([cycle] * 4) for cycle in CYCLES)
 
 
 class Deployed:
@@ -46,7 +61,9 @@ class Deployed:
         self.deploy()
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S)
 
-    def deploy(self, system: str = "You are brief.") -> None:
+    def deploy(
+        self, system: str = "You are brief.", nodes: int = NODES, fewest: int | None = None, drain_s: float = 5.0
+    ) -> None:
         toml = f"""
             [runtime]
             trial = false
@@ -54,10 +71,11 @@ class Deployed:
             [memory]
             budget = "1GiB"
             [cluster]
-            min_nodes = {NODES}
-            max_nodes = {NODES}
-            drain_seconds = 5
-            replicas = {{ smol = {NODES} }}
+            min_nodes = {nodes if fewest is None else fewest}
+            max_nodes = {nodes}
+            drain_seconds = {drain_s}
+            idle_seconds = 10
+            replicas = {{ smol = {nodes} }}
             [[models]]
             model_id = "{self._model}"
             alias = "smol"
@@ -81,6 +99,15 @@ class Deployed:
                 return nodes
             time.sleep(0.2)
         raise AssertionError(f"There are not {count} nodes with the model: {self.reported()}")
+
+    def until_busy(self, streams: int) -> str:
+        """The name of a node, once it computes so many streams."""
+        end = time.monotonic() + WAIT_S
+        while time.monotonic() < end:
+            for node in self.reported():
+                if node["models"]["smol"]["running"] >= streams:
+                    return str(node["id"])
+        raise AssertionError("No node became busy.")
 
     def complete(self, prompt: str, tokens: int = TOKENS) -> str:
         """What is streamed to go on with ``prompt``."""
@@ -114,6 +141,14 @@ def deployed(weights: dict[str, Path]) -> Iterator[Deployed]:
         cluster.shutdown()
 
 
+@pytest.fixture(scope="module")
+def undisturbed(deployed: Deployed) -> list[str]:
+    """What is said while nothing happens to the cluster."""
+    deployed.until(NODES)
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        return list(pool.map(deployed.complete, PROMPTS))
+
+
 def test_a_chat_is_answered_and_the_nodes_are_listed(deployed: Deployed) -> None:
     nodes = deployed.until(NODES)
     assert {node["status"] for node in nodes} == {"up"}
@@ -124,27 +159,53 @@ def test_a_chat_is_answered_and_the_nodes_are_listed(deployed: Deployed) -> None
     assert deployed.http.get("/v1/models").json()["data"][0]["nodes"]
 
 
-def test_a_changed_file_is_taken_over_under_streams(deployed: Deployed) -> None:
-    with ThreadPoolExecutor(STREAMS) as pool:
-        running = [pool.submit(deployed.complete, prompt, 4 * TOKENS) for prompt in COUNTED]
+def test_a_web_page_under_another_name_is_refused(deployed: Deployed) -> None:
+    assert deployed.http.get("/v1/models", headers={"Host": "evil.example"}).status_code == 403
+
+
+def test_a_changed_file_is_taken_over_under_streams(deployed: Deployed, undisturbed: list[str]) -> None:
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        running = [pool.submit(deployed.complete, prompt) for prompt in PROMPTS]
         deployed.deploy(system="You are a pirate.")
-        assert all(each.result(WAIT_S) for each in running)
+        assert [each.result(WAIT_S) for each in running] == undisturbed
     assert len(deployed.reported()) == NODES
 
 
-def test_streams_survive_the_loss_of_a_node(deployed: Deployed) -> None:
+def test_streams_survive_the_loss_of_a_node(deployed: Deployed, undisturbed: list[str]) -> None:
     deployed.until(NODES)
-    undisturbed = [deployed.complete(prompt) for prompt in COUNTED]
-    with ThreadPoolExecutor(STREAMS) as pool:
-        running = [pool.submit(deployed.complete, prompt) for prompt in COUNTED]
-        busy: list[str] = []
-        end = time.monotonic() + WAIT_S
-        while not busy and time.monotonic() < end and not all(each.done() for each in running):
-            busy = [node["id"] for node in deployed.reported() if node["models"]["smol"]["running"]]
-        assert busy
-        lost = next(node for node in deployed.nodes if node.node_id.startswith(busy[0]))
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        running = [pool.submit(deployed.complete, prompt) for prompt in PROMPTS]
+        busy = deployed.until_busy(4)
+        lost = next(node for node in deployed.nodes if node.node_id.startswith(busy))
         deployed.nodes.remove(lost)
         deployed.cluster.remove_node(lost, allow_graceful=False)
         assert [each.result(WAIT_S) for each in running] == undisturbed
     deployed.nodes.append(deployed.cluster.add_node(num_cpus=1, object_store_memory=OBJECTS))
     deployed.until(NODES)
+
+
+def test_nodes_leave_and_join_under_streams(deployed: Deployed, undisturbed: list[str]) -> None:
+    deployed.until(NODES)
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        running = [pool.submit(deployed.complete, prompt) for prompt in PROMPTS]
+        deployed.until_busy(4)
+        # Shorter than the streams: those of the node that leaves go on at the other one.
+        deployed.deploy(nodes=1, drain_s=0.5)
+        assert [each.result(WAIT_S) for each in running] == undisturbed
+        deployed.until(1)
+        running = [pool.submit(deployed.complete, prompt) for prompt in PROMPTS]
+        deployed.deploy(nodes=NODES)
+        assert [each.result(WAIT_S) for each in running] == undisturbed
+    deployed.until(NODES)
+
+
+def test_without_requests_there_is_no_node_and_the_next_request_starts_one(
+    deployed: Deployed, undisturbed: list[str]
+) -> None:
+    deployed.deploy(nodes=1, fewest=0)
+    deployed.until(0)
+    status = deployed.http.get("/health", params={"model": "smol"}).json()
+    assert status["reason"] == "no node of the cluster is connected; a request starts one"
+    with ThreadPoolExecutor(len(PROMPTS)) as pool:
+        assert list(pool.map(deployed.complete, PROMPTS)) == undisturbed
+    deployed.until(1)
