@@ -75,10 +75,15 @@ async def until(is_reached: Callable[[], bool]) -> None:
 
 @asynccontextmanager
 async def cluster(
-    config: Config, nodes: int, make_yard: Callable[[Config, int], Yard] = lambda config, _: Yard(config)
+    config: Config,
+    nodes: int,
+    make_yard: Callable[[Config, int], Yard] = lambda config, _: Yard(config),
+    *,
+    connected: bool = True,
+    on_waiting: Callable[[bool], None] = lambda _: None,
 ) -> AsyncIterator[Stage]:
-    """Return a context with a front and so many nodes, named n0, n1 and so on."""
-    front_nodes = FrontNodes(SECRET)
+    """Return a context with a front and so many nodes, named n0, n1 and so on, which it is connected to."""
+    front_nodes = FrontNodes(SECRET, on_waiting=on_waiting)
     stage = Stage(Yard(front_config(config), remotes=ClusterModels(front_nodes)), front_nodes)
     try:
         await stage.front.start()
@@ -87,8 +92,9 @@ async def cluster(
             await node.yard.start()
             stage.addresses[node.name] = "127.0.0.1", await node.start("127.0.0.1")
             stage.nodes.append(node)
-        front_nodes.follow(stage.addresses)
-        assert await front_nodes.until_connected(nodes, WAIT_S)
+        if connected:
+            front_nodes.follow(stage.addresses)
+            assert await front_nodes.until_connected(nodes, WAIT_S)
         yield stage
     finally:
         await stage.front.close()

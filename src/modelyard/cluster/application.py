@@ -50,7 +50,7 @@ APPLICATION: Final = "modelyard"
 MANY: Final = 100_000
 """Requests that Serve passes on at the same time: more than connections can carry, so that it queues none."""
 
-ON_HEAD: Final = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
+ON_HEAD: Final[dict[str, Any]] = {"num_cpus": 0, "resources": {"node:__internal_head__": 0.001}}
 """Where the front and the directory run: on Ray's head, without which there is no cluster either."""
 
 REGISTER_S: Final = 1.0
@@ -134,13 +134,11 @@ class Node:
         """Return at once: an event loop that answers is healthy, whatever its models do."""
 
     def record_autoscaling_stats(self) -> dict[str, float]:
-        """Return what decides about further nodes."""
-        if self._server is None:
-            return {}
-        report = self._server.report()
-        models = report.models.values()
-        running, waiting = sum(model.running for model in models), sum(model.waiting for model in models)
-        return {"waiting": float(waiting), "running": float(running)}
+        """Return what decides about how many nodes there are."""
+        return {} if self._server is None else self._server.load().values()
+
+    def wake(self) -> None:
+        """Return at once. Serve starts a node for the call where there is none."""
 
     async def __del__(self) -> None:
         """Let requests end, have the others go on elsewhere, and free the models. Serve calls it before the end."""
@@ -176,8 +174,10 @@ class Node:
 class Front:
     """The HTTP surface of the cluster, on the yards of all nodes."""
 
-    async def __init__(self, secret: str, directory: Any, _node: Any) -> None:  # type: ignore[misc]
-        self._nodes, self._directory = FrontNodes(secret), directory
+    async def __init__(self, secret: str, directory: Any, node: Any) -> None:  # type: ignore[misc]
+        self._nodes, self._directory, self._node = FrontNodes(secret, on_waiting=self._on_waiting), directory, node
+        # The call that has Serve start a node.
+        self._waking: Any = None
         self._remotes = ClusterModels(self._nodes)
         self._model: AsyncModel | None = None
         self._http: FrontHttp | None = None
@@ -190,6 +190,7 @@ class Front:
     async def reconfigure(self, settings: Mapping[str, Any]) -> None:
         """Serve a configuration, as ``Node.reconfigure``."""
         config = front_config(config_of(settings))
+        self._nodes.start_s = config.cluster.start_seconds
         if self._model is not None:
             await self._model.yard.reconfigure(config)
             self._remotes.nodes.forget_adapters()
@@ -219,6 +220,15 @@ class Front:
         if self._model is not None:
             await self._model.aclose(CLOSE_S)
         await self._nodes.close()
+
+    def _on_waiting(self, is_waiting: bool) -> None:
+        """Have Serve start a node where requests wait for one."""
+        if is_waiting:
+            self._waking = self._node.wake.remote()
+        elif self._waking is not None:
+            # Without requests none is needed. A call that has been answered is not cancelled by this.
+            self._waking.cancel()
+            self._waking = None
 
     async def _follow(self) -> None:
         while True:
@@ -284,9 +294,13 @@ def _application(cluster: Cluster, settings: Mapping[str, Any], secret: str, nod
             "autoscaling_config": AutoscalingConfig(
                 min_replicas=cluster.min_nodes,
                 max_replicas=cluster.max_nodes,
+                downscale_delay_s=cluster.idle_seconds,
                 policy=AutoscalingPolicy(  # type: ignore[no-untyped-call]
                     policy_function=f"{NodePolicy.__module__}:{NodePolicy.__name__}",
-                    policy_kwargs={"target_queue": cluster.target_queue},
+                    policy_kwargs={
+                        "target_queue": cluster.target_queue,
+                        "target_first_token": cluster.target_first_token,
+                    },
                 ),
             )
         }
@@ -356,7 +370,8 @@ def _secret_of_running() -> str:
     """Return the secret of the application. It stays when that is deployed again: else all actors would be replaced."""
     with contextlib.suppress(ValueError):
         return str(ray.get(ray.get_actor("modelyard-secret", namespace=APPLICATION).value.remote()))
-    holder: Any = ray.remote(num_cpus=0)(_Secret)
+    # On the head: with any other node it would be lost, while the front goes on with what it was given.
+    holder: Any = ray.remote(**ON_HEAD)(_Secret)
     kept = holder.options(name="modelyard-secret", namespace=APPLICATION, lifetime="detached").remote()
     return str(ray.get(kept.value.remote()))
 

@@ -93,7 +93,7 @@ class ClusterModels(RemoteModels):
         """Return why nobody answers for a model; "" where somebody does."""
         if super().status(name):
             return super().unreachable(name)
-        return "" if self._nodes.reports else "no node of the cluster is connected"
+        return self._nodes.why_none
 
 
 class ClusterEngine:

@@ -12,14 +12,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Final
 
 from modelyard.cluster.node_report import NodeReport
 from modelyard.cluster.routing import RoutingTable
+from modelyard.cluster.sent_request import SentRequest
+from modelyard.cluster.waiting_for_nodes import WaitingForNodes
 from modelyard.cluster.wire import UNANSWERED_S, Wire, WireClosed, connect
 from modelyard.engine.hosts.codec import ForeignValue
-from modelyard.engine.hosts.records import RequestRecords
 from modelyard.errors import EngineError, InvalidRequest, ModelyardError, NodeNotFound, RemoteUnavailable
 from modelyard.protocol.events import Accepted, Cancelled, Ending, Event, Failed, Publish, Suspended, Token
 from modelyard.protocol.messages import Request, Resume
@@ -44,58 +44,35 @@ REFUSALS: Final = frozenset(
 """Codes of errors that another node may not have."""
 
 
-@dataclass(slots=True)
-class _Sent:
-    """A request that is not over.
-
-    Attributes:
-        model: id of its model.
-        message: what a node was sent, or will be.
-        key: of its conversation.
-        publish: takes its events.
-        records: what it needs to go on elsewhere.
-        node: the node that has it; "" while it is between two.
-        identity: names the weights and settings of the engine there.
-        is_accepted: whether a node has accepted it, so that the client may have a part of the answer.
-        has_begun: whether its present node has begun with it.
-        is_cancelled: whether it was cancelled here.
-        moves: nodes that it has lost.
-        tried: nodes that have refused it.
-    """
-
-    model: str
-    message: Request
-    key: str
-    publish: Publish
-    records: RequestRecords = field(default_factory=RequestRecords)
-    node: str = ""
-    identity: str = ""
-    is_accepted: bool = False
-    has_begun: bool = False
-    is_cancelled: bool = False
-    moves: int = 0
-    tried: set[str] = field(default_factory=set)
-
-
 class FrontNodes:
     """The nodes that a front reaches. Use it on one event loop.
 
     Args:
         secret: shown to nodes.
         lost_s: seconds without a word after which a node is lost; they report all the time.
+        on_waiting: called with whether requests wait for a node, when that changes.
 
     Attributes:
         table: what is known of the nodes, and where requests go.
+        start_s: seconds that a request waits for a node where none is connected; 0: it is refused at once.
         on_joined: is called with the name of a node that has reported for the first time.
         on_report: is called with each report.
     """
 
-    def __init__(self, secret: str, lost_s: float = UNANSWERED_S) -> None:
+    def __init__(
+        self,
+        secret: str,
+        lost_s: float = UNANSWERED_S,
+        on_waiting: Callable[[bool], None] = lambda _: None,
+    ) -> None:
         self.table = RoutingTable()
+        self.start_s = 0.0
         self._secret, self._lost_s = secret, lost_s
         self._wires: dict[str, Wire] = {}
         self._links: dict[str, asyncio.Task[None]] = {}
-        self._sent: dict[SequenceId, _Sent] = {}
+        self._sent: dict[SequenceId, SentRequest] = {}
+        # Those of them that wait for a node.
+        self._waiting = WaitingForNodes(on_waiting)
         self._asked: dict[int, tuple[str, asyncio.Future[Any]]] = {}
         # When each connected node has sent something last.
         self._heard: dict[str, float] = {}
@@ -131,6 +108,10 @@ class FrontNodes:
 
     async def close(self) -> None:
         """Close all connections. Requests that are not over end with an error."""
+        # First, so that what nodes lose does not begin to wait.
+        self.start_s = 0.0
+        for sequence in self._waiting.take_all():
+            self._end(self._sent[sequence], _none_connected(self._sent[sequence]))
         tasks = list(self._links.values())
         for task in tasks:
             task.cancel()
@@ -205,6 +186,7 @@ class FrontNodes:
                 is_new = node not in self.table.nodes
                 self.table.update(report)
                 self.on_report(report)
+                self._send_waiting()
                 if is_new:
                     logger.info("The node %s has joined", node)
                     self._changed.set()
@@ -225,21 +207,25 @@ class FrontNodes:
         key = ""
         if not isinstance(message, Tokenize | Resume):
             key = conversation_key(message, message.forwarding.session)
-        sent = self._sent[message.sequence] = _Sent(model, message, key, publish)
+        sent = self._sent[message.sequence] = SentRequest(model, message, key, publish)
         sent.records.add(message)
         try:
             is_sent = self._send(sent)
         except ForeignValue as unsendable:
             self._end(sent, InvalidRequest(f"The request cannot be sent to a node: {unsendable}."))
             return
-        if not is_sent:
-            self._end(sent, RemoteUnavailable(model, "no node of the cluster is connected", RETRY_S))
+        if not is_sent and not self._wait(sent):
+            self._end(sent, _none_connected(sent))
 
     def cancel(self, sequence: SequenceId) -> None:
         """End a request. Unknown ones are ignored."""
         if (sent := self._sent.get(sequence)) is not None:
             sent.is_cancelled = True
-            self._wires[sent.node].send(("cancel", sequence))
+            if sequence in self._waiting:
+                self._forget(sent)
+                asyncio.get_running_loop().call_soon(sent.publish, [Cancelled(sequence)])
+            else:
+                self._wires[sent.node].send(("cancel", sequence))
 
     def is_accepted(self, sequence: SequenceId) -> bool:
         """Whether a node has accepted a request."""
@@ -248,10 +234,13 @@ class FrontNodes:
 
     def take_back(self, sequence: SequenceId) -> None:
         """End a request without an event that says so."""
-        self.cancel(sequence)
-        self._sent.pop(sequence, None)
+        if sequence not in self._waiting:
+            self.cancel(sequence)
+            self._sent.pop(sequence, None)
+        else:
+            self._forget(self._sent[sequence])
 
-    def _send(self, sent: _Sent) -> bool:
+    def _send(self, sent: SentRequest) -> bool:
         """Send a request to the best node that has not refused it; return whether there is one."""
         choice = self.table.choose(sent.model, sent.key, time.monotonic(), sent.tried)
         if choice is None:
@@ -286,7 +275,7 @@ class FrontNodes:
         for publish, batch in batches.values():
             publish(batch)
 
-    def _goes_on(self, sent: _Sent, event: Ending) -> bool:
+    def _goes_on(self, sent: SentRequest, event: Ending) -> bool:
         """Whether a request goes on at another node although its own has ended it."""
         if sent.is_cancelled:
             return False
@@ -295,12 +284,12 @@ class FrontNodes:
             self.table.note_refused(sent.node, sent.model, time.monotonic(), seconds)
             logger.info("%s refuses a request for %s: %s", sent.node, sent.model, event.error)
             sent.tried.add(sent.node)
-            return self._send(sent)
+            return self._send(sent) or self._wait(sent)
         # A node that is about to leave ends what it still has.
         is_leaving = isinstance(event, Cancelled) or (isinstance(event, Failed) and event.error.code == "shutting_down")
         return is_leaving and self._move(sent)
 
-    def _move(self, sent: _Sent) -> bool:
+    def _move(self, sent: SentRequest) -> bool:
         """Send a request whose node is lost to another one, to go on there; return whether there is one."""
         sent.moves += 1
         if sent.moves > MAX_MOVES:
@@ -312,7 +301,7 @@ class FrontNodes:
         sent.tried.add(sent.node)
         lost, sent.node = sent.node, ""
         if not self._send(sent):
-            return False
+            return self._wait(sent)
         logger.info("A request for %s goes on at %s, after %s", sent.model, sent.node, lost)
         return True
 
@@ -328,8 +317,55 @@ class FrontNodes:
             if asked == node and not answer.done():
                 answer.set_exception(RemoteUnavailable(node, "the node is lost", RETRY_S))
 
-    def _end(self, sent: _Sent, error: ModelyardError) -> None:
+    # Requests for which there is no node
+
+    @property
+    def why_none(self) -> str:
+        """Why no node is there for a request; "" where one is."""
+        if self._has_node:
+            return ""
+        if self._waiting:
+            return self._waiting.status(time.monotonic())
+        return f"no node of the cluster is connected{'; a request starts one' if self.start_s else ''}"
+
+    @property
+    def _has_node(self) -> bool:
+        return any(not report.is_draining for report in self.reports)
+
+    def _wait(self, sent: SentRequest) -> bool:
+        """Have a request wait for a node, where none is connected that takes any; return whether it does."""
+        if not self.start_s or self._has_node:
+            return False
+        message = sent.message
+        request = message.state.request if isinstance(message, Resume) else message
+        own_s = None if isinstance(request, Tokenize) else request.forwarding.wait_s
+        seconds = self.start_s if own_s is None else min(self.start_s, own_s)
+        sent.node = ""
+        # The node that comes may have the name of one that has gone.
+        sent.tried.clear()
+        self._waiting.add(message.sequence, seconds, lambda: self._end(sent, _none_connected(sent, seconds)))
+        return True
+
+    def _send_waiting(self) -> None:
+        """Send the requests that wait, if there is a node."""
+        if not self._waiting or not self._has_node:
+            return
+        for sequence in self._waiting.take_all():
+            sent = self._sent[sequence]
+            if not self._send(sent):
+                self._end(sent, _none_connected(sent))
+
+    def _forget(self, sent: SentRequest) -> None:
+        self._waiting.remove(sent.message.sequence)
         del self._sent[sent.message.sequence]
+
+    def _end(self, sent: SentRequest, error: ModelyardError) -> None:
+        self._forget(sent)
         # In a later turn of the event loop, as an engine's thread would: the caller may be in the middle of a change.
         failed = Failed(sent.message.sequence, error)
         asyncio.get_running_loop().call_soon(sent.publish, [failed])
+
+
+def _none_connected(sent: SentRequest, waited_s: float = 0.0) -> RemoteUnavailable:
+    within = f" within {waited_s:.0f} s" if waited_s else ""
+    return RemoteUnavailable(sent.model, f"no node of the cluster is connected{within}", RETRY_S)

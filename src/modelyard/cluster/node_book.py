@@ -63,7 +63,7 @@ class NodeBook:
         """Plan by another configuration from now on."""
         self.cluster = cluster
         # On how many nodes models are kept, whatever is asked for.
-        self._replicas = {**dict.fromkeys(startup, 1), **dict(cluster.replicas)}
+        self._replicas = {**dict.fromkeys(startup, 1), **cluster.fixed_replicas}
 
     def register(
         self, node: str, address: tuple[str, int], labels: Mapping[str, str], report: NodeReport, now: float

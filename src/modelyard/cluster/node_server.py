@@ -22,6 +22,7 @@ from typing import Any, Final
 from modelyard.cluster.node_report import NodeReport, mean_service_s, report_of
 from modelyard.cluster.node_tasks import run_task
 from modelyard.cluster.relays import RelayedResult, RelayedStream
+from modelyard.cluster.scaling import FirstTokens, NodeLoad, load_of
 from modelyard.cluster.wire import GREETING_S, Wire, WireClosed, accept
 from modelyard.config.adapter import SEPARATOR
 from modelyard.errors import ModelNotFound, ModelyardError, ShuttingDown
@@ -31,6 +32,7 @@ from modelyard.protocol.requests import Embed, Rank, Submit, Tokenize
 from modelyard.protocol.values import SequenceId
 from modelyard.yard.requests.model_names import ModelId, ResidencyName
 from modelyard.yard.requests.requests import WaitOptions
+from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.residency.waiting import RequestId
 from modelyard.yard.yard import Yard
 
@@ -61,6 +63,7 @@ class NodeServer:
         self._server: asyncio.Server | None = None
         self.is_draining = False
         self.service_s = 1.0
+        self._first_tokens = FirstTokens()
         self.request_ended = asyncio.Event()
 
     async def start(self, host: str) -> int:
@@ -78,6 +81,27 @@ class NodeServer:
             self.service_s,
             is_draining=self.is_draining,
         )
+
+    def load(self) -> NodeLoad:
+        """Return what the node has to do now, by which nodes join and leave."""
+        now, state = time.monotonic(), self.yard.controller.state
+        # Loads do not count: another node would have to load the model, too.
+        late = [
+            now - max(known.times.arrived, model.loaded_at)
+            for front in self._fronts
+            for known in front.open.values()
+            if not known.times.first and (model := state.models.get(known.model)) is not None
+        ]
+        first_token_s = self._first_tokens.mean_s(now, late)
+        return load_of(state, now, self.yard.config.runtime.max_seqs, first_token_s)
+
+    def note_end(self, times: RequestTimings, now: float) -> None:
+        """Note the times of a request that is over."""
+        if times.granted:
+            self.service_s = mean_service_s(self.service_s, [now - (times.started or times.granted)])
+        if times.first and times.queue_s is not None and times.prefill_s is not None:
+            self._first_tokens.note(times.queue_s + times.prefill_s, now)
+        self.request_ended.set()
 
     @property
     def open_requests(self) -> int:
@@ -141,10 +165,10 @@ class NodeServer:
 
 @dataclass(slots=True)
 class _Open:
-    """A request that is not over: its model's name in the residency, when it began, and its number here."""
+    """A request that is not over: its model's name in the residency, the times of its stages, and its number here."""
 
     model: ResidencyName
-    began: float
+    times: RequestTimings
     request: RequestId
 
 
@@ -223,7 +247,7 @@ class _Front:
         else:
             result = RelayedResult(ModelId(model), sequence, self._forward)
         # Before it is submitted, because a refusal comes at once.
-        opened = self.open[sequence] = _Open(name, time.monotonic(), RequestId(0))
+        opened = self.open[sequence] = _Open(name, result.times, RequestId(0))
         request = message.state.request if isinstance(message, Resume) else message
         priority = 0 if isinstance(request, Tokenize) else request.priority
         wait = WaitOptions(priority, wait_s, keep_alive_s)
@@ -262,8 +286,7 @@ class _Front:
 
     def _end(self, sequence: SequenceId) -> None:
         if (known := self.open.pop(sequence, None)) is not None:
-            self._node.request_ended.set()
-            self._node.service_s = mean_service_s(self._node.service_s, [time.monotonic() - known.began])
+            self._node.note_end(known.times, time.monotonic())
 
     async def _answer(self, number: int, what: str, args: Sequence[Any]) -> None:
         value, error = None, None

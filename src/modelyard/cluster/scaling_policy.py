@@ -1,32 +1,31 @@
-"""The policy by which Ray Serve adds and removes nodes.
-
-Serve imports the policy by its name, in processes of its own, and makes it with keyword arguments: so it is a class.
-"""
+"""The decision how many nodes there are, as Ray Serve asks for it."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from modelyard.cluster.scaling import nodes_wanted
+from modelyard.cluster.scaling import nodes_wanted, sum_of
 
 
 class NodePolicy:
-    """Says how many nodes there should be.
+    """Serve's policy of autoscaling: called again and again, with what nodes have to do.
+
+    Serve imports it by its name, copies it to its controller, and makes it of keyword arguments that are JSON.
 
     Args:
-        target_queue: requests that may wait on a node.
+        target_queue, target_first_token: as in ``[cluster]``.
     """
 
-    def __init__(self, target_queue: float) -> None:
-        self._target_queue = target_queue
+    def __init__(self, target_queue: float, target_first_token: float | None = None) -> None:
+        self._target_queue, self._target_first_token = target_queue, target_first_token
 
     def __call__(self, context: Any) -> tuple[int, dict[str, Any]]:
-        """Return how many nodes there should be, and no state.
+        """Return how many nodes there should be, and nothing to be kept. Serve sees to the bounds and the delays.
 
         Args:
-            context: Serve's ``AutoscalingContext``, with what nodes record.
+            context: Serve's ``AutoscalingContext``.
         """
         metrics = context.aggregated_metrics or {}
-        sums = {name: sum((metrics.get(name) or {}).values()) for name in ("waiting", "running")}
-        present = max(1, context.current_num_replicas)
-        return nodes_wanted(present, sums["waiting"], sums["running"], self._target_queue), {}
+        load = sum_of({name: of_nodes.values() for name, of_nodes in metrics.items()})
+        present = context.current_num_replicas
+        return nodes_wanted(present, load, self._target_queue, self._target_first_token), {}

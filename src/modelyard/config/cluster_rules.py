@@ -33,7 +33,7 @@ def node_counts(cluster: Cluster) -> list[ConfigProblem]:
             location=("cluster", "replicas", model),
             related=(("cluster", "max_nodes"),),
         )
-        for model, count in cluster.replicas
+        for model, count in cluster.fixed_replicas.items()
         if count > cluster.max_nodes
     ]
     return problems

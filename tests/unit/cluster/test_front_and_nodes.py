@@ -15,7 +15,7 @@ from modelyard.config import Config, validate_config
 from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelyardError, NodeNotFound, RemoteUnavailable
 from modelyard.protocol.prompts import Chat, Text
 from modelyard.protocol.requests import Cancel, Submit
-from modelyard.yard.requests.requests import Request, TokenizeRequest
+from modelyard.yard.requests.requests import Request, TokenizeRequest, WaitOptions
 from modelyard.yard.yard import Yard
 from support.cluster_stage import SECRET, WAIT_S, Stage, cluster, until
 from support.gguf_writer import tiny_model, write
@@ -142,6 +142,50 @@ async def test_without_any_node_requests_are_refused_at_once(tmp_path: Path) -> 
         with pytest.raises(RemoteUnavailable, match="no node of the cluster is connected"):
             await stage.text()
         assert stage.front.health.unready("m") == "no node of the cluster is connected"
+
+
+async def test_requests_wait_for_the_first_node_with_a_reason(tmp_path: Path, answering: list[ScriptedEngines]) -> None:
+    waits: list[bool] = []
+    async with cluster(config(tmp_path), 1, yards(answering), connected=False, on_waiting=waits.append) as stage:
+        stage.front_nodes.start_s = WAIT_S
+        assert stage.front.health.unready("m") == "no node of the cluster is connected; a request starts one"
+        asked = [asyncio.create_task(stage.text()) for _ in range(2)]
+        await until(lambda: "2 requests wait for it" in stage.front.health.unready("m"))
+        assert waits == [True]
+        left = asyncio.create_task(stage.text())
+        await until(lambda: "3 requests wait for it" in stage.front.health.unready("m"))
+        left.cancel()
+        await until(lambda: "2 requests wait for it" in stage.front.health.unready("m"))
+        stage.front_nodes.follow(stage.addresses)
+        assert await asyncio.gather(*asked) == ["n0 says hi"] * 2
+    assert waits == [True, False]
+
+
+async def test_a_request_waits_no_longer_than_it_may_for_a_node(tmp_path: Path) -> None:
+    async with cluster(config(tmp_path), 0) as stage:
+        stage.front_nodes.start_s = 0.05
+        with pytest.raises(RemoteUnavailable, match="no node of the cluster is connected within"):
+            await stage.text()
+        stage.front_nodes.start_s = WAIT_S
+        with pytest.raises(RemoteUnavailable, match="no node of the cluster is connected within"):
+            await stage.text(wait_options=WaitOptions(wait_s=0.05))
+
+
+async def test_a_request_whose_only_node_is_lost_goes_on_at_the_next_one(
+    tmp_path: Path, answering: list[ScriptedEngines]
+) -> None:
+    loading = [ScriptedEngines(loads=False), answering[1]]
+    async with cluster(config(tmp_path), 2, yards(loading), connected=False) as stage:
+        stage.front_nodes.start_s = WAIT_S
+        first, second = stage.addresses.items()
+        stage.front_nodes.follow(dict([first]))
+        asked = asyncio.create_task(stage.text())
+        await until(lambda: bool(stage.nodes[0].open_requests))
+        await stage.nodes[0].close()
+        await until(lambda: "1 request waits for it" in stage.front.health.unready("m"))
+        stage.front_nodes.follow(dict([second]))
+        assert await asked == "n1 says hi"
+    assert loading[0].end()
 
 
 async def test_tokens_are_counted_by_a_node(tmp_path: Path, answering: list[ScriptedEngines]) -> None:

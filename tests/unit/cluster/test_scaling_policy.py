@@ -30,11 +30,16 @@ def test_serve_makes_the_policy_by_its_name_and_asks_it() -> None:
     policy = AutoscalingPolicy(policy_function=NAME, policy_kwargs={"target_queue": 2.0})  # type: ignore[no-untyped-call]
     decide = policy.get_policy()(**policy.policy_kwargs)
     assert decide(context(waiting=5, running=1, present=1)) == (2, {})
-    assert decide(context(waiting=0, running=0, present=3)) == (1, {})
+    assert decide(context(waiting=0, running=0, present=3)) == (0, {})
 
 
-def test_before_nodes_have_recorded_anything_one_is_enough() -> None:
-    assert NodePolicy(2.0)(SimpleNamespace(aggregated_metrics=None, current_num_replicas=0)) == (1, {})
+def test_while_nodes_have_recorded_nothing_none_is_asked_for() -> None:
+    assert NodePolicy(2.0)(SimpleNamespace(aggregated_metrics=None, current_num_replicas=0)) == (0, {})
+
+
+def test_the_numbers_of_all_nodes_count_together() -> None:
+    metrics = {"waiting": {"a": 9.0, "b": 8.0}, "running": {"a": 32.0, "b": 32.0}, "slots": {"a": 32.0, "b": 32.0}}
+    assert NodePolicy(4.0)(SimpleNamespace(current_num_replicas=2, aggregated_metrics=metrics)) == (4, {})
 
 
 def test_an_application_whose_nodes_come_and_go_can_be_made() -> None:

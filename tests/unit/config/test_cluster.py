@@ -27,6 +27,13 @@ def test_tables_of_models_are_read() -> None:
     assert (cluster.replicas_of("a"), cluster.labels_of("a"), cluster.drain_seconds) == (3, {"zone": "b"}, 120.0)
 
 
+def test_replicas_may_be_left_to_the_demand() -> None:
+    cluster = config(max_nodes=4, replicas={"a": "auto"}, target_first_token="1.5s").cluster
+    assert (cluster.replicas_of("a"), cluster.target_first_token) == (None, 1.5)
+    assert cluster.min_nodes == 1
+    assert config(min_nodes=0).cluster.min_nodes == 0
+
+
 @pytest.mark.parametrize(
     ("cluster", "problem"),
     [
@@ -34,7 +41,10 @@ def test_tables_of_models_are_read() -> None:
         ({"max_nodes": 2, "replicas": {"a": 3}}, "at most 2 nodes"),
         ({"replicas": {"b": 1}}, "replicas names 'b'"),
         ({"labels": {"far": {"zone": "b"}}}, "labels names 'far'"),
-        ({"replicas": {"a": 0}}, "replicas"),
+        ({"replicas": {"a": 0}}, 'from 1 to 10000, or "auto"'),
+        ({"replicas": {"a": "many"}}, 'from 1 to 10000, or "auto"'),
+        ({"idle_seconds": 1}, "idle_seconds"),
+        ({"target_first_token": 0}, "target_first_token"),
         ({"nodes": 3}, "unknown key 'nodes'"),
     ],
 )

@@ -211,6 +211,9 @@ def test_every_key_reaches_the_configuration(write):
             min_nodes = 2
             max_nodes = 3
             target_queue = 2
+            target_first_token = "2s"
+            idle_seconds = "5m"
+            start_seconds = "1m"
             placement = "pack"
             replicas = { smol = 2 }
             labels = { smol = { zone = "b" } }
