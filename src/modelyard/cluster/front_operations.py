@@ -109,6 +109,10 @@ class NodeOperations:
         """Load a model on one node, or where it costs least."""
         await self._ask_one(model, node, "reload")
 
+    async def prepare(self, model: str, node: str | None) -> None:
+        """Download and convert the files of a model on one node."""
+        await self._ask_one(model, node, "prepare")
+
     async def plan(self, model: str, node: str | None) -> Plan:
         """Return what a load of a model would do."""
         found, fields = await self._ask_one(model, node, "plan")

@@ -1,6 +1,7 @@
 """What a front may ask a node to do, by name:
 
-    unload(model, mode)   reload(model)   plan(model)   adapters(model, adapters)   facts(model)   metrics()
+    unload(model, mode)   reload(model)   prepare(model)   plan(model)
+    adapters(model, adapters)   facts(model)   metrics()
 
 Arguments and answers are plain values, which any connection carries.
 """
@@ -34,6 +35,8 @@ async def run_task(yard: Yard, what: str, args: Sequence[Any]) -> Any:
             await yard.unload(model, UnloadMode(mode))
         case ["reload", str(model)]:
             await yard.reload(model)
+        case ["prepare", str(model)]:
+            await yard.prepare(model)
         case ["plan", str(model)]:
             return asdict(await yard.plan(model))
         case ["facts", str(model)]:

@@ -49,9 +49,12 @@ class ModelOperations:
             raise QueueFull(model, waiting)
         await self._done(self._controller.reload(residency_name))
 
-    async def prepare(self, name: str) -> None:
+    async def prepare(self, name: str, node: str | None = None) -> None:
         """Download and convert the files of a model; see ``Yard.prepare``."""
         model = self._directory.router.route(name)
+        if (nodes := self._nodes_of(model, node)) is not None:
+            await self._done(nodes.prepare(model, node))
+            return
         residency_name = self._directory.residency_names[model]
         try:
             await self._factory.prepare(residency_name)

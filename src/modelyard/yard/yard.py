@@ -308,17 +308,19 @@ class Yard:
         await self._parts.operations.reload(name, node)
         return self.model(name, node)
 
-    async def prepare(self, name: str) -> ModelStatus:
+    async def prepare(self, name: str, node: str | None = None) -> ModelStatus:
         """Download and convert the files of a model, as far as they are not on this machine, without loading it.
 
-        Cancelling it ends a download or a conversion.
+        Cancelling it ends a download or a conversion. On a cluster ``node`` is the node that does it; None: the one
+        where a load costs least.
 
         Raises:
             ModelNotFound: no model has that name.
+            NodeNotFound: no node of that name is connected.
             ModelLoadFailed: its files are missing or unusable, or cannot be downloaded or converted.
         """
-        await self._parts.operations.prepare(name)
-        return self.model(name)
+        await self._parts.operations.prepare(name, node)
+        return self.model(name, node)
 
     def retune(self, name: str, *, pinned: bool | None = None, priority: int | None = None) -> ModelStatus:
         """Change how a model is treated, until the configuration is read again or the server restarts.

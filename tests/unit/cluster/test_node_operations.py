@@ -99,6 +99,7 @@ async def test_a_load_goes_to_the_next_node_where_the_first_one_cannot(
 
 async def test_the_plan_of_a_load_is_that_of_a_node(tmp_path: Path, engines: list[ScriptedEngines]) -> None:
     async with front(tmp_path, engines, "m") as (_, client):
+        assert (await ask(client, "prepare", node="n1"))["status"] == "unloaded"
         plan = await ask(client, "plan", node="n1")
         assert (plan["node"], plan["outcome"]) == ("n1", "fits")
         assert plan["needed_bytes"] > 0
@@ -107,7 +108,7 @@ async def test_the_plan_of_a_load_is_that_of_a_node(tmp_path: Path, engines: lis
         assert (here["node"], here["outcome"]) == ("n1", "loaded")
 
 
-@pytest.mark.parametrize("what", ["unload", "reload", "plan", "status"])
+@pytest.mark.parametrize("what", ["unload", "reload", "prepare", "plan", "status"])
 async def test_an_unknown_node_is_not_found_and_the_error_names_the_others(
     what: str, tmp_path: Path, engines: list[ScriptedEngines]
 ) -> None:
@@ -167,6 +168,24 @@ async def test_the_command_line_shows_a_row_for_each_node_and_model(
     assert [row[0] for row in rows] == ["Node", "n0", "n1", "n1"]
     assert [row[0] for row in rows if "m" in row or "other" in row] == ["n1", "n1"]
     assert [node["id"] for node in json.loads(as_json.stdout)["nodes"]] == ["n0", "n1"]
+
+
+async def test_the_command_line_loads_plans_and_unloads_on_one_node(
+    tmp_path: Path, engines: list[ScriptedEngines]
+) -> None:
+    async with front(tmp_path, engines, "m") as (_, client):
+
+        async def run(*arguments: str) -> str:
+            command = [*arguments, "--address", str(client.base_url)]
+            done = await asyncio.to_thread(CliRunner().invoke, app, command, env={"COLUMNS": "100"})
+            assert done.exit_code == 0, done.output
+            return done.stdout
+
+        assert "m on n1 is loaded" in await run("load", "m", "--node", "n1")
+        await run("load", "m", "--node", "n0")
+        assert "That is on the node n0." in await run("plan", "m", "--node", "n0")
+        assert await run("unload", "m", "--node", "n1") == "m on n1 is unloaded.\n"
+        assert places(await ask(client, "status")) == {"n0": "loaded", "n1": "unloaded"}
 
 
 async def test_on_one_machine_there_are_no_nodes(tmp_path: Path, engines: list[ScriptedEngines]) -> None:

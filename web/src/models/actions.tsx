@@ -43,7 +43,7 @@ export function ModelActions({ model }: { model: Model }) {
       ]
     : [
         ...(model.state === "parked" ? [{ title: words.unload, onPress: () => unload(model, "drain") }] : []),
-        ...(isOnNodes ? [] : [{ title: words.prepare, hint: words.prepareHint, onPress: () => prepare(model) }]),
+        { title: words.prepare, hint: words.prepareHint, onPress: () => prepare(model) },
       ];
   const pinning: MenuItem[] = [
     model.pinned

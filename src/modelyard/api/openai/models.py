@@ -48,7 +48,7 @@ class OnNode(ModelName):
         min_length=1,
         max_length=MAX_NODE_LENGTH,
         description="On a cluster: name of the node that is meant, as `GET /v1/nodes` has it. Unset: every node that "
-        "has the model; for a load, and its plan, the node where that costs least.",
+        "has the model; for a load, its plan and its files, the node where a load costs least.",
     )
 
 
@@ -363,10 +363,10 @@ async def reload_model(body: OnNode, http: HttpRequest) -> dict[str, Any]:
 
 @router.post("/v1/models/prepare")
 @needs("admin")
-async def prepare_model(body: ModelName, http: HttpRequest) -> dict[str, Any]:
+async def prepare_model(body: OnNode, http: HttpRequest) -> dict[str, Any]:
     """Download and convert the files of a model, as far as they are missing, without loading it. Idempotent."""
     report_ignored(http.scope, body)
-    return status_object(body.model_id, await Services.of(http).yard.prepare(body.model_id))
+    return status_object(body.model_id, await Services.of(http).yard.prepare(body.model_id, body.node))
 
 
 @router.post("/v1/models/retune")

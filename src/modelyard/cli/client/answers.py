@@ -58,6 +58,7 @@ _ANSWERS: Final[Mapping[str, Any]] = {
         ]
     },
     "/v1/models/plan": {
+        "node": str | None,
         "outcome": str,
         "needed_bytes": int,
         "free_bytes": int,

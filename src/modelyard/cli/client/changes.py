@@ -10,6 +10,7 @@ from typing import Any
 import typer
 
 from modelyard.cli.client.choose import ChosenServer, choose_server_of
+from modelyard.cli.client.nodes import on_node
 from modelyard.cli.client.output import print_json
 from modelyard.cli.client.server_state import server_state
 from modelyard.cli.client.waiting import Outcome, error_object, post_for_each, raise_first
@@ -60,7 +61,7 @@ def change_models_of(server: ChosenServer, change: Change, ids: Sequence[str], *
     else:
         for model in ids:
             if not isinstance(outcomes[model], ModelyardError) and model in after:
-                print_result(change.outcome(after[model]))
+                print_result(change.outcome(on_node(after[model], change.body.get("node"))))
     raise_first(outcomes)
 
 

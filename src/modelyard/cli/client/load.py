@@ -12,6 +12,7 @@ from modelyard.cli.client.options import (
     KeyFileOption,
     ModelsArgument,
     ModelsOption,
+    NodeOption,
     UrlOption,
     given_models,
 )
@@ -21,12 +22,14 @@ from modelyard.cli.client.output import duration, memory
 def load(
     models: ModelsArgument = None,
     model: ModelsOption = None,
+    node: NodeOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Load models of a running server, side by side, and wait until they are loaded."""
-    change = Change("/v1/models/reload", outcome_of_load, "The load goes on without this command.")
+    body = {} if node is None else {"node": node}
+    change = Change("/v1/models/reload", outcome_of_load, "The load goes on without this command.", body)
     change_models(change, given_models(models, model, command="load"), url, key_file, as_json=as_json)
 
 

@@ -34,6 +34,15 @@ def nodes_of(address: ServerAddress, models: Sequence[Mapping[str, Any]]) -> lis
     return nodes
 
 
+def on_node(model: Mapping[str, Any], node: object) -> Mapping[str, Any]:
+    """Return a model of ``GET /v1/server`` as it is on a node of a cluster; as it is where ``node`` is None."""
+    if node is None:
+        return model
+    there = (model.get("nodes") or {}).get(node, {"status": "unloaded", "resident_bytes": 0})
+    state = _STATES.get(there["status"], there["status"])
+    return {"id": f"{model['id']} on {node}", "state": state, "resident_bytes": there["resident_bytes"]}
+
+
 def print_nodes(nodes: Sequence[Mapping[str, Any]]) -> None:
     """Print a row for each node and each model that it has."""
     headings = ("Node", "Memory used", "Model", "State", "Memory", "Requests")

@@ -30,6 +30,10 @@ KeyFileOption = Annotated[
         "names][/]",
     ),
 ]
+NodeOption = Annotated[
+    str | None,
+    typer.Option("--node", metavar="NODE", help="On a cluster: the node that is meant, as modelyard ps shows it."),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 JsonLinesOption = Annotated[bool, typer.Option("--json", help="Print JSON, one object a line.")]
 ModelArgument = Annotated[

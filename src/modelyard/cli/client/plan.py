@@ -10,7 +10,7 @@ import typer
 from modelyard.cli.client.choose import choose_server_of
 from modelyard.cli.client.connection import post
 from modelyard.cli.client.model_words import device_sizes, on_place
-from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, UrlOption
+from modelyard.cli.client.options import JsonOption, KeyFileOption, ModelArgument, ModelOption, NodeOption, UrlOption
 from modelyard.cli.client.output import duration, memory, print_json
 from modelyard.cli.messages import print_result
 from modelyard.cli.model_names import is_config, one_model_name, read_names
@@ -25,6 +25,7 @@ _PLAN_S: Final = 120.0
 def plan(
     name: ModelArgument = None,
     model: ModelOption = None,
+    node: NodeOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
     config: ConfigOption = None,
@@ -40,8 +41,8 @@ def plan(
     """
     if config is not None or (name is not None and is_config(name)):
         named = read_names([name] if name else [], [model] if model else [], config, command="plan")
-        if url is not None or key_file is not None:
-            raise UsageError("A configuration is planned without a server. Leave --url and --key-file out.")
+        if url is not None or key_file is not None or node is not None:
+            raise UsageError("A configuration is planned without a server. Leave --url, --key-file and --node out.")
         from modelyard.cli.plan_file import plan_file
 
         assert named.config is not None
@@ -52,7 +53,8 @@ def plan(
     wanted = one_model_name(name, model, command="plan")
     server = choose_server_of([wanted], url, key_file)
     model_id = server.model_id(wanted)
-    found = post(server.address, "/v1/models/plan", {"model_id": model_id}, within_s=_PLAN_S)
+    body = {"model_id": model_id} if node is None else {"model_id": model_id, "node": node}
+    found = post(server.address, "/v1/models/plan", body, within_s=_PLAN_S)
     if as_json:
         print_json({**found, "model_id": model_id})
     else:
@@ -76,6 +78,7 @@ def _lines(model: str, found: Mapping[str, Any]) -> list[str]:
     speed = found.get("tokens_per_second")
     return [
         sentence,
+        *([f"That is on the node {found['node']}."] if found.get("node") else []),
         *([f"There it computes about {speed:,.3g} tokens of an answer in a second."] if speed else []),
         *(f"  {each['model_id']}: {_sizes(each)}, {each['reason']}" for each in evicts),
     ]

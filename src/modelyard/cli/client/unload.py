@@ -14,6 +14,7 @@ from modelyard.cli.client.options import (
     KeyFileOption,
     ModelsArgument,
     ModelsOption,
+    NodeOption,
     UrlOption,
     given_models,
 )
@@ -31,6 +32,7 @@ def unload(
     model: ModelsOption = None,
     now: NowOption = False,
     suspend: SuspendOption = False,
+    node: NodeOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
@@ -39,23 +41,33 @@ def unload(
     if now and suspend:
         raise UsageError("--now and --suspend exclude each other: running requests end, or they are paused.")
     mode = "force" if now else "suspend" if suspend else "drain"
-    unload_models(given_models(models, model, command="unload"), mode, url, key_file, as_json=as_json)
+    unload_models(given_models(models, model, command="unload"), mode, url, key_file, node=node, as_json=as_json)
 
 
 def park(
     models: ModelsArgument = None,
     model: ModelsOption = None,
+    node: NodeOption = None,
     url: UrlOption = None,
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Free models but for their weights, after their running requests: the next load takes a fraction of the time."""
-    unload_models(given_models(models, model, command="park"), "park", url, key_file, as_json=as_json)
+    unload_models(given_models(models, model, command="park"), "park", url, key_file, node=node, as_json=as_json)
 
 
-def unload_models(names: Sequence[str], mode: str, url: str | None, key_file: Path | None, *, as_json: bool) -> None:
-    """Unload models, with ``mode`` as in ``POST /v1/models/unload``; see ``change_models``."""
-    change = Change("/v1/models/unload", _outcome, "It is unloaded as soon as its requests end.", {"mode": mode})
+def unload_models(
+    names: Sequence[str],
+    mode: str,
+    url: str | None,
+    key_file: Path | None,
+    *,
+    as_json: bool,
+    node: str | None = None,
+) -> None:
+    """Unload models, with ``mode`` and ``node`` as in ``POST /v1/models/unload``; see ``change_models``."""
+    body = {"mode": mode} if node is None else {"mode": mode, "node": node}
+    change = Change("/v1/models/unload", _outcome, "It is unloaded as soon as its requests end.", body)
     change_models(change, names, url, key_file, as_json=as_json)
 
 

@@ -41,6 +41,13 @@ class Nodes(Protocol):
             ModelyardError: as the yard of a node raises it, once no other node is left.
         """
 
+    async def prepare(self, model: str, node: str | None) -> None:
+        """Download and convert the files of a model on ``node``; None: where ``reload`` would load it.
+
+        Raises:
+            ModelyardError: as the yard of a node raises it, once no other node is left.
+        """
+
     async def plan(self, model: str, node: str | None) -> Plan:
         """Return what a load of a model would do on ``node``; None: on the node where ``reload`` would load it.
 
