@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from modelyard.cli import app
 from modelyard.cli.exit_codes import USAGE
 from modelyard.cluster.kuberay import CLOSE_S
+from modelyard.config.cluster import Cluster
 
 # The fields of a RayService that a manifest may have, with their types, as KubeRay's schema has them.
 # Source: KubeRay, helm-chart/kuberay-operator/crds/ray.io_rayservices.yaml, as of 2026-08.
@@ -121,6 +122,8 @@ def test_serve_accepts_its_configuration_of_the_application(tmp_path: Path) -> N
     serve = yaml.safe_load(written(tmp_path)["spec"]["serveConfigV2"])
     (found,) = schema.ServeDeploySchema(**serve).applications
     assert found.import_path == f"{application.declared.__module__}:{application.declared.__name__}"
+    counts = Cluster(**found.args["cluster"])
+    assert (counts.min_nodes, counts.max_nodes, counts.drain_seconds) == (3, 5, 120.0)
     assert {each.name for each in found.deployments} == {"directory", "node", "front"}
     settings = found.deployments[0].user_config
     assert application.config_of({**settings, "tables": {**settings["tables"], "server": {}}}).cluster.max_nodes == 5
@@ -142,6 +145,11 @@ def test_there_is_a_group_of_nodes_for_each_set_of_labels(tmp_path: Path) -> Non
         (2, 5, None),
         (1, 5, {"accelerator": "h200"}),
     ]
+
+
+def test_nodes_that_come_with_the_first_request_are_none_at_first(tmp_path: Path) -> None:
+    groups = written(tmp_path, toml=TOML.replace("min_nodes = 3", "min_nodes = 0"))["spec"]["rayClusterConfig"]
+    assert [group["minReplicas"] for group in groups["workerGroupSpecs"]] == [0, 0]
 
 
 def test_pods_have_longer_to_end_than_requests_have(tmp_path: Path) -> None:
