@@ -68,7 +68,10 @@ def _operation(document: Mapping[str, Any], method: str, path: str, operation: M
             continue
         if "example" in content:
             yield _block("json", json.dumps(content["example"]))
-        yield from _fields(_resolved(document, content["schema"]))
+        body = _resolved(document, content["schema"])
+        if body.get("type") == "array":
+            yield f"The body is a {_type(body)}.\n"
+        yield from _fields(body)
     yield from _answers(document, operation["responses"])
 
 

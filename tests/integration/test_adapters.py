@@ -15,7 +15,7 @@ from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Tokens
 from modelyard.protocol.requests import SetAdapters, Stop
 from modelyard.protocol.values import SequenceId
-from support.adapters import write_adapter, write_drawn_model
+from support.adapters import write_adapter, write_drawn_model, write_vector
 from support.engine_driver import Driven, engine
 
 PROMPT = "Tell me about the sea and the ships on it."
@@ -137,3 +137,25 @@ def test_an_adapter_computes_what_weights_do_into_which_it_is_merged(tmp_path: P
     alone, adapted_, merged_ = said
     assert adapted_ == pytest.approx(merged_, abs=1e-3)
     assert alone != pytest.approx(merged_, abs=1e-1)
+
+
+def test_prompts_never_cross_control_vectors(tmp_path: Path) -> None:
+    base = write_drawn_model(tmp_path / "base.gguf", layers=3)
+    adapter = write_adapter(tmp_path / "adapter.gguf", base, strength=0.3)
+    vector = write_vector(tmp_path / "vector.gguf", {1: [0.5] * 32, 2: [-1.0] * 32})
+    files = (
+        AdapterFile("a", adapter, "0a", read_header(adapter).size_bytes),
+        AdapterFile("v", vector, "0b", read_header(vector).size_bytes, is_vector=True),
+    )
+    driven = engine(base, adapters=files, context_length=256, max_seqs=2, prefix_slots=8)
+    steered, adapted_ = AdapterUse("v", 1.0), AdapterUse("a", 1.0)
+    sets = [(), (steered,), (AdapterUse("v", 0.5),), (steered, adapted_), (adapted_,)]
+    said: list[float] = []
+    for number, uses in enumerate([*sets, *sets]):
+        driven.answer(Tokens((1, *[260, 261, 262, 263] * 8)), number=number, max_tokens=1, logprobs=0, adapters=uses)
+        is_reused = driven.finished(number).usage.cached_tokens > 0
+        assert is_reused == (number >= len(sets))
+        said.append(driven.logprobs[SequenceId(number)][0].logprob)
+    assert len({round(each, 3) for each in said[: len(sets)]}) == len(sets)
+    assert said[len(sets) :] == pytest.approx(said[: len(sets)], abs=0.01)
+    driven.stopped(Stop())

@@ -1,10 +1,11 @@
-"""LoRA adapters in the layout of PEFT: converted once, and equal to what PEFT itself computes."""
+"""LoRA adapters of PEFT, converted once, and control vectors: equal to what PEFT and transformers compute."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from modelyard.engine.llama import context_params
@@ -18,9 +19,9 @@ from modelyard.protocol.adapters import AdapterFile, AdapterUse
 from modelyard.protocol.prompts import Tokens
 from modelyard.protocol.requests import Stop
 from modelyard.protocol.values import SequenceId
-from support.adapters import write_drawn_model
+from support.adapters import write_drawn_model, write_vector
 from support.engine_driver import engine
-from support.peft_adapters import peft_logprobs, write_peft
+from support.peft_adapters import peft_logprobs, steered_logprobs, write_peft
 
 PROMPT = (1, 260, 261, 262, 263, 260)
 Q8_0 = "7"
@@ -100,6 +101,33 @@ def test_converted_adapters_compute_what_peft_computes(
         assert found == pytest.approx({token: expected[number][token] for token in found}, abs=tolerance)
     for number in range(1, len(USES)):
         assert expected[number] != pytest.approx(expected[0], abs=10 * tolerance), "adapters change answers"
+
+
+def test_control_vectors_are_added_behind_their_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(context_params._KV_TYPES, "f32", lib.GGML_TYPE_F32)
+    base = write_drawn_model(tmp_path / "deep.gguf", layers=4)
+    drawn = np.random.default_rng(3)
+    one, two = ({layer: drawn.normal(0, 1, 32) for layer in layers} for layers in ((1, 2, 3), (2,)))
+    files = (
+        AdapterFile("one", write_vector(tmp_path / "one.gguf", one), "01", 384, is_vector=True),
+        AdapterFile("cut", tmp_path / "one.gguf", "02", 384, is_vector=True, layers=(2, 9)),
+        AdapterFile("two", write_vector(tmp_path / "two.gguf", two), "03", 128, is_vector=True),
+    )
+    expected: dict[tuple[AdapterUse, ...], dict[int, np.ndarray]] = {
+        (): {},
+        (AdapterUse("one", 1.0),): one,
+        (AdapterUse("cut", 1.0),): {2: one[2], 3: one[3]},
+        (AdapterUse("one", 0.5), AdapterUse("two", -2.0)): {1: one[1] / 2, 2: one[2] / 2 - 2 * two[2], 3: one[3] / 2},
+    }
+    driven = engine(base, adapters=files, context_length=64, max_seqs=1, kv_type="f32", flash_attn=False)
+    # Once more in the other order, so that each follows another than before.
+    for number, uses in enumerate([*expected, *reversed(expected)]):
+        driven.answer(Tokens(PROMPT), number=number, max_tokens=1, logprobs=20, adapters=uses)
+        (first,) = driven.logprobs[SequenceId(number)]
+        wanted = steered_logprobs(base, {layer: list(each) for layer, each in expected[uses].items()}, PROMPT)
+        for token, (_, logprob) in zip(first.top_ids, first.top, strict=True):
+            assert logprob == pytest.approx(wanted[token], abs=1e-3)
+    driven.stopped(Stop())
 
 
 def test_a_changed_adapter_is_converted_again(base: Path, folders: dict[str, Path], converted: dict[str, Path]) -> None:

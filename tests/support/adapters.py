@@ -1,14 +1,15 @@
-"""Writes LoRA adapters with drawn weights, as llama.cpp's converter writes them."""
+"""Writes LoRA adapters with drawn weights, as llama.cpp's converter writes them, and control vectors."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from modelyard.formats.gguf.read import read_header
-from support.gguf_writer import F32, STR, Pairs, Tensor, gguf, model_pairs, model_tensors
+from support.gguf_writer import F32, STR, U32, Pairs, Tensor, gguf, model_pairs, model_tensors
 
 TARGETS = ("attn_q", "attn_v", "ffn_down")
 
@@ -46,14 +47,31 @@ def write_adapter(
     return path
 
 
-def write_drawn_model(path: Path, merged: Path | None = None, scale: float = 1.0, seed: int = 11) -> Path:
+def write_vector(path: Path, directions: Mapping[int, Sequence[float]]) -> Path:
+    """A control vector with a direction for each layer that is given."""
+    tensors = [Tensor(f"direction.{layer}", (len(direction),)) for layer, direction in directions.items()]
+    written = gguf({"general.architecture": (STR, "controlvector")}, tensors)
+    size = sum(-(-tensor.size // 32) * 32 for tensor in tensors)
+    data = b"".join(
+        np.asarray(direction, "<f4").tobytes().ljust(-(-4 * len(direction) // 32) * 32, b"\0")
+        for direction in directions.values()
+    )
+    path.write_bytes(written[: len(written) - size] + data)
+    return path
+
+
+def write_drawn_model(
+    path: Path, merged: Path | None = None, scale: float = 1.0, seed: int = 11, layers: int = 1
+) -> Path:
     """A tiny model with drawn weights in F32, into whose weights the adapter ``merged`` is merged as ``peft`` does it.
 
     Source: peft, src/peft/tuners/lora/layer.py, get_delta_weight: B A, times alpha / rank.
     """
-    tensors, drawn = model_tensors(), np.random.default_rng(seed)
+    drawn, one = np.random.default_rng(seed), model_tensors()
+    further = [replace(each, name=each.name.replace("blk.0", f"blk.{n}")) for n in range(1, layers) for each in one[2:]]
+    tensors = [*one, *further]
     added = {} if merged is None else _products(merged, scale)
-    written = gguf(model_pairs(), tensors)
+    written = gguf({**model_pairs(), "llama.block_count": (U32, layers)}, tensors)
     data = b""
     for tensor in tensors:
         rows = drawn.normal(0.0, 0.3, tuple(reversed(tensor.shape))).astype("<f4")

@@ -1,4 +1,7 @@
-"""LoRA adapters in the layout of PEFT, and what PEFT computes with them on the model of ``write_drawn_model``."""
+"""LoRA adapters in the layout of PEFT, and what PEFT computes with them on the model of ``write_drawn_model``.
+
+Control vectors too, which transformers adds behind the layers of such a model.
+"""
 
 from __future__ import annotations
 
@@ -92,13 +95,9 @@ def peft_logprobs(
     """
     import torch
     from peft import PeftModel
-    from transformers import LlamaConfig, LlamaForCausalLM
 
     with torch.inference_mode():
-        model = LlamaForCausalLM(LlamaConfig(**CONFIG)).float().eval()
-        weights = {name: torch.from_numpy(each) for name, each in _checkpoint(base).items()}
-        missing, unexpected = model.load_state_dict(weights, strict=False)
-        assert (missing, unexpected) == (["lm_head.weight"], [])
+        model = _model(base)
         first, *rest = adapters
         adapted = PeftModel.from_pretrained(model, str(adapters[first]), adapter_name=first)
         for name in rest:
@@ -115,6 +114,30 @@ def peft_logprobs(
         return found
 
 
+def steered_logprobs(base: Path, directions: Mapping[int, Sequence[float]], prompt: Sequence[int]) -> list[float]:
+    """The log-probabilities of all tokens after a prompt, where each direction is added to what its layer computes."""
+    import torch
+
+    with torch.inference_mode():
+        model = _model(base)
+        for layer, direction in directions.items():
+            added = torch.tensor(direction, dtype=torch.float32)
+            model.model.layers[layer].register_forward_hook(lambda _module, _inputs, out, added=added: out + added)
+        return torch.log_softmax(model(torch.tensor([list(prompt)])).logits[0, -1].double(), -1).tolist()
+
+
+def _model(base: Path) -> Any:
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    layers = read_header(base).block_count
+    model = LlamaForCausalLM(LlamaConfig(**{**CONFIG, "num_hidden_layers": layers})).float().eval()
+    weights = {name: torch.from_numpy(each) for name, each in _checkpoint(base).items()}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    assert (missing, unexpected) == (["lm_head.weight"], [])
+    return model
+
+
 def _checkpoint(path: Path) -> dict[str, np.ndarray]:
     """The weights of a GGUF file under the names of a checkpoint, with the rows of queries and keys in its order.
 
@@ -127,12 +150,12 @@ def _checkpoint(path: Path) -> dict[str, np.ndarray]:
     for tensor in header.tensors:
         at = start + tensor.offset
         numbers = _decoded(raw[at : at + tensor.size_bytes], tensor.type).reshape(tensor.shape[::-1])
-        short = tensor.name.removeprefix("blk.0.")
+        block, short = tensor.name.split(".", 2)[1:] if tensor.name.startswith("blk.") else ("", tensor.name)
         name = _NAMES[short]
         if short in ("attn_q.weight", "attn_k.weight"):
             rows, columns = numbers.shape
             numbers = numbers.reshape(rows // 16, 8, 2, columns).swapaxes(1, 2).reshape(rows, columns)
-        weights[name if short == tensor.name else f"model.layers.0.{name}"] = numbers.copy()
+        weights[f"model.layers.{block}.{name}" if block else name] = numbers.copy()
     return weights
 
 

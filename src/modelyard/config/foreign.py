@@ -18,6 +18,11 @@ FOREIGN: Final[Mapping[tuple[str, ...], str]] = {
     ("models", "tokenizer"): "Remove it: the tokenizer is the model's own.",
     ("models", "arch"): "Remove it: the model's files say it.",
     ("models", "jinja_explicit"): "Write chat_template.",
+    **dict.fromkeys(
+        (("models", name) for name in ("control_vector", "control_vector_scaled", "control_vectors")),
+        "Write [[models.adapters]] with name, path and scale, and applied = true to have it always.",
+    ),
+    ("models", "control_vector_layer_range"): "Write layers in [[models.adapters]].",
     ("models", "adapter"): "Write [[models.adapters]] with name and path, a table for each adapter.",
     ("runtime", "max_num_batched_tokens"): "Write batch_tokens.",
     ("runtime", "no_kv_cache"): "Remove it: there is no generation without a KV cache.",

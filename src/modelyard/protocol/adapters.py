@@ -1,4 +1,4 @@
-"""LoRA adapters of a model: which files there are, and which of them a request uses."""
+"""LoRA adapters and control vectors of a model: which files there are, and which of them a request uses."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ class AdapterFile:
         digest: hexadecimal; equal for equal contents.
         size_bytes: size of its matrices.
         stamp: of the file when it was checked; None: nothing checks that it is the same.
+        is_vector: whether it is a control vector.
+        layers: the first and the last layer that a control vector is applied to; None: all.
     """
 
     name: str
@@ -25,6 +27,8 @@ class AdapterFile:
     digest: str
     size_bytes: int
     stamp: FileStamp | None = None
+    is_vector: bool = False
+    layers: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,7 @@ class AdapterUse:
 
     Attributes:
         name: its name among the adapters of the model.
-        scale: factor of what it adds to the weights.
+        scale: factor of what it adds to the weights, or to what layers compute.
     """
 
     name: str

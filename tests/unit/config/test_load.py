@@ -197,6 +197,7 @@ def test_every_key_reaches_the_configuration(write):
             path = "sql.gguf"
             scale = 0.5
             applied = true
+            layers = [2, 9]
             alias = "gemma-sql"
             [[models]]
             model_id = "smol"

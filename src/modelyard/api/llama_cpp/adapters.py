@@ -47,7 +47,7 @@ async def list_adapters(http: HttpRequest, model: str | None = None) -> Response
     return Response(orjson.dumps(entries), media_type="application/json")
 
 
-@router.post("/lora-adapters", include_in_schema=False, response_model=None)
+@router.post("/lora-adapters", response_model=None)
 @needs("admin", all_models=True)
 async def apply_adapters(body: AdapterScales, http: HttpRequest, model: str | None = None) -> Response:
     """Set the scales of adapters for requests that name none; those that are not listed get 0."""

@@ -71,7 +71,7 @@ class RouterModels(TypedDict):
 
 
 class RouterDone(TypedDict):
-    """Success of a load or unload."""
+    """Success of a change."""
 
     success: Literal[True]
 

@@ -356,6 +356,7 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/props"): Operation("llama.cpp", llama_cpp.ServerProperties, fails=(400, 404)),
         ("get", "/slots"): Operation("llama.cpp", llama_cpp.Slots, fails=(400, 404, 503)),
         ("get", "/lora-adapters"): Operation("llama.cpp", llama_cpp.Adapters, fails=(400, 404)),
+        ("post", "/lora-adapters"): Operation("llama.cpp", llama_cpp.RouterDone, fails=(404,)),
         ("get", "/models/sse"): Operation("llama.cpp", stream=Stream(EVENTS, _ROUTER_EVENTS)),
         ("get", "/models"): Operation("llama.cpp", llama_cpp.RouterModels),
         ("post", "/models"): Operation(

@@ -16,6 +16,7 @@ from modelyard.engine.llama.adapter import Adapter
 from modelyard.engine.llama.batch import Batch, EmbeddingBatch
 from modelyard.engine.llama.context_limits import context_limits
 from modelyard.engine.llama.context_params import KvType, context_params, create_context
+from modelyard.engine.llama.control_vector import ControlVector, added, apply_directions
 from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
 from modelyard.engine.llama.projector import SpanEmbeddings
@@ -115,7 +116,7 @@ class Context:
             self.spared_bytes = created.last_bytes * (limits.cells - created.last_cells) // created.last_cells
         self.device_bytes = created.device_bytes
         self._memory = lib.llama_get_memory(self.pointer)
-        self._adapters: Sequence[tuple[Adapter, float]] = ()
+        self._adapters: Sequence[tuple[Adapter | ControlVector, float]] = ()
         self._logits: npt.NDArray[np.float32] = np.empty((0, self._vocab_size), np.float32)
         self._logits_address = 0
         self.cells = min(int(lib.llama_n_ctx(self.pointer)), self.length)
@@ -167,17 +168,20 @@ class Context:
             lib.llama_synchronize(self.pointer)
         return outcome
 
-    def use_adapters(self, adapters: Sequence[tuple[Adapter, float]]) -> bool:
+    def use_adapters(self, adapters: Sequence[tuple[Adapter | ControlVector, float]]) -> bool:
         """Compute with ``adapters``, each with a scale, from the next call on; whether these are others than before.
 
         The first computation with others takes longer: llama.cpp plans its graphs and buffers again.
         """
         if adapters == self._adapters:
             return False
-        count = len(adapters)
-        pointers = (lib.llama_adapter_lora_p_ctypes * count)(*(adapter.pointer for adapter, _ in adapters))
-        scales = (ctypes.c_float * count)(*(scale for _, scale in adapters))
-        lib.llama_set_adapters_lora(self.pointer, pointers, count, scales)
+        loras = [(each.pointer, scale) for each, scale in adapters if isinstance(each, Adapter)]
+        pointers = (lib.llama_adapter_lora_p_ctypes * len(loras))(*(pointer for pointer, _ in loras))
+        scales = (ctypes.c_float * len(loras))(*(scale for _, scale in loras))
+        lib.llama_set_adapters_lora(self.pointer, pointers, len(loras), scales)
+        vectors = _vectors(adapters)
+        if vectors != _vectors(self._adapters):
+            apply_directions(self.pointer, added(vectors))
         self._adapters = adapters
         return True
 
@@ -348,3 +352,7 @@ class Context:
 
 def _bytes_of(state: npt.NDArray[np.uint8]) -> Any:
     return state.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+
+
+def _vectors(adapters: Sequence[tuple[Adapter | ControlVector, float]]) -> list[tuple[ControlVector, float]]:
+    return [(each, scale) for each, scale in adapters if isinstance(each, ControlVector)]

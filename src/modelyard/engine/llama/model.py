@@ -78,11 +78,14 @@ class Model:
         self._visible_pieces: dict[int, bytes] = {}
         self._piece_buffer = ctypes.create_string_buffer(512)
         self.vocab_size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.layer_count = int(lib.llama_model_n_layer(self.pointer))
+        # Floats that a layer computes of each token.
+        self.width = int(lib.llama_model_n_embd(self.pointer))
         self.trained_context = int(lib.llama_model_n_ctx_train(self.pointer))
         self.size_bytes = int(lib.llama_model_size(self.pointer))
         self.allocated_bytes = weights.allocated_bytes
         self.placement = weights.placement
-        self.is_on_devices = weights.placement.is_on_devices(int(lib.llama_model_n_layer(self.pointer)))
+        self.is_on_devices = weights.placement.is_on_devices(self.layer_count)
         self.device_bytes = weights.device_bytes
         self.mapped_bytes = weights.mapped_bytes
         # Window of layers with a sliding window, in tokens; 0 where all layers see everything.

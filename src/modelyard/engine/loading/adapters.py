@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from modelyard.engine.kv.adapter_set import AdapterSet
-from modelyard.engine.llama import Adapter, Model
+from modelyard.engine.llama import Adapter, ControlVector, Model
 from modelyard.errors import ModelNotFound, UnusableModel
 from modelyard.protocol.adapters import AdapterFile, AdapterUse
 from modelyard.system.file_stamp import first_changed
@@ -27,8 +27,8 @@ class LoadedAdapters:
     def __init__(self, name: str, model: Model) -> None:
         self._name, self._model = name, model
         self._digests: dict[str, str] = {}
-        self._loaded: dict[str, Adapter] = {}
-        self._sets: dict[AdapterSet, Sequence[tuple[Adapter, float]]] = {}
+        self._loaded: dict[str, Adapter | ControlVector] = {}
+        self._sets: dict[AdapterSet, Sequence[tuple[Adapter | ControlVector, float]]] = {}
 
     @property
     def allocated_bytes(self) -> int:
@@ -42,12 +42,12 @@ class LoadedAdapters:
             UnusableModel: one of them was changed since it was checked, or llama.cpp cannot load it; the adapters stay
                 as they were.
         """
-        fresh: dict[str, Adapter] = {}
+        fresh: dict[str, Adapter | ControlVector] = {}
         try:
             for file in files:
                 if file.digest not in self._loaded and file.digest not in fresh:
                     _check_unchanged(file)
-                    fresh[file.digest] = Adapter(self._model, file.path)
+                    fresh[file.digest] = self._load(file)
         except BaseException:
             for adapter in fresh.values():
                 adapter.free()
@@ -80,7 +80,7 @@ class LoadedAdapters:
         """Whether all of these adapters are loaded."""
         return all(digest in self._loaded for digest, _ in adapters)
 
-    def loaded(self, adapters: AdapterSet) -> Sequence[tuple[Adapter, float]]:
+    def loaded(self, adapters: AdapterSet) -> Sequence[tuple[Adapter | ControlVector, float]]:
         """Return the adapters of a set with their scales."""
         if not adapters:
             return ()
@@ -90,6 +90,9 @@ class LoadedAdapters:
                 self._sets.clear()
             found = self._sets[adapters] = tuple((self._loaded[digest], scale) for digest, scale in adapters)
         return found
+
+    def _load(self, file: AdapterFile) -> Adapter | ControlVector:
+        return ControlVector(self._model, file.path, file.layers) if file.is_vector else Adapter(self._model, file.path)
 
     def free(self) -> None:
         """Free all of them. No context may compute any more."""

@@ -25,6 +25,9 @@ RANKING_HEAD: Final = "cls.output.weight"
 # Source: llama.cpp, include/llama.h, enum llama_pooling_type.
 _POOLING_RANK: Final = 4
 
+CONTROL_VECTOR: Final = "controlvector"
+"""Architecture of the files of control vectors. Source: llama.cpp, tools/cvector-generator/cvector-generator.cpp."""
+
 Metadata: TypeAlias = Mapping[str, Value]
 
 
@@ -37,21 +40,25 @@ class GgufHeader:
         metadata: key -> scalar, string, or the element type and length of an array.
         tensors: in the order of the file.
         file_size: size of the whole file in bytes.
+        data_start: where the contents of the tensors begin in the file, which their offsets count from.
     """
 
     version: int
     metadata: Metadata
     tensors: tuple[GgufTensor, ...]
     file_size: int
+    data_start: int = 0
 
     @property
     def role(self) -> str:
-        """The purpose of the file: "model", "mmproj" (a projector), "adapter", "imatrix" or "vocab".
+        """The purpose of the file: "model", "mmproj" (a projector), "adapter", "controlvector", "imatrix" or "vocab".
 
-        It is ``general.type``; older projectors have only their architecture, "clip".
+        It is ``general.type``; older projectors have only their architecture, "clip", and so have control vectors.
         """
         if self.architecture == "clip":
             return "mmproj"
+        if self.architecture == CONTROL_VECTOR:
+            return CONTROL_VECTOR
         return self._text("general.type") or "model"
 
     @property

@@ -172,10 +172,10 @@ def parse_tensors(reader: BoundedReader, count: int, alignment: int) -> tuple[Gg
             reader.fail(f"The tensor '{tensor.name}' lies at offset {tensor.offset}, but {expected_offset} is next")
         names.add(tensor.name)
         tensors.append(tensor)
-        expected_offset = _padded(tensor.offset + tensor.size_bytes, alignment)
+        expected_offset = padded(tensor.offset + tensor.size_bytes, alignment)
     if tensors:
         # The padding after the last tensor may be missing, because nothing reads it.
-        end = _padded(reader.position, alignment) + tensors[-1].offset + tensors[-1].size_bytes
+        end = padded(reader.position, alignment) + tensors[-1].offset + tensors[-1].size_bytes
         if end > reader.size:
             reader.cut_off(end)
     return tuple(tensors)
@@ -216,5 +216,6 @@ def _expect_room(reader: BoundedReader, at_least: int, what: str) -> None:
         reader.cut_off(reader.position + at_least, f" at least, for {what}")
 
 
-def _padded(offset: int, alignment: int) -> int:
+def padded(offset: int, alignment: int) -> int:
+    """Return the first multiple of ``alignment`` from ``offset`` on."""
     return (offset + alignment - 1) // alignment * alignment

@@ -12,7 +12,7 @@ from modelyard.errors import UnusableModel
 from modelyard.formats.gguf import constants as gguf
 from modelyard.formats.gguf.checks import check_loadable
 from modelyard.formats.gguf.header import GgufHeader
-from modelyard.formats.gguf.parse import parse_pairs, parse_tensors
+from modelyard.formats.gguf.parse import padded, parse_pairs, parse_tensors
 from modelyard.formats.gguf.reader import BoundedReader
 from modelyard.formats.unsupported import HEAD_BYTES, describe_unsupported
 
@@ -74,7 +74,7 @@ def parse_header(reader: BoundedReader) -> GgufHeader:
     pair_count = reader.integer(u64, "the number of metadata keys")
     pairs = parse_pairs(reader, pair_count)
     tensors = parse_tensors(reader, tensor_count, pairs.alignment)
-    header = GgufHeader(version, pairs.values, tensors, reader.size)
+    header = GgufHeader(version, pairs.values, tensors, reader.size, padded(reader.position, pairs.alignment))
     check_loadable(header, pairs, reader.fail)
     return header
 

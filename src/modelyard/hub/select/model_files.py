@@ -19,6 +19,7 @@ from modelyard.system.file_stamp import FileStamp, first_changed, stamps_of
 _ROLES: Final = {
     "mmproj": "a projector (it turns pictures or sound into embeddings)",
     "adapter": "an adapter (LoRA)",
+    "controlvector": "a control vector",
     "imatrix": "an importance matrix",
 }
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from modelyard.errors import UnusableModel
 from modelyard.formats.gguf.adapter_checks import check_adapter
+from modelyard.formats.gguf.control_vector import check_control_vector
+from modelyard.formats.gguf.header import CONTROL_VECTOR
 from modelyard.formats.gguf.read import read_header
 from modelyard.formats.peft import PeftAdapter, read_peft
 from modelyard.hub import POOLED_KINDS, OnProgress, Stores
@@ -31,10 +33,12 @@ class AdapterFiles:
     Attributes:
         files: the adapters.
         width: rows of the largest matrix that they add to, of which a step has one number for each token.
+        vector_bytes: the directions of a control vector, which the context has a copy of; 0 without one.
     """
 
     files: tuple[AdapterFile, ...] = ()
     width: int = 0
+    vector_bytes: int = 0
 
     @property
     def stamps(self) -> tuple[FileStamp, ...]:
@@ -48,7 +52,8 @@ class AdapterFiles:
             batch_tokens: limit of tokens in a step.
         """
         # What is added to a matrix, before and after it is scaled, as 32-bit floats.
-        return sum(file.size_bytes for file in self.files) + 2 * 4 * self.width * batch_tokens
+        added = 2 * 4 * self.width * batch_tokens
+        return sum(file.size_bytes for file in self.files) + self.vector_bytes + added
 
 
 NO_ADAPTERS = AdapterFiles()
@@ -79,26 +84,41 @@ def find_adapters(
     found, width = [], 0
     for adapter in model.adapters:
         try:
-            path = adapter.path
-            if path.is_dir():
-                peft = read_peft(path)
-                made = _converted(peft, model, stores, on_progress)
-                if made is None:
-                    found.append(AdapterFile(adapter.name, path, "", peft.size_bytes))
-                    width = max(width, peft.width)
-                    continue
-                path = made
-            (stamp,) = stamps_of([path])
-            header = read_header(path)
-            if base:
-                check_adapter(path, header, base)
-            found.append(_file(adapter, path, header.size_bytes, stamp))
+            file, its_width = _find(adapter, model, base, stores, on_progress)
         except OSError as error:
             raise _unusable(adapter, f"{adapter.path}: It cannot be read: {error.strerror}.") from error
         except UnusableModel as unusable:
             raise _unusable(adapter, str(unusable)) from unusable
-        width = max([width, *(tensor.shape[1] for tensor in header.tensors if len(tensor.shape) > 1)])
-    return AdapterFiles(tuple(found), width)
+        found.append(file)
+        width = max(width, its_width)
+    vectors = [file.size_bytes for file in found if file.is_vector]
+    return AdapterFiles(tuple(found), width, max(vectors, default=0))
+
+
+def _find(
+    adapter: Adapter, model: Model, base: list[GgufHeader], stores: Stores, on_progress: OnProgress | None
+) -> tuple[AdapterFile, int]:
+    """Return the file of one adapter, and the rows of the largest matrix that it adds to."""
+    path = adapter.path
+    if path.is_dir():
+        peft = read_peft(path)
+        made = _converted(peft, model, stores, on_progress)
+        if made is None:
+            return AdapterFile(adapter.name, path, "", peft.size_bytes), peft.width
+        path = made
+    (stamp,) = stamps_of([path])
+    header = read_header(path)
+    if header.role == CONTROL_VECTOR:
+        layers = None if adapter.layers is None else (adapter.layers[0], adapter.layers[1])
+        check_control_vector(path, header, base[0] if base else None, layers)
+        digest = _digest(path, f" {layers}")
+        return AdapterFile(adapter.name, path, digest, header.size_bytes, stamp, is_vector=True, layers=layers), 0
+    if adapter.layers is not None:
+        raise UnusableModel(f"{path}: 'layers' is for control vectors, and this is none. Remove it.")
+    if base:
+        check_adapter(path, header, base)
+    width = max((tensor.shape[1] for tensor in header.tensors if len(tensor.shape) > 1), default=0)
+    return AdapterFile(adapter.name, path, _digest(path), header.size_bytes, stamp), width
 
 
 def adapter_bytes(path: Path) -> int:
@@ -126,10 +146,10 @@ def _headers(files: ModelFiles) -> list[GgufHeader]:
     return [read_header(path) for path in files.paths] if all(path.is_file() for path in files.paths) else []
 
 
-def _file(adapter: Adapter, path: Path, size_bytes: int, stamp: FileStamp) -> AdapterFile:
-    contents = f"{contents_digest([path])} {samples_digest([path])}"
-    digest = hashlib.blake2b(contents.encode(), digest_size=16).hexdigest()
-    return AdapterFile(adapter.name, path, digest, size_bytes, stamp)
+def _digest(path: Path, how: str = "") -> str:
+    """Return a digest of a file, and of how it is applied where that makes a difference."""
+    contents = f"{contents_digest([path])} {samples_digest([path])}{how}"
+    return hashlib.blake2b(contents.encode(), digest_size=16).hexdigest()
 
 
 def _unusable(adapter: Adapter, why: str) -> UnusableModel:
