@@ -19,7 +19,7 @@ from modelyard.yard.from_config import memory_budget, stores_of
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.cache_bytes import context_cells
 from modelyard.yard.memory.fit_context import fit_alone
-from modelyard.yard.runtime.adapter_files import find_adapters
+from modelyard.yard.runtime.adapter_files import adapters_ahead, find_adapters
 from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from modelyard.yard.runtime.device_estimate import DeviceEstimate, estimate_devices
 from modelyard.yard.runtime.fitting import context_range, placing, with_chosen_context, with_model
@@ -131,7 +131,7 @@ def _estimated(spec: ModelSpec, budgets: Mapping[str, int], found: Sequence[Llam
     config, model, stores = spec.config, spec.model, stores_of(spec.config)
 
     def fits(plan: FilePlan) -> bool:
-        files = SpecFiles(estimate_files(plan, stores), None)
+        files = SpecFiles(estimate_files(plan, stores), None, adapters_ahead(model))
         return bool(arranged({"": choices_of(spec, files, found)}, budgets))
 
     plan = plan_of(config, model, stores, fits)

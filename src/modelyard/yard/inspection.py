@@ -27,7 +27,7 @@ from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.placed_footprint import text_model
 from modelyard.yard.memory.pools import taken_bytes
 from modelyard.yard.memory.token_time import token_seconds
-from modelyard.yard.runtime.adapter_files import find_adapters
+from modelyard.yard.runtime.adapter_files import adapters_ahead, find_adapters
 from modelyard.yard.runtime.attention import flash_attention
 from modelyard.yard.runtime.configured_devices import list_budgeted_devices
 from modelyard.yard.runtime.fitting import (
@@ -264,9 +264,9 @@ class _Planner:
         request = file_request(spec.config, spec.model)
         plans = plan_options(request, self._stores) if is_open else (self._plan(spec),)
         found = [(plan.request.quant, estimate_files(plan, self._stores)) for plan in plans]
-        draft = self._draft_files(spec)
+        draft, adapters = self._draft_files(spec), adapters_ahead(spec.model)
         return smaller_ones(
-            [(quant, quant_option(each, self._range(name, SpecFiles(each, draft)))) for quant, each in found]
+            [(quant, quant_option(each, self._range(name, SpecFiles(each, draft, adapters)))) for quant, each in found]
         )
 
     def _draft_files(self, spec: ModelSpec) -> ModelFiles | None:
@@ -296,7 +296,12 @@ class _Planner:
     def _plan(self, spec: ModelSpec) -> FilePlan:
         def fits(plan: FilePlan) -> bool:
             files = estimate_files(plan, self._stores)
-            return bool(arranged({"": choices_of(spec, SpecFiles(files, None), self._devices)}, self._budgets))
+            return bool(
+                arranged(
+                    {"": choices_of(spec, SpecFiles(files, None, adapters_ahead(spec.model)), self._devices)},
+                    self._budgets,
+                )
+            )
 
         return plan_of(spec.config, spec.model, self._stores, fits)
 

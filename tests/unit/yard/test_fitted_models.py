@@ -22,6 +22,7 @@ from modelyard.yard.runtime.fitting import with_context
 from modelyard.yard.runtime.interfaces import ModelOutgrown
 from modelyard.yard.runtime.model_spec import ModelSpec, footprint_of
 from modelyard.yard.yard import Yard
+from support.adapters import write_adapter
 from support.gguf_writer import (
     TENSOR_F16,
     TENSOR_F32,
@@ -277,6 +278,22 @@ async def test_types_are_chosen_so_that_the_models_of_the_start_fit_together(
     await yard.reload("c")
     assert engines.of("c")[-1].settings.paths[0].name == "c-Q8_0.gguf"
     await yard.close()
+
+
+async def test_a_type_is_chosen_that_leaves_room_for_the_adapters(tmp_path: Path, engines: ScriptedEngines) -> None:
+    folder = repository(tmp_path, "a", {"Q8_0": TENSOR_F16, "Q6_K": TENSOR_Q8_0})
+    write_adapter(tmp_path / "wide.gguf", tmp_path / "a" / "a-Q8_0.gguf", rank=512)
+
+    def of(budget: int, **more: Any) -> Config:
+        model = {"model_id": folder, "alias": "a", "quantization": {"quant": "auto"}, **more}
+        return validate_config({"models": [model], "memory": {"budget": f"{budget}B"}}, source="test", base=tmp_path)
+
+    alone = of(2**40)
+    whole = footprint_of(alone, alone.models[0], files_of(tmp_path / "a" / "a-Q8_0.gguf", alone.models[0])).total_bytes
+    for adapters, chosen in (([], "a-Q8_0.gguf"), ([{"name": "wide", "path": "./wide.gguf"}], "a-Q6_K.gguf")):
+        yard = await started(engines, of(whole + 1_500_000, adapters=adapters))
+        assert engines.of("a")[-1].settings.paths[0].name == chosen
+        await yard.close()
 
 
 async def test_a_draft_model_has_the_type_that_was_chosen_for_it(tmp_path: Path, engines: ScriptedEngines) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -50,7 +50,7 @@ class Operation:
 
     tag: str
     answer: type | None = None
-    example: Mapping[str, Any] | None = None
+    example: Mapping[str, Any] | Sequence[Any] | None = None
     stream: Stream | None = None
     text: str | None = None
     takes_file: bool = False
@@ -356,7 +356,9 @@ OPERATIONS: Final[Mapping[tuple[str, str], Operation]] = MappingProxyType(
         ("get", "/props"): Operation("llama.cpp", llama_cpp.ServerProperties, fails=(400, 404)),
         ("get", "/slots"): Operation("llama.cpp", llama_cpp.Slots, fails=(400, 404, 503)),
         ("get", "/lora-adapters"): Operation("llama.cpp", llama_cpp.Adapters, fails=(400, 404)),
-        ("post", "/lora-adapters"): Operation("llama.cpp", llama_cpp.RouterDone, fails=(404,)),
+        ("post", "/lora-adapters"): Operation(
+            "llama.cpp", llama_cpp.RouterDone, [{"id": 0, "scale": 0.5}], fails=(404,)
+        ),
         ("get", "/models/sse"): Operation("llama.cpp", stream=Stream(EVENTS, _ROUTER_EVENTS)),
         ("get", "/models"): Operation("llama.cpp", llama_cpp.RouterModels),
         ("post", "/models"): Operation(

@@ -155,8 +155,23 @@ class Footprint:
         return self._with_context_bytes(lambda size: max(size, bytes_))
 
     def with_added(self, bytes_: int) -> Footprint:
-        """Return the footprint with ``bytes_`` more beside the weights, or less where it is negative."""
-        return self._with_context_bytes(lambda size: size + bytes_)
+        """Return the footprint with ``bytes_`` more beside the weights, or less where it is negative.
+
+        They are where the weights are, as the matrices of adapters and what these add to a step. Where all layers are
+        on devices, the host has nothing of them.
+        """
+        # A draft model has no adapters.
+        weights = [share.weights_bytes if share.weights_key == self.weights_key else 0 for share in self.devices]
+        if not any(weights):
+            return self._with_context_bytes(lambda size: size + bytes_)
+        on_host = 0 if self.placement.gpu_layers is None else self.weights_bytes
+        parts = [round(bytes_ * each / (sum(weights) + on_host)) for each in weights]
+        shares = tuple(
+            replace(share, context_bytes=share.context_bytes + part)
+            for share, part in zip(self.devices, parts, strict=True)
+        )
+        rest = bytes_ - sum(parts)
+        return replace(self._with_context_bytes(lambda size: size + rest), devices=shares)
 
     def corrected(
         self, weights_bytes: int, context_bytes: int, devices: Mapping[str, DeviceBytes] = _NO_BYTES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -117,8 +118,30 @@ def _find(
         raise UnusableModel(f"{path}: 'layers' is for control vectors, and this is none. Remove it.")
     if base:
         check_adapter(path, header, base)
-    width = max((tensor.shape[1] for tensor in header.tensors if len(tensor.shape) > 1), default=0)
-    return AdapterFile(adapter.name, path, _digest(path), header.size_bytes, stamp), width
+    return AdapterFile(adapter.name, path, _digest(path), header.size_bytes, stamp), _width(header)
+
+
+def adapters_ahead(model: Model) -> AdapterFiles:
+    """Return what a model's adapters will take, before the files of the model are chosen. They are not checked yet.
+
+    Reads the header of each; one that cannot be read counts nothing, and is refused by ``find_adapters``.
+    """
+    found, width = [], 0
+    for adapter in model.adapters:
+        with suppress(OSError, UnusableModel):
+            if adapter.path.is_dir():
+                peft = read_peft(adapter.path)
+                size, its_width = peft.size_bytes, peft.width
+            else:
+                header = read_header(adapter.path)
+                size, its_width = header.size_bytes, _width(header)
+            found.append(AdapterFile(adapter.name, adapter.path, "", size))
+            width = max(width, its_width)
+    return AdapterFiles(tuple(found), width)
+
+
+def _width(header: GgufHeader) -> int:
+    return max((tensor.shape[1] for tensor in header.tensors if len(tensor.shape) > 1), default=0)
 
 
 def adapter_bytes(path: Path) -> int:

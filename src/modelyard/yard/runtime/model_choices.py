@@ -38,8 +38,6 @@ def choices_of(
 ) -> Choices:
     """Return the footprints of a model in all placements that it may have, the fastest first.
 
-    What adapters take counts for the host.
-
     Without accelerators, and where the header does not have all tensors (a first shard that the others are not beside),
     the only placement is the configured one, and all that the model takes counts for the host. Reads the headers of
     further shards where there are accelerators.

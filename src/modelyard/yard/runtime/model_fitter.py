@@ -16,6 +16,7 @@ from modelyard.yard.memory.arrangement import arranged, arranged_as, preferring
 from modelyard.yard.memory.fit_context import ContextRange, FittedContext, fit_alone, fit_together
 from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
 from modelyard.yard.memory.footprint import Choices, Footprint
+from modelyard.yard.runtime.adapter_files import adapters_ahead
 from modelyard.yard.runtime.fitting import (
     FittedQuant,
     quant_option,
@@ -324,9 +325,10 @@ class ModelFitter:
             found = [(request.quant, await self._files.estimate(request, lambda _: True))]
 
         draft = await self._draft_files(spec)
+        adapters = await asyncio.to_thread(adapters_ahead, spec.model)
 
         def option(files: ModelFiles) -> QuantOption:
-            return quant_option(files, self._range(spec, SpecFiles(files, draft)))
+            return quant_option(files, self._range(spec, SpecFiles(files, draft, adapters)))
 
         return smaller_ones([(quant, await asyncio.to_thread(option, files)) for quant, files in found])
 

@@ -14,6 +14,7 @@ from modelyard.protocol.placement import PlacedBytes, Placement
 from modelyard.yard.memory.arrangement import arranged
 from modelyard.yard.memory.fit_context import ContextRange
 from modelyard.yard.memory.footprint import Choices
+from modelyard.yard.runtime.adapter_files import adapters_ahead
 from modelyard.yard.runtime.context_sizes import with_sizes
 from modelyard.yard.runtime.dry_loads import DryLoads
 from modelyard.yard.runtime.fitting import context_range, placing
@@ -88,7 +89,9 @@ class ModelSizer:
 
     def fits(self, spec: ModelSpec, files: ModelFiles) -> bool:
         """Whether a model on these files fits the budgets by itself."""
-        return bool(arranged({"": self.choices(spec, SpecFiles(files, None))}, self._memory.budgets))
+        return bool(
+            arranged({"": self.choices(spec, SpecFiles(files, None, adapters_ahead(spec.model)))}, self._memory.budgets)
+        )
 
     def placed(
         self, settings: EngineSettings, spec: ModelSpec, files: SpecFiles, placement: Placement

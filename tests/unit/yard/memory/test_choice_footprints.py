@@ -156,6 +156,19 @@ def test_a_token_takes_longer_the_more_of_the_model_is_on_the_host_and_the_more_
     assert whole < seconds(kv_on_host=True)
 
 
+def test_adapters_count_where_the_weights_are() -> None:
+    shares = (DeviceShare("CUDA0", "k", 300, 20), DeviceShare("CUDA1", "k", 100, 10), DeviceShare("CUDA0", "d", 50, 5))
+    whole = Footprint("k", 80, 50, devices=shares, placement=Placement(devices=("CUDA0", "CUDA1")))
+    added = whole.with_added(40)
+    assert [share.context_bytes for share in added.devices] == [50, 20, 5]
+    assert added.context_bytes == 50
+    assert added.with_added(-40) == whole
+    divided = replace(whole, weights_bytes=400, placement=Placement(devices=("CUDA0", "CUDA1"), gpu_layers=4))
+    assert [share.context_bytes for share in divided.with_added(40).devices] == [35, 15, 5]
+    assert divided.with_added(40).context_bytes == 70
+    assert Footprint("k", 100, 50).with_added(40).context_bytes == 90
+
+
 def test_a_footprint_is_raised_to_what_was_measured_on_each_device() -> None:
     predicted = Footprint(
         "k", 100, 50, devices=(DeviceShare("CUDA0", "k", 1000, 200), DeviceShare("CUDA0", "d", 10, 5))
