@@ -62,7 +62,7 @@ def convert_adapter(adapter: PeftAdapter, model: str, stores: Stores, on_progres
     """
     if (made := find_converted(adapter, model, stores)) is not None:
         return made
-    check_converter()
+    check_converter("adapter")
     key, name = _key(adapter, model), adapter.folder.name
     with stores.converted.locked(key, on_progress) as folder:
         if (entry := stores.converted.find(key)) is not None:

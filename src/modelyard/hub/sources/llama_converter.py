@@ -105,8 +105,11 @@ def missing_parts() -> tuple[str, ...]:
     return (*packages, *(() if is_installed() else ("llama.cpp's converter",)))
 
 
-def check_converter() -> None:
+def check_converter(what: str = "model") -> None:
     """Check that conversions can run on this machine.
+
+    Args:
+        what: is to be converted.
 
     Raises:
         UnusableModel: a package is missing; the message names it and the command that installs it.
@@ -114,7 +117,7 @@ def check_converter() -> None:
     if missing := missing_parts():
         raise UnusableModel(
             f"Safetensors are converted with what is not installed ({', '.join(missing)}). Install it: {INSTALL} "
-            "(about 1 GB, most of it torch). Or name a GGUF file of the model."
+            f"(about 1 GB, most of it torch). Or name a GGUF file of the {what}."
         )
 
 
