@@ -8,7 +8,7 @@ import pytest
 
 # Files, or tests in them: fuzzing, simulations, processes that are killed or run out of a limit.
 SLOW: Final = (
-    "api/mcp/test_protocol.py::test_a_stream_of_events_tells_what_its_key_may_see",
+    "api/mcp/test_session_requests.py::test_a_stream_of_events_tells_what_its_key_may_see",
     "api/server/test_activity.py::test_the_events_begin_with_a_snapshot_and_go_on_with_changes",
     "api/test_additions.py",
     "api/test_media_decoders.py",
@@ -36,6 +36,7 @@ SLOW: Final = (
     "inprocess/test_model_ends.py",
     "system/test_supervisor.py",
     "test_imports.py",
+    "yard/residency/test_broken_machines.py",
     "yard/residency/test_choice.py",
     "yard/residency/test_costs.py",
     "yard/residency/test_simulation.py",

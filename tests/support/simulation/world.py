@@ -34,36 +34,23 @@ from modelyard.yard.residency.events import (
     Tick,
     WeightsLost,
 )
-from modelyard.yard.residency.policy import ModelPolicy, WaitPolicy
+from modelyard.yard.residency.policy import ModelPolicy
 from modelyard.yard.residency.state import Residency
 from modelyard.yard.residency.waiting import RequestId, UnloadMode
 from support.simulation.contexts import ASK_AGAIN_S, MAX_GROWTH_FAILURES_S, MAX_RESIZE_S, Contexts, with_context
+from support.simulation.durations import MAX_FREE_S, MAX_LOAD_S, MAX_SIZE_S, POLICY, SLOWNESS, longest_wait_s
 from support.simulation.effect_invariants import OF_EFFECTS
 from support.simulation.oracle import End, Engine, Moment, Oracle, Phase, Request
 from support.simulation.pools import Devices
+from support.simulation.report import TRACED, Violation, picture
 from support.simulation.step_invariants import OF_STEPS
 
 Step = Callable[[Residency, ResidencyEvent], tuple[Residency, list[Effect]]]
 
-POLICY = WaitPolicy(max_wait_s=100.0, min_residency_s=5.0, residency_per_load=2.0, drain_s=1.0, patience_s=3.0)
-MAX_SIZE_S = 0.5
-MAX_LOAD_S = 4.0
-MAX_FREE_S = 1.0
-SLOWNESS = 10.0
-"""A slow load takes so many times as long."""
-TRACED = 30
 # A settled world needs far fewer; more mean that it never comes to rest.
 MAX_STEPS = 4_000
 # One step in so many is done again, to see that it is pure, and that nothing is left to do after it.
 AGAIN_EVERY = 40
-
-
-class Violation(AssertionError):
-    """An invariant does not hold."""
-
-    def __init__(self, seed: int, invariant: str, message: str, picture: str) -> None:
-        super().__init__(f"seed {seed}: {invariant}: {message}\n{picture}")
-        self.seed, self.invariant, self.message = seed, invariant, message
 
 
 class World:
@@ -551,32 +538,9 @@ class World:
                 self.fail("nobody_starves", f"{grant.request} waited {waited_s:.1f} s, longer than {bound_s:.1f}")
 
     def bound_s(self, since: float) -> float:
-        """Longest wait in a fair world: its patience, a turn of each other model, and its own load.
-
-        A turn: the model is loaded, has its time, yields, is freed, and then its weights. Requests that are out of
-        patience are served by age, so no model has two turns before that of a request of its own age, but where a drain
-        parts those that are older: one more for each. Timers are late at most once for each of the four.
-        """
-        stay_s = max(POLICY.min_residency_s, POLICY.residency_per_load * MAX_LOAD_S)
-        turn_s = MAX_LOAD_S + stay_s + POLICY.drain_s + 2 * MAX_FREE_S + 4 * self.lag_s
-        drains = sum(done_at >= since for done_at in self.oracle.drains)
-        return POLICY.patience_s + (len(self.oracle.traits) + drains) * turn_s + MAX_SIZE_S
+        """The longest wait of who has waited since then, in a fair world."""
+        return longest_wait_s(self.oracle, since, self.lag_s)
 
     def fail(self, invariant: str, message: str) -> None:
         """Raise a violation, with all that is known."""
-        raise Violation(self.seed, invariant, message, self.picture())
-
-    def picture(self) -> str:
-        """The last events, the machine's state and the world's."""
-        lines = [f"  {now:9.3f} {what}" for now, what in list(self.trace)[-TRACED:]]
-        lines.append(
-            f"  state: budget {self.state.budget_bytes} {dict(self.state.device_budgets)}, due at {self.state.due_at}"
-        )
-        for name, model in sorted(self.state.models.items()):
-            lines.append(f"    {name}: {model}")
-        oracle = self.oracle
-        lines.append(f"  world: at {self.now:.3f}, {oracle.used()} used of {oracle.budgets}")
-        lines += [f"    engine of {name}: {engine}" for name, engine in oracle.engines.items()]
-        lines += [f"    request {number}: {request}" for number, request in oracle.requests.items()]
-        lines += [f"    caller {number}: {caller}" for number, caller in oracle.callers.items()]
-        return "\n".join(lines)
+        raise Violation(self.seed, invariant, message, picture(self.trace, self.state, self.oracle))

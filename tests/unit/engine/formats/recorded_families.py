@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unit.engine.formats.recorded import CODER, GLM, GPT_OSS, HERMES, KIMI, LISTED, OSLO, PARIS, RECORDED, Recorded
+from unit.engine.formats.recorded_hermes import RECORDED_HERMES
 
 _NOW: tuple[str, dict[str, Any]] = ("now", {})
 _DSML = (
@@ -277,4 +278,4 @@ FAMILIES = (
     ),
 )
 
-ALL = (*RECORDED, *FAMILIES)
+ALL = (*RECORDED_HERMES, *RECORDED, *FAMILIES)

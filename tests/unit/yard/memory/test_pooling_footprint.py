@@ -11,7 +11,7 @@ from modelyard.yard.memory.cache_bytes import cell_bytes, kv_bytes
 from modelyard.yard.memory.pooling_footprint import predict_embedder
 from modelyard.yard.memory.prediction import ENGINE_BYTES
 from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, work_bytes
-from unit.yard.memory.test_footprint import WIDTH, attention, header
+from support.gguf_headers import WIDTH, attention, header
 
 TOKENS = 1000
 
