@@ -36,6 +36,7 @@ from modelyard.protocol.placement import ON_HOST, DeviceBytes, Placement
 from modelyard.protocol.requests import Stop
 from modelyard.yard.from_config import stores_of
 from modelyard.yard.memory.placed_footprint import placed_bytes
+from modelyard.yard.memory.prediction import ContextSettings
 from modelyard.yard.runtime.device_estimate import DeviceEstimate, estimate_devices
 from modelyard.yard.runtime.model_spec import ModelSpec, plan_of
 from support.engine_driver import Driven
@@ -222,7 +223,8 @@ def test_the_prediction_from_the_header_is_what_llama_cpp_plans(
     model: str, placement: Placement, models: dict[str, Path], devices: RpcDevices
 ):
     plan = planned(models[model], placement, context_length=4096, max_seqs=8)
-    predicted = placed_bytes(read_header(models[model]), placement, context_length=4096, sequences=12, batch_tokens=512)
+    context = ContextSettings(context_length=4096, running=8, sequences=12, batch_tokens=512)
+    predicted = placed_bytes(read_header(models[model]), placement, context)
     assert set(predicted) == set(plan)
     for name, each in plan.items():
         assert predicted[name].weights == pytest.approx(each.weights, rel=0.001)

@@ -389,13 +389,14 @@ BUSY = textwrap.dedent("""
     from modelyard.engine.loading.weights import WeightsPool
     from modelyard.hub import FileRequest, resolve
     from modelyard.yard.memory.pooling_footprint import predict_embedder
+    from modelyard.yard.memory.prediction import ContextSettings
 
     def resident():
         return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
 
     path, longest = sys.argv[1], int(sys.argv[2]) or None
     files = resolve(FileRequest(path, kind="embedding"))
-    predicted = predict_embedder(files, context_length=longest, sequences=32, batch_tokens=BATCH_TOKENS)
+    predicted = predict_embedder(files, ContextSettings(longest, running=32, sequences=32, batch_tokens=BATCH_TOKENS))
     before = resident()
     settings = EngineSettings("m", files.paths, "", "embedding", longest)
     engine = load_pooling_model(settings, WeightsPool(), lambda _: True)

@@ -23,12 +23,13 @@ EMBEDS = textwrap.dedent("""
     from modelyard.errors import InvalidRequest, UnusableModel
     from modelyard.hub import FileRequest, resolve
     from modelyard.yard.memory.pooling_footprint import predict_embedder
+    from modelyard.yard.memory.prediction import ContextSettings
 
     kind, *paths = sys.argv[1:]
     for path in paths:
         try:
             files = resolve(FileRequest(path, kind=kind))
-            predict_embedder(files, context_length=None, sequences=4, batch_tokens=64)
+            predict_embedder(files, ContextSettings(None, running=4, sequences=4, batch_tokens=64))
             settings = EngineSettings("m", files.paths, "", files.kind, max_seqs=4, batch_tokens=64)
             engine = load_pooling_model(settings, WeightsPool(), lambda _: True)
         except UnusableModel as refused:

@@ -2,6 +2,7 @@
 
 from modelyard.formats.gguf.header import GgufArray, GgufHeader, GgufTensor
 from modelyard.yard.memory.step_bytes import compute_bytes
+from modelyard.yard.memory.step_operations import Step
 
 WIDTH = 64
 F16 = 2
@@ -66,4 +67,4 @@ MAMBA = {"ssm__inner_size": 100, "ssm__state_size": 16, "ssm__group_count": 2, "
 
 def computing(model, cells=CELLS, tokens=32, running=1, **how):
     """What the steps of a model take that has no sequences beside those that run."""
-    return compute_bytes(model, cells, tokens=tokens, running=running, sequences=running, outputs=running, **how)
+    return compute_bytes(model, Step(cells, tokens, running, running, **{"has_embeddings": False, **how}), running)

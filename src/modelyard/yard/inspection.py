@@ -26,6 +26,7 @@ from modelyard.yard.memory.fit_quant import QuantOption, fit_quants
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.placed_footprint import text_model
 from modelyard.yard.memory.pools import taken_bytes
+from modelyard.yard.memory.prediction import ContextSettings
 from modelyard.yard.memory.token_time import token_seconds
 from modelyard.yard.runtime.adapter_files import adapters_ahead, find_adapters
 from modelyard.yard.runtime.attention import flash_attention
@@ -385,14 +386,14 @@ def _tokens_per_s(spec: ModelSpec, files: ModelFiles, placed: Footprint) -> floa
     if not token_s and files.kind not in POOLED_KINDS and files.parameter_count is not None:
         runtime, running = spec.config.runtime, running_at_once(spec.config, spec.model)
         flash_attn = flash_attention(spec.config, spec.model, files)
-        model = text_model(
-            files.header,
+        context = ContextSettings(
             context_length=spec.model.device.fixed_seq_len,
+            running=running,
             sequences=running + runtime.prefix_cache_n,
             batch_tokens=micro_batch(runtime.batch_tokens, flash_attn, has_projector=bool(files.projector_bytes)),
             kv_type=runtime.kv_type,
             flash_attn=flash_attn,
             parks=runtime.prefix_cache_n > 0,
         )
-        token_s = token_seconds(model, ON_HOST, {})
+        token_s = token_seconds(text_model(files.header, context), ON_HOST, {})
     return round(1 / token_s, 1) if token_s else None

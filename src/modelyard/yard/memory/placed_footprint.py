@@ -28,6 +28,7 @@ from modelyard.yard.memory.layer_placement import LayerPlacement
 from modelyard.yard.memory.layer_shapes import vocabulary_size
 from modelyard.yard.memory.placed_step import bytes_by_device
 from modelyard.yard.memory.placed_weights import ModelWeights
+from modelyard.yard.memory.prediction import ContextSettings
 from modelyard.yard.memory.step_buffer import StepGraph
 from modelyard.yard.memory.step_bytes import ONE_RESERVED, output_bytes
 from modelyard.yard.memory.step_graph import step_graph
@@ -100,52 +101,24 @@ class PlacedModel:
         return {name: found[number[name]] for name in names if number[name] in found}
 
 
-def text_model(
-    header: GgufHeader,
-    *,
-    context_length: int | None,
-    sequences: int,
-    batch_tokens: int,
-    kv_type: KvType = "f16",
-    flash_attn: bool | None = None,
-    parks: bool = True,
-    processor: str = platform.machine(),
-) -> PlacedModel:
-    """Return a model that generates text; the parameters are those of ``ContextSettings``."""
-    cells = context_cells(header, context_length)
-    windows = Windows(sequences, batch_tokens) if parks else None
+def text_model(header: GgufHeader, context: ContextSettings, processor: str = platform.machine()) -> PlacedModel:
+    """Return a model that generates text with such a context."""
+    cells, sequences = context_cells(header, context.context_length), context.sequences
+    windows = Windows(sequences, context.batch_tokens) if context.parks else None
     return PlacedModel(
         header,
-        _reserved(header, cells, sequences, batch_tokens, windows, has_flash_attention=flash_attn is not False),
-        cache_by_layer(header, cells, sequences, kv_type, windows),
+        _reserved(header, cells, context, windows),
+        cache_by_layer(header, cells, sequences, context.kv_type, windows),
         output_bytes(header, sequences),
         processor,
     )
 
 
 def placed_bytes(
-    header: GgufHeader,
-    placement: Placement,
-    *,
-    context_length: int | None,
-    sequences: int,
-    batch_tokens: int,
-    kv_type: KvType = "f16",
-    flash_attn: bool | None = None,
-    parks: bool = True,
-    processor: str = platform.machine(),
+    header: GgufHeader, placement: Placement, context: ContextSettings, processor: str = platform.machine()
 ) -> PlacedBytes:
     """Return the bytes of the buffers that llama.cpp allocates for a model that generates text in one placement."""
-    return text_model(
-        header,
-        context_length=context_length,
-        sequences=sequences,
-        batch_tokens=batch_tokens,
-        kv_type=kv_type,
-        flash_attn=flash_attn,
-        parks=parks,
-        processor=processor,
-    ).bytes_of(placement)
+    return text_model(header, context, processor).bytes_of(placement)
 
 
 def cache_by_layer(
@@ -158,17 +131,9 @@ def cache_by_layer(
     return sizes
 
 
-def _reserved(
-    header: GgufHeader,
-    cells: int,
-    sequences: int,
-    batch_tokens: int,
-    windows: Windows | None,
-    *,
-    has_flash_attention: bool,
-) -> Step:
+def _reserved(header: GgufHeader, cells: int, context: ContextSettings, windows: Windows | None) -> Step:
     """Return the step that llama.cpp reserves buffers for. Source: src/llama-context.cpp, sched_reserve."""
-    tokens = min(batch_tokens, cells) if cells else batch_tokens
-    count = 1 if header.architecture in ONE_RESERVED else max(1, sequences)
-    in_windows = cells_of_windows(header, cells, windows)
-    return Step(cells, -(-tokens // count) * count, count, tokens, has_flash_attention, window_cells=in_windows)
+    tokens = min(context.batch_tokens, cells) if cells else context.batch_tokens
+    count = 1 if header.architecture in ONE_RESERVED else max(1, context.sequences)
+    in_windows, is_fused = cells_of_windows(header, cells, windows), context.flash_attn is not False
+    return Step(cells, -(-tokens // count) * count, count, tokens, is_fused, window_cells=in_windows)

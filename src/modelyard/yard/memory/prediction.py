@@ -30,6 +30,7 @@ from modelyard.yard.memory.cache_bytes import (
 )
 from modelyard.yard.memory.footprint import Footprint
 from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, output_bytes, sampler_bytes, work_bytes
+from modelyard.yard.memory.step_operations import Step
 from modelyard.yard.memory.weight_bytes import tensor_bytes, twice_held_bytes, vocabulary_bytes
 
 # What an engine takes beside its tensors and buffers: structures of graphs, its thread, Python objects.
@@ -107,20 +108,19 @@ def context_parts(files: ModelFiles, context: ContextSettings) -> ContextBytes:
     cells = context_cells(header, context.context_length)
     # A draft model, and an engine without prefixes, keep all cells of all layers.
     windows = Windows(sequences, tokens) if context.parks else None
+    largest = Step(
+        cells,
+        tokens,
+        sequences,
+        # Draft tokens are verified with as many logits as the context has sequences; recurrent models have none.
+        outputs=running if has_state(header) else sequences,
+        has_flash_attention=context.flash_attn is not False,
+        has_embeddings=bool(files.projector_bytes),
+        window_cells=cells_of_windows(header, cells, windows),
+    )
     return ContextBytes(
         cache=kv_bytes(header, cells, kv_type, windows) + state_bytes(header, sequences),
-        compute=compute_bytes(
-            header,
-            cells,
-            tokens=tokens,
-            running=running,
-            sequences=sequences,
-            # Draft tokens are verified with as many logits as the context has sequences; recurrent models have none.
-            outputs=running if has_state(header) else sequences,
-            has_flash_attention=context.flash_attn is not False,
-            has_embeddings=bool(files.projector_bytes),
-            window_cells=cells_of_windows(header, cells, windows),
-        ),
+        compute=compute_bytes(header, largest, running),
         projector=PROJECTOR_PARTS * files.projector_bytes,
         others=(parked_bytes(header, cells, sequences, kv_type, windows) if context.parks else 0)
         + output_bytes(header, sequences)

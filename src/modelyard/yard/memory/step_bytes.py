@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Final
 
 from modelyard.formats.gguf.header import GgufHeader
@@ -78,18 +79,7 @@ def sampler_bytes(header: GgufHeader, running: int) -> int:
     return running * vocabulary_size(header) * CANDIDATE_BYTES
 
 
-def compute_bytes(
-    header: GgufHeader,
-    cells: int,
-    *,
-    tokens: int,
-    running: int,
-    sequences: int,
-    outputs: int,
-    has_flash_attention: bool = True,
-    has_embeddings: bool = False,
-    window_cells: int = 0,
-) -> int:
+def compute_bytes(header: GgufHeader, largest: Step, running: int) -> int:
     """Return the bytes that steps touch of the compute buffer.
 
     llama.cpp reserves the buffer for a step of all sequences of the context, with logits for every token. Its places
@@ -98,24 +88,19 @@ def compute_bytes(
 
     Args:
         header: of the model.
-        cells: of the KV cache.
-        tokens: bound of the tokens in a step.
+        largest: bounds of a step, of all sequences of the context.
         running: sequences in one step.
-        sequences: of the context.
-        outputs: bound of the tokens of a step whose logits are computed.
-        has_flash_attention: see ``Step``.
-        has_embeddings: see ``Step``.
-        window_cells: see ``Step``.
 
     Source: llama.cpp, src/llama-context.cpp, sched_reserve, graph_reserve; see also ``step_graph``.
     """
-    tokens = min(tokens, cells) if cells else tokens
+    tokens = min(largest.tokens, largest.cells) if largest.cells else largest.tokens
     vocabulary = vocabulary_size(header)
-    reserved_sequences = 1 if header.architecture in ONE_RESERVED else max(1, sequences)
-    reserved_tokens = -(-tokens // reserved_sequences) * reserved_sequences
-    reserved = Step(cells, reserved_tokens, reserved_sequences, tokens, has_flash_attention, window_cells=window_cells)
+    sequences = 1 if header.architecture in ONE_RESERVED else max(1, largest.sequences)
+    reserved = replace(
+        largest, tokens=-(-tokens // sequences) * sequences, sequences=sequences, outputs=tokens, has_embeddings=True
+    )
     steps = [
-        Step(cells, tokens, count, min(outputs, tokens), has_flash_attention, has_embeddings, window_cells)
+        replace(largest, tokens=tokens, sequences=count, outputs=min(largest.outputs, tokens))
         for count in sorted({1, max(1, min(running, tokens))})
     ]
     return touched_bytes(

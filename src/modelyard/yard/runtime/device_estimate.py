@@ -11,6 +11,7 @@ from modelyard.engine.settings import EngineSettings
 from modelyard.hub import FilePlan, ModelFiles, Stores, prepare
 from modelyard.protocol.placement import PlacedBytes, Placement
 from modelyard.yard.memory.placed_footprint import placed_bytes
+from modelyard.yard.memory.prediction import ContextSettings
 from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, engine_settings
 
 
@@ -87,16 +88,16 @@ def estimate_devices(
 def _predicted(settings: EngineSettings, files: ModelFiles) -> PlacedBytes:
     if settings.kind != "text" or not _has_all_tensors(files):
         return {}
-    return placed_bytes(
-        files.header,
-        settings.placement,
+    context = ContextSettings(
         context_length=settings.context_length,
+        running=settings.max_seqs,
         sequences=settings.max_seqs + settings.prefix_slots,
         batch_tokens=settings.step_tokens,
         kv_type=settings.kv_type,
         flash_attn=settings.flash_attn,
         parks=settings.prefix_slots > 0,
     )
+    return placed_bytes(files.header, settings.placement, context)
 
 
 def _has_all_tensors(files: ModelFiles) -> bool:

@@ -21,7 +21,7 @@ from modelyard.yard.memory.placed_footprint import text_model
 from modelyard.yard.memory.placement_choices import may_use_host_alone, placement_choices
 from modelyard.yard.memory.pooling_footprint import pooled_model, pooled_step
 from modelyard.yard.memory.prediction import ContextSettings, context_parts, footprint
-from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, footprint_of
+from modelyard.yard.runtime.model_spec import ModelSpec, SpecFiles, draft_of, footprint_of, pooled_context
 from modelyard.yard.runtime.placements import placement_of
 
 _ALL_GONE: Final = "All that were there when the server started are gone."
@@ -128,15 +128,9 @@ def _placeable(spec: ModelSpec, files: ModelFiles, devices: Sequence[LlamaDevice
     running = running_at_once(spec.config, spec.model)
     by_name = {device.name: device for device in devices}
     if files.kind in POOLED_KINDS:
-        pooled = pooled_step(
-            header,
-            context_length=spec.model.device.fixed_seq_len,
-            sequences=running,
-            batch_tokens=runtime.batch_tokens,
-            kv_type=runtime.kv_type,
-            flash_attn=runtime.flash_attn,
-        )
-        placed = pooled_model(header, pooled, running, runtime.kv_type)
+        pooling = pooled_context(spec.config, spec.model)
+        pooled = pooled_step(header, pooling)
+        placed = pooled_model(header, pooled, pooling)
         return PlaceableModel(placed, footprint(files, pooled.context.total), pooled.context, by_name, known)
     return _text_placeable(
         spec,
@@ -172,15 +166,8 @@ def _text_placeable(
         parks=parks,
     )
     context = context_parts(files, settings)
-    placed = text_model(
-        files.header,
-        context_length=context_length,
-        sequences=sequences,
-        batch_tokens=micro_batch(batch_tokens, runtime.flash_attn, has_projector=bool(files.projector_bytes)),
-        kv_type=runtime.kv_type,
-        flash_attn=runtime.flash_attn,
-        parks=parks,
-    )
+    step_tokens = micro_batch(batch_tokens, runtime.flash_attn, has_projector=bool(files.projector_bytes))
+    placed = text_model(files.header, replace(settings, batch_tokens=step_tokens))
     return PlaceableModel(placed, footprint(files, context.total), context, devices, known)
 
 

@@ -66,14 +66,7 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     runtime = config.runtime
     running = running_at_once(config, model)
     if files.kind in POOLED_KINDS:
-        return predict_embedder(
-            files,
-            context_length=model.device.fixed_seq_len,
-            sequences=running,
-            batch_tokens=runtime.batch_tokens,
-            kv_type=runtime.kv_type,
-            flash_attn=runtime.flash_attn,
-        )
+        return predict_embedder(files, pooled_context(config, model))
     flash_attn = flash_attention(config, model, files)
     context = ContextSettings(
         context_length=model.device.fixed_seq_len,
@@ -90,6 +83,19 @@ def footprint_of(config: Config, model: Model, files: ModelFiles, draft: ModelFi
     cells = context_cells(files.header, model.device.fixed_seq_len)
     drafting = replace(context, context_length=cells, sequences=running, batch_tokens=DRAFT_BATCH_TOKENS, parks=False)
     return footprint.drafted_by(predict(draft, drafting))
+
+
+def pooled_context(config: Config, model: Model) -> ContextSettings:
+    """Return the settings of the context of an embedding or ranking model, all of whose sequences run."""
+    runtime, running = config.runtime, running_at_once(config, model)
+    return ContextSettings(
+        context_length=model.device.fixed_seq_len,
+        running=running,
+        sequences=running,
+        batch_tokens=runtime.batch_tokens,
+        kv_type=runtime.kv_type,
+        flash_attn=runtime.flash_attn,
+    )
 
 
 def draft_settings(settings: EngineSettings, files: SpecFiles) -> EngineSettings | None:

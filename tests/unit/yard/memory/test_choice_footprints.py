@@ -38,9 +38,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> ModelFiles:
 def placeable(
     files: ModelFiles, *devices: LlamaDevice, known: Mapping[Placement, PlacedBytes] | None = None
 ) -> PlaceableModel:
-    context = context_parts(files, ContextSettings(running=8, threads=4, **SIZES))  # type: ignore[arg-type]
+    settings = ContextSettings(running=8, threads=4, **SIZES)  # type: ignore[arg-type]
+    context = context_parts(files, settings)
     return PlaceableModel(
-        text_model(files.header, processor="x86_64", **SIZES),  # type: ignore[arg-type]
+        text_model(files.header, settings, "x86_64"),
         footprint(files, context.total, "x86_64"),
         context,
         {each.name: each for each in devices or (device("CUDA0"), device("CUDA1"))},

@@ -20,6 +20,7 @@ from modelyard.yard.memory.step_bytes import (
     sampler_bytes,
     work_bytes,
 )
+from modelyard.yard.memory.step_operations import Step
 from modelyard.yard.memory.weight_bytes import (
     MERGE_BYTES,
     TOKEN_BYTES,
@@ -145,7 +146,7 @@ def test_a_prediction_is_the_sum_of_its_parts(tmp_path):
         state_bytes(model, 5),
         output_bytes(model, 5),
         sampler_bytes(model, 2),
-        compute_bytes(model, 512, tokens=32, running=2, sequences=5, outputs=2),
+        compute_bytes(model, Step(512, 32, 5, 2, has_embeddings=False), 2),
         graph_bytes(model, 32),
         work_bytes(model, 32, 2),
         cell_bytes(model, 512),

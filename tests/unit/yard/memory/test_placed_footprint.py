@@ -13,12 +13,13 @@ from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.layer_placement import LayerPlacement
 from modelyard.yard.memory.placed_footprint import placed_bytes
 from modelyard.yard.memory.placed_step import COPIES, bytes_by_device
+from modelyard.yard.memory.prediction import ContextSettings
 from modelyard.yard.memory.step_buffer import StepGraph
 from support.sparse_models import write_dense, write_experts
 
 LAYERS = 24
 ONE, BOTH = Placement(devices=("A",)), Placement(devices=("A", "B"), split=(1.0, 1.0))
-SIZES = {"context_length": 4096, "sequences": 12, "batch_tokens": 512}
+CONTEXT = ContextSettings(context_length=4096, running=8, sequences=12, batch_tokens=512)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +40,7 @@ def layers(header: GgufHeader, placement: Placement) -> list[str]:
 
 def test_on_the_host_everything_is_there(experts: GgufHeader) -> None:
     assert set(layers(experts, ON_HOST)) == {"host"}
-    assert set(placed_bytes(experts, ON_HOST, **SIZES)) == {"host"}
+    assert set(placed_bytes(experts, ON_HOST, CONTEXT)) == {"host"}
 
 
 def test_on_one_device_only_what_is_looked_up_stays_on_the_host(experts: GgufHeader) -> None:
@@ -82,18 +83,18 @@ def test_tensors_go_where_their_names_are_sent_and_experts_of_the_first_layers_t
 
 
 def test_no_byte_of_the_weights_and_of_the_cache_is_lost_between_devices(experts: GgufHeader) -> None:
-    whole = placed_bytes(experts, ON_HOST, **SIZES)["host"]
+    whole = placed_bytes(experts, ON_HOST, CONTEXT)["host"]
     for placement in (ONE, BOTH, Placement(devices=("A", "B"), gpu_layers=7, split=(2.0, 1.0), cpu_moe_layers=20)):
-        placed = placed_bytes(experts, placement, **SIZES)
+        placed = placed_bytes(experts, placement, CONTEXT)
         assert sum(each.weights for each in placed.values()) == whole.weights
         assert sum(each.kv for each in placed.values()) == whole.kv
         assert sum(each.output for each in placed.values()) == placed["host"].output == whole.output
 
 
 def test_a_cache_on_the_host_takes_nothing_of_devices(experts: GgufHeader) -> None:
-    placed = placed_bytes(experts, Placement(devices=("A",), kv_on_host=True), **SIZES)
+    placed = placed_bytes(experts, Placement(devices=("A",), kv_on_host=True), CONTEXT)
     assert placed["A"].kv == 0
-    assert placed["host"].kv == placed_bytes(experts, ON_HOST, **SIZES)["host"].kv
+    assert placed["host"].kv == placed_bytes(experts, ON_HOST, CONTEXT)["host"].kv
 
 
 def test_embeddings_that_are_the_output_matrix_too_are_kept_twice_where_the_output_is_on_a_device(
@@ -101,8 +102,8 @@ def test_embeddings_that_are_the_output_matrix_too_are_kept_twice_where_the_outp
 ) -> None:
     header = read_header(write_dense(tmp_path / "dense.gguf", layers=2))
     (embeddings,) = (tensor.size_bytes for tensor in header.tensors if tensor.name == "token_embd.weight")
-    whole = placed_bytes(header, ON_HOST, **SIZES)["host"].weights
-    placed = placed_bytes(header, ONE, **SIZES)
+    whole = placed_bytes(header, ON_HOST, CONTEXT)["host"].weights
+    placed = placed_bytes(header, ONE, CONTEXT)
     assert placed["host"].weights == embeddings
     assert placed["A"].weights == whole
 
@@ -114,7 +115,7 @@ def test_embeddings_that_are_sent_to_the_device_of_the_output_are_kept_once(tmp_
         replace(tensor, type="Q4_0") if tensor.name == "token_embd.weight" else tensor for tensor in header.tensors
     )
     sent = replace(ONE, tensor_overrides=(("token_embd", "A"),))
-    placed = placed_bytes(replace(header, tensors=tensors), sent, **SIZES, processor="x86_64")
+    placed = placed_bytes(replace(header, tensors=tensors), sent, CONTEXT, "x86_64")
     assert placed["A"].weights == sum(tensor.size_bytes for tensor in tensors)
     assert placed["host"].weights == 0
 

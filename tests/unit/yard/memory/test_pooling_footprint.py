@@ -9,8 +9,9 @@ from modelyard.hub import ModelFiles
 from modelyard.system.cores import compute_cores
 from modelyard.yard.memory.cache_bytes import cell_bytes, kv_bytes
 from modelyard.yard.memory.pooling_footprint import predict_embedder
-from modelyard.yard.memory.prediction import ENGINE_BYTES
+from modelyard.yard.memory.prediction import ENGINE_BYTES, ContextSettings
 from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, work_bytes
+from modelyard.yard.memory.step_operations import Step
 from support.gguf_headers import WIDTH, attention, header
 
 TOKENS = 1000
@@ -19,13 +20,14 @@ TOKENS = 1000
 def computing(model: GgufHeader, cells: int, step: int, outputs: int) -> int:
     """Bytes of computation, for the four sequences of these tests."""
     count = 4 if outputs else 1
-    buffer = compute_bytes(model, cells, tokens=step, running=count, sequences=count, outputs=outputs)
+    buffer = compute_bytes(model, Step(cells, step, count, outputs, has_embeddings=False), count)
     return buffer + graph_bytes(model, step) + work_bytes(model, step, compute_cores())
 
 
 def of(model: GgufHeader, path: Any, **how: Any) -> int:
     files = ModelFiles((path,), model, 5000, "the only file", "F16", "embedding")
-    return predict_embedder(files, **{"context_length": None, "sequences": 4, "batch_tokens": 512} | how).context_bytes
+    context = {"context_length": None, "running": 4, "sequences": 4, "batch_tokens": 512} | how
+    return predict_embedder(files, ContextSettings(**context)).context_bytes
 
 
 def encoder(**numbers: Any) -> GgufHeader:

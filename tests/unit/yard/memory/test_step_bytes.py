@@ -17,6 +17,7 @@ from modelyard.yard.memory.step_bytes import (
     sampler_bytes,
     work_bytes,
 )
+from modelyard.yard.memory.step_operations import Step
 from support.gguf_headers import (
     CELLS,
     F16,
@@ -111,7 +112,7 @@ def test_a_step_works_on_the_states_of_those_that_run():
 
 def test_sequences_that_do_not_run_have_no_states_in_a_step():
     model = header(*mamba(), **MAMBA)
-    one, kept = (compute_bytes(model, CELLS, tokens=32, running=2, sequences=count, outputs=2) for count in (2, 64))
+    one, kept = (compute_bytes(model, Step(CELLS, 32, count, 2, has_embeddings=False), 2) for count in (2, 64))
     assert kept < 2 * one
 
 
