@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markdown import Markdown
 from rich.progress import Progress
 
-from bench import many_models, report
+from bench import agents, many_models, report
 from bench.files import ROOT, weights
 from bench.http_only import HTTP, UNITS, http_only
 from bench.native import native_server
@@ -138,13 +138,13 @@ class Bench:
 
 def main() -> int:
     """Run, write the results, show the table."""
-    names = [*WORKLOADS, SWAP, HTTP, many_models.NAME]
+    names = [*WORKLOADS, SWAP, HTTP, many_models.NAME, agents.NAME]
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=3)
     parser.add_argument("--only", action="append", choices=names, help="this workload; may be repeated")
     options = parser.parse_args()
     console, chosen = Console(), options.only or names
-    if workloads := [name for name in chosen if name != many_models.NAME]:
+    if workloads := [name for name in chosen if name not in (many_models.NAME, agents.NAME)]:
         bench = Bench(console, options.repetitions)
         table = ""
         for workload in bench.run(workloads):
@@ -154,6 +154,8 @@ def main() -> int:
         console.print(f"Written to {RESULTS.relative_to(ROOT)}/")
     if many_models.NAME in chosen:
         many_models.run(console)
+    if agents.NAME in chosen:
+        agents.run(console)
     return 0
 
 

@@ -36,6 +36,21 @@ def weights(folder: Path) -> tuple[Path, Path]:
     return first, second
 
 
+def hybrid(folder: Path) -> Path:
+    """A hybrid model with 100 M random parameters: three recurrent layers and one of attention, SmolLM2's tokenizer."""
+    path = folder / "hybrid-100m.gguf"
+    if not path.exists():
+        sys.path[:0] = [str(ROOT / "scripts"), str(ROOT / "tests")]
+        from demo_weights import prepare
+
+        from support.hybrid import HybridShape, write_hybrid
+
+        shape = HybridShape(width=768, inner_feed=3072, heads=6)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_hybrid(path, prepare(ROOT / ".weights")["smollm2"], shape)
+    return path
+
+
 def _quantize(source: Path, target: Path) -> None:
     import llama_cpp.llama_cpp as lib
 

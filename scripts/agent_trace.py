@@ -17,6 +17,10 @@ Role: TypeAlias = Literal["system", "user", "assistant", "tool"]
 WORDS = 10_000
 SHARED_WORDS = 3_000
 
+# Tokens of a prompt beside its words: the end of a turn, and who speaks.
+END = WORDS
+_ROLES: dict[Role, int] = {"system": WORDS + 1, "user": WORDS + 2, "assistant": WORDS + 3, "tool": WORDS + 4}
+
 _SUB_AGENT_EVERY, _SUB_AGENT_TURNS = 3, 3
 _SIDE_CONVERSATION_EVERY, _SIDE_TURNS = 4, 2
 _COMPACTED_AFTER, _KEPT_TURNS = 8, 2
@@ -97,3 +101,13 @@ def _conversation(texts: _Texts, shared: Message, role: Role, turns: int) -> lis
         requests.append(AgentRequest((shared, *history), texts.message("assistant", 20, 80)))
         history += [requests[-1].answer, texts.message(role, 50, 400)]
     return requests
+
+
+def tokens_of(message: Message) -> list[int]:
+    """As a chat template writes it: who speaks, what they say, and the token that ends a turn."""
+    return [_ROLES[message.role], *message.words, END]
+
+
+def prompt_of(request: AgentRequest) -> list[int]:
+    """With the beginning of the answer, behind which the model goes on."""
+    return [*(token for message in request.messages for token in tokens_of(message)), _ROLES["assistant"]]

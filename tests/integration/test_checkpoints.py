@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from agent_trace import agent_trace
+from agent_trace import END, agent_trace, prompt_of
+from prefix_oracle import most_reusable
 
 from modelyard.protocol.events import Finished
 from modelyard.protocol.messages import Restore, Resume
 from modelyard.protocol.prompts import Tokens
 from modelyard.protocol.requests import Stop
 from modelyard.protocol.values import SequenceId
-from support.agent_memory import END, most_reusable, prompt_of
 from support.engine_driver import Driven, Steps, engine
 from support.hybrid import NARROW, write_hybrid
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from agent_trace import agent_trace
+from agent_trace import END, agent_trace, prompt_of
+from prefix_oracle import most_reusable
 
 from modelyard.engine.settings import CHECKPOINTS
-from support.agent_memory import END, Served, most_reusable, prompt_of, reused_part
+from support.agent_memory import Served, reused_part
 
 LONGEST = 8_000
 
