@@ -16,7 +16,7 @@ from queue import SimpleQueue
 import pytest
 
 from modelyard.engine.engine import Engine
-from modelyard.engine.llama import Batch, Context, Model, Weights
+from modelyard.engine.llama import Batch, ComputeSettings, Context, Model, Weights
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.events import Accepted, Event, Failed, Finished, Loaded, LoadFailed, Token
@@ -137,7 +137,7 @@ class Alone:
     def __init__(self, path: Path) -> None:
         self.weights = Weights([path], on_progress=lambda _: True)
         self.model = Model(self.weights)
-        self.context = Context(self.model, length=512, slots=1, batch_tokens=512, threads=2)
+        self.context = Context(self.model, ComputeSettings(threads=2), length=512, slots=1, batch_tokens=512)
         self.batch = Batch(512)
 
     def losses(self, tokens: list[int], first: int) -> list[float]:

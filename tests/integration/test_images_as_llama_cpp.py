@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelyard.engine.llama import Context, Model, Weights
+from modelyard.engine.llama import ComputeSettings, Context, Model, Weights
 from modelyard.engine.llama.library import lib, mtmd
 from modelyard.protocol.messages import Resume
 from modelyard.protocol.prompts import Image
@@ -33,7 +33,7 @@ def folder(request: pytest.FixtureRequest, vision_models: dict[str, Path]) -> Pa
 def logits_of_llama_cpp(folder: Path, before: str, image: Image, after: str) -> npt.NDArray[np.float32]:
     """Behind a prompt that mtmd has cut into chunks and evaluated by itself."""
     weights = Weights([folder / "tiny-vision-F16.gguf"], on_progress=lambda _: True)
-    context = Context(Model(weights), length=CONTEXT, slots=1, batch_tokens=512, threads=2)
+    context = Context(Model(weights), ComputeSettings(threads=2), length=CONTEXT, slots=1, batch_tokens=512)
     params = mtmd.mtmd_context_params_default()
     params.use_gpu, params.n_threads, params.warmup = False, 2, False
     projector = mtmd.mtmd_init_from_file(bytes(folder / "mmproj-tiny-vision-F16.gguf"), weights.pointer, params)

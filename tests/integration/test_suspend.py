@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from modelyard.engine.llama import Batch, Context, Model, Weights
+from modelyard.engine.llama import Batch, ComputeSettings, Context, Model, Weights
 from modelyard.engine.loading.weights import WeightsPool
 from modelyard.engine.scheduling.scheduler import Scheduler
 from modelyard.protocol.events import Cancelled, Died, Failed, Finished, Suspended
@@ -235,7 +235,9 @@ def test_of_many_sequences_no_token_is_lost_or_said_twice(
 def test_a_state_that_is_restored_and_saved_again_is_the_same(path: Path) -> None:
     weights = Weights([path], on_progress=lambda _: True)
     model = Model(weights)
-    first, second = (Context(model, length=1024, slots=4, batch_tokens=512, threads=2) for _ in range(2))
+    first, second = (
+        Context(model, ComputeSettings(threads=2), length=1024, slots=4, batch_tokens=512) for _ in range(2)
+    )
     batch = Batch(512)
     for at in range(3):
         # Turn by turn, so that the cells of the slots lie between each other.
@@ -254,7 +256,7 @@ def test_a_state_that_is_restored_and_saved_again_is_the_same(path: Path) -> Non
 
 def test_a_state_that_llama_cpp_refuses_leaves_its_slot_empty(path: Path) -> None:
     weights = Weights([path], on_progress=lambda _: True)
-    context = Context(Model(weights), length=256, slots=2, batch_tokens=512, threads=2)
+    context = Context(Model(weights), ComputeSettings(threads=2), length=256, slots=2, batch_tokens=512)
     batch = Batch(512)
     empty = context.state_bytes(1)
     assert context.decode(batch, batch.fill(0, list(range(50, 90)), 0, 0, outputs=1)) == Context.DECODED

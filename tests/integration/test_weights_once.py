@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from modelyard.engine.llama import Batch, Context, Model, Weights, file_pages
+from modelyard.engine.llama import Batch, ComputeSettings, Context, Model, Weights, file_pages
 from modelyard.hub import FileRequest, resolve
 from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.system.file_mappings import mappings_of
@@ -75,7 +75,7 @@ def load(q4_0: Path) -> Iterator[Callable[..., Weights]]:
 
 def logits(weights: Weights) -> npt.NDArray[np.float32]:
     model = Model(weights)
-    context = Context(model, length=256, slots=1, batch_tokens=32, threads=2)
+    context = Context(model, ComputeSettings(threads=2), length=256, slots=1, batch_tokens=32)
     batch = Batch(32)
     assert context.decode(batch, batch.fill(0, list(range(3, 20)), 0, 0, outputs=1)) == Context.DECODED
     found = context.logits(1).copy()

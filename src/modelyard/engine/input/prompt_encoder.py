@@ -88,6 +88,21 @@ class PreparedPrompt:
         return replace(self, parts=parts)
 
 
+@dataclass(frozen=True, slots=True)
+class PromptVocabulary:
+    """The part of a model's vocabulary that prompts depend on.
+
+    Attributes:
+        size: number of token ids.
+        infill: see ``Model.infill_tokens``.
+        longest_token: returns the limit of bytes that one token can stand for, or None; called where a text is long.
+    """
+
+    size: int
+    infill: InfillTokens | None = None
+    longest_token: Callable[[], int | None] = lambda: None
+
+
 class PromptReader:
     """Reads prompts for one model.
 
@@ -95,12 +110,10 @@ class PromptReader:
         tokenizer: tokenises texts.
         chat_format: writes chats out; None where the model has no usable template.
         why_no_chat: message of the error for a chat in that case.
-        vocab_size: number of token ids.
+        vocabulary: of the model.
         context_length: limit of tokens of one sequence.
         vision: None where the model takes neither images nor sound.
         name: id of the model, for messages.
-        infill: see ``Model.infill_tokens``.
-        longest_token: returns the limit of bytes that one token can stand for, or None; called where a text is long.
         max_characters: limit of characters of a text that is only tokenised, whatever number of tokens it has; None:
             texts are read for the model, and refused once they have more tokens than its context.
     """
@@ -111,21 +124,17 @@ class PromptReader:
         *,
         chat_format: ChatFormat | None,
         why_no_chat: str,
-        vocab_size: int,
+        vocabulary: PromptVocabulary,
         context_length: int,
         vision: SupportsMedia | None = None,
         name: str = "",
-        infill: InfillTokens | None = None,
-        longest_token: Callable[[], int | None] = lambda: None,
         max_characters: int | None = None,
     ) -> None:
-        self._longest_token = longest_token
         self._max_characters = max_characters
-        self._infill = infill
         self._tokenizer = tokenizer
         self._chat_format = chat_format
         self._why_no_chat = why_no_chat
-        self._vocab_size = vocab_size
+        self._vocabulary = vocabulary
         self._context_length = context_length
         self._vision = vision
         self._name = name
@@ -179,15 +188,14 @@ class PromptReader:
             self._tokenizer,
             chat_format=self._chat_format,
             why_no_chat=self._why_no_chat,
-            vocab_size=self._vocab_size,
+            vocabulary=self._vocabulary,
             context_length=self._context_length,
             name=self._name,
-            infill=self._infill,
             max_characters=longest,
         )
         prepared = uncut.prepare(prompt)
         tokens = [token for part in prepared.parts if isinstance(part, list) for token in part]
-        check_known(tokens, self._vocab_size, prepared.param)
+        check_known(tokens, self._vocabulary.size, prepared.param)
         begin = self._tokenizer.begin_tokens
         if len(tokens) > length and 0 < len(begin) < length and tokens[: len(begin)] == begin:
             tokens = begin + tokens[len(tokens) - length + len(begin) :]
@@ -319,7 +327,7 @@ class PromptReader:
 
         Source: M. Bavarian et al., "Efficient Training of Language Models to Fill in the Middle", 2022.
         """
-        infill = self._infill
+        infill = self._vocabulary.infill
         if infill is None:
             raise UnsupportedOperation(
                 "This model has no tokens for filling gaps. Send a prompt without 'suffix', or name a model that was "
@@ -370,22 +378,22 @@ class PromptReader:
         tokens, part = tokenize_beginning(tokenize, text, self._context_length)
         if len(part) < len(text):
             raise ContextLengthExceeded(self._context_length, None, param)
-        check_known(tokens, self._vocab_size, param)
+        check_known(tokens, self._vocabulary.size, param)
         return tokens
 
     def _is_plainly_too_long(self, text: str) -> bool:
         """Whether a text cannot fit, however it is tokenised."""
         if len(text) <= self._context_length * COMMON_TOKEN_CHARACTERS:
             return False
-        longest = self._longest_token()
+        longest = self._vocabulary.longest_token()
         return longest is not None and len(text.encode("utf-8", "replace")) >= self._context_length * longest
 
     def _checked(self, ids: tuple[int, ...]) -> list[int]:
+        last = self._vocabulary.size - 1
         for token in ids:
-            if not 0 <= token < self._vocab_size:
+            if not 0 <= token <= last:
                 raise InvalidRequest(
-                    f"The prompt holds token {token}, but this model's vocabulary has ids 0 to {self._vocab_size - 1}.",
-                    "prompt",
+                    f"The prompt holds token {token}, but this model's vocabulary has ids 0 to {last}.", "prompt"
                 )
         return list(ids)
 

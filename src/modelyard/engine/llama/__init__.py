@@ -8,6 +8,7 @@ from modelyard.engine.llama.adapter import Adapter
 from modelyard.engine.llama.backends import backends, missing_backends
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context import Context
+from modelyard.engine.llama.context_params import ComputeSettings
 from modelyard.engine.llama.control_vector import ControlVector
 from modelyard.engine.llama.devices import devices, features
 from modelyard.engine.llama.library import can_offload, version
@@ -24,6 +25,7 @@ __all__ = [
     "POOLINGS",
     "Adapter",
     "Batch",
+    "ComputeSettings",
     "Context",
     "ControlVector",
     "DrySampler",

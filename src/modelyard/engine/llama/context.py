@@ -15,7 +15,7 @@ import numpy.typing as npt
 from modelyard.engine.llama.adapter import Adapter
 from modelyard.engine.llama.batch import Batch, EmbeddingBatch
 from modelyard.engine.llama.context_limits import context_limits
-from modelyard.engine.llama.context_params import KvType, context_params, create_context
+from modelyard.engine.llama.context_params import ComputeSettings, context_params, create_context
 from modelyard.engine.llama.control_vector import ControlVector, added, apply_directions
 from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
@@ -31,16 +31,13 @@ class Context:
 
     Args:
         model: the weights.
+        compute: how it computes.
         length: limit of the KV cells, in tokens, shared by all sequences; rounded up as llama.cpp requires, and at most
             as many as the model has positions.
         cells: KV cells that it begins with; None: as many as ``length``.
         slots: sequences that the cache can tell apart.
         batch_tokens: limit of tokens in one step.
         step_tokens: limit of those that are computed at once; None: all.
-        threads: for decode and for prefill.
-        kv_type: type of the numbers in the cache.
-        flash_attn: None: where the device has it.
-        kv_on_host: whether the cache, and attention with it, stays on the host also where layers are on devices.
         is_windowed: whether layers with a sliding window have cells for their windows alone, where that is less.
 
     Attributes:
@@ -65,28 +62,18 @@ class Context:
     def __init__(
         self,
         model: Model,
+        compute: ComputeSettings,
         *,
         length: int,
         slots: int,
         batch_tokens: int,
         step_tokens: int | None = None,
-        threads: int,
-        kv_type: KvType = "f16",
-        flash_attn: bool | None = None,
-        kv_on_host: bool = False,
         cells: int | None = None,
         is_windowed: bool = False,
     ) -> None:
         limits = context_limits(min(length, model.positions or length), slots, batch_tokens, step_tokens)
-        params = context_params(
-            limits,
-            slots,
-            threads=threads,
-            kv_type=kv_type,
-            flash_attn=flash_attn,
-            kv_on_host=kv_on_host,
-            is_windowed=is_windowed and model.window > 0 and model.can_trim,
-        )
+        has_windows = is_windowed and model.window > 0 and model.can_trim
+        params = context_params(limits, slots, compute, is_windowed=has_windows)
         # llama.cpp reads these numbers for two architectures, and takes 32 and 1 for all others: wrong for Kimi K2.
         for name in ("yarn_beta_fast", "yarn_beta_slow"):
             if (value := model.architecture_number(f"rope.scaling.{name}")) is not None:
@@ -97,7 +84,7 @@ class Context:
         self._batch_tokens, self._step_tokens = batch_tokens, step_tokens
         self.kv_format = (
             f"K {params.type_k}, V {params.type_v}, unified {params.kv_unified}, windows full {params.swa_full}, "
-            f"flash attention {flash_attn}"
+            f"flash attention {compute.flash_attn}"
         )
         self._vocab_size = model.vocab_size
         self.length = min(limits.cells, model.positions or limits.cells)

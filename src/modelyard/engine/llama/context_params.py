@@ -23,38 +23,43 @@ FLASH_ATTENTION: Final = {
 }
 
 
-def context_params(
-    limits: ContextLimits,
-    slots: int,
-    *,
-    threads: int,
-    kv_type: KvType,
-    flash_attn: bool | None,
-    kv_on_host: bool,
-    is_windowed: bool = False,
-) -> Any:
+@dataclass(frozen=True, slots=True)
+class ComputeSettings:
+    """How a context computes, whatever its size.
+
+    Attributes:
+        threads: for decode and for prefill.
+        kv_type: type of the numbers in the cache.
+        flash_attn: None: where the device has it.
+        kv_on_host: whether the cache, and attention with it, stays on the host also where layers are on devices.
+    """
+
+    threads: int
+    kv_type: KvType = "f16"
+    flash_attn: bool | None = None
+    kv_on_host: bool = False
+
+
+def context_params(limits: ContextLimits, slots: int, compute: ComputeSettings, *, is_windowed: bool = False) -> Any:
     """Return llama.cpp's parameters for a context whose sequences share one cache.
 
     Args:
         limits: sizes of the context.
         slots: sequences that it can tell apart.
-        threads: for decode and for prefill.
-        kv_type: type of the numbers in the cache.
-        flash_attn: None: where the device has it.
-        kv_on_host: whether the cache, and attention with it, stays on the host.
+        compute: how it computes.
         is_windowed: whether layers with a sliding window have cells for their windows alone.
     """
     params = lib.llama_context_default_params()
-    params.type_k = params.type_v = _KV_TYPES[kv_type]
-    params.flash_attn_type = FLASH_ATTENTION[flash_attn]
+    params.type_k = params.type_v = _KV_TYPES[compute.kv_type]
+    params.flash_attn_type = FLASH_ATTENTION[compute.flash_attn]
     params.n_ctx, params.n_batch, params.n_ubatch = limits.cells, limits.batch, limits.step
     params.n_seq_max = slots
-    params.n_threads = params.n_threads_batch = threads
+    params.n_threads = params.n_threads_batch = compute.threads
     params.kv_unified = True
     # A full-size cache for sliding-window layers costs memory, and lets most prefixes be cut at any token.
     params.swa_full = not is_windowed
     params.no_perf = True
-    params.offload_kqv = not kv_on_host
+    params.offload_kqv = not compute.kv_on_host
     return params
 
 

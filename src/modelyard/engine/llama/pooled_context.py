@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from modelyard.engine.llama.batch import Batch
 from modelyard.engine.llama.context_limits import context_limits
-from modelyard.engine.llama.context_params import KvType, context_params, create_context
+from modelyard.engine.llama.context_params import ComputeSettings, context_params, create_context
 from modelyard.engine.llama.library import lib, reason
 from modelyard.engine.llama.model import Model
 
@@ -29,15 +29,12 @@ class PooledContext:
 
     Args:
         model: the weights.
+        compute: how it computes.
         pooling: how the vectors of tokens become one vector of the text.
         length: KV cells, in tokens, if the model has any; rounded up as llama.cpp requires.
         slots: inputs that are computed at once.
         step_tokens: limit of tokens in one call of llama.cpp. A longer input is computed in parts, which only causal
             attention and the pooling "last" allow.
-        threads: number of threads.
-        kv_type: type of the numbers in the cache.
-        flash_attn: None: where the device has it.
-        kv_on_host: whether the cache, and attention with it, stays on the host also where layers are on devices.
 
     Attributes:
         allocated_bytes: memory of the cache and the outputs, as llama.cpp reports it.
@@ -51,20 +48,15 @@ class PooledContext:
     def __init__(
         self,
         model: Model,
+        compute: ComputeSettings,
         *,
         pooling: Pooling,
         length: int,
         slots: int,
         step_tokens: int,
-        threads: int,
-        kv_type: KvType = "f16",
-        flash_attn: bool | None = None,
-        kv_on_host: bool = False,
     ) -> None:
         limits = context_limits(length, slots, step_tokens)
-        params = context_params(
-            limits, slots, threads=threads, kv_type=kv_type, flash_attn=flash_attn, kv_on_host=kv_on_host
-        )
+        params = context_params(limits, slots, compute)
         params.embeddings = True
         params.pooling_type = _NUMBERS[pooling]
         created = create_context(model, params, length)
@@ -73,7 +65,7 @@ class PooledContext:
         self.pooling = pooling
         self.slots = slots
         self.step_tokens = step_tokens
-        self._threads = threads
+        self._threads = compute.threads
         self._adapter_lock = model.adapter_lock
         self.dimensions = model.scores if pooling == "rank" else model.dimensions
         self._memory = lib.llama_get_memory(self.pointer)

@@ -7,18 +7,18 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import RendersTemplates, TemplateProcesses
-from modelyard.engine.input.prompt_encoder import PromptReader
+from modelyard.engine.input.prompt_encoder import PromptReader, PromptVocabulary
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.input.tokenize_worker import MAX_TEXT_LENGTH
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
-from modelyard.engine.llama import Context, Model, resolve_here, version
+from modelyard.engine.llama import ComputeSettings, Context, Model, resolve_here, version
 from modelyard.engine.loading.adapters import LoadedAdapters
 from modelyard.engine.loading.vision import Vision
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
@@ -189,16 +189,20 @@ def text_context(settings: EngineSettings, model: Model) -> Context:
     """
     return Context(
         model,
+        compute_settings(settings),
         length=settings.context_length or min(model.trained_context, DEFAULT_CONTEXT),
         slots=settings.max_seqs + settings.prefix_slots,
         batch_tokens=settings.batch_tokens,
         step_tokens=settings.step_tokens,
-        kv_type=settings.kv_type,
-        flash_attn=settings.flash_attn,
-        threads=compute_cores(),
-        kv_on_host=settings.placement.kv_on_host,
         cells=settings.first_cells,
         is_windowed=settings.is_windowed,
+    )
+
+
+def compute_settings(settings: EngineSettings) -> ComputeSettings:
+    """Return how the context of an engine's model computes."""
+    return ComputeSettings(
+        compute_cores(), settings.kv_type, settings.flash_attn, kv_on_host=settings.placement.kv_on_host
     )
 
 
@@ -233,13 +237,10 @@ def _draft(
             )
         drafting = Context(
             small,
+            replace(compute_settings(settings), kv_on_host=placement.kv_on_host),
             length=context.length,
             slots=settings.max_seqs,
             batch_tokens=DRAFT_BATCH_TOKENS,
-            threads=compute_cores(),
-            kv_type=settings.kv_type,
-            flash_attn=settings.flash_attn,
-            kv_on_host=placement.kv_on_host,
         )
     except BaseException:
         pool.release(key)
@@ -308,12 +309,10 @@ def _prompt_reader(
         PromptTokenizer(model),
         chat_format=chat_format,
         why_no_chat=why_no_chat,
-        vocab_size=model.vocab_size,
+        vocabulary=PromptVocabulary(model.vocab_size, model.infill_tokens(), lambda: model.longest_token),
         context_length=allocated.context.length,
-        infill=model.infill_tokens(),
         vision=allocated.vision,
         name=settings.name,
-        longest_token=lambda: model.longest_token,
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from modelyard.engine.input.tokenizer_process import TokenizerProcesses
 from modelyard.engine.llama import POOLINGS, Model, PooledContext, Pooling, resolve_here
-from modelyard.engine.loading.load import check_unchanged, fingerprint
+from modelyard.engine.loading.load import check_unchanged, compute_settings, fingerprint
 from modelyard.engine.loading.weights import ParkedWeights, WeightsKey, WeightsPool
 from modelyard.engine.pooling.embed_input import InputReader
 from modelyard.engine.pooling.rank_input import PairReader
@@ -17,7 +17,6 @@ from modelyard.engine.pooling.shape import embedding_shape
 from modelyard.engine.settings import EngineSettings
 from modelyard.protocol.model_info import ModelProfile
 from modelyard.protocol.placement import added
-from modelyard.system.cores import compute_cores
 
 logger = logging.getLogger(__name__)
 
@@ -130,13 +129,10 @@ def _context(settings: EngineSettings, model: Model, pooling: Pooling, *, is_who
     shape = embedding_shape(model.trained_context, settings.context_length, settings.batch_tokens, is_whole=is_whole)
     context = PooledContext(
         model,
+        compute_settings(settings),
         pooling=pooling,
         length=max(shape.longest, settings.batch_tokens),
         slots=settings.max_seqs,
         step_tokens=shape.step_tokens,
-        threads=compute_cores(),
-        kv_type=settings.kv_type,
-        flash_attn=settings.flash_attn,
-        kv_on_host=settings.placement.kv_on_host,
     )
     return context, shape.longest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from modelyard.engine.input.prompt_encoder import PromptReader
+from modelyard.engine.input.prompt_encoder import PromptReader, PromptVocabulary
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.llama import InfillTokens, SpecialToken
 from modelyard.errors import ContextLengthExceeded, UnsupportedOperation
@@ -41,9 +41,8 @@ def reader(infill: InfillTokens | None) -> PromptReader:
         PromptTokenizer(Characters()),
         chat_format=None,
         why_no_chat="",
-        vocab_size=600,
+        vocabulary=PromptVocabulary(600, infill),
         context_length=CONTEXT,
-        infill=infill,
     )
 
 

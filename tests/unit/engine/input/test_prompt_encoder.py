@@ -10,7 +10,7 @@ import pytest
 from modelyard.engine.chat.chat_format import ChatFormat
 from modelyard.engine.chat.template import ChatTemplate
 from modelyard.engine.chat.template_processes import TemplateProcesses
-from modelyard.engine.input.prompt_encoder import PromptReader
+from modelyard.engine.input.prompt_encoder import PromptReader, PromptVocabulary
 from modelyard.engine.input.prompt_tokenizer import PromptTokenizer
 from modelyard.engine.kv.placeholders import ImageSpan
 from modelyard.engine.llama import InfillTokens, SpecialToken
@@ -89,11 +89,10 @@ def reader(
         if template is None
         else ChatFormat(ChatTemplate(template, bos_token="<s>", eos_token="", processes=TEMPLATES), no_token),
         why_no_chat="no template here",
-        vocab_size=100,
+        vocabulary=PromptVocabulary(100, longest_token=lambda: longest_token),
         context_length=CONTEXT,
         vision=vision,
         name="blind",
-        longest_token=lambda: longest_token,
     )
 
 
@@ -184,9 +183,8 @@ def test_the_text_around_a_gap_is_text() -> None:
         PromptTokenizer(Words()),
         chat_format=None,
         why_no_chat="",
-        vocab_size=100,
+        vocabulary=PromptVocabulary(100, InfillTokens(20, 21, 22)),
         context_length=CONTEXT,
-        infill=InfillTokens(20, 21, 22),
     )
     assert texts.read(Infill("<s> a", "b <s>")).tokens == [1, 20, 7, 7, 21, 7, 7, 22]
 
