@@ -144,6 +144,7 @@ def test_a_folder_as_peft_saves_it_is_converted_and_served(adapted: RunningServe
         ),
         "'peft_type' is 'IA3'": load(adapted, write_peft(tmp_path / "ia3", peft_type="IA3"), lora_name="x"),
         "it has no adapter_config.json": load(adapted, tmp_path, lora_name="x"),
+        "Name their folder": load(adapted, folder / "adapter_model.safetensors", lora_name="x"),
     }
     for reason, refused in cases.items():
         assert refused.status_code == 400, refused.text

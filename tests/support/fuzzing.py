@@ -65,6 +65,8 @@ def narrowed(document: Document, values: Mapping[str, Document], without: Iterab
                 if "schema" not in content:
                     continue  # the body is a file
                 body = part["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+                if "properties" not in body:
+                    continue  # the body is a list
                 known = {name: schema for name, schema in values.items() if name in body["properties"]}
                 body["properties"] |= known
                 body["required"] = sorted({*body.get("required", ()), *known})

@@ -59,6 +59,11 @@ def _context(model: Mapping[str, Any]) -> str:
     return f"{context(model)} tokens{', ' if reason else ''}{reason}" if context(model) else ""
 
 
+def _adapter(adapter: Mapping[str, Any]) -> str:
+    always = ", also without its name" if "applied_scale" in adapter else ""
+    return f"{adapter['id']} (scale {adapter['scale']:g}{always})"
+
+
 def _fields(model: Mapping[str, Any]) -> dict[str, str]:
     names = [alias for alias in model.get("aliases", ()) if alias != model.get("source")]
     shared = memory(model.get("shared_bytes"))
@@ -91,5 +96,6 @@ def _fields(model: Mapping[str, Any]) -> dict[str, str]:
         "Engine deaths": f"{model['restarts']}, the last one: {model.get('last_death', '?')}"
         if model.get("restarts")
         else "",
+        "Adapters": "\n".join(map(_adapter, model.get("adapters", ()))),
         "Limits": "\n".join(model.get("warnings", ())),
     }

@@ -12,6 +12,7 @@ from modelyard.formats.gguf.adapter_checks import check_adapter
 from modelyard.formats.gguf.control_vector import check_control_vector
 from modelyard.formats.gguf.header import CONTROL_VECTOR
 from modelyard.formats.gguf.read import read_header
+from modelyard.formats.peft import CONFIG as PEFT_CONFIG
 from modelyard.formats.peft import PeftAdapter, read_peft
 from modelyard.hub import POOLED_KINDS, OnProgress, Stores
 from modelyard.hub.preparation.convert_adapter import convert_adapter, find_converted
@@ -107,6 +108,8 @@ def _find(
         if made is None:
             return AdapterFile(adapter.name, path, "", peft.size_bytes), peft.width
         path = made
+    elif path.suffix == ".safetensors" or path.name == PEFT_CONFIG:
+        raise UnusableModel(f"{path}: This is one of the files of an adapter of PEFT. Name their folder.")
     (stamp,) = stamps_of([path])
     header = read_header(path)
     if header.role == CONTROL_VECTOR:

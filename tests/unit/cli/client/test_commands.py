@@ -18,6 +18,7 @@ from modelyard.cli import app
 from modelyard.cli.client.logs import earliest
 from modelyard.cli.exit_codes import MODEL, NO_SERVER, REFUSED, USAGE
 from modelyard.config import Config, validate_config
+from support.adapters import write_adapter
 from support.gguf_writer import tiny_model, write
 from support.odd_server import free_port, http_answer, odd_server
 from support.scripted_engines import ScriptedEngines
@@ -110,6 +111,15 @@ def test_ps_without_loaded_models_says_so_and_json_is_a_document_even_then(yard:
 def test_a_model_is_named_by_its_path_or_an_alias(yard: Yard) -> None:
     path = str(yard.folder / "small.gguf")
     assert yard.answer("show", path)["id"] == yard.answer("show", "s")["id"] == "small"
+
+
+def test_show_has_the_adapters_of_a_model(yard: Yard) -> None:
+    write_adapter(yard.folder / "sea.gguf", yard.folder / "small.gguf")
+    named = [{"name": name, "path": "./sea.gguf", "scale": 0.5, "applied": name == "land"} for name in ("sea", "land")]
+    yard.config = configured(yard.folder, adapters=named)
+    assert yard.run("reload").exit_code == 0
+    shown = " ".join(yard.run("show", "small").stdout.split())
+    assert "small::sea (scale 0.5) small::land (scale 0.5, also without its name)" in shown
 
 
 def test_show_has_the_files_and_the_memory_of_a_model_that_no_server_has(yard: Yard, tmp_path: Path) -> None:
