@@ -263,20 +263,29 @@ def _as_typed(connection: AbstractContextManager[Connection]) -> Iterator[Connec
 
 
 def _model_of(config: Config, model: str | None) -> str:
-    """Return the id of the model of a file that is meant.
+    """Return the id of the model of a file that is meant, or its name with adapters.
 
     Raises:
         ModelNotFound: the file has none of that name.
     """
     from modelyard.config import default_model
+    from modelyard.config.adapter import SEPARATOR, TOGETHER
     from modelyard.errors import ModelNotFound
 
     if model is None:
         return default_model(config) or config.models[0].id
-    named = next((each for each in config.models if model in each.names), None)
+    named = next((each.id for each in config.models if model in each.names), None)
+    if named is None:
+        base, _, adapters = model.rpartition(SEPARATOR)
+        names = set(adapters.split(TOGETHER))
+        # A model of this process answers for any of its names with adapters.
+        named = next(
+            (model for each in config.models if base in each.names and names <= {one.name for one in each.adapters}),
+            None,
+        )
     if named is None:
         raise ModelNotFound(model, tuple(each.id for each in config.models))
-    return named.id
+    return named
 
 
 def _attachments(images: list[Path], clips: list[Path]) -> tuple[Attachment, ...]:

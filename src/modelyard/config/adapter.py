@@ -13,6 +13,9 @@ from modelyard.config.paths import absolute, base_of
 SEPARATOR: Final = "::"
 """Between the id of a model and the name of one of its adapters."""
 
+TOGETHER: Final = "+"
+"""Between the names of adapters that are used together."""
+
 MAX_NAME_LENGTH: Final = 256
 MAX_SCALE: Final = 1000
 MAX_LAYER: Final = 100_000

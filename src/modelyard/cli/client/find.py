@@ -106,7 +106,7 @@ def server_with_model(
     0.2 s.
 
     Args:
-        model: id, alias, hub id or path of the model; None: any server that has models will do.
+        model: id, alias, hub id or path of the model, alone or with adapters; None: any server that has models will do.
         url: of --url.
         environ: the environment.
         key_file: of --key-file.
@@ -132,7 +132,7 @@ def server_with_model(
             if isinstance(answer, ServerUnreachable) and server.is_starting:
                 starting = answer
             continue
-        found = model_in(answer["models"], model)
+        found = _answering_in(answer["models"], model)
         if found is not None:
             return replace(server, model=found)
         if model is not None and server.source == "--url":
@@ -161,7 +161,7 @@ def server_of_file(
 
     Args:
         file: the configuration.
-        model: id of a model in it, which a server that has not read the file again may not have.
+        model: id of a model in it, alone or with adapters; a server that has not read the file again may not have it.
         environ: the environment.
         key_file: of --key-file.
 
@@ -177,7 +177,7 @@ def server_of_file(
         and os.path.realpath(server.announcement.config) == real
     ]
     for server, answer in asked(servers):
-        if not isinstance(answer, ModelyardError) and (found := model_in(answer["models"], model)) is not None:
+        if not isinstance(answer, ModelyardError) and (found := _answering_in(answer["models"], model)) is not None:
             return replace(server, model=found)
     return None
 
@@ -196,6 +196,19 @@ def model_in(models: Sequence[Mapping[str, Any]], wanted: str | None) -> str | N
     if named is None and wanted.endswith(_LATEST):
         named = _named(models, wanted.removesuffix(_LATEST))
     return named
+
+
+def _answering_in(models: Sequence[Mapping[str, Any]], wanted: str | None) -> str | None:
+    """Return the name of the model that answers for ``wanted``: as ``model_in``, or its id with adapters."""
+    found = model_in(models, wanted)
+    if found is not None or wanted is None:
+        return found
+    from modelyard.config.adapter import SEPARATOR, TOGETHER
+
+    base, separator, names = wanted.rpartition(SEPARATOR)
+    found = model_in(models, base) if separator else None
+    known = {each["name"] for model in models if model["id"] == found for each in model.get("adapters", ())}
+    return f"{found}{SEPARATOR}{names}" if known.issuperset(names.split(TOGETHER)) else None
 
 
 def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> str | None:

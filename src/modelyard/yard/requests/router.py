@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from modelyard.config.adapter import SEPARATOR, Adapter
+from modelyard.config.adapter import SEPARATOR, TOGETHER, Adapter
 from modelyard.errors import ModelNotFound, ModelNotPermitted, ModelRequired
 from modelyard.protocol.adapters import AdapterUse
 from modelyard.yard.requests.context import Caller, current_caller
 from modelyard.yard.requests.model_names import ModelId
 
 DEFAULT = "default"
-
-TOGETHER = "+"
-"""Between the names of adapters that are used together."""
 
 
 class Router:

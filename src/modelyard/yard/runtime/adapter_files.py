@@ -108,10 +108,8 @@ def _find(
         if made is None:
             return AdapterFile(adapter.name, path, "", peft.size_bytes), peft.width
         path = made
-    elif path.suffix == ".safetensors" or path.name == PEFT_CONFIG:
-        raise UnusableModel(f"{path}: This is one of the files of an adapter of PEFT. Name their folder.")
     (stamp,) = stamps_of([path])
-    header = read_header(path)
+    header = _header(path)
     if header.role == CONTROL_VECTOR:
         layers = None if adapter.layers is None else (adapter.layers[0], adapter.layers[1])
         check_control_vector(path, header, base[0] if base else None, layers)
@@ -153,7 +151,13 @@ def adapter_bytes(path: Path) -> int:
     Raises:
         UnusableModel: it cannot be read.
     """
-    return read_peft(path).size_bytes if path.is_dir() else read_header(path).size_bytes
+    return read_peft(path).size_bytes if path.is_dir() else _header(path).size_bytes
+
+
+def _header(path: Path) -> GgufHeader:
+    if path.suffix == ".safetensors" or path.name == PEFT_CONFIG:
+        raise UnusableModel(f"{path}: This is one of the files of an adapter of PEFT. Name their folder.")
+    return read_header(path)
 
 
 def _converted(peft: PeftAdapter, model: Model, stores: Stores, on_progress: OnProgress | None) -> Path | None:

@@ -161,6 +161,18 @@ def test_a_running_server_with_the_model_is_used(environ: dict[str, str]) -> Non
         assert server_with_model("org/other", None, environ) is None
 
 
+def test_a_model_with_adapters_is_one_of_the_server_that_has_them(environ: dict[str, str]) -> None:
+    adapters = [{"id": f"small::{name}", "name": name, "scale": 1.0} for name in ("sea", "land")]
+    with modelyard([{**MODELS[0], "adapters": adapters}]) as url, announces(environ, url):
+        for name, answering in (("s::sea", "small::sea"), ("small::land+sea", "small::land+sea")):
+            found = server_with_model(name, None, environ)
+            assert found is not None
+            assert found.model == answering
+        for unknown in ("small::sky", "small::sea+sky", "other::sea"):
+            with pytest.raises(ModelNotFound):
+                server_with_model(unknown, None, environ)
+
+
 def test_a_model_that_only_a_server_can_have_may_be_one_of_a_server_that_starts(environ: dict[str, str]) -> None:
     with free_port() as port, announces(environ, f"http://127.0.0.1:{port}", is_serving=False):
         for name in ("small", None):
