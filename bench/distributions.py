@@ -8,7 +8,7 @@ from xml.sax.saxutils import escape
 
 LEFT, WIDTH, HEIGHT, GAP = 60, 520, 180, 70
 # The axis of time is logarithmic, from 20 ms to two minutes.
-SHORTEST_S, LONGEST_S = 0.02, 120.0
+MIN_S, MAX_S = 0.02, 120.0
 TICKS_S = (0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
 COLOURS = ("#2b6cb0", "#90cdf4", "#c05621", "#718096")
 
@@ -55,7 +55,7 @@ def _curve(values: Sequence[float], top: int, colour: str) -> str:
 
 
 def _x(seconds: float) -> float:
-    part = math.log(max(seconds, SHORTEST_S) / SHORTEST_S) / math.log(LONGEST_S / SHORTEST_S)
+    part = math.log(max(seconds, MIN_S) / MIN_S) / math.log(MAX_S / MIN_S)
     return LEFT + WIDTH * min(part, 1.0)
 
 

@@ -179,7 +179,7 @@ WORK: Final = (
         "Responses that are kept",
         f"{_number(records.MAX_RECORDS)}, {_size(records.MAX_DISK_BYTES)} on disk or "
         f"{_size(records.MAX_MEMORY_BYTES)} in memory, {records.MAX_AGE_S / 86400:.0f} days",
-        "the oldest of whoever has most are dropped",
+        "the oldest of the owner that has most are dropped",
     ),
     Bound("Configuration file", _size(bounded_read.MAX_CONFIG_BYTES), "400 `config_error`"),
 )

@@ -72,7 +72,7 @@ class PendingApproval:
             async with asyncio.timeout(max(0.0, self.expires_at - time.time())):
                 return await asyncio.shield(self.decided)
         except TimeoutError:
-            # It may have been decided between the end of the time and here; whoever decided was told that it counts.
+            # A decision between the end of the time and here was answered as one that counts.
             return self.decided.result() if self.decided.done() else Decision(is_approved=False, message=EXPIRED)
 
 
@@ -178,7 +178,7 @@ class ApprovalDesk:
         except Exception as fault:  # (what a program's function raises must not approve a call)
             tool = pending.running.tool
             name, server = printable(tool.own_name), printable(tool.server)
-            # The message may hold arguments, which no line of the log has unless somebody looks for a fault.
+            # The message may hold arguments, which are logged at the level "debug" alone.
             logger.error("a call of %s (%s) is denied: its approval raised %s", name, server, type(fault).__name__)
             logger.debug("where the approval of %s (%s) raised it", name, server, exc_info=True)
             decision = Decision(is_approved=False, message="its approval failed")

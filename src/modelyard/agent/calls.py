@@ -238,7 +238,7 @@ async def _result(running: RunningCall, news: _News) -> ToolResult:
     except Exception as fault:  # (a source that breaks its promise must not end the answer)
         if bound.expired():
             return error(f"The tool took longer than {MAX_CALL_S:g} s, and was cancelled.")
-        # The message may hold arguments, which no line of the log has unless somebody looks for a fault.
+        # The message may hold arguments, which are logged at the level "debug" alone.
         name, server = printable(tool.own_name), printable(tool.server)
         logger.error("the tool %s of %s raised %s", name, server, type(fault).__name__)
         logger.debug("where the tool %s of %s raised it", name, server, exc_info=True)

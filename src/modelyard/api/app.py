@@ -194,7 +194,7 @@ def _additions(yard: Yard, added: AddedModels) -> Additions:
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Close what the application opened, where a server of another make runs it and tells it of its end."""
+    """Close what the application opened, where a server of another make runs it and reports its own end."""
     yield
     await close_app(app)
 

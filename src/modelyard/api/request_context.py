@@ -180,7 +180,7 @@ class RequestContext:
             path in ("/", "/metrics", "/v1/health", "/v1/server")
             or path.startswith(("/health", "/ui/"))
             or self.method == "OPTIONS"
-            # A page asks for these every few seconds. What is refused may be somebody who tries keys.
+            # A page asks for these every few seconds. A refused request may be a try of a key.
             or ((path in _LOOKS or path.startswith("/v1/activity")) and (self.status or 0) < 400)
         )
 

@@ -89,7 +89,7 @@ async def start_visibly(
 
 @dataclass(frozen=True, slots=True)
 class _Connecting:
-    """What is shown of an MCP server; nobody knows how far it is."""
+    """The line of an MCP server, whose progress is not known."""
 
     step: str = "connecting to"
     fraction: float | None = None

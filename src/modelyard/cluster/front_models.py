@@ -90,7 +90,7 @@ class ClusterModels(RemoteModels):
         return super().problems(model for model in models if model.remote != (IN_CLUSTER,))
 
     def unreachable(self, name: str) -> str:
-        """Return why nobody answers for a model; "" where somebody does."""
+        """Return why no node answers for a model; "" where one does."""
         if super().status(name):
             return super().unreachable(name)
         return self._nodes.why_none

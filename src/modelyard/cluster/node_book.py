@@ -1,4 +1,4 @@
-"""Which nodes there are, and where the planner wants models: what the directory of a cluster keeps. Pure.
+"""The nodes, and where the planner has put models: what the directory of a cluster keeps. Pure.
 
 Nodes register again and again; one that has not for a while is gone.
 """
@@ -109,7 +109,7 @@ class NodeBook:
         part = min(1.0, elapsed_s / DEMAND_S)
         for name, count in present.items():
             before = self._demand.get(name, 0.0)
-            # Below a hundredth of a request nobody counts on it any longer.
+            # Below a hundredth of a request it has no influence any longer.
             demand = before + part * (count - before)
             self._demand[name] = demand if demand >= 0.01 else 0.0
 
@@ -119,7 +119,7 @@ class NodeBook:
         for _, node in nodes:
             for name, model in node.report.models.items():
                 sizes[name] = max(sizes.get(name, 0), model.size_bytes)
-        # One that nobody has sized is loaded first where it is asked for; its size is known from then on.
+        # One that was not sized yet is loaded first where it is asked for; its size is known from then on.
         models = [
             PlannedModel(
                 name,

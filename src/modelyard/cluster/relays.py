@@ -60,7 +60,7 @@ class RelayedResult(PendingResult):
     def __init__(self, model: ModelId, sequence: SequenceId, forward: Forward) -> None:
         super().__init__(model)
         self._sequence, self._forward = sequence, forward
-        # Its error is the front's: nobody waits for it here.
+        # Its error is raised in the front; no caller waits for it here.
         self._outcome.add_done_callback(lambda done: done.cancelled() or done.exception())
 
     def put(self, event: SequenceEvent) -> None:

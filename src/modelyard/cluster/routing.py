@@ -25,7 +25,7 @@ MAX_COMPARED: Final = 16
 """Nodes that have the model which are compared for one request; of more, those that follow its place on the ring."""
 
 OTHERS: Final = 4
-"""Nodes without the model that are compared for one request, beside those where the planner wants it."""
+"""Nodes without the model that are compared for one request, beside those that the planner has chosen for it."""
 
 UNPLANNED_LOAD_S: Final = 10.0
 """Seconds that a load counts which a node has not planned: its files were not read there."""
@@ -72,7 +72,7 @@ class _Node:
 
 
 class RoutingTable:
-    """What one front knows of the nodes that it reaches, and its choices."""
+    """The table of the nodes that one front reaches, and its choices."""
 
     def __init__(self) -> None:
         self._nodes: dict[str, _Node] = {}
@@ -113,7 +113,7 @@ class RoutingTable:
                 del self._holders[model]
 
     def set_homes(self, homes: Mapping[str, tuple[str, ...]]) -> None:
-        """Take the nodes where the planner wants each model."""
+        """Take the nodes that the planner has chosen for each model."""
         self._homes = homes
 
     @property

@@ -41,7 +41,7 @@ _SNAPSHOT: Final = re.compile(r"models--(?P<repo>[^/\\]+)[/\\]snapshots[/\\][^/\
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """A model, as somebody named it.
+    """A model, as it was named.
 
     Attributes:
         kind: "path", "hub" for a repository of the Hugging Face Hub, "ollama" for a model in Ollama's store on this

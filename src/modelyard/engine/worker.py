@@ -1,4 +1,4 @@
-"""The engine's thread: it loads, serves and frees one model; its last event tells how it ended."""
+"""The engine's thread: it loads, serves and frees one model; its last event has the reason for its end."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def run_engine(
     publish: Publish,
     is_stopping: Callable[[], bool],
 ) -> None:
-    """Load a model, serve it until a Stop arrives, and free it. The last event tells how the engine ended.
+    """Load a model, serve it until a Stop arrives, and free it. The last event has the reason for its end.
 
     Args:
         settings: what to load and how to serve it.

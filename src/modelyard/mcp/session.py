@@ -324,7 +324,7 @@ def _call_answers() -> TypeAdapter[Any]:
 
 
 def _refusals(result: types.InputRequiredResult) -> types.InputResponses:
-    """Return the answers to what a server asks for in the middle of a call: there is nobody to ask."""
+    """Return the answers to requests of a server in the middle of a call: there is no user to ask."""
     import mcp_types as types
 
     responses: dict[str, Any] = {}
@@ -343,7 +343,7 @@ def _is_of_connection(error: Any) -> bool:
     """Whether an error is about the connection, after which the session is of no use."""
     from mcp_types import CONNECTION_CLOSED
 
-    # The code alone says nothing: it is also the first one that servers may use for errors of their own.
+    # The code alone is no evidence: it is also the first one that servers may use for errors of their own.
     is_of_stream = error.code == CONNECTION_CLOSED and _message(error).startswith(("Connection closed", "SSE stream"))
     return is_of_stream or _message(error) == "Session terminated"
 

@@ -34,4 +34,4 @@ class Forwarding:
 
 
 HERE: Final = Forwarding()
-"""That of a request whose model is on this machine."""
+"""The value for a request whose model is on this machine."""

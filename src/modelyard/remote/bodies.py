@@ -133,7 +133,7 @@ def conversation_key(request: Submit | Embed | Rank, session: str) -> str:
 
 
 def _beginning(content: Any) -> str:
-    """Return what tells the content of a message from others: the beginnings of its texts, and its images and clips."""
+    """Return a key of the content of a message: the beginnings of its texts, and its images and clips."""
     parts = content if isinstance(content, tuple) else (content,)
     return "\1".join(part.digest.hex() if isinstance(part, Media) else str(part)[:4096] for part in parts)
 

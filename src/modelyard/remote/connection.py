@@ -219,7 +219,7 @@ async def _error_body(response: httpx2.Response) -> Any:
     try:
         return json.loads(body)
     except ValueError:
-        # Error pages of proxies are HTML, which nobody wants to read in a message.
+        # Error pages of proxies are HTML, which is unreadable in a message.
         text = body[:500].decode("utf-8", "replace").strip()
         return "" if text.startswith("<") else text
 

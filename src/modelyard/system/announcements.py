@@ -33,7 +33,7 @@ _MAX_BYTES: Final = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Announcement:
-    """What a server tells of itself.
+    """The announcement of a server.
 
     Attributes:
         url: its address, without a path, such as "http://127.0.0.1:1234".

@@ -14,7 +14,7 @@ from modelyard.system.hardware import cpu_quota
 # Linux's description of the machine.
 DEVICES: Final = Path("/sys/devices")
 
-# Up to so many logical processors are taken for cores where nothing says which of them share one.
+# Up to so many logical processors are taken for cores where it is not known which of them share one.
 # Source: llama.cpp, common/common.cpp, common_cpu_get_num_physical_cores.
 _SURELY_CORES: Final = 4
 

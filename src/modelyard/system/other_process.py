@@ -1,4 +1,4 @@
-"""A process that is no child of this one: it is told to end, and its end is awaited, also if its id is used again."""
+"""A process that is no child of this one: it is ended by a signal and awaited, also if its id is used again."""
 
 from __future__ import annotations
 

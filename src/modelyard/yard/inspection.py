@@ -184,7 +184,7 @@ def inspect_on_this_machine(config: Config, *, is_offline: bool = True) -> Inspe
     try:
         devices, budgets = list_budgeted_devices(config)
     except (ConfigError, UnusableModel):
-        # ``device_problems`` says what is wrong with them.
+        # ``device_problems`` lists what is wrong with them.
         return on_host
     if not budgets:
         return on_host
@@ -279,7 +279,7 @@ class _Planner:
                 return estimate_files(plan_options(file_request(spec.config, draft), self._stores)[-1], self._stores)
             return estimate_files(self._plan(replace(spec, model=draft)), self._stores)
         except UnusableModel:
-            # Planning its model says what is wrong with it.
+            # The plan of its model lists what is wrong with it.
             return None
 
     def _files(self, name: str) -> SpecFiles:

@@ -115,7 +115,7 @@ def _turn(message: Message, said: list[Said], calls: list[dict[str, Any]]) -> di
 
 
 def _server_call(block: Block, param: str, names: ToolNames) -> dict[str, Any]:
-    """Return a call of a tool of an MCP server, under the name that the model knows it by, if it still does."""
+    """Return a call of a tool of an MCP server, under the name that it has for the model, if it still has one."""
     call = _call(block, param)
     server = block.server_name or ""
     name = names.get((server, block.name or "")) or f"{server}_{block.name}"

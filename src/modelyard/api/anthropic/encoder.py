@@ -254,7 +254,7 @@ def _call_block(running: RunningCall) -> McpToolUseBlock:
         "id": running.call.id,
         "name": running.tool.own_name,
         "server_name": running.tool.server,
-        # Where they are no object, the result of the call says so.
+        # Where they are no object, the result of the call is an error with that reason.
         "input": arguments_object(running.call.arguments),
     }
 

@@ -1,4 +1,4 @@
-"""Follows the changes of all models while somebody wants to hear of them."""
+"""Follows the changes of all models while a client is subscribed to them."""
 
 from __future__ import annotations
 

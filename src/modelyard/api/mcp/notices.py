@@ -39,7 +39,7 @@ class Notices:
                 self._sending = asyncio.create_task(self._send(), name="notify MCP clients")
 
     async def aclose(self) -> None:
-        """Notify nobody any more."""
+        """End all notifications."""
         tasks = [*self._notifying.values(), *([self._sending] if self._sending else [])]
         for task in tasks:
             task.cancel()

@@ -92,6 +92,6 @@ class CallProgress:
         self._stage = None
         if self._progress <= self._sent and message is None:
             return
-        # The protocol wants every report to be greater than the one before.
+        # The protocol requires that every report is greater than the one before.
         self._sent = max(self._progress, self._sent + _STEP)
         await send(self._sent, self._total, message)

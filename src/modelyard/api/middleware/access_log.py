@@ -29,7 +29,7 @@ MAX_NAME_CHARS: Final = 100
 MAX_REFUSALS_PER_S: Final = 10.0
 MAX_REFUSALS_AT_ONCE: Final = 50.0
 
-# A segment of a path that may be a key, which somebody has pasted in the wrong place.
+# A segment of a path that may be a key, pasted in the wrong place.
 _SECRET: Final = re.compile(r"(?i)(?:sk|pk|hf|key|api|token)[-_].*|(?=.*\d)(?=.*[a-z])[\w-]{32,}")
 
 

@@ -57,7 +57,7 @@ class ServerDoctor:
         task = self._examining
         if task is None or (task.done() and _is_over(task)):
             task = self._examining = asyncio.create_task(self._examine(yard))
-        # A client that leaves ends it for nobody else.
+        # A client that leaves does not end it for others.
         return await asyncio.shield(task)
 
     async def _examine(self, yard: Yard) -> Examination:

@@ -33,7 +33,7 @@ def server_object(
     key: str | None,
     device_descriptions: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return what the server tells of itself.
+    """Return the description of the server.
 
     Args:
         models: the models that the caller may see.

@@ -44,7 +44,7 @@ def reasoning_of(
     if budget is not None:
         given["enable_thinking"] = budget != 0
         if budget > 0:
-            # Seed-OSS's template tells the model its budget.
+            # Seed-OSS's template writes the budget into the prompt.
             given["thinking_budget"] = budget
     if is_on is not None:
         given["enable_thinking"] = is_on

@@ -111,7 +111,7 @@ class _Receiving:
         # Calls that run, or wait for their approval, by their ids: the tool, and since when.
         self._running: dict[str, tuple[str, float]] = {}
         self._thought_s: float | None = None
-        # What the server says that the stream waits for.
+        # The reason for which the stream waits, as the server reports it.
         self._waits_for = ""
         self._begin_round()
 

@@ -103,6 +103,6 @@ class Approver:
         try:
             self._client.decide(asked.approval_id, is_approved=is_approved, remembers=remembers, message=message)
         except ServerRefused as error:
-            # Somebody else has decided meanwhile, or the time is over: the stream says what became of the call.
+            # It was decided elsewhere meanwhile, or the time is over: the stream has the outcome of the call.
             if error.server_code != "approval_not_found":
                 raise

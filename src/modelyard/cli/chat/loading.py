@@ -22,7 +22,7 @@ _OTHER_KINDS: Final = {
 
 
 def load_visibly(client: Client, model: ModelEntry, console: Console) -> ModelEntry:
-    """Load a model unless it is loaded, and return what the server then knows of it.
+    """Load a model unless it is loaded, and return its status then.
 
     Raises:
         ServerUnusable: the load failed.

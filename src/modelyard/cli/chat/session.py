@@ -220,7 +220,7 @@ class Chat:
         except ServerRefused as error:
             if error.server_code == "context_length_exceeded":
                 return float("inf")
-            # The server counts no images. The request itself says what is wrong with it, if anything is.
+            # The server counts no images. The answer to the request names what is wrong with it, if anything is.
             return 0
 
     def _count(self, result: Answer) -> None:

@@ -87,5 +87,5 @@ def _size() -> TerminalSize:
         columns, rows = os.get_terminal_size(sys.stdout.fileno())
     except OSError:
         columns, rows = shutil.get_terminal_size()
-    # A terminal that does not know its size says 0.
+    # A terminal of unknown size reports 0.
     return TerminalSize(columns or 80, rows or 24)

@@ -16,7 +16,7 @@ from modelyard.cli.client.output import print_json_line
 from modelyard.cli.exit_codes import INTERRUPTED
 from modelyard.system.printable import printable
 
-# Loads report every few milliseconds: a line for each tenth says enough.
+# Loads report every few milliseconds: a line for each tenth is enough.
 _TENTHS: Final = 10
 
 

@@ -230,7 +230,7 @@ def _named(models: Sequence[Mapping[str, Any]], wanted: str) -> str | None:
 def asked(
     servers: Sequence[ServerAddress], *, within_s: float = _NAMED_S
 ) -> list[tuple[ServerAddress, dict[str, Any] | ModelyardError]]:
-    """Return each server with what it tells of itself, or with the error that asking it has raised.
+    """Return each server with its description, or with the error that asking it has raised.
 
     Args:
         servers: the servers, which are asked at the same time.

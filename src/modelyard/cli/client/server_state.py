@@ -1,4 +1,4 @@
-"""What a server tells of itself and of its models."""
+"""The description of a server and of its models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from modelyard.cli.client.connection import ServerAddress, get
 from modelyard.errors import NotModelyard, ServerRefused
 
 STATE_S: Final = 10.0
-"""Seconds within which a server tells of itself. It computes nothing for that."""
+"""Seconds within which a server answers with its description, for which it computes nothing."""
 
 
 def server_state(address: ServerAddress, *, within_s: float = STATE_S) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def show(
     key_file: KeyFileOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a running server knows of one of its models.
+    """Show the status of one model of a running server.
 
     Of a file, folder or repository that no server has, the files and the memory that it needs here are shown, as by
     modelyard resolve. With --url, that server alone is asked.

@@ -1,4 +1,4 @@
-"""Text that knows which of its characters a chat template wrote, and which the request brought.
+"""Text that is marked by the origin of its characters: those that a chat template wrote, and those of the request.
 
 Control tokens may only stand for what the template wrote. A template's literals are ``MarkedText``, and everything that
 a request brings is ``str``. Operations that templates use keep the marks, character by character. All others yield

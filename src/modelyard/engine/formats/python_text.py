@@ -101,7 +101,7 @@ def python_value(source: Source, depth: int = 0) -> Generator[None, None, str]:
 
 
 def _string(source: Source) -> Generator[None, None, str]:
-    """Read a string. A quote that nothing follows which may follow a string belongs to it: models forget to escape."""
+    """Read a string. A quote that nothing follows which may follow a string belongs to it: models omit escapes."""
     quote = source.text[source.at]
     if (yield from source.take(quote * 3)):
         quote *= 3

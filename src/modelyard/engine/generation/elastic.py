@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 NEEDED_AHEAD: Final = 128
 DESIRED_AHEAD: Final = 512
 
-# Free cells from which on a larger context is considered, even if nobody waits.
+# Free cells from which on a larger context is considered, even if no request waits.
 FEW_CELLS: Final = 256
 
 # Seconds between two looks at what all sequences need, which takes up to 0.2 ms.

@@ -50,7 +50,7 @@ _ANY_TOKEN: Final = "<[256]>"
 _LAST_ID: Final = 256
 _MAX_NAMES: Final = 64
 
-# What llguidance says about the parts of a schema that it ignores.
+# llguidance's warning about the parts of a schema that it ignores.
 _IGNORED_KEYS: Final = re.compile(r"Unimplemented keys: (\[.*\])")
 _IGNORED_FORMAT: Final = re.compile(r"Unknown format: (.*)")
 _MAX_DROPPED: Final = 32

@@ -21,7 +21,7 @@ MAX_SILENT_S: Final = 300.0
 
 @dataclass(slots=True, eq=False)
 class RemoteEngineState:
-    """One engine in a process, as the server knows it.
+    """The server's record of one engine in a process.
 
     Attributes:
         number: identifies it in messages to and from the process.

@@ -38,7 +38,7 @@ def main() -> None:
         sys.exit(1)
 
     control = socket.socket(fileno=int(sys.argv[1]))
-    # A service manager signals all processes of a service, but engines stop only when the server tells them to.
+    # A service manager signals all processes of a service, but engines stop only with a message of the server.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     woken, wake = socket.socketpair()

@@ -279,7 +279,7 @@ def _uses_devices(task: TrialTask) -> bool:
     try:
         return bool(resolve_here(task.settings.placement).devices)
     except UnusableModel:
-        # The engine says what is wrong with it.
+        # The load by the engine reports what is wrong with it.
         return False
 
 

@@ -1,4 +1,4 @@
-"""What llama.cpp's log tells of the buffers that it allocated. Pure."""
+"""The buffers that llama.cpp allocated, read from its log. Pure."""
 
 from __future__ import annotations
 

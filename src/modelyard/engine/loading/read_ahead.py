@@ -55,7 +55,7 @@ def read_ahead(paths: Sequence[Path], goes_on: Callable[[], bool]) -> int:
                     os.posix_fadvise(file.fileno(), begin, CALL_BYTES, os.POSIX_FADV_WILLNEED)
                     asked += CALL_BYTES
         except OSError as error:
-            # The load that follows says what is wrong with the file, if anything is.
+            # The load that follows reports what is wrong with the file, if anything is.
             logger.debug("%s is not read ahead: %s", path.name, error)
     return asked
 

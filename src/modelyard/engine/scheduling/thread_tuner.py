@@ -23,7 +23,7 @@ DISTURBED: Final = 1.6
 # Steps of which the fastest is taken: at least so many, and at most twice as many.
 WINDOW_STEPS: Final = 128
 
-# Steps before which the mean says nothing: the first ones of an answer take longer.
+# Steps before which the mean is not used: the first ones of an answer take longer.
 MIN_STEPS: Final = 48
 
 # Part that a step has in the mean.

@@ -104,7 +104,7 @@ def _check_role(path: Path, header: GgufHeader) -> None:
 
 
 def _check_shards(paths: Sequence[Path], headers: Sequence[GgufHeader]) -> None:
-    """Check that every file is the shard that its name tells, and that each tensor is in exactly one shard.
+    """Check that every file is the shard that its name says, and that each tensor is in exactly one shard.
 
     Source: llama.cpp, the constructor of llama_model_loader in src/llama-model-loader.cpp.
     """

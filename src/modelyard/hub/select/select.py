@@ -145,7 +145,7 @@ def _quantize_here(listing: Listing, target: Target, considered: tuple[str, ...]
             reason = _with_notice(f"{name} is quantised here to {target.label}.", target)
             return Decision(listing, names, "gguf", target, None, (*considered, reason))
     if len(listing.gguf) == 1 and label_in(listing.gguf[0]) is None:
-        # The header tells the type of the weights; prepare() refuses a type that loses too much.
+        # The header has the type of the weights; prepare() refuses a type that loses too much.
         reason = _with_notice(f"{listing.gguf[0]} is quantised here to {target.label}.", target)
         return Decision(listing, listing.gguf, "gguf", target, None, (*considered, reason))
     if listing.gguf:

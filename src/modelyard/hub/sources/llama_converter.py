@@ -56,7 +56,7 @@ def engine_version() -> str:
 
 
 def engine_build() -> str:
-    """Return what tells this build of the engine from others of its version: sizes and times of its libraries.
+    """Return what distinguishes this build of the engine from others of its version: sizes and times of its libraries.
 
     The same version may be compiled by another compiler, or for another processor.
     """

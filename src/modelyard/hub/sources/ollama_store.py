@@ -26,7 +26,7 @@ _LAYER: Final = "application/vnd.ollama.image."
 _DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 # Where Ollama's installer for Linux has the models of the user that runs its service.
 _SERVICE_STORE: Final = Path("/usr/share/ollama/.ollama/models")
-# More would be no list of names, but a tree that somebody put there.
+# More would be no list of names, but a tree that was put there by hand.
 _MAX_MANIFESTS: Final = 10_000
 
 

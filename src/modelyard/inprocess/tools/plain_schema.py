@@ -13,7 +13,7 @@ MAX_NODES: Final = 4096
 _MAPS: Final = frozenset({"properties", "patternProperties", "dependentSchemas", "$defs"})
 # Keywords whose value is data.
 _DATA: Final = frozenset({"default", "const", "enum", "examples"})
-# The titles that pydantic derives from names, and OpenAPI's keyword, which only repeats what ``oneOf`` says.
+# The titles that pydantic derives from names, and OpenAPI's keyword, which only repeats ``oneOf``.
 _LEFT_OUT: Final = frozenset({"title", "discriminator"})
 _REFERENCE: Final = "#/$defs/"
 

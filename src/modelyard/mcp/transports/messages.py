@@ -1,4 +1,4 @@
-"""Reads messages of servers, and answers those that cannot be read in their place, so that nobody waits for them."""
+"""Reads messages of servers, and answers those that cannot be read in their place, so that no call waits for them."""
 
 from __future__ import annotations
 

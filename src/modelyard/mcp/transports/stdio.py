@@ -112,7 +112,7 @@ async def _read(
                     foreign += 1
                     if foreign > MAX_FOREIGN_LINES:
                         raise NotMcp("its program writes other things than MCP messages on its standard output")
-        # What it wrote last says why it has ended.
+        # Its last output has the reason for its end.
         await asyncio.wait((logging,), timeout=1)
     except NotMcp as error:
         child.last_lines.append(str(error))
@@ -137,7 +137,7 @@ async def _write(
             stdin.write(message.message.model_dump_json(by_alias=True, exclude_unset=True).encode() + b"\n")
             await stdin.drain()
     except OSError:
-        # It does not read any more. Its output then says why it has ended, or the session must learn of it this way.
+        # It does not read any more. The reason is in its output, or else the session must learn of the end this way.
         await asyncio.wait((reading,), timeout=_END_S)
         inbound.close()
 

@@ -1,4 +1,4 @@
-"""Tells of errors and of the end of a transport's messages, which the SDK's sessions tell late, or nobody."""
+"""Reports errors and the end of a transport's messages, which the SDK's sessions report late or never."""
 
 from __future__ import annotations
 

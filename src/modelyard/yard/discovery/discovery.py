@@ -206,7 +206,7 @@ def _check(config: Config, found: LocalModel, stamp: _Stamp) -> _Checked:
             model = _model(table)
         files = _files(config, model)
         if files.projector is not None and found.without_projector:
-            # It lies beside several models, and none of them says whose it is.
+            # It lies beside several models, and nothing in them names the one that it belongs to.
             table["kind"] = "text"
             _files(config, _model(table))
     except ValidationError as problem:

@@ -15,7 +15,7 @@ from modelyard.yard.residency.waiting import Growth
 
 
 def want_context(builder: StateBuilder, model: ModelState, event: GrowthWanted) -> None:
-    """Note that a model waits for a larger context, or give it one that would only be of use, where nobody waits."""
+    """Note that a model waits for a larger context, or give it one that would only be of use, where no other waits."""
     present = footprint_of(model)
     if model.load_state is not LoadState.LOADED or not present.sizes:
         return

@@ -68,7 +68,7 @@ def die(builder: StateBuilder, name: str, model: ModelState, reason: str) -> Non
         model = model._replace(failures=0, deaths_in_row=0)
     model = model._replace(restarts=model.restarts + 1, last_death=reason)
     if not model.is_stale:
-        # A death by files that were written over says nothing about the model.
+        # A death by files that were written over is no sign of a fault of the model.
         model = model._replace(
             deaths_in_row=model.deaths_in_row + 1,
             deaths_while_loading=model.deaths_while_loading + 1 if is_loading else 0,

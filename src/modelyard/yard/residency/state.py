@@ -193,7 +193,7 @@ class ModelState(NamedTuple):
 
     @property
     def is_waited_for(self) -> bool:
-        """Whether it has no memory, and somebody waits until it is loaded; its own move does not count."""
+        """Whether it has no memory, and a caller waits until it is loaded; its own move does not count."""
         if not self.queue or self.load_state in (LoadState.LOADED, LoadState.LOADING):
             return False
         first = self.first
@@ -201,7 +201,7 @@ class ModelState(NamedTuple):
 
     @property
     def only_moves(self) -> bool:
-        """Whether it was freed to be loaded in a faster placement, and nobody waits for it."""
+        """Whether it was freed to be loaded in a faster placement, and no caller waits for it."""
         return bool(self.queue) and all(waiter.request == MOVE for waiter in self.queue)
 
     @property

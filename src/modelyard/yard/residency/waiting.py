@@ -8,7 +8,7 @@ from typing import NamedTuple, NewType
 RequestId = NewType("RequestId", int)
 
 MOVE = RequestId(-1)
-"""The number of a load that moves a model to a faster placement: nobody has asked for it."""
+"""The number of a load that moves a model to a faster placement, without a caller."""
 
 
 class WaitKind(Enum):

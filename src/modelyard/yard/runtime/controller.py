@@ -91,7 +91,7 @@ class LifecycleController:
         self._callers = OperationCallers()
         self._events: deque[events.ResidencyEvent] = deque()
         self._is_running_effects = False
-        # Models of which the log says that they wait for memory.
+        # Models whose wait for memory is in the log.
         self._reported_waits: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
         self._requests = 0
@@ -368,7 +368,7 @@ class LifecycleController:
         self._note_freed()
 
     def _devices_of(self, model: str) -> Callable[[], Awaitable[bool]] | None:
-        """Return what tells whether a device is gone that ``model`` is on; None where it is on the host alone."""
+        """Return a function that checks whether a device of ``model`` is gone; None where it is on the host alone."""
         state = self.state.models.get(model)
         if self._refresh_devices is None or state is None or state.footprint is None or not state.footprint.devices:
             return None

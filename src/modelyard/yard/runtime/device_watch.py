@@ -1,4 +1,4 @@
-"""Watches the memory of devices, and tells the residency how much of it the models may take.
+"""Watches the memory of devices, and reports to the residency how much of it the models may take.
 
 One child process is asked every few seconds. What it says of free memory counts while no model is loaded or freed: at
 other times a part of what the models take is free still, or again, and would count twice. That a device is gone counts

@@ -70,7 +70,7 @@ class DryLoads:
         try:
             return await asyncio.to_thread(self._run, settings, goes_on=lambda: not is_over.is_set())
         except UnusableModel as unusable:
-            # The load itself says what is wrong with the model.
+            # The load itself reports what is wrong with the model.
             logger.debug("%s: its memory is predicted from its header: %s", settings.name, unusable)
             return None
         finally:

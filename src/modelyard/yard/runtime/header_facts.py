@@ -1,4 +1,4 @@
-"""What the header of a model's file tells of it before the model is loaded."""
+"""Facts about a model that the header of its file has, before the model is loaded."""
 
 from __future__ import annotations
 

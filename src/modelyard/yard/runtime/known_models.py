@@ -45,7 +45,7 @@ class KnownModels:
         return self._warnings.get(model, ())
 
     def facts(self, model: str) -> HeaderFacts | None:
-        """Return what the header of the model's file tells of it; None until its files were read."""
+        """Return the facts in the header of the model's file; None until its files were read."""
         return self._facts.get(model)
 
     def adapters(self, model: str) -> AdapterFiles:
@@ -53,7 +53,7 @@ class KnownModels:
         return self._adapters.get(model, NO_ADAPTERS)
 
     def note(self, model: str, files: SpecFiles) -> None:
-        """Keep what the files of a model tell of it."""
+        """Keep the facts in the files of a model."""
         self._kinds[model], self._modalities[model] = files.model.kind, files.model.modalities
         self._warnings[model] = files.model.warnings
         self._adapters[model] = files.adapters
@@ -65,7 +65,7 @@ class KnownModels:
         self._adapters[model] = adapters
 
     def discard(self, model: str) -> None:
-        """Drop what the files of a model told of it."""
+        """Drop the facts in the files of a model."""
         self._kinds.pop(model, None)
         self._modalities.pop(model, None)
         self._warnings.pop(model, None)

@@ -1,4 +1,4 @@
-"""Chooses what the configuration leaves open of models, and remembers it; see ``fitting``."""
+"""Chooses what the configuration leaves open of models, and keeps the choices; see ``fitting``."""
 
 from __future__ import annotations
 
@@ -345,5 +345,5 @@ class ModelFitter:
                 return (await self._files.options(request))[-1][1]
             return await self._files.estimate(request, lambda _: True)
         except UnusableModel:
-            # The load of its model says what is wrong with it.
+            # The load of its model reports what is wrong with it.
             return None

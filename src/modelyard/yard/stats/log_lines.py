@@ -65,7 +65,7 @@ def fell_back(state: Residency, name: str, reason: str) -> str:
 
 
 def freeing(state: Residency, effect: Free) -> str:
-    """Return the line of a model that is unloaded, parked or moved, which ``state`` knows of already."""
+    """Return the line of a model that is unloaded, parked or moved, which ``state`` includes already."""
     model = state.models[effect.model]
     done = "Parking" if effect.keeps_weights else "Unloading"
     where = placement_of_model(state, model)
