@@ -1,7 +1,8 @@
-"""Measure what a cluster adds to an answer: ``python -m bench.cluster [--rounds N]``.
+"""Measure what a cluster adds to an answer: ``python -m bench.cluster [--rounds N] [--real]``.
 
 A front and one node on a Ray cluster of this machine, against the same server alone. The engine of both computes
-nothing: it makes 20 tokens a second for each sequence, whose text is the time at which each was made.
+nothing: it makes 20 tokens a second for each sequence, whose text is the time at which each was made. With ``--real``
+it is that of SmolLM2-135M.
 """
 
 from __future__ import annotations
@@ -17,21 +18,23 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Final
 
-from bench.files import ROOT, weights
+from bench.client import complete
+from bench.files import ROOT, story, weights
 from bench.systems import free_port, until_healthy
 
 KINDS: Final = ("alone", "cluster")
 STREAMS: Final = (1, 16, 64)
+REAL_STREAMS: Final = (1, 8)
 TOKENS: Final = 60
 PROBES: Final = 20
 END_S: Final = 30.0
 
 
 @contextmanager
-def server(kind: str, file: str) -> Iterator[int]:
+def server(kind: str, file: str, engine: str) -> Iterator[int]:
     """Run a server for the length of the context; its port."""
     port = free_port()
-    command = [sys.executable, "-m", "bench.servers.timed", kind, str(port), file]
+    command = [sys.executable, "-m", "bench.servers.timed", kind, str(port), file, engine]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, cwd=ROOT) as process:
         try:
             until_healthy(process, port)
@@ -101,15 +104,34 @@ async def measure(ports: dict[str, int], rounds: int) -> None:
             print(f"{streams:3} streams, {kind:8} {shown('first token', firsts[kind])}; {shown('token', tokens[kind])}")
 
 
+async def measure_real(ports: dict[str, int], rounds: int) -> None:
+    """Print the times of an engine that computes, asked by turns: one alone works at a time."""
+    for streams in REAL_STREAMS:
+        firsts: dict[str, list[float]] = {kind: [] for kind in ports}
+        rates: dict[str, list[float]] = {kind: [] for kind in ports}
+        for round_ in range(rounds + 1):
+            for kind, port in ports.items():
+                prompts = [story(100 * round_ + number) for number in range(streams)]
+                answers = await asyncio.gather(*(complete(port, "0", prompt, TOKENS, {}) for prompt in prompts))
+                if round_:
+                    firsts[kind] += [answer.first_token_s for answer in answers]
+                    rates[kind] += [1 / answer.tokens_per_s for answer in answers]
+        for kind in ports:
+            first, token = statistics.median(firsts[kind]), statistics.median(rates[kind])
+            print(f"{streams:3} streams, {kind:8} first token {1e3 * first:7.1f} ms; a token {1e3 * token:6.2f} ms")
+
+
 def main() -> None:
     """Run the servers, and measure."""
     parser = argparse.ArgumentParser(prog="python -m bench.cluster", description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    rounds = parser.parse_args().rounds
+    parser.add_argument("--real", action="store_true", help="with an engine that computes")
+    options = parser.parse_args()
     file = str(weights(ROOT / ".bench")[0])
     with ExitStack() as stack:
-        ports = {kind: stack.enter_context(server(kind, file)) for kind in KINDS}
-        asyncio.run(measure(ports, rounds))
+        engine = "real" if options.real else "scripted"
+        ports = {kind: stack.enter_context(server(kind, file, engine)) for kind in KINDS}
+        asyncio.run((measure_real if options.real else measure)(ports, options.rounds))
 
 
 if __name__ == "__main__":

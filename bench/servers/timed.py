@@ -1,11 +1,13 @@
-"""A server whose engine computes nothing, alone or as a cluster. ``timed.py alone|cluster PORT WEIGHTS``.
+"""A server alone or as a cluster. ``timed.py alone|cluster PORT WEIGHTS scripted|real``.
 
-The text of each token is the time at which it was made, so that a client can tell how long it was on the way.
+Unless it is real, its engine computes nothing: the text of each token is the time at which it was made, so that a
+client can tell how long it was on the way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import sys
 import time
@@ -36,10 +38,10 @@ def tables(weights: str) -> dict[str, object]:
     return {"runtime": {"max_seqs": 128, "prefix_cache_n": 0}, "models": [{"model_id": weights, "alias": "0"}]}
 
 
-async def alone(port: int, weights: str) -> None:
+async def alone(port: int, weights: str, *, is_real: bool) -> None:
     """Serve as ``modelyard serve`` does, until killed."""
     config = validate_config(tables(weights))
-    yard = Yard(config, TimedEngine)
+    yard = Yard(config, auto_host="process") if is_real else Yard(config, TimedEngine)
     await yard.start()
     listener = socket.create_server(("127.0.0.1", port))
     server = HttpServer(create_app(yard, []), listener, config.server)
@@ -47,8 +49,10 @@ async def alone(port: int, weights: str) -> None:
     await server.serving
 
 
-def cluster(port: int, weights: str) -> None:
+def cluster(port: int, weights: str, *, is_real: bool) -> None:
     """Serve as ``modelyard deploy`` does, on a Ray cluster of this machine, until the input ends."""
+    # Ray gives way to all other processes, and the server that it is compared with does not.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112 (its name)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from modelyard.cluster.application import Node, deploy, settings_of, shut_down
@@ -58,15 +62,17 @@ def cluster(port: int, weights: str) -> None:
             return Yard(config, TimedEngine)
 
     try:
-        deploy(settings_of(tables(weights), "bench", Path("/")), None, "127.0.0.1", port, TimedNode)
+        settings = settings_of(tables(weights), "bench", Path("/"))
+        deploy(settings, None, "127.0.0.1", port, Node if is_real else TimedNode)
         sys.stdin.read()
     finally:
         shut_down()
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "cluster":
-        cluster(int(sys.argv[2]), sys.argv[3])
+    kind, port, weights, engine = sys.argv[1:]
+    if kind == "cluster":
+        cluster(int(port), weights, is_real=engine == "real")
     else:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(alone(int(sys.argv[2]), sys.argv[3]))
+            runner.run(alone(int(port), weights, is_real=engine == "real"))

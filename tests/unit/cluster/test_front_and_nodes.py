@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from modelyard.errors import ContextLengthExceeded, InvalidRequest, ModelyardErr
 from modelyard.protocol.prompts import Chat, Text
 from modelyard.protocol.requests import Cancel, Submit
 from modelyard.yard.requests.requests import Request, TokenizeRequest, WaitOptions
+from modelyard.yard.requests.timings import RequestTimings
 from modelyard.yard.yard import Yard
 from support.cluster_stage import SECRET, WAIT_S, Stage, cluster, until
 from support.gguf_writer import tiny_model, write
@@ -186,6 +188,20 @@ async def test_a_request_whose_only_node_is_lost_goes_on_at_the_next_one(
         stage.front_nodes.follow(dict([second]))
         assert await asked == "n1 says hi"
     assert loading[0].end()
+
+
+async def test_a_node_counts_answers_from_their_first_step_and_first_tokens_without_loads(
+    tmp_path: Path, answering: list[ScriptedEngines]
+) -> None:
+    async with cluster(config(tmp_path), 1, yards(answering)) as stage:
+        node, now = stage.nodes[0], time.monotonic()
+        times = RequestTimings(arrived=now - 13, granted=now - 3, load_s=8, started=now - 2, first=now - 1)
+        node.note_end(times, now)
+        assert node.service_s == pytest.approx(1.1)
+        assert node.load().first_token_s == pytest.approx(4.0)
+        # Of one that no engine had nothing is known.
+        node.note_end(RequestTimings(arrived=now - 100), now)
+        assert node.service_s == pytest.approx(1.1)
 
 
 async def test_tokens_are_counted_by_a_node(tmp_path: Path, answering: list[ScriptedEngines]) -> None:
