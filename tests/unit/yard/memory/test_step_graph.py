@@ -20,8 +20,8 @@ MEASURED: Final[dict[str, dict[str, Any]]] = json.loads(Path(__file__).with_name
 STEP: Final = Step(cells=1024, tokens=256, sequences=4, outputs=4)
 PLAIN: Final = Step(cells=1024, tokens=256, sequences=4, outputs=4, has_flash_attention=False)
 
-# Parts by which the prediction may be too low and too high. For Gemma 3n it lacks a projection of the embeddings of all
-# layers; results of a few numbers for each token count where a layer of Llama 4 or an indexer is as narrow as here.
+# Parts by which the prediction may be too low and too high; docs/performance.md has the numbers of each. At Gemma 3n it
+# lacks as much as one more tensor with the embeddings of all layers.
 CLOSE: Final = (0.005, 0.005)
 OTHERS: Final = {
     "gemma3n": (0.25, 0.0),
