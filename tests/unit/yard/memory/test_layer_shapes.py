@@ -18,3 +18,10 @@ def test_a_header_that_does_not_say_enough_has_no_shapes(tmp_path: Path) -> None
         assert stand_in_shapes(replace(header, metadata=less)) is None
     unknown_experts = {**header.metadata, "llama.expert_used_count": 2}
     assert stand_in_shapes(replace(header, metadata=unknown_experts)) is None
+
+
+def test_heads_that_cannot_be_paired_have_no_shapes(tmp_path: Path) -> None:
+    header = read_header(write(tmp_path / "tiny.gguf", tiny_model()))
+    heads = {"llama.attention.head_count": 4, "llama.attention.head_count_kv": 3}
+    for unpaired in ({"llama.attention.key_length": 33}, heads):
+        assert stand_in_shapes(replace(header, metadata={**header.metadata, **unpaired})) is None

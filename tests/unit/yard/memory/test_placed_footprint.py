@@ -13,6 +13,7 @@ from modelyard.protocol.placement import ON_HOST, Placement
 from modelyard.yard.memory.layer_placement import LayerPlacement
 from modelyard.yard.memory.placed_footprint import placed_bytes
 from modelyard.yard.memory.placed_step import COPIES, bytes_by_device
+from modelyard.yard.memory.placed_weights import ModelWeights
 from modelyard.yard.memory.prediction import ContextSettings
 from modelyard.yard.memory.step_buffer import StepGraph
 from support.sparse_models import write_dense, write_experts
@@ -118,6 +119,27 @@ def test_embeddings_that_are_sent_to_the_device_of_the_output_are_kept_once(tmp_
     placed = placed_bytes(replace(header, tensors=tensors), sent, CONTEXT, "x86_64")
     assert placed["A"].weights == sum(tensor.size_bytes for tensor in tensors)
     assert placed["host"].weights == 0
+
+
+def test_the_host_is_spared_the_second_copy_of_embeddings_whose_product_is_on_a_device(tmp_path: Path) -> None:
+    header = read_header(write_dense(tmp_path / "dense.gguf", layers=2))
+    tensors = tuple(
+        replace(tensor, type="Q4_0") if tensor.name == "token_embd.weight" else tensor for tensor in header.tensors
+    )
+    moved = ModelWeights(replace(header, tensors=tensors), "x86_64").moved_bytes(LayerPlacement(header, ONE))
+    # The embeddings themselves stay, because they are looked up there.
+    assert moved == sum(tensor.size_bytes for tensor in tensors)
+
+
+def test_layers_that_predict_further_tokens_are_not_loaded(tmp_path: Path) -> None:
+    header = read_header(write_dense(tmp_path / "dense.gguf", layers=2))
+    last = sum(tensor.size_bytes for tensor in header.tensors if tensor.name.startswith("blk.1."))
+    heads = {**header.metadata, f"{header.architecture}.nextn_predict_layers": 1}
+    whole, without = (
+        ModelWeights(each, "aarch64").by_device(LayerPlacement(each, ON_HOST))["host"]
+        for each in (header, replace(header, metadata=heads))
+    )
+    assert whole - without == last > 0
 
 
 @pytest.mark.parametrize(

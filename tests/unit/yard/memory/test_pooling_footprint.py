@@ -6,9 +6,10 @@ from typing import Any
 
 from modelyard.formats.gguf.header import GgufHeader
 from modelyard.hub import ModelFiles
+from modelyard.protocol.placement import ON_HOST
 from modelyard.system.cores import compute_cores
 from modelyard.yard.memory.cache_bytes import cell_bytes, kv_bytes
-from modelyard.yard.memory.pooling_footprint import predict_embedder
+from modelyard.yard.memory.pooling_footprint import pooled_model, pooled_step, predict_embedder
 from modelyard.yard.memory.prediction import ENGINE_BYTES, ContextSettings
 from modelyard.yard.memory.step_bytes import compute_bytes, graph_bytes, work_bytes
 from modelyard.yard.memory.step_operations import Step
@@ -61,3 +62,13 @@ def test_a_decoder_that_pools_over_all_tokens_computes_whole_inputs(tmp_path) ->
     mean = header(*attention(), tokens=TOKENS, context_length=2048, pooling_type=1)
     both_ways = header(*attention(), tokens=TOKENS, context_length=2048, pooling_type=3, attention__causal=False)
     assert of(last, tmp_path / "m") < of(mean, tmp_path / "m") == of(both_ways, tmp_path / "m")
+
+
+def test_in_a_placement_an_encoder_has_no_cells_and_a_decoder_those_of_all_its_sequences() -> None:
+    context = ContextSettings(None, running=4, sequences=4, batch_tokens=512)
+    decoder = header(*attention(), tokens=TOKENS, context_length=4096)
+    kv = []
+    for model in (encoder(**{"bert.context_length": 512}), decoder):
+        placed = pooled_model(model, pooled_step(model, context), context)
+        kv.append(placed.bytes_of(ON_HOST)["host"].kv)
+    assert kv == [0, kv_bytes(decoder, 4096)]

@@ -152,6 +152,12 @@ def test_operands_of_experts_are_there_once_for_each_that_is_used():
     assert four - one == 3 * 512 * 300 * F16
 
 
+def test_operands_of_absorbed_projections_are_there_once_for_each_head():
+    absorbed = tensor("blk.0.attn_k_b.weight", 300, WIDTH, kind="F16")
+    one, four = (work_bytes(header(absorbed, attention__head_count=heads), 512, 0) for heads in (1, 4))
+    assert four - one == 3 * 512 * 300 * F16
+
+
 def test_every_thread_has_a_workspace():
     model = header(*dense())
     assert work_bytes(model, 512, 9) - work_bytes(model, 512, 8) == work_bytes(model, 512, 1) - work_bytes(
