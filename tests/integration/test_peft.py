@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from modelyard.engine.llama import context_params
 from modelyard.engine.llama.library import lib
@@ -135,3 +137,26 @@ def test_a_changed_adapter_is_converted_again(base: Path, folders: dict[str, Pat
     assert find_converted(read_peft(folders["one"]), str(base), stores) == converted["one"]
     write_peft(base.parent / "other", base=base.parent / "checkpoint", seed=2)
     assert find_converted(read_peft(base.parent / "other"), str(base), stores) is None
+
+
+def test_matrices_of_transposed_weights_are_transposed_as_these_are(tmp_path: Path) -> None:
+    """GPT-2 keeps its weights as inputs by outputs, which llama.cpp's converter turns, and so does PEFT the product."""
+    layer, shapes = "transformer.h.0", {"attn.c_attn": (96, 32), "mlp.c_fc": (64, 32)}
+    folder = write_peft(tmp_path / "gpt2", targets=tuple(shapes), shapes=shapes, layer=layer, fan_in_fan_out=True)
+    config = {"architectures": ["GPT2LMHeadModel"], "model_type": "gpt2", "n_layer": 1, "n_head": 2, "n_embd": 32}
+    (folder / "config.json").write_text(json.dumps(config))
+    path = convert_adapter(read_peft(folder), "", Stores(converted=ConvertedModels(tmp_path / "made")), lambda _: True)
+    header, raw = read_header(path), path.read_bytes()
+    assert header.architecture == "gpt2"
+    assert {tensor.name: tensor.shape for tensor in header.tensors} == {
+        "blk.0.attn_qkv.weight.lora_a": (32, 4),
+        "blk.0.attn_qkv.weight.lora_b": (4, 96),
+        "blk.0.ffn_up.weight.lora_a": (32, 4),
+        "blk.0.ffn_up.weight.lora_b": (4, 64),
+    }
+    saved = load_file(folder / "adapter_model.safetensors")
+    for tensor in header.tensors:
+        module, which = ("attn.c_attn" if "attn" in tensor.name else "mlp.c_fc"), tensor.name[-1].upper()
+        at = header.data_start + tensor.offset
+        numbers = np.frombuffer(raw, "<f4", tensor.size_bytes // 4, at).reshape(tensor.shape[::-1])
+        assert np.array_equal(numbers, saved[f"base_model.model.{layer}.{module}.lora_{which}.weight"])

@@ -54,6 +54,7 @@ def write_peft(
     seed: int = 0,
     tensors: Mapping[str, np.ndarray] | None = None,
     shapes: Mapping[str, tuple[int, int]] = SHAPES,
+    layer: str = "model.layers.0",
     **config: Any,
 ) -> Path:
     """An adapter of that model with drawn matrices, as PEFT saves it.
@@ -63,13 +64,14 @@ def write_peft(
         base: the base model, by its name or its folder, into which its configuration is written.
         tensors: further tensors, or others in place of drawn ones.
         shapes: rows and columns of the weights that are changed, where they are not 32 and 32.
+        layer: the name of the layer that is changed.
         config: further keys of its configuration.
     """
     folder.mkdir(parents=True, exist_ok=True)
     drawn, matrices = np.random.default_rng(seed), {}
     for target in targets:
         rows, columns = shapes.get(target, (32, 32))
-        module = f"base_model.model.model.layers.0.{target}"
+        module = f"base_model.model.{layer}.{target}"
         own = config.get("rank_pattern", {}).get(target.split(".")[-1], rank)
         matrices[f"{module}.lora_A.weight"] = drawn.normal(0, 0.3, (own, columns)).astype(np.float32)
         matrices[f"{module}.lora_B.weight"] = drawn.normal(0, 0.3, (rows, own)).astype(np.float32)
