@@ -66,7 +66,9 @@ def loader(decoders: MediaDecoders = HERE, *, has_vision: bool = True, max_wait_
     configured = SimpleNamespace(id="eyes", multimodal=multimodal)
     server = SimpleNamespace(allow_private_image_urls=False, image_folders=[])
     config = SimpleNamespace(server=server)
-    yard = SimpleNamespace(configured=lambda _: configured, check_modalities=check_modalities, config=config)
+    yard = SimpleNamespace(
+        configured=lambda _: configured, checks=SimpleNamespace(check_modalities=check_modalities), config=config
+    )
     return MediaLoader(cast("Yard", yard), decoders, max_wait_s)
 
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from modelyard.yard.runtime import controller as controller_module
+from modelyard.yard.runtime import engine_reports as engine_reports_module
 from modelyard.yard.runtime import inflight as inflight_module
 from support.controller_stage import Stage, soon, turn
 from support.scripted_engines import MAX_WAIT_S, ScriptedEngines
@@ -38,6 +39,6 @@ async def stage_of():
 def clock(monkeypatch):
     """The controller's clock: it stands still until the test moves it."""
     clock = SimpleNamespace(now=1000.0)
-    for module in (controller_module, inflight_module):
+    for module in (controller_module, engine_reports_module, inflight_module):
         monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: clock.now))
     return clock
