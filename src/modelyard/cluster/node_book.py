@@ -72,6 +72,10 @@ class NodeBook:
         known = self._nodes.get(node)
         if known is None:
             known = self._nodes[node] = _Registered(address, labels, report, now, [])
+        elif known.address != address:
+            # Another process under the same name, which has nothing of what the one before was to load.
+            self.homes = {model: tuple(name for name in where if name != node) for model, where in self.homes.items()}
+            known.orders.clear()
         known.address, known.labels, known.report, known.seen = address, labels, report, now
         self._plan_if_due(now)
         orders, known.orders = known.orders, []

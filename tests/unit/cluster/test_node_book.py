@@ -66,3 +66,16 @@ def test_models_of_a_node_that_drains_are_wanted_elsewhere() -> None:
         book.register("a", ("a", 1), {}, draining, float(second))
         register(book, "b", float(second))
     assert book.homes["m"] == ("b",)
+
+
+def test_a_node_that_comes_back_as_another_process_loads_its_models_again() -> None:
+    book = NodeBook(Cluster(max_nodes=2, replicas={"m": 2}))  # type: ignore[arg-type]
+    for second in range(round(2 * PLAN_S)):
+        register(book, "a", float(second), m=BUSY)
+        register(book, "b", float(second), m=BUSY)
+    ordered: list[str] = []
+    for second in range(round(2 * PLAN_S), round(4 * PLAN_S)):
+        register(book, "a", float(second), m=BUSY)
+        ordered += book.register("b", ("b", 2), {}, NodeReport("b", 4, budget_bytes=100), float(second))
+    assert sorted(book.homes["m"]) == ["a", "b"]
+    assert ordered == ["m"]
