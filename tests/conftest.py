@@ -19,6 +19,7 @@ import llama_gguf
 import pytest
 import tiny_vision
 from demo_weights import prepare
+from hypothesis import HealthCheck, settings
 
 from modelyard.config import Config, validate_config
 from modelyard.system.openmp import SPIN_VARIABLE
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from support.server import RunningServer
 
 llama_gguf.add_to_path()
+
+# How long an example takes depends on what else the machine does.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).parent.parent
 CONTEXT = 2048
