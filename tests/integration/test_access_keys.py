@@ -204,6 +204,7 @@ NEEDED = {
         ("GET", "/lora-adapters"),
         ("GET", "/v1/server"),
         ("GET", "/v1/activity"),
+        ("GET", "/v1/nodes"),
         ("GET", "/v1/activity/events"),
         ("GET", "/v1/activity/{activity_id}"),
         ("GET", "/v1/models/history"),

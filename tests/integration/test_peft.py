@@ -139,6 +139,7 @@ def test_a_changed_adapter_is_converted_again(base: Path, folders: dict[str, Pat
     assert find_converted(read_peft(base.parent / "other"), str(base), stores) is None
 
 
+@pytest.mark.long
 def test_matrices_of_transposed_weights_are_transposed_as_these_are(tmp_path: Path) -> None:
     """GPT-2 keeps its weights as inputs by outputs, which llama.cpp's converter turns, and so does PEFT the product."""
     layer, shapes = "transformer.h.0", {"attn.c_attn": (96, 32), "mlp.c_fc": (64, 32)}
