@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from modelyard.api.server.metrics import node_families
@@ -45,7 +44,7 @@ async def run_task(yard: Yard, what: str, args: Sequence[Any]) -> Any:
         case ["metrics"]:
             return node_families(yard)
         case ["adapters", str(model), tuple(adapters)]:
-            await set_adapters(yard, model, tuple(map(_adapter, adapters)))
+            await set_adapters(yard, model, tuple(map(Adapter.model_validate_json, adapters)))
         case _:
             raise InvalidRequest(f"A node cannot {what} a model.")
     return None
@@ -58,11 +57,6 @@ def plan_of(fields: dict[str, Any], node: str) -> Plan:
     return Plan(**{**fields, "evicts": evicts, "devices": devices, "node": node})
 
 
-def adapter_fields(adapter: Adapter) -> tuple[str, str, float, str | None]:
-    """Return an adapter as the task "adapters" takes it. Its file is one of the node."""
-    return adapter.name, str(adapter.path), adapter.scale, adapter.alias
-
-
-def _adapter(fields: Sequence[Any]) -> Adapter:
-    name, path, scale, alias = fields
-    return Adapter(name=name, path=Path(path), scale=scale, alias=alias)
+def adapter_fields(adapter: Adapter) -> str:
+    """Return an adapter as the task "adapters" takes it: its table as JSON. Its file is one of the node."""
+    return adapter.model_dump_json(exclude_unset=True)

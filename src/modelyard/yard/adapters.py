@@ -102,6 +102,8 @@ async def _set_adapters(yard: Yard, model: Model, adapters: tuple[Adapter, ...])
     try:
         await yard.revise(_with_adapters(model.id, adapters))
     except ConfigError as error:
+        if nodes is not None:
+            await nodes.set_adapters(model.id, adapters, model.adapters)
         # Clients must not read paths of the server.
         shown = str(error)
         for path in added:

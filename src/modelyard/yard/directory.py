@@ -31,12 +31,12 @@ class ModelDirectory:
         self.set_scales: dict[str, Mapping[str, float]] = {}
         self.followers: list[Callable[[Config], None]] = []
         self.residency_names = {model.id: ResidencyName(model.id) for model in config.models}
-        self._systems = _systems(config)
+        self._models = _by_id(config)
 
     def replace_config(self, config: Config) -> None:
         """Route requests by ``config`` from now on; all of its models must be in ``residency_names``."""
         self.config, self.router, self._remote = config, router(config), _remote_ids(config)
-        self._systems = _systems(config)
+        self._models = _by_id(config)
         for follow in self.followers:
             follow(config)
 
@@ -46,8 +46,7 @@ class ModelDirectory:
         Raises:
             ModelNotFound, ModelRequired: there is no such model.
         """
-        model = self.router.route(name)
-        return next(entry for entry in self.config.models if entry.id == model)
+        return self._models[self.router.route(name)]
 
     def adapters_of(
         self, name: str | None, model: str, chosen: Sequence[tuple[int, float]] | None
@@ -64,7 +63,7 @@ class ModelDirectory:
         """
         if chosen is None and (named := self.router.adapters_of(name)):
             return named
-        adapters = next(entry for entry in self.config.models if entry.id == model).adapters
+        adapters = self._models[model].adapters
         if chosen is None:
             scales = self.applied_scales(model, adapters)
             return tuple(AdapterUse(each.name, scales[each.name]) for each in adapters if each.name in scales)
@@ -80,7 +79,7 @@ class ModelDirectory:
 
     def system_of(self, model: str) -> str | None:
         """Return the system message of a model, by id, for conversations that have none; None without one."""
-        return self._systems.get(model)
+        return self._models[model].system
 
     def is_remote(self, model: str) -> bool:
         """Whether other servers have a model, by id."""
@@ -98,8 +97,8 @@ class ModelDirectory:
         return caller
 
 
-def _systems(config: Config) -> dict[str, str]:
-    return {model.id: model.system for model in config.models if model.system is not None}
+def _by_id(config: Config) -> dict[str, Model]:
+    return {model.id: model for model in config.models}
 
 
 def _remote_ids(config: Config) -> frozenset[str]:

@@ -12,7 +12,8 @@ import pytest
 
 from modelyard.cluster.front_models import node_config
 from modelyard.cluster.node_server import NodeServer
-from modelyard.config import Config, validate_config
+from modelyard.cluster.node_tasks import adapter_fields
+from modelyard.config import Adapter, Config, validate_config
 from modelyard.errors import ConfigError
 from modelyard.yard.yard import Yard
 from support.adapters import write_adapter, write_drawn_model
@@ -101,6 +102,34 @@ async def test_an_adapter_that_one_node_cannot_load_is_loaded_on_none(
         assert str(tmp_path) not in refused.text
         assert adapters(stage) == [["sql"], ["sql"]]
         assert [adapter.name for adapter in stage.front.configured("m").adapters] == ["sql"]
+
+
+async def test_an_adapter_that_the_front_cannot_serve_is_loaded_on_no_node(
+    tmp_path: Path, engines: list[ScriptedEngines], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse(_change: object) -> None:
+        raise ConfigError("", ["Another server has a model of that name."])
+
+    async with front(config(tmp_path), engines) as (stage, client):
+        await load(client, tmp_path / "sql.gguf")
+        monkeypatch.setattr(stage.front, "revise", refuse)
+        assert (await load(client, tmp_path / "law.gguf", "law")).status_code == 400
+        assert adapters(stage) == [["sql"], ["sql"]]
+
+
+async def test_adapters_of_the_configuration_stay_as_they_are_beside_one_that_is_loaded(
+    tmp_path: Path, engines: list[ScriptedEngines]
+) -> None:
+    configured = config(tmp_path, adapters=[{"name": "sql", "path": "sql.gguf", "scale": 0.5, "applied": True}])
+    async with front(configured, engines) as (stage, client):
+        (before,) = configured.models[0].adapters
+        assert (await load(client, tmp_path / "law.gguf", "law")).status_code == 200
+        assert [node.yard.configured("m").adapters[0] for node in stage.nodes] == [before] * 2
+
+
+def test_every_setting_of_an_adapter_reaches_a_node(tmp_path: Path) -> None:
+    adapter = Adapter(name="kind", path=tmp_path / "kind.gguf", scale=0.5, applied=True, layers=(2, 5), alias="k")
+    assert Adapter.model_validate_json(adapter_fields(adapter)) == adapter
 
 
 async def test_a_node_that_joins_gets_the_adapters_and_until_then_others_are_asked(

@@ -78,3 +78,12 @@ def test_a_model_whose_layers_llama_cpp_adds_nothing_to_is_refused(tmp_path: Pat
     plamo = type(header)(header.version, {**header.metadata, "general.architecture": "plamo2"}, header.tensors, 0)
     with pytest.raises(UnusableModel, match="applies none to models of the architecture 'plamo2'"):
         check_control_vector(vector, read_header(vector), plamo)
+
+
+@pytest.mark.parametrize("missing", [2, 8])
+def test_a_control_vector_that_is_cut_off_after_its_header_was_read_is_refused(tmp_path: Path, missing: int) -> None:
+    vector = write_vector(tmp_path / "vector.gguf", {1: WIDE})
+    header = read_header(vector)
+    vector.write_bytes(vector.read_bytes()[: header.data_start + 4 * len(WIDE) - missing])
+    with pytest.raises(UnusableModel, match=r"'direction\.1' is cut off"):
+        read_directions(vector, header)

@@ -79,15 +79,17 @@ def read_directions(path: Path, header: GgufHeader) -> Mapping[int, array[float]
         if tensor.type != "F32" or len(tensor.shape) != 1:
             found_as = f"the type {tensor.type} and the shape {list(tensor.shape)}"
             raise _refusal(path, f"'{tensor.name}' has {found_as}, but must be a row of F32")
-        numbers = array("f")
         try:
             with path.open("rb") as file:
                 file.seek(header.data_start + tensor.offset)
-                numbers.frombytes(file.read(tensor.size_bytes))
+                data = file.read(tensor.size_bytes)
         except OSError as error:
             raise _refusal(path, f"It cannot be read: {error.strerror}") from error
-        if len(numbers) != tensor.shape[0] or not all(map(math.isfinite, numbers)):
-            raise _refusal(path, f"'{tensor.name}' is cut off, or has numbers that are infinite or no numbers")
+        if len(data) != tensor.size_bytes:
+            raise _refusal(path, f"'{tensor.name}' is cut off")
+        numbers = array("f", data)
+        if not all(map(math.isfinite, numbers)):
+            raise _refusal(path, f"'{tensor.name}' has numbers that are infinite or no numbers")
         found[int(match[1])] = numbers
     if not found:
         raise _refusal(path, "It has no directions")
