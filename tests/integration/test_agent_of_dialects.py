@@ -94,10 +94,14 @@ def test_a_message_uses_what_the_tool_gave(server: RunningServer) -> None:
         whole = client.beta.messages.create(**asked)
         with client.beta.messages.stream(**asked) as stream:
             streamed = stream.get_final_message()
-    assert [block.type for block in whole.content][:2] == ["mcp_tool_use", "mcp_tool_result"]
-    texts = [[block.text for block in message.content if block.type == "text"] for message in (whole, streamed)]
-    assert texts[0] == texts[1] != []
-    assert whole.stop_reason in ("end_turn", "max_tokens")
+    messages: list[anthropic.types.beta.BetaMessage] = [whole, streamed]
+    for message in messages:
+        used, result, *others = message.content
+        assert used.type == "mcp_tool_use"
+        assert result.type == "mcp_tool_result"
+        # The model is not sure of its words: the second answer, to a prompt that is reused, may have others.
+        assert any(block.type == "text" and block.text for block in others)
+        assert message.stop_reason in ("end_turn", "max_tokens")
 
 
 def test_ollama_answers_with_the_tools_at_hand(server: RunningServer) -> None:
